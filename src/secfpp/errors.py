@@ -1,0 +1,72 @@
+"""Every error that SecFPP raises on purpose; a message says what happened, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class SecFPPError(Exception):
+    """Root of all errors of this package."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One bad value: its dotted `key`, the `value` as given, and what is `allowed` instead."""
+
+    key: str
+    value: object
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.value!r}: {self.allowed}"
+
+
+class ConfigError(SecFPPError, ValueError):
+    """Settings that cannot work; lists every problem found, not the first one only."""
+
+    def __init__(self, problems: Sequence[Problem] | str) -> None:
+        self.problems = () if isinstance(problems, str) else tuple(problems)
+        super().__init__(problems if isinstance(problems, str) else "\n".join(map(str, self.problems)))
+
+
+class DataError(SecFPPError):
+    """Data that cannot be used; names the file, line or record, and the remedy."""
+
+
+class FieldRangeError(SecFPPError, ValueError):
+    """A number that does not fit the field or its codec; names value, bound and remedy."""
+
+
+class ProtocolError(SecFPPError):
+    """A party or message did not follow the protocol."""
+
+
+class WireError(ProtocolError):
+    """Bytes that are not a valid message of this wire version."""
+
+
+class DropoutError(ProtocolError):
+    """Too few clients answered a step."""
+
+    def __init__(self, step: str, needed: int, got: int, missing: Sequence[str]) -> None:
+        self.step, self.needed, self.got, self.missing = step, needed, got, tuple(missing)
+        super().__init__(
+            f"step {step!r}: {got} clients answered, at least {needed} are needed; "
+            f"missing: {', '.join(self.missing) or 'none'}. Run the round again when they are back."
+        )
+
+
+class ClientError(SecFPPError):
+    """A client's step failed; raised from the cause."""
+
+    def __init__(self, client: str, round_: int, step: str, cause: BaseException) -> None:
+        self.client, self.round, self.step = client, round_, step
+        super().__init__(f"client {client!r}, round {round_}, step {step!r}: {type(cause).__name__}: {cause}")
+
+
+class MissingExtraError(SecFPPError, ImportError):
+    """An optional dependency is not installed; names the pip command that installs it."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional dependency: pip install 'secfpp[{extra}]'")

@@ -1,0 +1,165 @@
+"""Programs and steps: the two sides of a protocol, free of any transport.
+
+A *program* is the server's side, a generator: it yields an `Ask` (or several at once, a
+`Joint`) and is resumed with the `Replies`. A *step* is a client's side: a method marked with
+`step` on a component of the run's algorithm. A driver carries asks to clients; see
+`secfpp.runtime`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from secfpp.errors import ProtocolError
+
+ClientId = str
+Arrays = Mapping[str, np.ndarray]
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question: `step` is ``component.step``, `payloads` holds one message per client asked."""
+
+    step: str
+    payloads: Mapping[ClientId, Arrays]
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Several asks that travel in one exchange, by label."""
+
+    asks: Mapping[str, Ask]
+
+
+class Replies(Mapping[ClientId, Arrays]):
+    """What came back from an `Ask`: possibly fewer clients than were asked (`missing`).
+
+    The program decides whether the rest is enough. For a `Joint`, `joint` holds one
+    `Replies` per label and the mapping itself is empty.
+    """
+
+    def __init__(
+        self,
+        replies: Mapping[ClientId, Arrays],
+        missing: Sequence[ClientId] = (),
+        joint: Mapping[str, Replies] | None = None,
+    ) -> None:
+        self._replies = dict(sorted(replies.items()))
+        self.missing = tuple(sorted(missing))
+        self.joint = dict(joint or {})
+
+    def __getitem__(self, client: ClientId) -> Arrays:
+        return self._replies[client]
+
+    def __iter__(self) -> Iterator[ClientId]:
+        return iter(self._replies)
+
+    def __len__(self) -> int:
+        return len(self._replies)
+
+
+Request = Ask | Joint
+Program = Generator[Request, Replies, R]
+
+
+def gather(programs: Mapping[str, Program[R]]) -> Program[dict[str, R]]:
+    """Run independent programs side by side, all their open asks in one exchange.
+
+    Labels name the programs; a `Joint` inside another becomes ``outer/inner``. A program that
+    ends early just stops asking. Returns each program's result by label.
+    """
+    results: dict[str, R] = {}
+    waiting: dict[str, Request] = {}
+
+    def advance(label: str, replies: Replies | None) -> None:
+        try:
+            program = programs[label]
+            waiting[label] = next(program) if replies is None else program.send(replies)
+        except StopIteration as stop:
+            waiting.pop(label, None)
+            results[label] = stop.value
+
+    for label in programs:
+        advance(label, None)
+    while waiting:
+        asks: dict[str, Ask] = {}
+        for label, request in waiting.items():
+            if isinstance(request, Ask):
+                asks[label] = request
+            else:
+                asks.update({f"{label}/{inner}": ask for inner, ask in request.asks.items()})
+        replies = yield Joint(asks)
+        for label, request in list(waiting.items()):
+            if isinstance(request, Ask):
+                advance(label, replies.joint[label])
+            else:
+                inner = {name: replies.joint[f"{label}/{name}"] for name in request.asks}
+                advance(label, Replies({}, joint=inner))
+    return {label: results[label] for label in programs}
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """What a client keeps between rounds: named arrays (prompts; counters as 0-d arrays)."""
+
+    arrays: Arrays = field(default_factory=dict)
+
+    def __getitem__(self, slot: str) -> np.ndarray:
+        return self.arrays[slot]
+
+    def __contains__(self, slot: object) -> bool:
+        return slot in self.arrays
+
+    def replace(self, **arrays: np.ndarray) -> ClientState:
+        """A copy with some slots set."""
+        return ClientState({**self.arrays, **arrays})
+
+
+def step(handler: F) -> F:
+    """Mark a method ``(self, context, state, payload) -> (state, reply)`` as a client's step."""
+    handler.__secfpp_step__ = True  # type: ignore[attr-defined]
+    return handler
+
+
+def batched(one: Callable[..., Any]) -> Callable[[F], F]:
+    """Give the step `one` a second implementation for many clients that share a process.
+
+    The decorated method takes ``(self, contexts, states, payloads)`` (sequences in sorted client
+    order) and returns a list of ``(state, reply)``, each as the single step would give it.
+    """
+
+    def mark(many: F) -> F:
+        one.__secfpp_many__ = many  # type: ignore[attr-defined]
+        return many
+
+    return mark
+
+
+@dataclass(frozen=True)
+class ResolvedStep:
+    """A step found on an algorithm: `one` handles a client, `many` (if any) several at once."""
+
+    one: Callable[..., tuple[ClientState, Arrays]]
+    many: Callable[..., list[tuple[ClientState, Arrays]]] | None
+
+
+def resolve(algorithm: object, name: str) -> ResolvedStep:
+    """Find ``component.step``: `component` is a field of `algorithm`, or ``method`` for itself.
+
+    Raises:
+        ProtocolError: nothing of that name is a step (a client may be asked for nothing else).
+    """
+    component, _, handler_name = name.partition(".")
+    target = algorithm if component == "method" else getattr(algorithm, component, None)
+    handler = getattr(type(target), handler_name, None) if is_dataclass(target) else None
+    if target is None or not getattr(handler, "__secfpp_step__", False):
+        raise ProtocolError(f"unknown step {name!r}: {type(algorithm).__name__} offers no such step")
+    assert handler is not None
+    many = getattr(handler, "__secfpp_many__", None)
+    return ResolvedStep(handler.__get__(target), many.__get__(target) if many else None)
