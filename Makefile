@@ -1,0 +1,71 @@
+# Every target makes what it needs: a virtual environment in .venv, installed with the versions of constraints.txt.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_OUT ?= runs/demo
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow check lint types layers docs smoke bench format clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Settings: PYTHON=$(PYTHON) (3.11 or newer) VENV=$(VENV) DEMO_OUT=$(DEMO_OUT)"
+
+demo: $(VENV)/.ready-run ## compare the methods on the embedded benchmark, about a minute; a report to look at
+	@$(BIN)/secfpp demo --out $(DEMO_OUT) --force
+	@echo "Results: $(CURDIR)/$(DEMO_OUT) (report.html, summary.json, metrics.jsonl)"
+
+test: $(VENV)/.ready-test ## the test suite without the slow tests
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.ready-test ## only the slow tests
+	$(BIN)/python -m pytest -m slow
+
+check: lint types layers docs smoke ## every check but the tests: style, types, imports, docs, installed wheel
+
+lint: $(VENV)/.ready-dev ## ruff: rules, docstrings, format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready-dev ## mypy, strict
+	$(BIN)/mypy
+
+layers: $(VENV)/.ready-dev ## import-linter: one direction of imports
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.ready-dev ## the documentation, to site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+	@echo "Documentation: $(CURDIR)/site/index.html"
+
+smoke: $(VENV)/.ready-dev ## build the wheel, install it elsewhere, use it there
+	PYTHON=$(BIN)/python tools/smoke_wheel.sh
+
+bench: $(VENV)/.ready-run ## the micro benchmarks
+	@set -e; for script in benchmarks/micro/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+format: $(VENV)/.ready-dev ## put the sources into shape
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+clean: ## remove build products and caches (keeps .venv and runs)
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+EXTRAS_run :=
+EXTRAS_test := [test]
+EXTRAS_dev := [test,dev]
+
+$(VENV)/.ready-%: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV), once (some minutes, most of it PyTorch) ..."
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.$(EXTRAS_$*)'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "SecFPP needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1 || true)"; \
+	  echo "Name a newer one, for example: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Could not make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Build the wheel, install it into an empty environment outside the checkout and use it from there:
+# proves that model, icon tables and templates travel with the package.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+checkout=$PWD
+python=${PYTHON:-python3}
+room=$(mktemp -d)
+trap 'rm -rf "$room"' EXIT
+export PIP_DISABLE_PIP_VERSION_CHECK=1 HF_HUB_OFFLINE=1 SECFPP_CACHE="$room/cache"
+unset PYTHONPATH
+
+echo "Building the wheel ..."
+"$python" -m build --wheel --no-isolation --outdir "$room/dist" . >"$room/build.log" 2>&1 || { cat "$room/build.log"; exit 1; }
+ls -l "$room"/dist/*.whl
+
+echo "Installing it into an empty environment ..."
+"$python" -m venv "$room/venv"
+"$room/venv/bin/python" -m pip install --quiet --constraint constraints.txt "$room"/dist/*.whl
+
+cd /
+"$room/venv/bin/secfpp" --version
+"$room/venv/bin/secfpp" doctor
+"$room/venv/bin/python" -I "$checkout/tools/smoke_wheel.py"
+echo "The installed wheel works."
