@@ -3,7 +3,6 @@
 # proves that model, icon tables and templates travel with the package.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-checkout=$PWD
 python=${PYTHON:-python3}
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT
@@ -21,5 +20,17 @@ echo "Installing it into an empty environment ..."
 cd /
 "$room/venv/bin/secfpp" --version
 "$room/venv/bin/secfpp" doctor
-"$room/venv/bin/python" -I "$checkout/tools/smoke_wheel.py"
+"$room/venv/bin/python" -I - <<'PYTHON'
+import sys
+
+import numpy as np
+
+import secfpp
+from secfpp.data.catalog import datasets
+from secfpp.models.backbone import load_backbone
+
+assert secfpp.__file__.startswith(sys.prefix), f"not the installed package: {secfpp.__file__}"
+backbone = load_backbone("mini", device="cpu")
+assert "icons" in datasets(), sorted(datasets())
+PYTHON
 echo "The installed wheel works."

@@ -1,0 +1,63 @@
+"""What the sources import is what the package declares, and what is declared is pinned."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def normal(requirement: str) -> str:
+    """The normalised name of a distribution, without versions and comments."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\s<>=!~;\[]", requirement.strip())[0]).lower()
+
+
+def third_party(folder: Path) -> dict[str, set[str]]:
+    """Top-level names outside the standard library that the files under `folder` import, and where."""
+    found: dict[str, set[str]] = {}
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            for name in names:
+                found.setdefault(name.partition(".")[0], set()).add(str(path.relative_to(ROOT)))
+    return {name: where for name, where in found.items() if name not in sys.stdlib_module_names and name != "secfpp"}
+
+
+def undeclared(folder: Path, declared: list[str], own: set[str]) -> dict[str, set[str]]:
+    """Imports under `folder` whose distribution is not among `declared`."""
+    allowed, owners = {normal(requirement) for requirement in declared}, packages_distributions()
+    return {
+        name: where
+        for name, where in third_party(folder).items()
+        if name not in own and not {normal(owner) for owner in owners.get(name, [name])} & allowed
+    }
+
+
+def test_the_package_imports_declared_dependencies_only() -> None:
+    assert undeclared(ROOT / "src", PROJECT["dependencies"], set()) == {}
+
+
+def test_the_tests_import_declared_dependencies_only() -> None:
+    own = {"support"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    assert undeclared(ROOT / "tests", PROJECT["dependencies"] + EXTRAS["test"], own) == {}
+
+
+def test_an_undeclared_import_is_noticed() -> None:
+    assert "pytest" in undeclared(ROOT / "tests", PROJECT["dependencies"], {"support"})
+
+
+def test_every_dependency_is_pinned_exactly_and_portably() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pins = {normal(line): line for line in lines}
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line)] == []
+    declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["dev"]
+    assert [name for name in map(normal, declared) if name not in pins] == []
