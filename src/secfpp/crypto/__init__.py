@@ -1,0 +1,1 @@
+"""Arithmetic of secure sums: the prime field and the codec of real numbers."""

@@ -1,0 +1,1 @@
+"""Drivers that carry programs to clients, and the training loop."""

@@ -1,0 +1,1 @@
+"""Programs that combine what clients keep private: averaging and clustering."""

@@ -1,0 +1,191 @@
+"""The driver that runs every client in this process: no server, no ports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+from secfpp.errors import ClientError, ProtocolError
+from secfpp.protocol import wire
+from secfpp.protocol.program import (
+    Arrays,
+    Ask,
+    ClientId,
+    ClientState,
+    Joint,
+    Program,
+    Replies,
+    ResolvedStep,
+    resolve,
+)
+from secfpp.protocol.transcript import Direction, Transcript
+from secfpp.runtime.costs import Costs, Share
+
+__all__ = ["Costs", "Dropouts", "InProcessDriver", "Share"]
+
+R = TypeVar("R")
+Dropouts = Callable[[int, str, ClientId], Literal["before", "after"] | None]
+
+
+class InProcessDriver:
+    """Carries a program's asks to clients that share this process, in sorted order of clients.
+
+    Asks of a `Joint` make one exchange and run one after the other, sorted by label. Either way of carrying a
+    message hands over fresh arrays: no party can change another's by writing into what it got or sent.
+
+    Args:
+        algorithm: the object whose components hold the steps.
+        contexts: client to whatever its steps need; passed on as it is.
+        states: client to its state at the start.
+        round_: number of the round, for errors, dropouts and the transcript; set `round_` to change it.
+        force_wire: pass every message through the wire format; else copy it and only measure it.
+        dropouts: called with round, step and client for each ask: ``before``, the client never sees the
+            ask; ``after``, its state changes but the reply is lost.
+        chunk: clients per call of a batched step.
+        transcript: where to record the messages, if anywhere.
+
+    Attributes:
+        states: client to its present state.
+        costs: what all programs run so far cost.
+    """
+
+    def __init__(
+        self,
+        algorithm: object,
+        contexts: Mapping[ClientId, Any],
+        states: Mapping[ClientId, ClientState],
+        *,
+        round_: int = 0,
+        force_wire: bool = True,
+        dropouts: Dropouts | None = None,
+        chunk: int = 8,
+        transcript: Transcript | None = None,
+    ) -> None:
+        if contexts.keys() != states.keys():
+            odd = ", ".join(sorted(contexts.keys() ^ states.keys()))
+            raise ProtocolError(f"clients with only one of context and state: {odd}; each needs both")
+        if chunk < 1:
+            raise ProtocolError(f"chunk = {chunk}: at least one client per call is needed")
+        self.algorithm, self.contexts, self.states = algorithm, dict(contexts), dict(states)
+        self.round_, self.force_wire, self.dropouts = round_, force_wire, dropouts
+        self.chunk, self.transcript = chunk, transcript
+        self.costs = Costs()
+
+    def run(self, program: Program[R]) -> R:
+        """Run a program to its end and return its result.
+
+        Raises:
+            ClientError: a client's step failed; raised from the cause. States set before stay set.
+            ProtocolError: a step or client that does not exist; or whatever the program raises.
+        """
+        try:
+            request = next(program)
+            while True:
+                request = program.send(self._exchange(request))
+        except StopIteration as stop:
+            result: R = stop.value
+            return result
+        finally:
+            program.close()
+
+    def _exchange(self, request: Ask | Joint) -> Replies:
+        asks = {"": request} if isinstance(request, Ask) else request.asks
+        steps = {label: self._resolve(ask) for label, ask in asks.items()}
+        if not any(ask.payloads for ask in asks.values()):
+            replies = {label: Replies({}) for label in asks}
+        else:
+            self.costs.count_exchange(_component(ask.step) for ask in asks.values() if ask.payloads)
+            replies = {label: self._carry(label, asks[label], steps[label]) for label in sorted(asks)}
+        return replies[""] if isinstance(request, Ask) else Replies({}, joint=replies)
+
+    def _resolve(self, ask: Ask) -> ResolvedStep:
+        if strangers := sorted(ask.payloads.keys() - self.contexts.keys()):
+            raise ProtocolError(f"step {ask.step!r} asks unknown clients: {', '.join(strangers)}")
+        return resolve(self.algorithm, ask.step)
+
+    def _carry(self, label: str, ask: Ask, step: ResolvedStep) -> Replies:
+        """Deliver one ask, chunk by chunk, and collect the replies that arrive."""
+        fates = {c: self.dropouts(self.round_, ask.step, c) if self.dropouts else None for c in sorted(ask.payloads)}
+        payloads: dict[ClientId, Arrays] = {}
+        for client, fate in fates.items():
+            delivered = fate != "before"
+            payload = self._message(ask.payloads[client], ask.step, label, client, "down", delivered)
+            if delivered:
+                payloads[client] = payload
+        replies: dict[ClientId, Arrays] = {}
+        for clients in _chunks(list(payloads), self.chunk if step.many else 1):
+            for client, (state, reply) in zip(clients, self._call(ask.step, step, clients, payloads), strict=True):
+                try:
+                    arrived = self._message(reply, ask.step, label, client, "up", fates[client] != "after")
+                except ProtocolError as error:
+                    raise ClientError(client, self.round_, ask.step, error) from error
+                self.states[client] = state
+                if fates[client] != "after":
+                    replies[client] = arrived
+        return Replies(replies, missing=[client for client in fates if client not in replies])
+
+    def _call(
+        self, name: str, step: ResolvedStep, clients: Sequence[ClientId], payloads: Mapping[ClientId, Arrays]
+    ) -> list[tuple[ClientState, Arrays]]:
+        """Run the step of one client, or of one chunk of clients, and check the form of what it returns."""
+        started = time.perf_counter()
+        try:
+            contexts = [self.contexts[client] for client in clients]
+            states = [self.states[client] for client in clients]
+            received = [payloads[client] for client in clients]
+            if step.many:
+                results = step.many(contexts, states, received)
+            else:
+                results = [step.one(contexts[0], states[0], received[0])]
+            _check_results(results, clients)
+        except ClientError:
+            raise
+        except Exception as error:
+            raise ClientError(", ".join(clients), self.round_, name, error) from error
+        finally:
+            self.costs.count_seconds(_component(name), time.perf_counter() - started)
+        return results
+
+    def _message(
+        self, arrays: Arrays, step: str, label: str, client: ClientId, direction: Direction, delivered: bool
+    ) -> Arrays:
+        """Count and record one message; return it as its receiver gets it."""
+        need_bytes = self.force_wire or self.transcript is not None
+        data = wire.encode(arrays) if need_bytes else None
+        size = wire.measure(arrays) if data is None else len(data)
+        if direction == "up":
+            self.costs.count_up(_component(step), client, size)
+        elif delivered:
+            self.costs.count_down(_component(step), client, size)
+        if data is not None and self.transcript is not None:
+            self.transcript.record(
+                data,
+                exchange=self.costs.exchanges - 1,
+                round_=self.round_,
+                step=step,
+                label=label,
+                client=client,
+                direction=direction,
+                delivered=delivered,
+            )
+        if data is not None and self.force_wire:
+            return wire.decode(data)
+        return wire.detach(arrays)
+
+
+def _component(step: str) -> str:
+    return step.partition(".")[0]
+
+
+def _chunks(clients: Sequence[ClientId], size: int) -> Iterable[Sequence[ClientId]]:
+    return (clients[start : start + size] for start in range(0, len(clients), size))
+
+
+def _check_results(results: object, clients: Sequence[ClientId]) -> None:
+    if not isinstance(results, list) or len(results) != len(clients):
+        raise ProtocolError(f"a batched step returns a list with one (state, reply) for each of {len(clients)} clients")
+    for result in results:
+        good = isinstance(result, tuple) and len(result) == 2
+        if not (good and isinstance(result[0], ClientState) and isinstance(result[1], Mapping)):
+            raise ProtocolError("a step returns (ClientState, reply), where the reply maps names to arrays")

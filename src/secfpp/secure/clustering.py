@@ -1,0 +1,220 @@
+"""Ways to group a cohort's clients: all in one, at random, by their true domain, by k-means in the clear."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError
+from secfpp.protocol.cohort import Assignment, Cohort
+from secfpp.protocol.program import Arrays, Ask, ClientState, Program, Replies, step
+from secfpp.secure import kmeans
+from secfpp.secure.descriptor import projection, quantise, radius
+from secfpp.seeding import derive
+
+
+class Clusterer(ABC):
+    """A way to group clients; a field named ``clusterer`` of an algorithm, which gives its steps their name."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
+        """Group the clients by the descriptor in `slot`.
+
+        Args:
+            cohort: the clients to group.
+            slot: array of the clients' states, float [d], that describes them.
+            previous: the partition so far, if any.
+
+        Returns:
+            A partition of the clients that answered, clusters numbered by their first client.
+        """
+
+
+@dataclass(frozen=True)
+class OneCluster(Clusterer):
+    """Everybody in one cluster; nothing is sent."""
+
+    kind: ClassVar[str] = "one"
+
+    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
+        """See `Clusterer.assign`."""
+        yield from ()
+        return Assignment(dict.fromkeys(cohort.clients, 0))
+
+
+@dataclass(frozen=True)
+class RandomClusters(Clusterer):
+    """`k` random clusters, sizes differing by at most one, the same in every round; nothing is sent.
+
+    Raises:
+        ConfigError: `k` below 1, or more clusters than clients.
+    """
+
+    kind: ClassVar[str] = "random"
+
+    k: int = 6
+
+    def __post_init__(self) -> None:
+        _require_at_least_one(self, "k")
+
+    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
+        """See `Clusterer.assign`."""
+        yield from ()
+        if self.k > len(cohort):
+            raise ConfigError([Problem("clusterer.k", self.k, f"at most one cluster per client, {len(cohort)}")])
+        order = derive(cohort.seed, "random_clusters").numpy().permutation(len(cohort))
+        return Assignment.from_labels(cohort.clients, (order % self.k).tolist())
+
+
+@dataclass(frozen=True)
+class OracleClusters(Clusterer):
+    """The clients' true domains: simulations only, since it asks for ``state["domain"]``; one exchange.
+
+    Raises:
+        DropoutError: nobody answered.
+    """
+
+    kind: ClassVar[str] = "oracle"
+
+    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
+        """See `Clusterer.assign`."""
+        replies = yield Ask("clusterer.domain", {client: {} for client in cohort.clients})
+        if not replies:
+            raise DropoutError("clusterer.domain", 1, 0, replies.missing)
+        return Assignment.from_labels(list(replies), [int(reply["domain"]) for reply in replies.values()])
+
+    @step
+    def domain(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Reply the number of the client's domain."""
+        if "domain" not in state:
+            raise ProtocolError('the state has no "domain": oracle clusters need a simulation with known domains')
+        return state, {"domain": state["domain"]}
+
+
+@dataclass(frozen=True)
+class PlainKMeans(Clusterer):
+    """k-means with a choice of K, by a server that sees the descriptors; one exchange.
+
+    Clients send their descriptor through a public projection, rounded to integers. The server runs the exact
+    integer Lloyd of `secfpp.secure.kmeans` from `restarts` random choices of seed points for each K, public
+    ones that depend on the cohort's seed and round only. For each K the run of least inertia counts, among those
+    whose clusters all have `min_cluster_size` members; K is the one of best BIC. If no run has such
+    clusters, there is one cluster.
+
+    On 6 clear groups of 5 clients, one run in five from random seed points finds the groups, hence 32 of them.
+
+    Args:
+        k: fixes K; None chooses among 1..k_max.
+        k_max: largest K tried.
+        dimensions: of the projected descriptor.
+        scale: factor before rounding; at 127 and 8 bits, a descriptor of length 1 fills the range and a
+            longer one is shortened.
+        bits: of a coordinate with its sign; also bounds the L2 norm, to ``2^(bits - 1) - 1``.
+        restarts: runs per K.
+        iterations: of Lloyd, in each run.
+        min_cluster_size: fewest members of a cluster.
+        pull: weight of a member beside its cluster's seed, see `secfpp.secure.kmeans`.
+
+    Raises:
+        ConfigError: values that cannot work, or a cohort smaller than one cluster.
+        DropoutError: fewer clients than one cluster's answered.
+        FieldRangeError: too many clients for exact arithmetic; nothing has been sent then.
+    """
+
+    kind: ClassVar[str] = "plain_kmeans"
+
+    k: int | None = None
+    k_max: int = 8
+    dimensions: int = 16
+    scale: float = 127.0
+    bits: int = 8
+    restarts: int = 32
+    iterations: int = 5
+    min_cluster_size: int = 4
+    pull: int = 4
+
+    def __post_init__(self) -> None:
+        _require_at_least_one(self, "k", "k_max", "dimensions", "restarts", "iterations", "min_cluster_size", "pull")
+        problems = []
+        if not 2 <= self.bits <= 16:
+            problems.append(Problem("clusterer.bits", self.bits, "2 to 16"))
+        elif radius(self.bits) <= self.dimensions**0.5 / 2:
+            problems.append(Problem("clusterer.dimensions", self.dimensions, f"too many for {self.bits} bits"))
+        if not 0 < self.scale < float("inf"):
+            problems.append(Problem("clusterer.scale", self.scale, "a positive number"))
+        if problems:
+            raise ConfigError(problems)
+
+    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
+        """See `Clusterer.assign`."""
+        if len(cohort) < self.min_cluster_size:
+            raise ConfigError(
+                [Problem("clusterer.min_cluster_size", self.min_cluster_size, f"at most the {len(cohort)} clients")]
+            )
+        kmeans.require_range(len(cohort), radius(self.bits), self.pull)
+        ask = {"slot": np.array(slot), "seed": np.array(cohort.seed)}
+        replies = yield Ask("clusterer.describe", dict.fromkeys(cohort.clients, ask))
+        if len(replies) < self.min_cluster_size:
+            raise DropoutError("clusterer.describe", self.min_cluster_size, len(replies), replies.missing)
+        points = self._points(replies)
+        return Assignment.from_labels(list(replies), self.partition(points, cohort.seed, cohort.round).tolist())
+
+    def partition(self, points: np.ndarray, seed: int, round_: int) -> np.ndarray:
+        """The chosen cluster of each point.
+
+        Args:
+            points: integers [n, d], at least `min_cluster_size` of them.
+            seed: the public seed.
+            round_: number of the round; every round draws other seed points.
+
+        Returns:
+            Cluster numbers [n], those of the best K.
+        """
+        n = len(points)
+        orders = np.stack(
+            [derive(seed, "kmeans", round_, restart).numpy().permutation(n) for restart in range(self.restarts)]
+        )
+        fitting = n // self.min_cluster_size  # with more clusters, one must be too small
+        tried = range(1, min(self.k_max, fitting) + 1) if self.k is None else [self.k] if self.k <= fitting else []
+        found = []
+        for k in tried:
+            runs = kmeans.lloyd(points, orders[:, :k], self.iterations, self.pull)
+            if candidate := kmeans.best_of(points, runs, k, self.min_cluster_size):
+                found.append(candidate)
+        if not found:
+            return np.zeros(n, np.int64)
+        return max(found, key=lambda candidate: candidate.bic).labels
+
+    @step
+    def describe(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Reply the reduced and rounded descriptor, int16 [dimensions]."""
+        descriptor = state[payload["slot"].item()].astype(np.float64)
+        reduced = descriptor @ projection(int(payload["seed"]), descriptor.size, self.dimensions)
+        return state, {"descriptor": quantise(reduced, self.scale, radius(self.bits))}
+
+    def _points(self, replies: Replies) -> np.ndarray:
+        """The descriptors of all replies, int64 [n, d], checked."""
+        points: list[np.ndarray] = []
+        for client, reply in replies.items():
+            point = reply.get("descriptor")
+            if point is None or point.dtype != np.int16 or point.ndim != 1 or point.size > self.dimensions:
+                raise ProtocolError(f"client {client!r} sent no int16 descriptor of at most {self.dimensions} numbers")
+            if points and point.size != points[0].size:
+                raise ProtocolError(f"client {client!r} sent {point.size} numbers, others {points[0].size}")
+            point = point.astype(np.int64)
+            if int(point @ point) > radius(self.bits) ** 2:
+                raise ProtocolError(f"client {client!r} sent a descriptor longer than {radius(self.bits)}")
+            points.append(point)
+        return np.stack(points)
+
+
+def _require_at_least_one(settings: object, *names: str) -> None:
+    values: Mapping[str, int | None] = {name: getattr(settings, name) for name in names}
+    if problems := [Problem(f"clusterer.{n}", v, "at least 1") for n, v in values.items() if v is not None and v < 1]:
+        raise ConfigError(problems)

@@ -1,0 +1,157 @@
+"""Exact k-means on integer points: Lloyd's iteration without division, and the choice of K.
+
+Everything that decides is an integer computation, so the same partition comes out on shares, on any
+machine, in any order of evaluation. Writing n_s for the weight of cluster s, q_is for the sum of inner products
+of point i with its members, and Q_s for that sum over the members,
+
+    h_is = Q_s - 2 n_s q_is = n_s^2 (|z_i - c_s|^2 - |z_i|^2),
+
+so centre t is nearer to i than centre s if and only if ``n_s^2 h_it - n_t^2 h_is < 0``. Ties go to the lowest
+index.
+
+So that no cluster is without a centre, a cluster's seed point stays in it as a pseudo-member of weight 1, next to
+real members of weight M (`pull`): a centre is ``(M sum of members + seed) / (M members + 1)``.
+
+Sources: S. Lloyd, Least squares quantization in PCM (1982); E. Forgy (1965), seeds; D. Pelleg, A. Moore,
+X-means (2000), the choice of K.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from secfpp.errors import FieldRangeError
+
+
+def require_range(n: int, radius: int, pull: int) -> None:
+    """Prove that no intermediate result of `lloyd` leaves int64, nor a difference of scores 60 bits.
+
+    Two cluster weights add up to at most ``pull n + 2``, so their product is at most
+    ``((pull n + 2) / 2)^2``. A squared distance is at most ``4 radius^2``, so a difference of scores is at most
+    that times the square of the product, and each of its two terms three quarters of it.
+
+    Raises:
+        FieldRangeError: too many points, too long or too strongly weighted.
+    """
+    worst = 4 * radius**2 * (pull * n + 2) ** 4 // 16
+    if worst >= 1 << 60:
+        raise FieldRangeError(
+            f"{n} points of length up to {radius} with pull {pull} need {worst.bit_length()} bits, 60 are there: "
+            "use fewer bits or a smaller pull, or cluster a sample of the clients"
+        )
+
+
+def lloyd(points: np.ndarray, seeds: np.ndarray, iterations: int, pull: int) -> np.ndarray:
+    """Assignments after `iterations` of Lloyd, for several runs at once.
+
+    Args:
+        points: integers [n, d].
+        seeds: indices of the points that start the clusters [runs, k]; they may repeat.
+        iterations: how often points are assigned, at least once; the first time to the seeds.
+        pull: weight M of a member beside its cluster's seed, at least 1.
+
+    Returns:
+        Clusters 0..k-1 of the points, int64 [runs, n].
+
+    Raises:
+        FieldRangeError: see `require_range`.
+    """
+    points = points.astype(np.int64)
+    longest = math.isqrt(max((sum(int(x) ** 2 for x in point) for point in points), default=0)) + 1
+    require_range(len(points), longest, pull)
+    runs, k = seeds.shape
+    start = points[seeds]  # [runs, k, d]
+    sums, weights = start, np.ones((runs, k), np.int64)
+    labels = np.zeros((runs, len(points)), np.int64)
+    for _ in range(iterations):
+        inner = np.einsum("nd,rkd->rkn", points, sums)
+        squares = np.einsum("rkd,rkd->rk", sums, sums)
+        scores = squares[..., None] - 2 * weights[..., None] * inner  # [runs, k, n]
+        labels = _nearest(scores, weights)
+        member = labels[:, None, :] == np.arange(k)[:, None]  # [runs, k, n]
+        sums = pull * np.einsum("rkn,nd->rkd", member.astype(np.int64), points) + start
+        weights = pull * member.sum(-1) + 1
+    return labels
+
+
+def _nearest(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Index of the smallest ``scores / weights^2`` over axis 1, the lowest of several: [runs, n]."""
+    runs, k, n = scores.shape
+    best = np.zeros((runs, n), np.int64)
+    best_score, best_weight = scores[:, 0], np.broadcast_to(weights[:, :1], (runs, n))
+    for t in range(1, k):
+        weight = weights[:, t : t + 1]
+        wins = best_weight**2 * scores[:, t] < weight**2 * best_score
+        best = np.where(wins, t, best)
+        best_score = np.where(wins, scores[:, t], best_score)
+        best_weight = np.where(wins, weight, best_weight)
+    return best
+
+
+def inertia(points: np.ndarray, labels: np.ndarray) -> Fraction:
+    """Sum of squared distances of integer `points` [n, d] from the mean of their cluster, exactly."""
+    points = points.astype(np.int64)
+    total = Fraction(int((points**2).sum()))
+    for label in np.unique(labels):
+        members = points[labels == label]
+        total -= Fraction(sum(int(x) ** 2 for x in members.sum(0)), len(members))
+    return total
+
+
+def bic(inertia_: Fraction | float, sizes: tuple[int, ...], dimensions: int) -> float:
+    """Bayesian information criterion of a partition, the larger the better (X-means).
+
+    The model is a mixture of spherical Gaussians of one variance, estimated from the inertia and not taken below
+    1/12, the variance that rounding to integers adds to a coordinate.
+
+    Args:
+        inertia_: see `inertia`.
+        sizes: points per cluster, all positive.
+        dimensions: coordinates of a point.
+    """
+    n, k = sum(sizes), len(sizes)
+    variance = max(float(inertia_) / (dimensions * max(n - k, 1)), 1 / 12)
+    likelihood = (
+        sum(size * math.log(size / n) for size in sizes)
+        - n * dimensions / 2 * math.log(2 * math.pi * variance)
+        - float(inertia_) / (2 * variance)
+    )
+    parameters = (k - 1) + k * dimensions + 1
+    return likelihood - parameters / 2 * math.log(n)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The best partition found for one number of clusters: `labels` int64 [n], values 0..k-1 all in use."""
+
+    labels: np.ndarray
+    sizes: tuple[int, ...]
+    inertia: Fraction
+    bic: float
+
+
+def best_of(points: np.ndarray, runs: np.ndarray, k: int, min_size: int) -> Candidate | None:
+    """The run of least inertia, the first of several, among those with `k` clusters of at least `min_size`.
+
+    Args:
+        points: integers [n, d].
+        runs: labels of several runs [runs, n], see `lloyd`.
+        k: number of clusters.
+        min_size: runs with a smaller cluster are rejected, not repaired.
+
+    Returns:
+        None if every run was rejected.
+    """
+    best: Candidate | None = None
+    for labels in runs:
+        sizes = tuple(np.bincount(labels, minlength=k).tolist())
+        if min(sizes) < min_size:
+            continue
+        total = inertia(points, labels)
+        if best is None or total < best.inertia:
+            best = Candidate(labels, sizes, total, bic(total, sizes, points.shape[1]))
+    return best
