@@ -1,0 +1,1 @@
+"""Experiments: read a config, run methods on seeds, keep the results, show them."""

@@ -1,0 +1,284 @@
+"""Experiment configs: TOML files into frozen dataclasses and back.
+
+A file has top-level ``seed`` (or ``seeds``) and ``rounds``, and the tables ``[data]``,
+``[backbone]``, ``[method]`` and ``[variants."name"]``. ``name`` in ``[data]`` and ``[method]``
+chooses the data set and the algorithm; their other keys are those of its settings dataclass. A
+variant has ``base``, a method or another variant, and the settings that differ from it; a base
+that is the method of ``[method]`` has that table's settings.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tomli_w
+from annotated_types import Ge, Len
+
+from secfpp.errors import ConfigError, Problem
+from secfpp.experiment.schema import Table, build, check, dotted, dump, one_of
+
+if TYPE_CHECKING:
+    from secfpp.algorithms.base import FederatedAlgorithm
+    from secfpp.data.catalog import DatasetSpec
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=,@-]*")
+_TOP = ("seed", "seeds", "rounds", "data", "backbone", "method", "variants")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What a config can name: algorithm classes and data sets."""
+
+    methods: Mapping[str, type[FederatedAlgorithm]]
+    datasets: Mapping[str, DatasetSpec]
+
+    @staticmethod
+    def installed() -> Catalog:
+        """Everything this installation offers."""
+        from secfpp.algorithms.base import methods
+        from secfpp.data.catalog import datasets
+
+        return Catalog(methods(), datasets())
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """Which frozen model, and how it computes; the arguments of `secfpp.models.backbone.load_backbone`."""
+
+    name: str = "mini"
+    device: str = "auto"
+    threads: Annotated[int, Ge(1)] | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """A data set by name, with its settings."""
+
+    name: str
+    settings: Any
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """An algorithm by name, with its hyper-parameters."""
+
+    name: str
+    algorithm: FederatedAlgorithm
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """One experiment: seeds, rounds, data, backbone, the method to run, and named variants."""
+
+    seeds: tuple[int, ...]
+    rounds: int
+    data: DataChoice
+    backbone: BackboneSettings
+    method: MethodChoice
+    variants: Mapping[str, MethodChoice] = field(default_factory=dict)
+
+    def choose(self, labels: Sequence[str], catalog: Catalog | None = None) -> dict[str, FederatedAlgorithm]:
+        """The algorithm of each label: a variant, the configured method, or a method as it comes.
+
+        Raises:
+            ConfigError: unknown labels, all of them, each with the nearest known one.
+        """
+        known = (catalog or Catalog.installed()).methods
+        problems: list[Problem] = []
+        chosen: dict[str, FederatedAlgorithm] = {}
+        for label in labels:
+            if label in self.variants:
+                chosen[label] = self.variants[label].algorithm
+            elif label == self.method.name:
+                chosen[label] = self.method.algorithm
+            elif label in known:
+                built = build(known[label], {}, dotted("methods", label), problems)
+                if built is not None:
+                    chosen[label] = built
+            else:
+                problems.append(Problem("methods", label, one_of(label, {*known, *self.variants}, "method")))
+        if problems:
+            raise ConfigError(problems)
+        return chosen
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), catalog: Catalog | None = None) -> ExperimentConfig:
+    """Read a TOML file, apply ``key=value`` `overrides` in turn, and check everything.
+
+    Raises:
+        ConfigError: no such file, not TOML, or bad values (all of them).
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the config {str(path)!r}: {error.strerror}; give the path of a TOML file"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    for override in overrides:
+        table = merge(table, parse_override(override))
+    return parse_config(table, catalog)
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """``a.b=c`` as a nested table; `c` is a TOML value, or a string if it is not one."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError([Problem("--set", text, "should be key=value, e.g. --set method.training.lr=0.002")])
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        quoted = value.strip().replace("\\", "\\\\").replace('"', '\\"')
+        try:
+            return tomllib.loads(f'{key} = "{quoted}"')
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError([Problem("--set", text, f"is not key=value in TOML: {error}")]) from error
+
+
+def merge(base: Table, changes: Table) -> dict[str, Any]:
+    """`base` with `changes` on top, table by table.
+
+    A change of ``kind`` or ``name`` starts that table afresh, since the other keys belong to what
+    was chosen before; ``seed`` replaces ``seeds`` and the other way round.
+    """
+    if any(word in changes and changes[word] != base.get(word) for word in ("kind", "name")):
+        return dict(changes)
+    merged = dict(base)
+    for one, other in (("seed", "seeds"), ("seeds", "seed")):
+        if one in changes:
+            merged.pop(other, None)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+    return merged
+
+
+def parse_config(table: Table, catalog: Catalog | None = None) -> ExperimentConfig:
+    """An experiment from a table as TOML gives it; what is left out has its default.
+
+    Raises:
+        ConfigError: every unknown key and bad value, with dotted keys.
+    """
+    catalog = catalog or Catalog.installed()
+    problems = [Problem(dotted(key), table[key], one_of(key, _TOP, "key")) for key in table if key not in _TOP]
+    seeds = _seeds(table, problems)
+    rounds = check(Annotated[int, Ge(1)], table.get("rounds", 20), "rounds", problems)
+    backbone = build(BackboneSettings, table.get("backbone", {}), "backbone", problems)
+    data = _named(table, "data", "icons", {name: spec.settings for name, spec in catalog.datasets.items()}, problems)
+    method = _named(table, "method", "secfpp", catalog.methods, problems)
+    variants = _Variants(table.get("variants", {}), method and MethodChoice(*method), catalog, problems).all()
+    if problems or data is None or method is None:
+        raise ConfigError(problems)
+    return ExperimentConfig(seeds, rounds, DataChoice(*data), backbone, MethodChoice(*method), variants)
+
+
+def to_table(config: ExperimentConfig) -> dict[str, Any]:
+    """The complete table of `config`: nothing left to defaults, ``parse_config`` gives an equal object."""
+    return {
+        "seeds": list(config.seeds),
+        "rounds": config.rounds,
+        "data": {"name": config.data.name, **dump(config.data.settings)},
+        "backbone": dump(config.backbone),
+        "method": {"name": config.method.name, **dump(config.method.algorithm)},
+        "variants": {label: {"base": v.name, **dump(v.algorithm)} for label, v in config.variants.items()},
+    }
+
+
+def to_toml(config: ExperimentConfig) -> str:
+    """`to_table` as TOML text."""
+    return tomli_w.dumps(to_table(config))
+
+
+def _seeds(table: Table, problems: list[Problem]) -> tuple[int, ...]:
+    if "seed" in table and "seeds" in table:
+        problems.append(Problem("seed", table["seed"], "give either seed or seeds, not both"))
+    if "seeds" not in table:
+        return (check(Annotated[int, Ge(0)], table.get("seed", 0), "seed", problems),)
+    seeds = check(Annotated[tuple[Annotated[int, Ge(0)], ...], Len(1)], table["seeds"], "seeds", problems)
+    if seeds is not None and len(set(seeds)) < len(seeds):
+        problems.append(Problem("seeds", table["seeds"], "should name each seed once"))
+    return seeds or ()
+
+
+def _named(
+    table: Table, key: str, default: str, known: Mapping[str, type], problems: list[Problem]
+) -> tuple[str, Any] | None:
+    """``(name, settings)`` of the table `key`, whose ``name`` is one of `known`."""
+    given = table.get(key, {})
+    if not isinstance(given, Mapping):
+        problems.append(Problem(key, given, f"should be a table, e.g. [{key}] with name = {default!r}"))
+        return None
+    values = dict(given)
+    name = values.pop("name", default)
+    if name not in known:
+        problems.append(Problem(f"{key}.name", name, one_of(name, known, "data set" if key == "data" else "method")))
+        return None
+    settings = build(known[name], values, key, problems)
+    return None if settings is None else (name, settings)
+
+
+class _Variants:
+    """Resolves variants, each after its base."""
+
+    def __init__(self, tables: object, method: MethodChoice | None, catalog: Catalog, problems: list[Problem]) -> None:
+        if not isinstance(tables, Mapping):
+            problems.append(Problem("variants", tables, 'should hold tables, e.g. [variants."promptfl+prior"]'))
+            tables = {}
+        self.tables, self.method, self.catalog, self.problems = tables, method, catalog, problems
+        self.done: dict[str, MethodChoice | None] = {}
+
+    def all(self) -> dict[str, MethodChoice]:
+        resolved = {label: self.resolve(label) for label in self.tables}
+        return {label: choice for label, choice in resolved.items() if choice is not None}
+
+    def resolve(self, label: str) -> MethodChoice | None:
+        if label not in self.done:
+            self.done[label] = None  # what a base that leads back here finds
+            self.done[label] = self._resolve(label, dotted("variants", label))
+        return self.done[label]
+
+    def _resolve(self, label: str, key: str) -> MethodChoice | None:
+        base = self._base(label)
+        if base is None:
+            self.problems.append(Problem(key, self.tables[label], "should be a table with base, a method or variant"))
+            return None
+        if label in self.catalog.methods or not _LABEL.fullmatch(label):
+            self.problems.append(
+                Problem(key, label, "choose another name: letters, digits and _.+=,@- , not a method's")
+            )
+            return None
+        chain = [label]
+        while (above := self._base(chain[-1])) in self.tables:
+            chain.append(str(above))
+            if above in chain[:-1]:
+                self.problems.append(Problem(f"{key}.base", base, f"leads back to itself: {' -> '.join(chain)}"))
+                return None
+        start: MethodChoice | None
+        if base in self.tables:
+            start = self.resolve(base)
+        elif self.method is not None and base == self.method.name:
+            start = self.method
+        elif base in self.catalog.methods:
+            built = build(self.catalog.methods[base], {}, key, self.problems)
+            start = built and MethodChoice(base, built)
+        else:
+            known = {*self.catalog.methods, *self.tables}
+            self.problems.append(Problem(f"{key}.base", base, one_of(base, known, "method or variant")))
+            return None
+        if start is None:
+            return None
+        changes = {name: value for name, value in self.tables[label].items() if name != "base"}
+        algorithm = build(type(start.algorithm), changes, key, self.problems, start.algorithm)
+        return algorithm and MethodChoice(start.name, algorithm)
+
+    def _base(self, label: str) -> str | None:
+        table = self.tables.get(label)
+        base = table.get("base") if isinstance(table, Mapping) else None
+        return base if isinstance(base, str) else None

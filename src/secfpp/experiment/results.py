@@ -1,0 +1,180 @@
+"""From the results of runs to files: summary, lines per round and cost, personal prompts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+
+from secfpp.experiment.statistics import adjusted_rand_index, purity, t_interval
+
+if TYPE_CHECKING:
+    from secfpp.models.backbone import BackboneSpec
+    from secfpp.runtime.trainer import RunResult
+
+Row = Mapping[str, Any]
+
+
+def summarize(dataset: str, backbone: str, rounds: int, results: Sequence[RunResult]) -> dict[str, Any]:
+    """The content of ``summary.json``.
+
+    Args:
+        dataset: name of the data set.
+        backbone: name of the backbone.
+        rounds: rounds of each run.
+        results: one per method and seed, in the order methods are to be listed.
+
+    Returns:
+        ``{"dataset", "backbone", "seeds", "rounds", "methods", "differences"}``. Each method has, per
+        metric in percent, ``mean`` over clients and seeds, ``ci95`` (a ``[low, high]`` t interval over
+        seeds, null for one seed), ``worst`` (the lowest client, averaged over seeds) and ``per_seed``;
+        ``clusters`` (null without); ``seconds`` and ``bytes`` (per client) as means over seeds.
+    """
+    methods = {name: [r for r in results if r.method == name] for name in dict.fromkeys(r.method for r in results)}
+    return {
+        "dataset": dataset,
+        "backbone": backbone,
+        "seeds": sorted({result.seed for result in results}),
+        "rounds": rounds,
+        "methods": {name: _method(runs) for name, runs in methods.items()},
+        "differences": differences(results),
+    }
+
+
+def differences(results: Sequence[RunResult]) -> list[dict[str, Any]]:
+    """Paired differences ``method - against`` in percentage points, over the seeds both have.
+
+    Each has ``metric``, ``mean``, ``ci95`` (a t interval over seeds; null for one seed), ``seeds`` and
+    ``per_seed``. Pairing by seed takes out what the seed does to both alike (data, conventions, start).
+    """
+    methods = list(dict.fromkeys(result.method for result in results))
+    cells = {(result.method, result.seed): result for result in results}
+    found = []
+    for second, first in combinations(methods, 2):
+        seeds = sorted({seed for method, seed in cells if method == first and (second, seed) in cells})
+        pair = [cells[method, seed] for method in (first, second) for seed in seeds]
+        for metric in _metrics(pair) if pair else ():
+            gaps = [_mean(cells[first, seed], metric) - _mean(cells[second, seed], metric) for seed in seeds]
+            found.append({"method": first, "against": second, "metric": metric, **_over_seeds(gaps), "seeds": seeds})
+    return found
+
+
+def metrics_lines(results: Sequence[RunResult]) -> str:
+    """``metrics.jsonl``: one line per method, seed, client and round."""
+    return _lines({"method": r.method, "seed": r.seed, **row} for r in results for row in r.rows)
+
+
+def costs_lines(results: Sequence[RunResult]) -> str:
+    """``costs.jsonl``: one line per method and seed; bytes are per client, of the whole run."""
+    return _lines(
+        {
+            "method": r.method,
+            "seed": r.seed,
+            "rounds": r.rounds,
+            "exchanges": r.costs.exchanges,
+            "messages": r.costs.messages,
+            "seconds": r.seconds,
+            "seconds_by_component": dict(r.costs.seconds),
+            "bytes_up": dict(sorted(r.costs.up.items())),
+            "bytes_down": dict(sorted(r.costs.down.items())),
+        }
+        for r in results
+    )
+
+
+def prompt_files(result: RunResult, backbone: BackboneSpec, classes: Sequence[str]) -> dict[str, bytes]:
+    """Each client's personal prompt as safetensors, by relative path.
+
+    A file has one tensor ``prompt``, float32 [n_ctx, text_dim], and metadata that says whose it is
+    and which model and class names it was learned for.
+    """
+    from safetensors.numpy import save
+
+    files: dict[str, bytes] = {}
+    for index, client in enumerate(result.clients):
+        about = {
+            "format": "secfpp-prompt-1",
+            "method": result.method,
+            "seed": str(result.seed),
+            "rounds": str(result.rounds),
+            "client": client,
+            "domain": result.domains[index],
+            "backbone": backbone.name,
+            "backbone_digest": backbone.digest,
+            "classes": json.dumps(list(classes)),
+        }
+        name = f"prompts/{_path_part(result.method)}/{result.seed}/{_path_part(client)}.safetensors"
+        files[name] = save({"prompt": np.ascontiguousarray(result.prompts[index], dtype=np.float32)}, metadata=about)
+    return files
+
+
+def _method(runs: Sequence[RunResult]) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    for name in _metrics(runs):
+        worst = float(np.mean([np.min(run.metrics[name]) for run in runs]))
+        entry[name] = {**_over_seeds([_mean(run, name) for run in runs]), "worst": worst}
+    entry["clusters"] = _clusters(runs)
+    entry["seconds"] = float(np.mean([run.seconds for run in runs]))
+    entry["bytes"] = {
+        "client_up": float(np.mean([_per_client(run.costs.up, run) for run in runs])),
+        "client_down": float(np.mean([_per_client(run.costs.down, run) for run in runs])),
+    }
+    entry["exchanges"] = float(np.mean([run.costs.exchanges for run in runs]))
+    entry["messages"] = float(np.mean([run.costs.messages for run in runs]))
+    parts = sorted({part for run in runs for part in run.costs.seconds})
+    entry["seconds_by_component"] = {p: float(np.mean([run.costs.seconds.get(p, 0.0) for run in runs])) for p in parts}
+    entry["seeds"] = [run.seed for run in runs]
+    return entry
+
+
+def _clusters(runs: Sequence[RunResult]) -> dict[str, Any] | None:
+    found = [(run.domains, run.assignment) for run in runs if run.assignment is not None]
+    if not found:
+        return None
+    counts = [len(set(assignment)) for _, assignment in found]
+    return {
+        "k": counts[0] if len(set(counts)) == 1 else float(np.mean(counts)),
+        "ari": float(np.mean([adjusted_rand_index(domains, assignment) for domains, assignment in found])),
+        "purity": float(np.mean([purity(domains, assignment) for domains, assignment in found])),
+        "sizes": [[assignment.count(c) for c in sorted(set(assignment))] for _, assignment in found],
+    }
+
+
+def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    interval = t_interval(values)
+    return {"mean": float(np.mean(values)), "ci95": interval and list(interval), "per_seed": list(values)}
+
+
+def _metrics(runs: Sequence[RunResult]) -> list[str]:
+    """Names of the metrics that every one of `runs` has."""
+    return [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
+
+
+def _mean(run: RunResult, metric: str) -> float:
+    return float(np.mean(run.metrics[metric]))
+
+
+def _per_client(count: Mapping[str, int], run: RunResult) -> float:
+    return sum(count.values()) / len(run.clients)
+
+
+def _path_part(name: str) -> str:
+    return quote(name, safe=" +=,@").replace("..", "%2E%2E")
+
+
+def _lines(rows: Iterable[Row]) -> str:
+    return "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in rows)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for what JSON cannot say: NaN (a loss where nothing was trained) and infinities."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,187 @@
+"""Plain frozen dataclasses from nested tables and back, naming every bad value at once.
+
+A *component* is a field whose type is a dataclass or an abstract base class. An abstract one is
+chosen by ``kind`` among its concrete subclasses, each of which has a class variable ``kind``.
+All other values are *leaves*, checked by pydantic in strict mode (a string is never a number).
+None, which TOML lacks, is written ``"none"``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import json
+from abc import ABC
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from secfpp.errors import ConfigError, Problem
+
+Table = Mapping[str, Any]
+
+
+def dotted(*parts: str) -> str:
+    """A dotted key as TOML writes it: ``dotted("variants", "a+b", "lr")`` is ``variants."a+b".lr``."""
+    bare = (part if part.replace("_", "").replace("-", "").isalnum() else json.dumps(part) for part in parts if part)
+    return ".".join(bare)
+
+
+def one_of(value: object, known: Iterable[str], what: str) -> str:
+    """Text for a `Problem`: `value` is no known `what`; the nearest name, and all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"unknown {what}{hint} Known: {', '.join(names) or 'none'}"
+
+
+def kinds(declared: type) -> dict[str, type]:
+    """The concrete classes that a component declared as `declared` can be, by ``kind``."""
+    found = {declared.kind: declared} if hasattr(declared, "kind") and not inspect.isabstract(declared) else {}
+    subclasses: list[type] = declared.__subclasses__()
+    for subclass in subclasses:
+        found.update(kinds(subclass))
+    return found
+
+
+def build(declared: type, table: object, key: str, problems: list[Problem], start: object = None) -> Any:
+    """Make a `declared` (or the subclass that ``kind`` names) from `table`.
+
+    Args:
+        declared: a dataclass, or an abstract base class of dataclasses.
+        table: values by field name; those left out come from `start`, else from the class.
+        key: dotted key of the table, for messages.
+        problems: where every bad value is added.
+        start: an instance whose values hold where the table says nothing, if of the chosen class.
+
+    Returns:
+        The instance, or None when a problem was found.
+    """
+    if not isinstance(table, Mapping):
+        problems.append(Problem(key, table, f"should be a table of settings, e.g. [{key}]"))
+        return None
+    values = dict(table)
+    cls = _choose(declared, values, key, problems, start)
+    if cls is None:
+        return None
+    hints = get_type_hints(cls, include_extras=True)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    given: dict[str, Any] = {}
+    bad: list[Problem] = [
+        Problem(f"{key}.{dotted(name)}", values[name], one_of(name, fields, "key"))
+        for name in values
+        if name not in fields
+    ]
+    for name, field in fields.items():
+        default = getattr(start, name) if type(start) is cls else _default(field)
+        if name in values:
+            before = len(bad)
+            value = _value(hints[name], values[name], f"{key}.{name}", bad, default)
+            if len(bad) == before:
+                given[name] = value
+                continue
+        if default is not dataclasses.MISSING:
+            given[name] = default
+        elif name not in values:
+            bad.append(Problem(f"{key}.{name}", None, "is required and was not given"))
+    instance = _construct(cls, given, table, key, bad)
+    problems.extend(bad)
+    return None if bad else instance
+
+
+def dump(value: object) -> Any:
+    """The table (or TOML value) from which `build` makes an equal `value`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        chosen: Any = type(value)
+        kind = {"kind": chosen.kind} if hasattr(chosen, "kind") else {}
+        return kind | {
+            field.name: dump(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init
+        }
+    if isinstance(value, Mapping):
+        return {str(name): dump(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [dump(item) for item in value]
+    if value is None:
+        return "none"
+    return str(value) if isinstance(value, Path) else value
+
+
+def check(hint: Any, value: object, key: str, problems: list[Problem]) -> Any:
+    """`value` as the type `hint` (strictly), or None after adding to `problems`."""
+    if value == "none" and NoneType in get_args(hint):
+        return None
+    try:
+        return _adapter(hint).validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            # Positions inside a value (of a list, say) are named; branches of a union type are not.
+            place = "".join(f"[{part}]" for part in detail["loc"] if isinstance(part, int))
+            message = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
+            problem = Problem(f"{key}{place}", detail["input"], message)
+            if problem not in problems:
+                problems.append(problem)
+        return None
+
+
+@lru_cache(maxsize=256)
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint)
+
+
+def _choose(declared: type, values: dict[str, Any], key: str, problems: list[Problem], start: object) -> type | None:
+    """The class of a component; takes ``kind`` out of `values`."""
+    options = kinds(declared)
+    if options and "kind" in values:
+        kind = values.pop("kind")
+        if kind not in options:
+            problems.append(Problem(f"{key}.kind", kind, one_of(kind, options, "kind")))
+            return None
+        return options[kind]
+    if isinstance(start, declared):
+        return type(start)
+    if inspect.isabstract(declared):
+        problems.append(Problem(f"{key}.kind", None, f"is required; one of: {', '.join(sorted(options)) or 'none'}"))
+        return None
+    return declared
+
+
+def _value(hint: Any, value: object, key: str, problems: list[Problem], default: object) -> Any:
+    inner = [part for part in get_args(hint) if part is not NoneType] if NoneType in get_args(hint) else [hint]
+    component = inner[0] if len(inner) == 1 and isinstance(inner[0], type) else None
+    if component is None or not (dataclasses.is_dataclass(component) or ABC in component.__mro__):
+        return check(hint, value, key, problems)
+    if value == "none" and len(get_args(hint)) > 1:
+        return None
+    return build(component, value, key, problems, default)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _construct(cls: type, given: dict[str, Any], table: object, key: str, problems: list[Problem]) -> Any:
+    """Call `cls`, so that its own checks add to `problems` too (once per key)."""
+    if any(
+        field.init and field.name not in given and _default(field) is dataclasses.MISSING
+        for field in dataclasses.fields(cls)
+    ):
+        return None
+    known = {problem.key for problem in problems}
+    try:
+        return cls(**given)
+    except ConfigError as error:
+        own = [
+            Problem(p.key if p.key.startswith(f"{key}.") else f"{key}.{p.key}", p.value, p.allowed)
+            for p in error.problems
+        ]
+        problems.extend(p for p in own or [Problem(key, table, str(error))] if p.key not in known)
+    except (ValueError, TypeError) as error:
+        problems.append(Problem(key, table, str(error)))
+    return None

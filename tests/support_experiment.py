@@ -1,0 +1,183 @@
+"""Made-up results, algorithms and data sets, for tests of experiments and of the command line."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from secfpp.data.federated import ClientData, FederatedDataset, Split
+from secfpp.errors import ConfigError, Problem
+from secfpp.experiment.config import Catalog
+from secfpp.runtime.costs import Costs
+
+
+class Grouping(ABC):
+    """Stands for a clusterer."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def groups(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Single(Grouping):
+    kind: ClassVar[str] = "single"
+
+    def groups(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Means(Grouping):
+    kind: ClassVar[str] = "means"
+    k_max: int = 8
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.k_max < 1:
+            raise ConfigError([Problem("k_max", self.k_max, "should be at least 1")])
+
+    def groups(self) -> int:
+        return self.k or self.k_max
+
+
+@dataclass(frozen=True)
+class Training:
+    lr: float = 0.02
+    steps: int = 5
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ConfigError([Problem("lr", self.lr, "should be above 0")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """One prompt for all."""
+
+    name: ClassVar[str] = "pooled"
+    class_prior: bool = True
+    training: Training = Training()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouped:
+    """One prompt per group."""
+
+    name: ClassVar[str] = "grouped"
+    class_prior: bool = True
+    training: Training = field(default_factory=lambda: Training(lr=0.01))
+    grouping: Grouping = field(default_factory=lambda: Means(k_max=6))
+    spare: Grouping | None = None
+    betas: tuple[float, ...] = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class ToySettings:
+    rho: float = 0.4
+    shots: int = 32
+
+
+@dataclass(frozen=True)
+class ToySpec:
+    settings: type
+    description: str = "coloured squares"
+
+    def load(self, settings: ToySettings, seed: int) -> FederatedDataset:
+        return toy_dataset(seed)
+
+
+def catalog() -> Catalog:
+    methods: Any = {"pooled": Pooled, "grouped": Grouped}
+    datasets: Any = {"toy": ToySpec(ToySettings)}
+    return Catalog(methods, datasets)
+
+
+def toy_dataset(seed: int = 0, n_domains: int = 2) -> FederatedDataset:
+    rng = np.random.default_rng(seed)
+
+    def split(n: int) -> Split:
+        return Split(rng.integers(0, 255, (n, 6, 6, 3)).astype(np.uint8), np.arange(n) % 3)
+
+    domains = [f"domain {d}" for d in range(n_domains)]
+    clients = tuple(ClientData(f"{d}/{i}", d, split(3), split(3)) for d in domains for i in range(2))
+    return FederatedDataset("toy", ("cat", "dog", "<b>"), clients, {d: split(3) for d in domains})
+
+
+@dataclass(frozen=True)
+class FakeSpec:
+    name: str = "mini"
+    digest: str = "abc123"
+
+
+@dataclass(frozen=True)
+class FakeResult:
+    method: str
+    seed: int
+    rounds: int
+    clients: tuple[str, ...]
+    domains: tuple[str, ...]
+    metrics: Mapping[str, np.ndarray]
+    rows: tuple[Mapping[str, object], ...]
+    assignment: tuple[int, ...] | None
+    descriptors: np.ndarray | None
+    costs: Any
+    seconds: float
+    prompts: np.ndarray
+
+
+def fake_result(
+    method: str = "grouped",
+    seed: int = 0,
+    own: float = 60.0,
+    clustered: bool = True,
+    rounds: int = 4,
+    domains: tuple[str, ...] = ("clipart", "sketch"),
+    per_domain: int = 3,
+) -> Any:
+    """A result whose `own` accuracies are `own` -2, 0 and +2 over the clients of each domain."""
+    rng = np.random.default_rng(seed)
+    clients = tuple(f"{domain}-{index}" for domain in domains for index in range(per_domain))
+    of = tuple(domain for domain in domains for _ in range(per_domain))
+    spread = np.tile(np.linspace(-2, 2, per_domain), len(domains))
+    metrics = {
+        "own": own + spread,
+        "own_domain": own - 5 + spread,
+        "other_domains": own - 15 + spread,
+        "own_no_prior": own - 8 + spread,
+        "own_domain_no_prior": own - 6 + spread,
+    }
+    rows = tuple(
+        {"round": r, "client": client, "loss": 3.0 / (r + 1), "own": own - rounds + r}
+        for r in range(1, rounds + 1)
+        for client in clients
+    )
+    cluster = tuple(domains.index(domain) for domain in of)
+    centres = rng.normal(size=(len(domains), 16)) * 4
+    sent, received = dict.fromkeys(clients, 41_000), dict.fromkeys(clients, 52_000)
+    costs = Costs(exchanges=40, messages=1200, up=sent, down=received, seconds={"training": 1.5})
+    return FakeResult(
+        method,
+        seed,
+        rounds,
+        clients,
+        of,
+        metrics,
+        rows,
+        cluster if clustered else None,
+        centres[list(cluster)] + rng.normal(size=(len(clients), 16)) * 0.5 if clustered else None,
+        Costs(
+            exchanges=40,
+            messages=1200,
+            up=dict.fromkeys(clients, 41_000),
+            down=dict.fromkeys(clients, 52_000),
+            seconds={"training": 1.5},
+        ),
+        12.5 + seed,
+        rng.normal(size=(len(clients), 4, 8)).astype(np.float32),
+    )

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from secfpp.experiment.results import costs_lines, differences, metrics_lines, prompt_files, summarize
+from support_experiment import FakeSpec, fake_result
+
+
+def test_summary_of_one_seed_has_means_worst_and_no_interval() -> None:
+    summary = summarize(
+        "icons", "mini", 4, [fake_result("grouped", own=60), fake_result("pooled", own=55, clustered=False)]
+    )
+    assert {key: summary[key] for key in ("dataset", "backbone", "seeds", "rounds")} == {
+        "dataset": "icons", "backbone": "mini", "seeds": [0], "rounds": 4,
+    }  # fmt: skip
+    grouped = summary["methods"]["grouped"]
+    assert grouped["own"] == {"mean": pytest.approx(60), "ci95": None, "per_seed": [pytest.approx(60)], "worst": 58}
+    assert set(grouped) >= {"own", "own_domain", "other_domains", "own_no_prior", "own_domain_no_prior"}
+    assert grouped["clusters"] == {"k": 2, "ari": 1.0, "purity": 1.0, "sizes": [[3, 3]]}
+    assert grouped["bytes"] == {"client_up": 41_000, "client_down": 52_000}
+    assert summary["methods"]["pooled"]["clusters"] is None
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_intervals_are_over_seeds_never_over_clients() -> None:
+    runs = [fake_result(seed=seed, own=own) for seed, own in ((1, 60.0), (2, 62.0), (3, 64.0))]
+    own = summarize("icons", "mini", 4, runs)["methods"]["grouped"]["own"]
+    assert own["mean"] == pytest.approx(62)
+    assert own["worst"] == pytest.approx(60)  # the lowest client of each seed, then the mean
+    assert own["ci95"] == [pytest.approx(62 - 4.968, abs=1e-3), pytest.approx(62 + 4.968, abs=1e-3)]
+
+
+def test_differences_are_paired_by_seed() -> None:
+    # the seeds differ by ten points, the methods by exactly one: pairing must see that
+    runs = [fake_result(m, s, own) for m, gain in (("a", 0), ("b", 1)) for s, own in ((1, 50 + gain), (2, 60 + gain))]
+    entry = next(e for e in differences(runs) if e["metric"] == "own")
+    assert (entry["method"], entry["against"]) == ("b", "a")
+    assert entry["mean"] == pytest.approx(1)
+    assert entry["ci95"] == [pytest.approx(1), pytest.approx(1)]
+    assert entry["seeds"] == [1, 2]
+
+
+def test_differences_use_shared_seeds_and_skip_strangers() -> None:
+    runs = [fake_result("a", 1), fake_result("a", 2), fake_result("b", 2), fake_result("c", 9)]
+    found = {(e["method"], e["against"]): e for e in differences(runs) if e["metric"] == "own"}
+    assert set(found) == {("b", "a")}
+    assert found["b", "a"]["seeds"] == [2]
+    assert found["b", "a"]["ci95"] is None
+
+
+def test_clusters_over_seeds_are_averaged() -> None:
+    one = fake_result(seed=1)
+    two = dataclasses.replace(fake_result(seed=2), assignment=(0,) * 6)
+    clusters = summarize("icons", "mini", 4, [one, two])["methods"]["grouped"]["clusters"]
+    assert clusters == {"k": 1.5, "ari": 0.5, "purity": 0.75, "sizes": [[3, 3], [6]]}
+
+
+def test_metrics_lines_are_one_per_client_and_round() -> None:
+    rows = [json.loads(line) for line in metrics_lines([fake_result("a", 5)]).splitlines()]
+    assert len(rows) == 6 * 4
+    assert rows[0] == {"method": "a", "seed": 5, "round": 1, "client": "clipart-0", "loss": 1.5, "own": 57.0}
+
+
+def test_what_json_cannot_say_becomes_null() -> None:
+    result = dataclasses.replace(fake_result(), rows=({"round": 0, "loss": float("nan"), "more": [float("inf"), 1.0]},))
+    row = json.loads(metrics_lines([result]))
+    assert row["loss"] is None
+    assert row["more"] == [None, 1.0]
+
+
+def test_costs_lines_have_bytes_per_client() -> None:
+    (row,) = [json.loads(line) for line in costs_lines([fake_result()]).splitlines()]
+    assert row["bytes_up"]["clipart-0"] == 41_000
+    assert row["seconds_by_component"] == {"training": 1.5}
+    assert row["exchanges"] == 40
+
+
+def test_prompts_can_be_read_back_with_whose_they_are() -> None:
+    result = dataclasses.replace(fake_result("a+b"), clients=("../x y/1", *fake_result().clients[1:]))
+    files = prompt_files(result, FakeSpec(), ("cat", "dog"))
+    assert len(files) == 6
+    name, content = next(iter(files.items()))
+    assert name == "prompts/a+b/0/%2E%2E%2Fx y%2F1.safetensors"
+    np.testing.assert_array_equal(load(content)["prompt"], result.prompts[0])
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    assert header["client"] == "../x y/1"
+    assert json.loads(header["classes"]) == ["cat", "dog"]
+    assert header["backbone_digest"] == "abc123"

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
+
+from secfpp.experiment.statistics import adjusted_rand_index, contingency, purity, t_interval
+
+labels = st.integers(0, 12).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 4), min_size=n, max_size=n), st.lists(st.integers(0, 4), min_size=n, max_size=n)
+    )
+)
+
+
+@given(labels)
+def test_adjusted_rand_index_agrees_with_an_independent_implementation(pair: tuple[list[int], list[int]]) -> None:
+    truth, found = pair
+    assert adjusted_rand_index(truth, found) == pytest.approx(adjusted_rand_score(truth, found))
+
+
+@given(labels)
+def test_purity_is_one_exactly_for_refinements(pair: tuple[list[int], list[int]]) -> None:
+    truth, found = pair
+    refines = all(len({t for t, f in zip(truth, found, strict=True) if f == cluster}) == 1 for cluster in found)
+    assert (purity(truth, found) == 1.0) is refines
+
+
+def test_contingency_counts_pairs_of_any_labels() -> None:
+    assert contingency(["a", "a", "b"], [7, 8, 8]).tolist() == [[1, 1], [0, 1]]
+    with pytest.raises(ValueError, match="3 true labels but 2"):
+        contingency([1, 2, 3], [1, 2])
+
+
+def test_one_value_has_no_interval() -> None:
+    assert t_interval([3.0]) is None
+    assert t_interval([2.0, 2.0]) == (2.0, 2.0)
+
+
+def test_interval_of_a_textbook_example() -> None:
+    low, high = t_interval([1.0, 2.0, 3.0, 4.0, 5.0]) or (0, 0)  # t(0.975, 4) = 2.7764, s = 1.5811
+    assert (low, high) == pytest.approx((3 - 1.9633, 3 + 1.9633), abs=1e-3)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(1000):
+        low, high = t_interval(list(rng.normal(5.0, 2.0, 4))) or (0, 0)
+        hits += low <= 5.0 <= high
+    assert 930 <= hits <= 970
