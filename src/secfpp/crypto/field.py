@@ -27,8 +27,8 @@ class PrimeField:
             FieldRangeError: a magnitude above `half`.
         """
         integers = np.asarray(integers, dtype=np.int64)
-        if integers.size and (integers.max() > cls.half or integers.min() < -cls.half):
-            worst = max(integers.max(), -integers.min(), key=abs)
+        worst = max((int(integers.max()), int(integers.min())), key=abs) if integers.size else 0
+        if abs(worst) > cls.half:
             raise FieldRangeError(f"integer {worst} does not fit the field: magnitudes up to {cls.half} do")
         return np.where(integers < 0, integers + cls.p, integers).astype(np.uint64)
 

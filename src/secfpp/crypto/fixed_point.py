@@ -26,7 +26,7 @@ class FixedPoint:
         bits: fractional bits, 0 to 52.
 
     Raises:
-        FieldRangeError: settings under which not even one number fits.
+        FieldRangeError: settings under which no number fits, or only 0.
     """
 
     bound: float
@@ -37,6 +37,10 @@ class FixedPoint:
             raise FieldRangeError(f"bound {self.bound}: a positive finite number is needed")
         if not 0 <= self.bits <= 52:
             raise FieldRangeError(f"{self.bits} fractional bits: 0 to 52 are possible")
+        if self.largest < 1:
+            raise FieldRangeError(
+                f"numbers up to {self.bound} all round to 0 with {self.bits} fractional bits: use more"
+            )
         if self.capacity < 1:
             raise FieldRangeError(
                 f"numbers up to {self.bound} with {self.bits} fractional bits do not fit the field of 61 bits: "
@@ -51,7 +55,7 @@ class FixedPoint:
     @property
     def capacity(self) -> int:
         """Largest total weight of a sum that cannot wrap."""
-        return PrimeField.half // max(self.largest, 1)
+        return PrimeField.half // self.largest
 
     @property
     def step(self) -> float:
