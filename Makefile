@@ -15,7 +15,7 @@ help: ## show this list
 	@echo "Settings: PYTHON=$(PYTHON) (3.11 or newer) VENV=$(VENV) DEMO_OUT=$(DEMO_OUT)"
 
 demo: $(VENV)/.ready-run ## compare the methods on the embedded benchmark, about a minute; a report to look at
-	@$(BIN)/secfpp demo --out $(DEMO_OUT) --force
+	@$(BIN)/secfpp demo --out $(DEMO_OUT)
 	@echo "Results: $(CURDIR)/$(DEMO_OUT) (report.html, summary.json, metrics.jsonl)"
 
 test: $(VENV)/.ready-test ## the test suite without the slow tests

@@ -1,8 +1,19 @@
-"""The test suite never touches the network and keeps to one thread per library."""
+"""The test suite stays offline, keeps to one thread per library, and leaves the user's cache alone."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Features and rendered images are kept for this run of the suite only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECFPP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
