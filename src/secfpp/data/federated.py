@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -44,7 +44,8 @@ class FederatedDataset:
     """Clients, the common list of class names, and test images of each domain.
 
     Label c of every split means ``classes[c]``. `template` is a hand-written prompt that suits the
-    images, with ``{}`` for the class name, e.g. ``"a photo of a {}"``.
+    images, with ``{}`` for the class name, e.g. ``"a photo of a {}"``. `facts` is anything JSON-ready that a
+    report should say about the data.
     """
 
     name: str
@@ -52,6 +53,7 @@ class FederatedDataset:
     clients: tuple[ClientData, ...]
     test: Mapping[str, Split]
     template: str = "a photo of a {}"
+    facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def domains(self) -> tuple[str, ...]:

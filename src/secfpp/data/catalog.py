@@ -1,0 +1,30 @@
+"""Data sets by name: one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from secfpp.data.federated import FederatedDataset
+from secfpp.data.icons import IconSettings, load_icons
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """How to make a federated data set: `load(settings, seed)` with an instance of `settings`."""
+
+    name: str
+    description: str
+    settings: type[Any]
+    load: Callable[[Any, int], FederatedDataset]
+
+
+_ROWS = (
+    DatasetSpec("icons", "functional icons in six styles, rendered from icon fonts (ships with SecFPP)", IconSettings, load_icons),
+)
+
+
+def datasets() -> dict[str, DatasetSpec]:
+    """All data sets by name."""
+    return {row.name: row for row in _ROWS}
