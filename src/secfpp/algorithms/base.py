@@ -1,0 +1,162 @@
+"""What a federated prompt method is: a frozen dataclass of settings, one program a round, a few steps.
+
+A method is found by being in this package (or by an entry point of group ``secfpp.algorithms``); see
+`methods`. Everything a client learns lives in its `ClientState`; the server keeps a partition at most.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from secfpp.algorithms.training import ClientContext, LocalTraining
+from secfpp.errors import ConfigError, Problem
+from secfpp.models.prompt import SoftPrompt
+from secfpp.models.scoring import cosine_logits
+from secfpp.protocol.cohort import Assignment, Cohort
+from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, batched, step
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What the server keeps between rounds: the partition, if the method has one."""
+
+    assignment: Assignment | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederatedAlgorithm(ABC):
+    """Base of all methods; fields are hyper-parameters.
+
+    Attributes:
+        prompt: shape and start of the soft prompt.
+        training: optimiser settings of the local steps.
+        class_prior: at prediction, add the log-prior of the declared target to the logits: the client's own
+            smoothed class frequencies on its own distribution, nothing where classes are uniform.
+        prior_smoothing: pseudo-images added to every class of the prior.
+    """
+
+    name: ClassVar[str]
+    trained: ClassVar[bool] = True
+
+    prompt: SoftPrompt = field(default_factory=SoftPrompt)
+    training: LocalTraining = field(default_factory=LocalTraining)
+    class_prior: bool = True
+    prior_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.prior_smoothing > 0:
+            raise ConfigError([Problem("prior_smoothing", self.prior_smoothing, "must be positive")])
+
+    @abstractmethod
+    def client_state(self, context: ClientContext) -> ClientState:
+        """A client's state before the first round."""
+
+    def server_state(self) -> ServerState:
+        """The server's state before the first round."""
+        return ServerState()
+
+    @abstractmethod
+    def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
+        """One round of training with the clients of `cohort`."""
+
+    @abstractmethod
+    def personal_prompt(self, state: ClientState) -> np.ndarray:
+        """The prompt a client predicts with, float32 [n_ctx, text_dim]."""
+
+    def local_update(self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int) -> list[ClientState]:
+        """Local training of one round, for clients that share a process."""
+        raise ConfigError(f"the method {self.name!r} does not train")
+
+    @step
+    def train(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Local training; replies nothing, so that nothing private leaves with it."""
+        return self.local_update([context], [state], int(payload["round"]))[0], {}
+
+    @batched(train)
+    def train_many(
+        self, contexts: Sequence[ClientContext], states: Sequence[ClientState], payloads: Sequence[Arrays]
+    ) -> list[tuple[ClientState, Arrays]]:
+        """`train` for several clients in one pass through the frozen encoder."""
+        return [(state, {}) for state in self.local_update(contexts, states, int(payloads[0]["round"]))]
+
+    def ask_to_train(self, cohort: Cohort) -> Ask:
+        """The ask that starts a round's local training."""
+        return Ask("method.train", {client: {"round": np.array(cohort.round)} for client in cohort.clients})
+
+
+def cross_entropy(
+    contexts: Sequence[ClientContext], prompts: Tensor, features: Tensor, labels: Tensor, shift: Tensor | None = None
+) -> Tensor:
+    """Mean cross-entropy of each client [k].
+
+    Args:
+        contexts: the k clients; they share backbone and class names.
+        prompts: float [k, n_ctx, text_dim].
+        features: float [k, batch, projection].
+        labels: int64 [k, batch].
+        shift: float [k, n_cls] added to the logits; log-priors give the logit-adjusted loss (Menon et al., arXiv 2007.07314).
+    """
+    backbone, tokens = contexts[0].backbone, contexts[0].tokens
+    logits = cosine_logits(features, backbone.class_features(prompts, tokens), backbone.logit_scale)
+    if shift is not None:
+        logits = logits + shift[:, None]
+    return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
+
+
+def stacked(states: Sequence[ClientState], slot: str) -> np.ndarray:
+    """One slot of several clients, [k, ...]."""
+    return np.stack([state[slot] for state in states])
+
+
+def log_priors(contexts: Sequence[ClientContext], smoothing: float) -> Tensor:
+    """The clients' smoothed class log-priors, float32 [k, n_cls], on the backbone's device."""
+    return torch.from_numpy(np.stack([c.log_prior(smoothing) for c in contexts])).to(contexts[0].backbone.device)
+
+
+@cache
+def methods() -> dict[str, type[FederatedAlgorithm]]:
+    """All methods by name: the modules of this package and entry points ``secfpp.algorithms``."""
+    import secfpp.algorithms as package
+
+    found: set[type[FederatedAlgorithm]] = set()
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    for entry in entry_points(group="secfpp.algorithms"):
+        entry.load()
+    waiting = [FederatedAlgorithm]
+    while waiting:
+        subclasses = waiting.pop().__subclasses__()
+        waiting += subclasses
+        found.update(c for c in subclasses if "name" in vars(c))
+    by_name: dict[str, type[FederatedAlgorithm]] = {}
+    for algorithm in sorted(found, key=lambda c: (c.name, c.__module__)):
+        if algorithm.name in by_name:
+            other = by_name[algorithm.name]
+            raise ConfigError(f"two methods are named {algorithm.name!r}: {other.__module__} and {algorithm.__module__}")
+        by_name[algorithm.name] = algorithm
+    return by_name
+
+
+__all__ = [
+    "ClientContext",
+    "ClientId",
+    "FederatedAlgorithm",
+    "LocalTraining",
+    "ServerState",
+    "cross_entropy",
+    "log_priors",
+    "methods",
+    "stacked",
+]

@@ -1,0 +1,41 @@
+"""PromptFL (Guo et al., arXiv 2208.11625): federated averaging of one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from secfpp.algorithms.base import ClientContext, ServerState
+from secfpp.algorithms.coop_local import CoOpLocal
+from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.program import ClientState, Program
+from secfpp.secure.aggregation import Aggregator, PlainMean, with_base
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptFL(CoOpLocal):
+    """One prompt for everybody: local steps, then the mean weighted by images per client.
+
+    Attributes:
+        aggregator: how the mean is computed.
+    """
+
+    name: ClassVar[str] = "promptfl"
+
+    aggregator: Aggregator = field(default_factory=PlainMean)
+
+    def client_state(self, context: ClientContext) -> ClientState:
+        """The start prompt, which is also the first common base."""
+        return with_base(ClientState(), "prompt", context.start)
+
+    def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
+        """Local steps, then a mean over those who took them."""
+        replies = yield self.ask_to_train(cohort)
+        yield from self.aggregator.mean(cohort.subset(replies), "prompt")
+        return state
+
+    def local_update(self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int) -> list[ClientState]:
+        """Gradient steps that start from the common base, whatever an interrupted round left."""
+        fresh = [state.replace(prompt=state["prompt.base"]) for state in states]
+        return super().local_update(contexts, fresh, round_)

@@ -1,0 +1,124 @@
+"""SecFPP: prompts personalised on two levels, after Hou, Li, Buyukates (arXiv 2505.22447).
+
+P_i = P_G[s(i)] + P_L[i]: the domain part is averaged inside client i's cluster, the local part
+never leaves the client. Past the paper: clients are clustered by the mean of class means of their frozen image
+features, which class skew does not disturb; both parts are trained on a class-balanced objective, and
+the client's class frequencies act through a private log-prior instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secfpp.algorithms.base import ClientContext, FederatedAlgorithm, ServerState, cross_entropy, log_priors, stacked
+from secfpp.errors import ConfigError, Problem
+from secfpp.protocol.cohort import Assignment, Cohort
+from secfpp.protocol.program import Arrays, Ask, ClientState, Program, gather, step
+from secfpp.secure.aggregation import Aggregator, PlainMean, with_base
+from secfpp.secure.clustering import Clusterer, PlainKMeans
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecFPP(FederatedAlgorithm):
+    """A prompt per cluster of clients plus a small private prompt per client.
+
+    Attributes:
+        clusterer: how clients are grouped; once, and again when the roster grows.
+        aggregator: how the mean inside a cluster is computed.
+        local_lr: learning rate of the private part; 0 leaves it out.
+        logit_adjustment: weight of the client's log-prior in the training logits (Menon et al., arXiv 2007.07314).
+    """
+
+    name: ClassVar[str] = "secfpp"
+
+    clusterer: Clusterer = field(default_factory=PlainKMeans)
+    aggregator: Aggregator = field(default_factory=lambda: PlainMean(min_responders=4))
+    local_lr: float = 0.001
+    logit_adjustment: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.local_lr < 0:
+            raise ConfigError([Problem("local_lr", self.local_lr, "must not be negative")])
+
+    def client_state(self, context: ClientContext) -> ClientState:
+        """The start prompt as domain part, zero as local part, the descriptor for clustering."""
+        arrays = {
+            "local": np.zeros_like(context.start),
+            "descriptor": feature_descriptor(context),
+            "domain": np.array(context.domain),
+            "start": context.start,
+        }
+        return with_base(ClientState(arrays), "domain_prompt", context.start)
+
+    def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
+        """Group if need be, take local steps, average inside each cluster."""
+        assignment = state.assignment
+        if assignment is None or set(cohort.clients) - set(assignment.cluster_of):
+            assignment = yield from self._regroup(assignment, cohort)
+        replies = yield self.ask_to_train(cohort)
+        groups = {
+            f"cluster-{cluster}": cohort.subset(set(assignment.members(cluster)) & set(replies))
+            for cluster in range(assignment.k)
+        }
+        yield from gather({label: self.aggregator.mean(group, "domain_prompt") for label, group in groups.items()})
+        return ServerState(assignment)
+
+    def _regroup(self, previous: Assignment | None, cohort: Cohort) -> Program[Assignment]:
+        """A new partition; if it changes who belongs together, domain parts start anew from the public prompt."""
+        assignment = yield from self.clusterer.assign(cohort, "descriptor", previous)
+        if previous is not None and not _extends(assignment, previous):
+            yield Ask("method.restart", {client: {"round": np.array(cohort.round)} for client in cohort.clients})
+        return assignment
+
+    @step
+    def restart(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Start the domain part anew from the public start prompt."""
+        return with_base(state, "domain_prompt", state["start"], int(payload["round"])), {}
+
+    def local_update(self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int) -> list[ClientState]:
+        """Gradient steps on both parts, the domain part from its common base."""
+        shift = self.logit_adjustment * log_priors(contexts, self.prior_smoothing) if self.logit_adjustment else None
+        start = {"domain_prompt": stacked(states, "domain_prompt.base")}
+        fixed = torch.from_numpy(stacked(states, "local")).to(contexts[0].backbone.device)
+        if self.local_lr:
+            start["local"] = stacked(states, "local")
+
+        def loss(parameters: Mapping[str, Tensor], features: Tensor, labels: Tensor) -> Tensor:
+            prompts = parameters["domain_prompt"] + parameters.get("local", fixed)
+            return cross_entropy(contexts, prompts, features, labels, shift)
+
+        rates = {"local": self.local_lr}
+        trained, losses = self.training.fit(contexts, start, loss, round_=round_, rates=rates)
+        return [
+            state.replace(**{slot: values[i] for slot, values in trained.items()}, loss=np.array(losses[i]))
+            for i, state in enumerate(states)
+        ]
+
+    def personal_prompt(self, state: ClientState) -> np.ndarray:
+        """Domain part plus local part."""
+        prompt: np.ndarray = state["domain_prompt"] + state["local"]
+        return prompt
+
+
+def feature_descriptor(context: ClientContext) -> np.ndarray:
+    """Mean of the client's class means of image features minus the public mean, float32 [projection].
+
+    Each class the client has counts once, so that class skew cancels.
+    """
+    features, labels = context.features.cpu().numpy(), context.labels.cpu().numpy()
+    means = [features[labels == label].mean(0) for label in np.unique(labels)]
+    descriptor: np.ndarray = np.mean(means, axis=0) - context.backbone.public_mean()
+    return descriptor.astype(np.float32)
+
+
+def _extends(new: Assignment, old: Assignment) -> bool:
+    """Whether the clients that both partitions know are grouped alike in both."""
+    pairs = {(new.cluster_of[c], old.cluster_of[c]) for c in new.cluster_of if c in old.cluster_of}
+    return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})

@@ -1,0 +1,104 @@
+"""Accuracies of personal prompts, as a simulator measures them (outside the protocol)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secfpp.algorithms.training import ClientContext
+from secfpp.data.federated import Split
+from secfpp.models.scoring import class_accuracies, cosine_logits
+
+_CHUNK = 8  # clients scored at once, which bounds memory
+
+
+def class_features(contexts: Sequence[ClientContext], prompts: np.ndarray) -> Tensor:
+    """Class features [n_clients, n_cls, projection] of prompts [n_clients, n_ctx, text_dim]; equal prompts once."""
+    unique, inverse = np.unique(prompts.reshape(len(prompts), -1), axis=0, return_inverse=True)
+    backbone, tokens = contexts[0].backbone, contexts[0].tokens
+    stack = torch.from_numpy(unique.reshape(-1, *prompts.shape[1:])).to(backbone.device)
+    with torch.no_grad():
+        encoded = torch.cat([backbone.class_features(part, tokens) for part in stack.split(_CHUNK)])
+    return encoded[torch.from_numpy(inverse.reshape(-1)).to(backbone.device)]
+
+
+def test_metrics(
+    contexts: Sequence[ClientContext],
+    prompts: np.ndarray,
+    test: Mapping[str, Split],
+    *,
+    class_prior: bool,
+    smoothing: float,
+) -> dict[str, np.ndarray]:
+    """Test accuracies of every client, each float64 [n_clients] in percent.
+
+    With a_i(D, c) the accuracy of client i on class c of domain D, d its own domain and h_i its training
+    histogram: `own` = sum_c h_i(c) a_i(d, c), `own_domain` = mean_c a_i(d, c), `other_domains` = mean
+    over other domains and c. With `class_prior` the log-prior of the declared target shifts the logits: the
+    client's own for `own`, a uniform one (no shift) elsewhere. Keys ending in ``_no_prior`` have it off everywhere.
+
+    Args:
+        contexts: the clients.
+        prompts: float32 [n_clients, n_ctx, text_dim].
+        test: domain -> test images.
+        class_prior: whether the method uses the prior.
+        smoothing: of the prior.
+    """
+    backbone = contexts[0].backbone
+    n_classes = len(contexts[0].tokens.names)
+    texts = class_features(contexts, prompts)
+    mine: list[np.ndarray] = [np.empty(0)] * len(contexts)
+    shifted: list[np.ndarray] = [np.empty(0)] * len(contexts)
+    others: list[list[np.ndarray]] = [[] for _ in contexts]
+    for domain, split in test.items():
+        images = backbone.features(split.images)
+        labels = torch.from_numpy(split.labels).to(backbone.device)
+        for start in range(0, len(contexts), _CHUNK):
+            chunk = range(start, min(start + _CHUNK, len(contexts)))
+            logits = cosine_logits(images, texts[chunk.start : chunk.stop], backbone.logit_scale)
+            plain = class_accuracies(logits, labels, n_classes).double().cpu().numpy()
+            for i in chunk:
+                if contexts[i].data.domain != domain:
+                    others[i].append(plain[i - start])
+                    continue
+                mine[i] = plain[i - start]
+                prior = torch.from_numpy(contexts[i].log_prior(smoothing)).to(backbone.device)
+                with_prior = class_accuracies((logits[i - start] + prior)[None], labels, n_classes)
+                shifted[i] = with_prior[0].double().cpu().numpy()
+    own = [_weighted(a, c.histogram) for a, c in zip(shifted if class_prior else mine, contexts, strict=True)]
+    own_plain = [_weighted(a, c.histogram) for a, c in zip(mine, contexts, strict=True)]
+    own_domain = [float(np.nanmean(a)) for a in mine]
+    other = [float(np.nanmean(np.stack(a))) if a else np.nan for a in others]
+    figures = {
+        "own": own,
+        "own_domain": own_domain,
+        "other_domains": other,
+        "own_no_prior": own_plain,
+        "own_domain_no_prior": own_domain,
+        "other_domains_no_prior": other,
+    }
+    return {name: 100 * np.array(values, dtype=np.float64) for name, values in figures.items()}
+
+
+def validation_accuracy(
+    contexts: Sequence[ClientContext], prompts: np.ndarray, *, class_prior: bool, smoothing: float
+) -> np.ndarray:
+    """Each client's accuracy on its own validation images, float64 [n_clients] in percent; private to it."""
+    texts = class_features(contexts, prompts)
+    accuracies = []
+    for context, text in zip(contexts, texts, strict=True):
+        logits = cosine_logits(context.validation_features, text[None], context.backbone.logit_scale)[0]
+        if class_prior:
+            logits = logits + torch.from_numpy(context.log_prior(smoothing)).to(logits.device)
+        hits = logits.argmax(1).cpu().numpy() == context.data.validation.labels
+        accuracies.append(100 * hits.mean() if len(hits) else np.nan)
+    return np.array(accuracies, dtype=np.float64)
+
+
+def _weighted(accuracies: np.ndarray, histogram: np.ndarray) -> float:
+    """Mean accuracy under the histogram, over the classes that have test images."""
+    weights = np.where(np.isnan(accuracies), 0, histogram)
+    return float(np.nansum(weights * accuracies) / weights.sum()) if weights.sum() else float("nan")

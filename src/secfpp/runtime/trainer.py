@@ -1,0 +1,198 @@
+"""Train one method on one seed: rounds, metrics, costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from secfpp.algorithms.base import FederatedAlgorithm
+from secfpp.algorithms.training import ClientContext
+from secfpp.data.federated import FederatedDataset
+from secfpp.errors import ConfigError, DataError, Problem
+from secfpp.models.backbone import Backbone
+from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.transcript import Transcript
+from secfpp.runtime.costs import Costs
+from secfpp.runtime.evaluation import test_metrics, validation_accuracy
+from secfpp.runtime.in_process import Dropouts, InProcessDriver
+from secfpp.seeding import derive
+
+CHUNK = 32
+"""Clients trained in one pass; part of what makes results repeatable to the bit."""
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What a progress display shows after a round.
+
+    Attributes:
+        round: the round, from 1.
+        rounds: how many there will be.
+        loss: mean training loss over clients (nan if nobody trained).
+        seconds: since training began.
+        metrics: mean over clients, in percent, e.g. ``validation``.
+    """
+
+    round: int
+    rounds: int
+    loss: float
+    seconds: float
+    metrics: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One method on one seed.
+
+    Attributes:
+        method: its label.
+        seed: the seed.
+        rounds: rounds of training (0 for untrained floors).
+        clients: their names, sorted; all per-client arrays follow this order.
+        domains: each client's true domain.
+        metrics: name -> accuracy of each client, float64 [n_clients] in percent.
+        rows: JSON-ready, one per client and round.
+        assignment: each client's cluster, if the method has clusters (-1: in none).
+        descriptors: what clients were clustered by, float [n_clients, d], if the method has clusters.
+        costs: bytes, messages, exchanges, seconds by component.
+        seconds: of training, without evaluation.
+        prompts: personal prompts, float32 [n_clients, n_ctx, text_dim].
+    """
+
+    method: str
+    seed: int
+    rounds: int
+    clients: tuple[str, ...]
+    domains: tuple[str, ...]
+    metrics: Mapping[str, np.ndarray]
+    rows: tuple[Mapping[str, object], ...]
+    assignment: tuple[int, ...] | None
+    descriptors: np.ndarray | None
+    costs: Costs
+    seconds: float
+    prompts: np.ndarray
+
+
+def train(
+    dataset: FederatedDataset,
+    backbone: Backbone,
+    algorithm: FederatedAlgorithm,
+    *,
+    method: str,
+    seed: int,
+    rounds: int,
+    on_round: Callable[[RoundRecord], None] | None = None,
+    force_wire: bool = True,
+    dropouts: Dropouts | None = None,
+    transcript: Transcript | None = None,
+) -> RunResult:
+    """Train `algorithm` on `dataset` and measure it; the same arguments give the same result.
+
+    Args:
+        dataset: the clients and the test images.
+        backbone: the frozen model.
+        algorithm: the method with its settings.
+        method: its label in results.
+        seed: of everything random in training.
+        rounds: of training; floors ignore it.
+        on_round: called after each round.
+        force_wire: pass every message through the wire format.
+        dropouts: see `InProcessDriver`.
+        transcript: where to record every message.
+
+    Raises:
+        ConfigError: settings that this data or model refuse.
+        SecFPPError: what clients or protocol raise.
+    """
+    if rounds < 1:
+        raise ConfigError([Problem("rounds", rounds, "at least 1")])
+    contexts = make_contexts(dataset, backbone, algorithm, seed)
+    ordered = list(contexts.values())
+    states = {name: algorithm.client_state(context) for name, context in contexts.items()}
+    driver = InProcessDriver(
+        algorithm, contexts, states, force_wire=force_wire, dropouts=dropouts, chunk=CHUNK, transcript=transcript
+    )
+    weights = {name: len(context.data.train) for name, context in contexts.items()}
+    server = algorithm.server_state()
+    rows: list[Mapping[str, object]] = []
+    spent = 0.0
+    planned = rounds if algorithm.trained else 0
+    for number in range(1, planned + 1):
+        started = time.perf_counter()
+        driver.round_ = number
+        server = driver.run(algorithm.round(server, Cohort(weights, number, seed)))
+        spent += time.perf_counter() - started
+        losses = [float(driver.states[name]["loss"]) if "loss" in driver.states[name] else None for name in contexts]
+        accuracy = validation_accuracy(
+            ordered,
+            _prompts(algorithm, driver),
+            class_prior=algorithm.class_prior,
+            smoothing=algorithm.prior_smoothing,
+        )
+        rows += [
+            {"method": method, "seed": seed, "round": number, "client": c.client, "domain": c.data.domain}
+            | {"loss": loss, "validation": None if np.isnan(value) else round(float(value), 4)}
+            for c, loss, value in zip(ordered, losses, accuracy, strict=True)
+        ]
+        if on_round:
+            known = [loss for loss in losses if loss is not None]
+            mean_loss = float(np.mean(known)) if known else float("nan")
+            on_round(RoundRecord(number, planned, mean_loss, spent, {"validation": float(np.nanmean(accuracy))}))
+    prompts = _prompts(algorithm, driver)
+    metrics = test_metrics(
+        ordered, prompts, dataset.test, class_prior=algorithm.class_prior, smoothing=algorithm.prior_smoothing
+    )
+    clusters = server.assignment.cluster_of if server.assignment else None
+    described = clusters is not None and all("descriptor" in state for state in driver.states.values())
+    return RunResult(
+        method=method,
+        seed=seed,
+        rounds=planned,
+        clients=tuple(contexts),
+        domains=tuple(c.data.domain for c in ordered),
+        metrics=metrics,
+        rows=tuple(rows),
+        assignment=tuple(clusters.get(name, -1) for name in contexts) if clusters is not None else None,
+        descriptors=np.stack([driver.states[name]["descriptor"] for name in contexts]) if described else None,
+        costs=driver.costs,
+        seconds=spent,
+        prompts=prompts,
+    )
+
+
+def make_contexts(
+    dataset: FederatedDataset, backbone: Backbone, algorithm: FederatedAlgorithm, seed: int
+) -> dict[str, ClientContext]:
+    """Every client's context, by name in sorted order.
+
+    Raises:
+        ConfigError: class names that the model refuses.
+        DataError: no clients, two of one name, or one without training images.
+    """
+    names = [client.name for client in dataset.clients]
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"the data set {dataset.name!r} needs at least one client and no name twice: {', '.join(names)}")
+    for client in dataset.clients:
+        if not len(client.train):
+            raise DataError(f"client {client.name!r} has no training image: remove it or give it data")
+    start = algorithm.prompt.initial(backbone, dataset.template, derive(seed, "start"))
+    tokens = backbone.class_tokens(dataset.classes, len(start))
+    return {
+        client.name: ClientContext(
+            client=client.name,
+            data=client,
+            domain=dataset.domains.index(client.domain),
+            backbone=backbone,
+            tokens=tokens,
+            seed=seed,
+            start=start,
+        )
+        for client in sorted(dataset.clients, key=lambda client: client.name)
+    }
+
+
+def _prompts(algorithm: FederatedAlgorithm, driver: InProcessDriver) -> np.ndarray:
+    return np.stack([algorithm.personal_prompt(driver.states[name]) for name in driver.contexts])
