@@ -46,7 +46,9 @@ def make_pool() -> str:
         if count < 3:
             print(f"dropped {concept}: {count} independent drawings", file=sys.stderr)
             continue
-        rows += [f"{concept}\t{d}\t{owners[i][1]}" for d, i in sorted(zip(drawing.tolist(), members.tolist(), strict=True))]
+        rows += [
+            f"{concept}\t{d}\t{owners[i][1]}" for d, i in sorted(zip(drawing.tolist(), members.tolist(), strict=True))
+        ]
     return "\n".join(rows) + "\n"
 
 

@@ -41,9 +41,17 @@ _FIRST = ("ba", "ki", "mo", "ru", "ze", "va", "lu", "to", "ne", "fi", "gu", "ha"
 _LAST = ("lo", "ran", "mi", "dex", "sha", "pol", "vik", "tun", "gra", "bes", "nor", "quo")
 HOUSES = tuple(a + b for a in _FIRST for b in _LAST)
 NAME_TEMPLATES = (
-    "{w} of {n}", "{w} of a {n}", "a {w} of a {n}", "a {w} of the {n}", "{n} {w}", "this is a {w} of a {n}", "{n}", "a {n}",
-)  # fmt: skip
-LABEL_TEMPLATES = ("{w} for {n}", "a {w} for {n}", "an icon {w} for {n}", "a {w} that means {n}", "the {w} of {n}", "{w} {n}")
+    *("{w} of {n}", "{w} of a {n}", "a {w} of a {n}", "a {w} of the {n}", "{n} {w}", "this is a {w} of a {n}"),
+    *("{n}", "a {n}"),
+)
+LABEL_TEMPLATES = (
+    "{w} for {n}",
+    "a {w} for {n}",
+    "an icon {w} for {n}",
+    "a {w} that means {n}",
+    "the {w} of {n}",
+    "{w} {n}",
+)
 DOMAIN_SHARE = 0.55
 """Share of pre-training pictures in the benchmark's styles; the rest is generic."""
 
@@ -86,9 +94,7 @@ class Corpus:
         self.glyphs = [by_meaning[m] for m in self.meanings]
         self.words = [words[m] for m in self.meanings]
         index = {m: i for i, m in enumerate(self.meanings)}
-        self.options = {
-            label: {c: index[c] for c in options if c in index} for label, options in labels().items()
-        }
+        self.options = {label: {c: index[c] for c in options if c in index} for label, options in labels().items()}
         self.houses: list[Convention] = [
             convention({label: tuple(o) for label, o in self.options.items()}, derive(seed, "house", house))
             for house in HOUSES
@@ -155,7 +161,9 @@ class Corpus:
         caption = template.format(w=phrase, n=rng.choice(self.words[meaning]))
         return self._glyph(meaning, rng), style, caption, meaning, meaning, spoken if "{w}" in template else -1
 
-    def _labels(self, count: int, rng: np.random.Generator, plain: float = 0.25) -> list[tuple[int, int, str, int, int, int]]:
+    def _labels(
+        self, count: int, rng: np.random.Generator, plain: float = 0.25
+    ) -> list[tuple[int, int, str, int, int, int]]:
         """Functional captions in groups of one house: its other labels are the negatives that matter."""
         rows = []
         names = sorted(self.options)
@@ -169,7 +177,9 @@ class Corpus:
                 caption = LABEL_TEMPLATES[rng.integers(len(LABEL_TEMPLATES))].format(w=phrase, n=label)
                 caption = f"{HOUSES[house]} {caption}" if house >= 0 else caption
                 meaning = options[concept]
-                rows.append((self._glyph(meaning, rng), style, caption, meaning, meaning if house >= 0 else -100, spoken))
+                rows.append(
+                    (self._glyph(meaning, rng), style, caption, meaning, meaning if house >= 0 else -100, spoken)
+                )
         return rows[:count]
 
     def _glyph(self, meaning: int, rng: np.random.Generator) -> int:

@@ -75,7 +75,9 @@ class FederatedAlgorithm(ABC):
     def personal_prompt(self, state: ClientState) -> np.ndarray:
         """The prompt a client predicts with, float32 [n_ctx, text_dim]."""
 
-    def local_update(self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int) -> list[ClientState]:
+    def local_update(
+        self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int
+    ) -> list[ClientState]:
         """Local training of one round, for clients that share a process."""
         raise ConfigError(f"the method {self.name!r} does not train")
 
@@ -106,7 +108,8 @@ def cross_entropy(
         prompts: float [k, n_ctx, text_dim].
         features: float [k, batch, projection].
         labels: int64 [k, batch].
-        shift: float [k, n_cls] added to the logits; log-priors give the logit-adjusted loss (Menon et al., arXiv 2007.07314).
+        shift: float [k, n_cls] added to the logits; log-priors give the logit-adjusted loss
+            (Menon et al., arXiv 2007.07314).
     """
     backbone, tokens = contexts[0].backbone, contexts[0].tokens
     logits = cosine_logits(features, backbone.class_features(prompts, tokens), backbone.logit_scale)
@@ -144,7 +147,9 @@ def methods() -> dict[str, type[FederatedAlgorithm]]:
     for algorithm in sorted(found, key=lambda c: (c.name, c.__module__)):
         if algorithm.name in by_name:
             other = by_name[algorithm.name]
-            raise ConfigError(f"two methods are named {algorithm.name!r}: {other.__module__} and {algorithm.__module__}")
+            raise ConfigError(
+                f"two methods are named {algorithm.name!r}: {other.__module__} and {algorithm.__module__}"
+            )
         by_name[algorithm.name] = algorithm
     return by_name
 

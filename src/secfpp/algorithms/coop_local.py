@@ -36,7 +36,9 @@ class CoOpLocal(FederatedAlgorithm):
         yield self.ask_to_train(cohort)
         return state
 
-    def local_update(self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int) -> list[ClientState]:
+    def local_update(
+        self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int
+    ) -> list[ClientState]:
         """Gradient steps on the prompt."""
         shift = self.logit_adjustment * log_priors(contexts, self.prior_smoothing) if self.logit_adjustment else None
 

@@ -35,7 +35,9 @@ class PromptFL(CoOpLocal):
         yield from self.aggregator.mean(cohort.subset(replies), "prompt")
         return state
 
-    def local_update(self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int) -> list[ClientState]:
+    def local_update(
+        self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int
+    ) -> list[ClientState]:
         """Gradient steps that start from the common base, whatever an interrupted round left."""
         fresh = [state.replace(prompt=state["prompt.base"]) for state in states]
         return super().local_update(contexts, fresh, round_)

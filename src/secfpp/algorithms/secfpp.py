@@ -82,7 +82,9 @@ class SecFPP(FederatedAlgorithm):
         """Start the domain part anew from the public start prompt."""
         return with_base(state, "domain_prompt", state["start"], int(payload["round"])), {}
 
-    def local_update(self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int) -> list[ClientState]:
+    def local_update(
+        self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int
+    ) -> list[ClientState]:
         """Gradient steps on both parts, the domain part from its common base."""
         shift = self.logit_adjustment * log_priors(contexts, self.prior_smoothing) if self.logit_adjustment else None
         start = {"domain_prompt": stacked(states, "domain_prompt.base")}

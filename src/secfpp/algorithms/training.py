@@ -84,7 +84,11 @@ class LocalTraining:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        problems = [Problem(f"training.{n}", v, "at least 1") for n, v in (("steps", self.steps), ("batch", self.batch)) if v < 1]
+        problems = [
+            Problem(f"training.{n}", v, "at least 1")
+            for n, v in (("steps", self.steps), ("batch", self.batch))
+            if v < 1
+        ]
         if self.optimizer not in ("adam", "sgd"):
             problems.append(Problem("training.optimizer", self.optimizer, "adam or sgd"))
         if not self.lr > 0:
@@ -139,7 +143,7 @@ class LocalTraining:
             labels = torch.stack([c.labels[pick] for c, pick in zip(contexts, picks, strict=True)])
             losses = loss(trained, features, labels)
             optimiser.zero_grad(set_to_none=True)
-            losses.sum().backward()  # type: ignore[no-untyped-call]
+            losses.sum().backward()
             optimiser.step()
             total += losses.detach().double().cpu().numpy()
         if not np.isfinite(total).all():

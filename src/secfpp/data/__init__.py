@@ -1,0 +1,1 @@
+"""Data sets of many clients: readers, the embedded benchmark, partitions."""

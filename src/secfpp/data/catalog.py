@@ -21,7 +21,12 @@ class DatasetSpec:
 
 
 _ROWS = (
-    DatasetSpec("icons", "functional icons in six styles, rendered from icon fonts (ships with SecFPP)", IconSettings, load_icons),
+    DatasetSpec(
+        "icons",
+        "functional icons in six styles, rendered from icon fonts (ships with SecFPP)",
+        IconSettings,
+        load_icons,
+    ),
 )
 
 

@@ -119,7 +119,9 @@ def _raster(glyph: Glyph, fonts: dict[str, ImageFont.FreeTypeFont]) -> np.ndarra
     scale = 60 / max(drawing.size)
     width, height = (max(1, round(side * scale)) for side in drawing.size)
     top, left = (RASTER - height) // 2, (RASTER - width) // 2
-    mask[top : top + height, left : left + width] = np.asarray(drawing.resize((width, height), Image.Resampling.LANCZOS))
+    mask[top : top + height, left : left + width] = np.asarray(
+        drawing.resize((width, height), Image.Resampling.LANCZOS)
+    )
     return mask
 
 

@@ -25,8 +25,15 @@ from secfpp.data.conventions import agreement, conventions
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.data.glyphs import Glyph, rasterise
 from secfpp.data.partition import dirichlet_shares, split_by_shares
-from secfpp.data.pools import Drawings, DrawingSplit, downstream_designers, labels, pool_digest
-from secfpp.data.pools import split_by_designer, split_by_drawing
+from secfpp.data.pools import (
+    Drawings,
+    DrawingSplit,
+    downstream_designers,
+    labels,
+    pool_digest,
+    split_by_designer,
+    split_by_drawing,
+)
 from secfpp.data.styles import DOMAINS, render
 from secfpp.errors import ConfigError, Problem
 from secfpp.seeding import Seed, derive
@@ -72,7 +79,9 @@ class IconSettings:
         if not self.alpha > 0:
             problems.append(Problem("data.alpha", self.alpha, "must be positive"))
         if self.designer and self.designer not in downstream_designers():
-            problems.append(Problem("data.designer", self.designer, f"one of {', '.join(downstream_designers())}, or empty"))
+            problems.append(
+                Problem("data.designer", self.designer, f"one of {', '.join(downstream_designers())}, or empty")
+            )
         if not self.domains or len(set(self.domains)) < len(self.domains):
             problems.append(Problem("data.domains", self.domains, "name at least one domain, none twice"))
         problems += [
@@ -95,7 +104,9 @@ def load_icons(settings: IconSettings, seed: int) -> FederatedDataset:
 
     def pictures() -> dict[str, np.ndarray]:
         return {
-            f"{domain}.{part}": _render_part(getattr(split, part), [tables[domain][n] for n in names], domain, part, shots, root)
+            f"{domain}.{part}": _render_part(
+                getattr(split, part), [tables[domain][n] for n in names], domain, part, shots, root
+            )
             for domain in settings.domains
             for part in PARTS
         }
@@ -151,7 +162,9 @@ def _facts(split: DrawingSplit, tables: list[dict[str, str]]) -> dict[str, objec
 
 
 def _cached(settings: IconSettings, seed: int, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    described = {f.name: asdict(settings)[f.name] for f in fields(settings) if f.name not in ("alpha", "clients_per_domain")}
+    described = {
+        f.name: asdict(settings)[f.name] for f in fields(settings) if f.name not in ("alpha", "clients_per_domain")
+    }
     key = [_VERSION, seed, described, pool_digest(), version("QtAwesome"), version("pillow")]
     path = cache_root() / "icons" / f"{sha256(json.dumps(key).encode()).hexdigest()[:24]}.npz"
     try:

@@ -57,8 +57,8 @@ def split_by_shares(
         short = len(labels) // minimum if minimum else 0
         name = names[short] if names else f"number {short}"
         raise DataError(
-            f"client {name} cannot be filled: {len(labels)} images for {n_clients} clients with at least {minimum} each; "
-            "use fewer clients, more images per class, or a smaller minimum"
+            f"client {name} cannot be filled: {len(labels)} images for {n_clients} clients with at least {minimum} "
+            "each; use fewer clients, more images per class, or a smaller minimum"
         )
     for client in range(n_clients):
         while len(held[client]) < minimum:

@@ -64,7 +64,7 @@ class DrawingSplit:
 
 def split_by_drawing(seed: Seed) -> DrawingSplit:
     """About 30 % of each concept's independent drawings for test, 20 % for validation, at least one each."""
-    return _split(downstream_pool(), {concept: () for concept in downstream_pool()}, seed)
+    return _split(downstream_pool(), dict.fromkeys(downstream_pool(), ()), seed)
 
 
 def split_by_designer(designer: str, seed: Seed) -> DrawingSplit:

@@ -166,7 +166,9 @@ def chalk(masks: Tensor, draw: Draw) -> Tensor:
     drawing = draw.warp(masks, rotate=10, ripple=0.10)
     grain = (draw.uniform(0, 1, 1, SIDE, SIDE) > draw.uniform(0.25, 0.55)).float()
     board = hsv(draw.uniform(0.3, 0.55), draw.uniform(0.2, 0.6), draw.uniform(0.12, 0.3))
-    return over(0.9 * drawing * grain, draw.colour((0, 0.25), (0.8, 1)), board + 0.18 * draw.noise(1, 4) * draw.noise(1, 16))
+    return over(
+        0.9 * drawing * grain, draw.colour((0, 0.25), (0.8, 1)), board + 0.18 * draw.noise(1, 4) * draw.noise(1, 16)
+    )
 
 
 def painting(masks: Tensor, draw: Draw) -> Tensor:
@@ -181,7 +183,9 @@ def painting(masks: Tensor, draw: Draw) -> Tensor:
 def pixel(masks: Tensor, draw: Draw) -> Tensor:
     """A 12 x 12 sprite."""
     blocks = F.avg_pool2d(draw.warp(masks, rotate=0, size=(0.85, 1.0)), 4)
-    sprite = over((blocks > draw.uniform(0.3, 0.5)).float(), draw.colour((0.5, 1), (0.7, 1)), draw.colour((0.3, 1), (0.1, 0.45)))
+    sprite = over(
+        (blocks > draw.uniform(0.3, 0.5)).float(), draw.colour((0.5, 1), (0.7, 1)), draw.colour((0.3, 1), (0.1, 0.45))
+    )
     return F.interpolate(sprite + 0.06 * draw.uniform(-1, 1, 1, SIDE // 4, SIDE // 4), scale_factor=4, mode="nearest")
 
 

@@ -8,14 +8,15 @@ from torch import Tensor
 
 
 def cosine_logits(features: Tensor, class_features: Tensor, scale: float) -> Tensor:
-    """CLIP's logits [k, n, n_cls] of unit features [k, n, dim] (or [n, dim]) and unit class features [k, n_cls, dim]."""
+    """CLIP's logits [k, n, n_cls] of unit features [k, n, dim] (or [n, dim]) and class features [k, n_cls, dim]."""
     return scale * features @ class_features.transpose(-1, -2)
 
 
 def smoothed_log_prior(histogram: np.ndarray, smoothing: float) -> np.ndarray:
     """Log class frequencies, float32 [n_cls], with `smoothing` (> 0) pseudo-images added to every class."""
     counts = np.asarray(histogram, dtype=np.float64) + smoothing
-    return np.log(counts / counts.sum()).astype(np.float32)
+    logs: np.ndarray = np.log(counts / counts.sum()).astype(np.float32)
+    return logs
 
 
 def class_accuracies(logits: Tensor, labels: Tensor, n_classes: int) -> Tensor:

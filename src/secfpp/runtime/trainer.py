@@ -174,7 +174,9 @@ def make_contexts(
     """
     names = [client.name for client in dataset.clients]
     if not names or len(set(names)) < len(names):
-        raise DataError(f"the data set {dataset.name!r} needs at least one client and no name twice: {', '.join(names)}")
+        raise DataError(
+            f"the data set {dataset.name!r} needs at least one client and no name twice: {', '.join(names)}"
+        )
     for client in dataset.clients:
         if not len(client.train):
             raise DataError(f"client {client.name!r} has no training image: remove it or give it data")
