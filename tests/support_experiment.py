@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.errors import ConfigError, Problem
@@ -171,13 +174,59 @@ def fake_result(
         rows,
         cluster if clustered else None,
         centres[list(cluster)] + rng.normal(size=(len(clients), 16)) * 0.5 if clustered else None,
-        Costs(
-            exchanges=40,
-            messages=1200,
-            up=dict.fromkeys(clients, 41_000),
-            down=dict.fromkeys(clients, 52_000),
-            seconds={"training": 1.5},
-        ),
+        costs,
         12.5 + seed,
         rng.normal(size=(len(clients), 4, 8)).astype(np.float32),
     )
+
+
+@dataclass
+class World:
+    """What stood in for model, data and training was asked to do; `before_training` may raise."""
+
+    backbones: list[dict[str, Any]] = field(default_factory=list)
+    trained: list[tuple[str, int]] = field(default_factory=list)
+    algorithms: dict[str, object] = field(default_factory=dict)
+    before_training: Callable[[str], None] = str
+
+    def load_backbone(self, name: str, **settings: Any) -> Any:
+        if name == "absent":
+            raise ConfigError([Problem("backbone.name", name, "no such model; try mini")])
+        self.backbones.append({"name": name, **settings})
+        return SimpleNamespace(spec=FakeSpec(name))
+
+    def train(
+        self,
+        dataset: object,
+        backbone: object,
+        algorithm: object,
+        *,
+        method: str,
+        seed: int,
+        rounds: int,
+        on_round: Any,
+    ) -> Any:
+        self.before_training(method)
+        self.trained.append((method, seed))
+        self.algorithms[method] = algorithm
+        for number in range(1, rounds + 1):
+            on_round(SimpleNamespace(round=number, rounds=rounds, loss=1 / number, seconds=0.1, metrics=None))
+        own = {"grouped": 60.0, "pooled": 55.0}.get(method, 50.0) + seed / 10
+        return fake_result(method, seed, own, method == "grouped", rounds)
+
+
+def toy_world(monkeypatch: pytest.MonkeyPatch, extra_methods: tuple[str, ...] = ()) -> World:
+    """Put toy methods and data, and a training that only pretends, in place of the real ones."""
+    world, known = World(), catalog()
+    methods = {**known.methods, **dict.fromkeys(extra_methods, Pooled)}
+    contents: dict[str, dict[str, object]] = {
+        "secfpp.algorithms.base": {"methods": lambda: methods},
+        "secfpp.data.catalog": {"datasets": lambda: {**known.datasets, "icons": known.datasets["toy"]}},
+        "secfpp.models.backbone": {"load_backbone": world.load_backbone},
+        "secfpp.runtime.trainer": {"train": world.train},
+    }
+    for name, members in contents.items():
+        module = ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    return world

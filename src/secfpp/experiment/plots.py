@@ -27,6 +27,7 @@ _SHAPES = {
     "hourglass": '<path d="M-6-6.5H6L1.6 0 6 6.5H-6L-1.6 0Z"/>',
 }
 SHAPES = tuple(_SHAPES)
+_NOWHERE = Markup('<circle r="2.5"/>')
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,14 @@ def scatter(points: np.ndarray, domains: Sequence[str], clusters: Sequence[int],
     order = {domain: index for index, domain in enumerate(dict.fromkeys(domains))}
     parts = [Markup('<rect class="frame" x="1" y="1" width="{}" height="{}" rx="6"/>').format(width - 2, height - 2)]
     for (x, y), domain, cluster, name in zip((points - low) / spread, domains, clusters, names, strict=True):
+        where = f"cluster {cluster}" if cluster >= 0 else "in no cluster"
         at = f"translate({edge + x * (width - 2 * edge):.1f} {height - edge - y * (height - 2 * edge):.1f})"
         parts.append(
             Markup('<g class="point {}" transform="{}">{}<title>{}</title></g>').format(
-                colour(order[domain]), at, shape(cluster), f"{name}: domain {domain}, cluster {cluster}"
+                colour(order[domain]), at, shape(cluster) if cluster >= 0 else _NOWHERE, f"{name}: {domain}, {where}"
             )
         )
-    return _svg(width, height, f"{len(names)} clients in {len(set(clusters))} found clusters", parts)
+    return _svg(width, height, f"{len(names)} clients in {len(set(clusters) - {-1})} found clusters", parts)
 
 
 def marker(colour_index: int | None, cluster: int = 0) -> Markup:

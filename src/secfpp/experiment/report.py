@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from secfpp.data.federated import FederatedDataset
 from secfpp.experiment import plots
+from secfpp.experiment.text import amount, duration, points
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
@@ -62,8 +63,8 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
     )
     environment.filters |= {"points": points, "amount": amount, "duration": duration, "breakable": breakable}
     shown = [metric for metric in METRICS if all(metric in m for m in summary["methods"].values())]
-    first = results[0]
-    return environment.get_template("report.html.j2").render(
+    first, with_rows = results[0], {result.method for result in results if result.rows}
+    page: str = environment.get_template("report.html.j2").render(
         summary=summary,
         headline=headline(summary),
         metrics={metric: METRICS[metric] for metric in shown},
@@ -72,18 +73,19 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         charts=_charts(summary, shown),
         gaps=_gaps(summary, shown),
         rounds=_by_round(results),
-        legend=[(plots.stroke(index), name) for index, name in enumerate(summary["methods"])],
+        legend=[(plots.stroke(i), name) for i, name in enumerate(summary["methods"]) if name in with_rows],
         clusters=_clusters(results, summary),
         samples=samples,
         n_clients=len(first.clients),
         n_domains=len(set(first.domains)),
         config=config_toml,
     )
+    return page
 
 
 def best_method(summary: Summary, metric: str) -> str:
     """The method with the highest mean."""
-    means = {name: float(method[metric]["mean"]) for name, method in summary["methods"].items()}
+    means: dict[str, float] = {name: float(method[metric]["mean"]) for name, method in summary["methods"].items()}
     return max(means, key=means.__getitem__)
 
 
@@ -107,28 +109,6 @@ def headline(summary: Summary) -> tuple[str, str]:
     sure = "so the order of the two is not settled" if tie else "so the choice of seeds does not explain it"
     span = f"{interval[0]:+.1f} to {interval[1]:+.1f}"
     return title, f"Paired over {len(seeds)} seeds the difference is {gap:+.1f} points (95 % interval {span}), {sure}."
-
-
-def points(value: float, signed: bool = False) -> str:
-    """Percent or percentage points with one decimal and a true minus sign."""
-    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}") if signed else f"{value:.1f}"
-
-
-def amount(count: float) -> str:
-    """A number of bytes for people: ``12.3 KiB``."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: ``0.42 s``, ``12.3 s``, ``3 min 05 s``."""
-    if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"
 
 
 def breakable(name: str) -> Markup:
@@ -186,7 +166,7 @@ def _gaps(summary: Summary, metrics: Sequence[str]) -> dict[str, Any] | None:
 def _by_round(results: Sequence[RunResult]) -> dict[str, Markup]:
     """Charts of what the rows of the runs tell per round, averaged over clients and seeds."""
     charts = {}
-    titles = {"loss": "Training loss", "own": "Own accuracy, %", "own_domain": "Own-domain accuracy, %"}
+    titles = {"loss": "Training loss", "validation": "Validation accuracy, %", "own": "Own accuracy, %"}
     for key, title in titles.items():
         series: dict[str, list[tuple[float, float]]] = {}
         for method in dict.fromkeys(result.method for result in results):
@@ -207,13 +187,13 @@ def _clusters(results: Sequence[RunResult], summary: Summary) -> list[dict[str, 
     for result in results:
         if result.assignment is None or result.descriptors is None or result.method in pictures:
             continue
-        plane = plots.principal_plane(result.descriptors)
+        plane, found = plots.principal_plane(result.descriptors), sorted(set(result.assignment) - {-1})
         pictures[result.method] = {
             "method": result.method,
             "seed": result.seed,
             "picture": plots.scatter(plane, result.domains, result.assignment, result.clients),
             "domains": [(plots.marker(i), domain) for i, domain in enumerate(dict.fromkeys(result.domains))],
-            "sizes": [(plots.marker(None, c), result.assignment.count(c)) for c in sorted(set(result.assignment))],
+            "sizes": [(plots.marker(None, c), result.assignment.count(c)) for c in found],
             "agreement": summary["methods"][result.method]["clusters"],
         }
     return list(pictures.values())

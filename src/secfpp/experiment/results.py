@@ -116,7 +116,7 @@ def prompt_files(result: RunResult, backbone: BackboneSpec, classes: Sequence[st
 def _method(runs: Sequence[RunResult]) -> dict[str, Any]:
     entry: dict[str, Any] = {}
     for name in _metrics(runs):
-        worst = float(np.mean([np.min(run.metrics[name]) for run in runs]))
+        worst = float(np.mean([np.nanmin(run.metrics[name]) for run in runs]))
         entry[name] = {**_over_seeds([_mean(run, name) for run in runs]), "worst": worst}
     entry["clusters"] = _clusters(runs)
     entry["seconds"] = float(np.mean([run.seconds for run in runs]))
@@ -133,15 +133,20 @@ def _method(runs: Sequence[RunResult]) -> dict[str, Any]:
 
 
 def _clusters(runs: Sequence[RunResult]) -> dict[str, Any] | None:
-    found = [(run.domains, run.assignment) for run in runs if run.assignment is not None]
+    """Clusters and their agreement with the true domains, of the clients that are in one (cluster -1: in none)."""
+    found = []
+    for run in runs:
+        if run.assignment is not None:
+            pairs = [(d, c) for d, c in zip(run.domains, run.assignment, strict=True) if c >= 0]
+            found.append(([domain for domain, _ in pairs], [cluster for _, cluster in pairs]))
     if not found:
         return None
-    counts = [len(set(assignment)) for _, assignment in found]
+    counts = [len(set(clusters)) for _, clusters in found]
     return {
         "k": counts[0] if len(set(counts)) == 1 else float(np.mean(counts)),
-        "ari": float(np.mean([adjusted_rand_index(domains, assignment) for domains, assignment in found])),
-        "purity": float(np.mean([purity(domains, assignment) for domains, assignment in found])),
-        "sizes": [[assignment.count(c) for c in sorted(set(assignment))] for _, assignment in found],
+        "ari": float(np.mean([adjusted_rand_index(domains, clusters) for domains, clusters in found])),
+        "purity": float(np.mean([purity(domains, clusters) for domains, clusters in found])),
+        "sizes": [[clusters.count(c) for c in sorted(set(clusters))] for _, clusters in found],
     }
 
 
@@ -151,12 +156,16 @@ def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _metrics(runs: Sequence[RunResult]) -> list[str]:
-    """Names of the metrics that every one of `runs` has."""
-    return [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
+    """Names of the metrics that mean something in every one of `runs` (not so: other domains, of one domain)."""
+    return [
+        name
+        for name in runs[0].metrics
+        if all(name in run.metrics and np.isfinite(run.metrics[name]).any() for run in runs)
+    ]
 
 
 def _mean(run: RunResult, metric: str) -> float:
-    return float(np.mean(run.metrics[metric]))
+    return float(np.nanmean(run.metrics[metric]))
 
 
 def _per_client(count: Mapping[str, int], run: RunResult) -> float:

@@ -159,8 +159,6 @@ def git_revision() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", here.name)  # else the checkout is somebody else's, with us installed in it
-        return git("rev-parse", "HEAD") + (
-            "+changes" if git("status", "--porcelain", "--untracked-files=no", ".") else ""
-        )
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None

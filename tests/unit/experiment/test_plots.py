@@ -63,7 +63,7 @@ def test_scatter_colours_by_domain_and_shapes_by_cluster() -> None:
     svg = plots.scatter(points, ["x", "x", "y"], [0, 1, 1], ["p", "q", "r"])
     groups = re.findall(r'<g class="point (c\d)" transform="[^"]*">(<\w+)', svg)
     assert groups == [("c0", "<circle"), ("c0", "<rect"), ("c1", "<rect")]
-    assert "q: domain x, cluster 1" in svg
+    assert "q: x, cluster 1" in svg
 
 
 def test_shapes_and_colours_repeat_rather_than_fail() -> None:

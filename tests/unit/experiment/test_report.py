@@ -4,15 +4,10 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-import pytest
-
 from secfpp.experiment.report import (
-    amount,
     best_method,
     breakable,
-    duration,
     headline,
-    points,
     render_report,
     sample_images,
 )
@@ -142,20 +137,5 @@ def test_samples_show_each_domain_and_a_class_it_lacks() -> None:
     assert sample_images(dataset, columns=2).classes == ("cat", "<b>")
 
 
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (200 * 1024, "200 KiB"), (3 * 2**30, "3.0 GiB")],
-)
-def test_amounts(count: float, text: str) -> None:
-    assert amount(count) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.424, "0.42 s"), (12.34, "12.3 s"), (184.6, "3 min 05 s")])
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-def test_points_and_names() -> None:
-    assert points(-1.25, signed=True) == "\N{MINUS SIGN}1.2"
-    assert points(2.0, signed=True) == "+2.0"
+def test_names_break_after_underscores_and_are_escaped() -> None:
     assert breakable("a_b<") == "a_<wbr>b&lt;"

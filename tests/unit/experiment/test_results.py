@@ -60,6 +60,23 @@ def test_clusters_over_seeds_are_averaged() -> None:
     assert clusters == {"k": 1.5, "ari": 0.5, "purity": 0.75, "sizes": [[3, 3], [6]]}
 
 
+def test_clients_in_no_cluster_do_not_count_as_one() -> None:
+    result = dataclasses.replace(fake_result(), assignment=(0, 0, -1, 1, 1, 1))
+    clusters = summarize("icons", "mini", 4, [result])["methods"]["grouped"]["clusters"]
+    assert clusters == {"k": 2, "ari": 1.0, "purity": 1.0, "sizes": [[2, 3]]}
+
+
+def test_a_metric_that_means_nothing_here_is_left_out() -> None:
+    result = fake_result()
+    nothing = np.full(6, np.nan)
+    alone = dataclasses.replace(result, metrics={**result.metrics, "other_domains": nothing})
+    methods = summarize("icons", "mini", 4, [alone, fake_result("pooled")])["methods"]
+    assert "other_domains" not in methods["grouped"]
+    assert "other_domains" in methods["pooled"]
+    some = dataclasses.replace(result, metrics={"own": np.array([np.nan, 50, 50, 60, 60, 60])})
+    assert summarize("icons", "mini", 4, [some])["methods"]["grouped"]["own"]["mean"] == 56
+
+
 def test_metrics_lines_are_one_per_client_and_round() -> None:
     rows = [json.loads(line) for line in metrics_lines([fake_result("a", 5)]).splitlines()]
     assert len(rows) == 6 * 4

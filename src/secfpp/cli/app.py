@@ -1,0 +1,74 @@
+"""The program `secfpp`: its commands, and how errors reach the user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from secfpp import __version__
+from secfpp.cli import cache, doctor, listing, training
+from secfpp.errors import ConfigError, DataError, MissingExtraError, SecFPPError
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+class _Commands(TyperGroup):
+    """Turns errors into one readable message; takes ``--debug`` anywhere on the line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--debug" in args:
+            args = ["--debug", *(word for word in args if word != "--debug")]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SecFPPError as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"Error: {_indented(str(error))}", err=True)
+            raise typer.Exit(
+                BAD_INPUT if isinstance(error, (ConfigError, DataError, MissingExtraError)) else FAILED
+            ) from error
+        except KeyboardInterrupt as error:
+            typer.echo("Interrupted: what was finished before is kept.", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def _indented(message: str) -> str:
+    """A message of one line as it is; several lines below each other."""
+    lines = message.splitlines()
+    return message if len(lines) < 2 else "\n  ".join([f"{len(lines)} problems", *lines])
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Secure federated prompt personalization for CLIP-like vision-language models. Start with: secfpp demo",
+)
+app.command()(training.demo)
+app.command()(training.run)
+app.command("list")(listing.list_)
+app.command()(doctor.doctor)
+app.command()(cache.cache)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"secfpp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+    ),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback behind an error; may stand anywhere."),
+) -> None:
+    """Options of every command."""

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secfpp.errors import ConfigError, ProtocolError
+from secfpp.experiment.config import ExperimentConfig, parse_config
+from secfpp.experiment.run_directory import open_run_directory
+from secfpp.experiment.runner import run_experiment
+from support_experiment import Grouped, World, toy_world
+
+
+class Log:
+    """A progress display that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+
+    def preparing(self, what: str) -> None:
+        self.events.append(("preparing", what))
+
+    def method_started(self, method: str, seed: int, rounds: int, cell: int, cells: int) -> None:
+        self.events.append(("started", method, seed, cell, cells))
+
+    def round_done(self, method: str, seed: int, record: Any) -> None:
+        self.events.append(("round", method, seed, record.round))
+
+    def method_done(self, result: Any) -> None:
+        self.events.append(("done", result.method, result.seed))
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return toy_world(monkeypatch)
+
+
+def settings(**changes: Any) -> ExperimentConfig:
+    table = {"seeds": [1, 2], "rounds": 3, "data": {"name": "toy"}, "method": {"name": "grouped"}}
+    return parse_config(table | changes)
+
+
+def go(out: Path, config: ExperimentConfig, labels: list[str], log: Log | None = None) -> dict[str, Any]:
+    with open_run_directory(out, "run", force=True) as directory:
+        return run_experiment(config, labels, directory, log or Log())
+
+
+def test_every_method_runs_on_every_seed_and_all_files_are_there(world: World, tmp_path: Path) -> None:
+    config = settings()
+    summary = go(tmp_path, config, ["grouped", "pooled"])
+    assert world.trained == [("grouped", 1), ("pooled", 1), ("grouped", 2), ("pooled", 2)]
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary["seeds"] == [1, 2]
+    assert list(summary["methods"]) == ["grouped", "pooled"]
+    assert summary["versions"]["numpy"]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2 * 2 * 3 * 6
+    assert len((tmp_path / "costs.jsonl").read_text().splitlines()) == 4
+    assert len(list((tmp_path / "prompts").rglob("*.safetensors"))) == 2 * 2 * 6
+    assert "grouped leads" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "run.json").read_text())["state"] == "finished"
+    assert parse_config(tomllib.loads((tmp_path / "config.toml").read_text())) == config
+
+
+def test_settings_reach_the_model_and_the_algorithm(world: World, tmp_path: Path) -> None:
+    config = settings(
+        backbone={"name": "m", "threads": 2, "device": "cpu"},
+        variants={"g8": {"base": "grouped", "class_prior": False}},
+    )
+    go(tmp_path, config, ["g8"])
+    assert world.backbones == [{"name": "m", "threads": 2, "device": "cpu", "dtype": "float32"}]
+    assert world.algorithms == {"g8": Grouped(class_prior=False)}
+
+
+def test_progress_is_told_in_order(world: World, tmp_path: Path) -> None:
+    log = Log()
+    go(tmp_path, settings(seeds=[1]), ["pooled"], log)
+    kinds = [event[0] for event in log.events]
+    assert kinds == ["preparing", "preparing", "started", "round", "round", "round", "done"]
+    assert log.events[2] == ("started", "pooled", 1, 1, 1)
+
+
+@pytest.mark.parametrize("bad", ["label", "model"])
+def test_bad_input_changes_nothing(world: World, tmp_path: Path, bad: str) -> None:
+    go(tmp_path, settings(), ["grouped"])
+    before = (tmp_path / "summary.json").read_bytes()
+    config = settings(backbone={"name": "absent"}) if bad == "model" else settings()
+    with pytest.raises(ConfigError):
+        go(tmp_path, config, ["nobody" if bad == "label" else "grouped"])
+    assert (tmp_path / "summary.json").read_bytes() == before
+
+
+def test_a_failure_leaves_what_was_finished(world: World, tmp_path: Path) -> None:
+    def fail(method: str) -> None:
+        if method == "pooled":
+            raise ProtocolError("gone")
+
+    world.before_training = fail
+    with pytest.raises(ProtocolError):
+        go(tmp_path, settings(), ["grouped", "pooled"])
+    assert list(json.loads((tmp_path / "summary.json").read_text())["methods"]) == ["grouped"]
+    assert json.loads((tmp_path / "run.json").read_text())["state"] == "running"
