@@ -30,7 +30,12 @@ from secfpp.data.catalog import datasets
 from secfpp.models.backbone import load_backbone
 
 assert secfpp.__file__.startswith(sys.prefix), f"not the installed package: {secfpp.__file__}"
-backbone = load_backbone("mini", device="cpu")
-assert "icons" in datasets(), sorted(datasets())
+icons = datasets()["icons"]
+dataset = icons.load(icons.settings(shots=2, validation_shots=1, test_shots=1, clients_per_domain=1), 0)
+images = dataset.clients[0].train.images[:8]
+assert images.dtype == np.uint8 and images.std() > 10, "the icons are blank"
+features = load_backbone("mini", device="cpu").features(images)
+assert np.allclose(features.norm(dim=1), 1, atol=1e-3), "features are not of unit length"
+print(f"{len(dataset.clients)} domains rendered, image features {tuple(features.shape)}")
 PYTHON
 echo "The installed wheel works."

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from secfpp.algorithms.base import methods
+from secfpp.experiment.config import parse_config
+from secfpp.experiment.schema import kinds
+from secfpp.secure.clustering import Clusterer
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -33,3 +39,15 @@ def test_the_two_commands_stand_on_the_first_screen() -> None:
     top = "\n".join((ROOT / "README.md").read_text().splitlines()[:20])
     assert "$ make demo" in top
     assert "$ make test" in top
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_settings_shown_are_settings_that_work(page: Path) -> None:
+    for example in re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        assert parse_config(tomllib.loads(example)).rounds > 0
+
+
+def test_how_to_choose_knows_every_method_and_clusterer() -> None:
+    text = (ROOT / "docs" / "how-to-choose.md").read_text()
+    named = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
+    assert {*methods(), *kinds(Clusterer)} <= named
