@@ -1,0 +1,287 @@
+"""Frozen vision-language models behind one small protocol.
+
+Image features are computed once and cached on disk; class features are computed from prompts by
+`secfpp.models.text_prefix` and are differentiable in them. Nothing here is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from secfpp.cachedir import sub_cache
+from secfpp.errors import ConfigError, DataError, Problem
+from secfpp.models.cache import FeatureCache
+from secfpp.models.checkpoint import Checkpoint, load_checkpoint
+from secfpp.models.public_images import public_images
+from secfpp.models.text_prefix import ClassTokens, PrefixTextEncoder
+
+__all__ = ["Backbone", "BackboneSpec", "ClassTokens", "ClipBackbone", "load_backbone"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+EAGER_TOKENS = 256  # on a CPU plain attention is the faster one up to about this many patches
+BATCH_TOKENS = {"cpu": 1_500, "cuda": 50_000, "mps": 12_000}  # patches encoded at once
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What a model is: widths, sizes in pixels and tokens, and `digest`, the hash of its content."""
+
+    name: str
+    text_dim: int
+    context_length: int
+    projection: int
+    image_size: int
+    digest: str
+
+
+class Backbone(Protocol):
+    """A frozen model that scores images against class names in a context of prompt vectors."""
+
+    spec: BackboneSpec
+    device: torch.device
+    logit_scale: float
+
+    def features(self, images: np.ndarray) -> Tensor:
+        """uint8 [n, height, width, 3] -> float32 [n, projection], unit length."""
+        ...
+
+    def class_tokens(self, names: Sequence[str], n_ctx: int) -> ClassTokens:
+        """Tokenise class names that will follow `n_ctx` context vectors."""
+        ...
+
+    def class_features(self, prompts: Tensor, tokens: ClassTokens) -> Tensor:
+        """[k, n_ctx, text_dim] -> [k, n_cls, projection], unit length, differentiable in `prompts`."""
+        ...
+
+    def embed(self, text: str) -> Tensor:
+        """[n_tokens, text_dim]: the token embeddings of `text`, without start and end token."""
+        ...
+
+    def initial_prompt(self, text: str, n_ctx: int) -> np.ndarray:
+        """float32 [n_ctx, text_dim]: a prompt that starts from the words of `text`."""
+        ...
+
+    def public_mean(self) -> np.ndarray:
+        """float32 [projection]: the mean feature of images that everybody can make."""
+        ...
+
+
+class ClipBackbone:
+    """A Hugging Face CLIP as a `Backbone`; made by `load_backbone`."""
+
+    def __init__(
+        self, name: str, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, cache: Path
+    ) -> None:
+        config, digest = checkpoint.model.config, checkpoint.digest()
+        vision = config.vision_config
+        self.spec = BackboneSpec(
+            name=name,
+            text_dim=config.text_config.hidden_size,
+            context_length=config.text_config.max_position_embeddings,
+            projection=config.projection_dim,
+            image_size=vision.image_size,
+            digest=digest,
+        )
+        self.device, self.dtype = device, dtype
+        self.logit_scale = float(checkpoint.model.logit_scale.exp())
+        patches = (vision.image_size // vision.patch_size) ** 2 + 1
+        self._batch = max(1, BATCH_TOKENS[device.type] // patches)
+        self._cache, self._tokenizer, self._processor = FeatureCache(cache), checkpoint.tokenizer, checkpoint.images
+        self._start_id, self._end_id = checkpoint.start_id, checkpoint.end_id
+        self._legacy_end = checkpoint.legacy_end
+        model = checkpoint.model.to(device, dtype)
+        model.set_attn_implementation("eager" if device.type == "cpu" and patches <= EAGER_TOKENS else "sdpa")
+        self._vision, self._projection = model.vision_model, model.visual_projection
+        self._text = PrefixTextEncoder(model, checkpoint.start_id)
+        self._table = self._pixel_table()
+
+    def features(self, images: np.ndarray) -> Tensor:
+        """Unit-length image features, float32 [n, projection] on `device`; cached on disk.
+
+        Args:
+            images: uint8 [n, height, width, 3], RGB, of any size.
+
+        Raises:
+            DataError: another shape or number type.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise DataError(
+                f"images are {images.dtype} of shape {images.shape}; give uint8 [n, height, width, 3] with RGB values"
+            )
+        key = self._cache.key(f"{self.spec.digest}/{self.dtype}", images)
+        return torch.from_numpy(self._cache.get(key, lambda: self._encode(images))).to(self.device)
+
+    @torch.no_grad()
+    def _encode(self, images: np.ndarray) -> np.ndarray:
+        features = np.empty((len(images), self.spec.projection), dtype=np.float32)
+        for at in range(0, len(images), self._batch):
+            pixels = torch.from_numpy(self._pixels(images[at : at + self._batch])).to(self.device, self.dtype)
+            pooled = self._vision(pixel_values=pixels).pooler_output
+            projected = self._projection(pooled).float()
+            features[at : at + self._batch] = F.normalize(projected, dim=-1).cpu().numpy()
+        return features
+
+    def _pixels(self, images: np.ndarray) -> np.ndarray:
+        """The checkpoint's own image processing: uint8 [n, height, width, 3] -> float32 [n, 3, size, size]."""
+        if self._table is not None and images.shape[1:3] == (self.spec.image_size, self.spec.image_size):
+            return np.stack([self._table[channel][images[..., channel]] for channel in range(3)], axis=1)
+        return self._process(images)
+
+    def _process(self, images: np.ndarray) -> np.ndarray:
+        processed = self._processor(list(images), return_tensors="np", input_data_format="channels_last")
+        return np.asarray(processed["pixel_values"], dtype=np.float32)
+
+    def _pixel_table(self) -> np.ndarray | None:
+        """What the processor makes of each byte in each channel, float32 [3, 256], at the model's image size.
+
+        None where the processor does more than look at each pixel alone, as random noise shows.
+
+        Raises:
+            ConfigError: the processor's images are not of the size the model takes.
+        """
+        size = self.spec.image_size
+        shape = (1, size, size, 3)
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        expected = self._process(noise)
+        if expected.shape != (1, 3, size, size):
+            raise ConfigError(
+                [Problem("backbone.name", self.spec.name, f"its processor makes {expected.shape}, not {size} pixels")]
+            )
+        if size * size < 256:
+            return None
+        ramp = np.broadcast_to((np.arange(size * size) % 256).astype(np.uint8).reshape(1, size, size, 1), shape)
+        table = self._process(ramp)[0].reshape(3, -1)[:, :256]
+        looked_up = np.stack([table[channel][noise[..., channel]] for channel in range(3)], axis=1)
+        return table if np.array_equal(looked_up, expected) else None
+
+    def class_tokens(self, names: Sequence[str], n_ctx: int) -> ClassTokens:
+        """Tokenise class names as they stand (underscores are not replaced).
+
+        Raises:
+            ConfigError: no name, an empty one, one given twice (also when two names differ only in what the
+                tokenizer ignores, such as case), one that holds a special token, or one that is too long.
+        """
+        room = self.spec.context_length - n_ctx - 2
+        if n_ctx < 0 or room < 1:
+            allowed = f"0 to {self.spec.context_length - 3} for a model that reads {self.spec.context_length} tokens"
+            raise ConfigError([Problem("n_ctx", n_ctx, allowed)])
+        if not names:
+            raise ConfigError([Problem("class names", list(names), "at least one name")])
+        ids = [self._ids(name) for name in names]
+        problems = self._name_problems(names, ids, room, n_ctx)
+        if problems:
+            raise ConfigError(problems)
+        end_id, longest = self._end_id, max(map(len, ids)) + 1
+        padded = torch.tensor([row + [end_id] * (longest - len(row)) for row in ids])
+        end = padded.argmax(dim=1) if self._legacy_end else (padded == end_id).int().argmax(dim=1)
+        return ClassTokens(tuple(names), padded, end)
+
+    def _name_problems(self, names: Sequence[str], ids: list[list[int]], room: int, n_ctx: int) -> list[Problem]:
+        problems, seen = [], dict[tuple[int, ...], str]()
+        special = {self._start_id, self._end_id}
+        for name, row in zip(names, ids, strict=True):
+            if not row:
+                problems.append(Problem("class name", name, "a name with at least one letter or digit"))
+            elif special & set(row):
+                problems.append(Problem("class name", name, "a name without the tokenizer's start or end token"))
+            elif len(row) > room:
+                allowed = f"{len(row)} tokens, but beside {n_ctx} context vectors there is room for {room}: shorten it"
+                problems.append(Problem("class name", name, allowed))
+            elif tuple(row) in seen:
+                allowed = f"the model cannot tell it from {seen[tuple(row)]!r}: give each class a name of its own"
+                problems.append(Problem("class name", name, allowed))
+            seen.setdefault(tuple(row), name)
+        return problems
+
+    def class_features(self, prompts: Tensor, tokens: ClassTokens) -> Tensor:
+        """Unit-length class features, float32 [k, n_cls, projection], of prompts [k, n_ctx, text_dim].
+
+        Raises:
+            ConfigError: prompts of another width, or too many context vectors for the class names.
+        """
+        if prompts.ndim != 3 or prompts.shape[-1] != self.spec.text_dim:
+            allowed = f"[prompts, context vectors, {self.spec.text_dim}]"
+            raise ConfigError([Problem("prompts", tuple(prompts.shape), allowed)])
+        return self._text(prompts.to(self.device), tokens)
+
+    def embed(self, text: str) -> Tensor:
+        """Token embeddings of `text`, float32 [n_tokens, text_dim], without start and end token."""
+        ids = torch.tensor(self._ids(text), dtype=torch.long, device=self.device)
+        return F.embedding(ids, self._text.tokens).float()
+
+    def initial_prompt(self, text: str, n_ctx: int) -> np.ndarray:
+        """float32 [n_ctx, text_dim]: the last `n_ctx` embeddings of `text`, repeated from its start if there are fewer.
+
+        Raises:
+            ConfigError: `text` has no token.
+        """
+        embedded = self.embed(text).cpu().numpy()
+        if not len(embedded):
+            raise ConfigError([Problem("initial prompt", text, "a text of at least one word")])
+        return np.resize(embedded[-n_ctx:], (n_ctx, self.spec.text_dim)) if n_ctx else embedded[:0]
+
+    def public_mean(self) -> np.ndarray:
+        """float32 [projection]: the mean feature of `secfpp.models.public_images`, the same for everybody."""
+        mean: np.ndarray = self.features(public_images(self.spec.image_size)).mean(dim=0).cpu().numpy()
+        return mean
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def load_backbone(
+    name: str = "mini",
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    dtype: str = "float32",
+    cache_dir: Path | None = None,
+) -> Backbone:
+    """Load a frozen CLIP.
+
+    Args:
+        name: ``mini`` (the embedded model), a checkpoint's directory, or its name on the Hugging Face hub.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        threads: CPU threads of this process from now on; None leaves PyTorch's choice.
+        dtype: ``float32``, ``bfloat16`` or ``float16``, in which both towers compute; results are float32.
+        cache_dir: root of the feature cache instead of `secfpp.cachedir.cache_root`.
+
+    Raises:
+        ConfigError: settings that cannot work (all of them are named), or no usable checkpoint under `name`.
+    """
+    problems = []
+    chosen = _device(device)
+    if chosen is None:
+        allowed = f"auto, {', '.join(_present_devices())} on this machine"
+        problems.append(Problem("backbone.device", device, allowed))
+    if dtype not in DTYPES:
+        problems.append(Problem("backbone.dtype", dtype, f"one of {', '.join(DTYPES)}"))
+    if threads is not None and threads < 1:
+        problems.append(Problem("backbone.threads", threads, "1 or more"))
+    if chosen is None or problems:
+        raise ConfigError(problems)
+    checkpoint = load_checkpoint(name)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return ClipBackbone(name, checkpoint, chosen, DTYPES[dtype], sub_cache("features", cache_dir))
+
+
+def _present_devices() -> list[str]:
+    present = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    return [*present, "mps"] if torch.backends.mps.is_available() else present
+
+
+def _device(name: str) -> torch.device | None:
+    """The device called `name`, or None where this machine has no such device."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = "cuda:0" if name == "cuda" else name
+    return torch.device(name) if name in _present_devices() else None
