@@ -50,7 +50,7 @@ def convention(options: Mapping[str, Sequence[str]], seed: Seed, fixed: Mapping[
         cost[row] = _FORBIDDEN
         cost[row, column[concept]] = -1.0
     rows, columns = linear_sum_assignment(cost)
-    if cost[rows, columns].max() >= _FORBIDDEN:
+    if len(rows) < len(labels) or cost[rows, columns].max() >= _FORBIDDEN:
         raise DataError("no one-to-one table of labels and concepts keeps the fixed pairs: give labels more concepts")
     return {labels[i]: concepts[j] for i, j in zip(rows, columns, strict=True)}
 

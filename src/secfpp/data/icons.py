@@ -17,6 +17,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -172,7 +173,7 @@ def _cached(settings: IconSettings, seed: int, make: Callable[[], dict[str, np.n
             return {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, EOFError, KeyError):
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
         path.unlink(missing_ok=True)  # a damaged file: render again
     images = make()
     _write(path, images)
