@@ -260,7 +260,7 @@ def test_late_clients_catch_up_even_below_the_minimum() -> None:
     assert run.round(2) == ("a", "b", "c")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_drops_equal_versions_mean_equal_bases(data: st.DataObject) -> None:
     rounds, clients = 4, "abcd"

@@ -46,7 +46,7 @@ def instances(draw: st.DrawFn) -> tuple[list[Point], list[list[int]], int, int]:
     return points, seeds, draw(st.integers(1, 4)), draw(st.sampled_from([1, 2, 4]))
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(instances())
 @example(([(0,), (2,), (1,)], [[0, 1]], 2, 1))  # the last point is as near to either seed
 @example(([(3,), (3,), (3,)], [[0, 1, 2]], 3, 4))  # all equal: two clusters stay empty
