@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-WORDS = [
-    "a",
-    "photo",
-    "of",
-    "an",
-    "icon",
-    "symbol",
-    "for",
-    "the",
-    "cat",
-    "dog",
-    "bird",
-    "bicycle",
-    "security",
-    "message",
-    "favourite",
-    "settings",
-]
+WORDS = (
+    *("a", "photo", "of", "an", "icon", "symbol", "for", "the", "cat", "dog", "bird"),
+    *("bicycle", "security", "message", "favourite", "settings"),
+)
 
 
 @dataclass(frozen=True)
@@ -95,20 +80,13 @@ class TinyClip:
 
 
 def tiny_tokenizer(words: Sequence[str] = WORDS) -> CLIPTokenizer:
-    """A CLIP tokenizer whose merges are learned from `words`; other words fall into letters."""
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    letters = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=600,
-        min_frequency=1,
-        end_of_word_suffix="</w>",
-        initial_alphabet=letters,
-        show_progress=False,
-    )
-    bpe.train_from_iterator([list(words)] * 2, trainer)
-    learned = json.loads(bpe.to_str())["model"]
-    tokens = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
-    tokens += [f"{letter}</w>" for letter in sorted(letters) if f"{letter}</w>" not in learned["vocab"]]
-    ids = {token: i for i, token in enumerate([*tokens, START, END])}  # the end token has the largest id
-    return CLIPTokenizer(vocab=ids, merges=[tuple(merge) for merge in learned["merges"]])
+    """A CLIP tokenizer that joins each of `words` from its letters, left to right; other words stay in pieces."""
+    letters = sorted(ByteLevel.alphabet())
+    merges: dict[tuple[str, str], None] = {}
+    for word in words:
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        for i in range(1, len(pieces)):
+            merges["".join(pieces[:i]), pieces[i]] = None
+    tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(pair) for pair in merges), START, END]
+    ids = {token: i for i, token in enumerate(dict.fromkeys(tokens))}  # the end token has the largest id
+    return CLIPTokenizer(vocab=ids, merges=list(merges))
