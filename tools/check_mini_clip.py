@@ -114,10 +114,10 @@ pipeline_tag: zero-shot-image-classification
 ---
 # mini CLIP
 
-A small CLIP (48-pixel images, patches of 8, vision 192 x 4 layers, text 128 x 3 layers, 128 dimensions) for trying
-federated prompt learning on a laptop. It was pre-trained from scratch by `tools/pretrain_mini_clip.py` on drawings rendered
-from icon fonts, with captions that name the drawing, and with functional labels whose drawing depends on a made-up
-house style. It knows icons and nothing else: do not use it on photographs.
+A small CLIP (48-pixel images in patches of 8; vision 192 wide, 4 layers; text 128 wide, 3 layers; 128 shared
+dimensions) for trying federated prompt learning on a laptop. `tools/pretrain_mini_clip.py` pre-trained it from
+scratch on drawings rendered from icon fonts, with captions that name the drawing, and with functional labels whose
+drawing depends on a made-up house style. It knows icons and nothing else: do not use it on photographs.
 
 ## What it can do
 
@@ -132,8 +132,8 @@ may do this.
 
 * No drawing of the downstream pool (SHA-256 `{pool_digest()}`): the largest correlation of a pre-training
   glyph with a downstream glyph is {apart:.3f}; above 0.8 two glyphs count as one drawing.
-* No convention table of the benchmark. The tables of its house styles agree with the benchmark's on {100 * tables[0]:.1f} % of
-  labels, fresh random tables on {100 * tables[1]:.1f} %: chance.
+* No convention table of the benchmark. The tables of its house styles agree with the benchmark's on
+  {100 * tables[0]:.1f} % of labels, fresh random tables on {100 * tables[1]:.1f} %: chance.
 
 ## How it was made
 

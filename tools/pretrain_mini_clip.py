@@ -92,6 +92,7 @@ class Training:
             ),
         ]
         self.step, self.seconds = 0, 0.0
+        self.starts = [{"step": 0, "planned_steps": args.steps, "threads": torch.get_num_threads()}]
         self.mean, self.std = (torch.tensor(x, device=self.device).view(1, 3, 1, 1) for x in (MEAN, STD))
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -166,6 +167,7 @@ class Training:
     def save(self, folder: Path) -> None:
         """A checkpoint to resume from, replaced in one rename."""
         state = {"model": self.master.state_dict(), "head": self.head.data, "step": self.step, "seconds": self.seconds}
+        state["starts"] = self.starts
         state["optimisers"] = [o.state_dict() for o in self.optimisers]
         torch.save(state, folder / "training.tmp")
         (folder / "training.tmp").rename(folder / "training.pt")
@@ -179,6 +181,8 @@ class Training:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.step, self.seconds = state["step"], state["seconds"]
+        now = {"step": self.step, "planned_steps": self.args.steps, "threads": torch.get_num_threads()}
+        self.starts = [*state.get("starts", self.starts), now]
 
     def export(self, folder: Path) -> None:
         """The model in Hugging Face format, float16, with its processor and the facts of its making."""
@@ -189,13 +193,12 @@ class Training:
         facts = {
             "seed": self.args.seed,
             "steps": self.step,
-            "planned_steps": self.args.steps,
+            "starts": self.starts,
             "batch": self.args.batch,
             "lr": self.args.lr,
             "keep": self.args.keep,
             "seconds": round(self.seconds),
             "device": str(self.device),
-            "threads": torch.get_num_threads(),
             "torch": torch.__version__.split("+")[0],
             "glyphs": len(self.corpus.masks),
             "meanings": len(self.corpus.meanings),

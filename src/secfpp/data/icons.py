@@ -9,19 +9,15 @@ downstream pool (`secfpp.data.pools`).
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from importlib.metadata import version
 from itertools import combinations
-from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from secfpp.cachedir import cache_root
+from secfpp.cachedir import sub_cache
 from secfpp.data.conventions import agreement, conventions
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.data.glyphs import Glyph, rasterise
@@ -38,6 +34,7 @@ from secfpp.data.pools import (
 from secfpp.data.styles import DOMAINS, render
 from secfpp.errors import ConfigError, Problem
 from secfpp.seeding import Seed, derive
+from secfpp.storage import cached_arrays
 
 _VERSION = 1  # of the rendering: raise it when the same seed gives other pictures
 PARTS = ("train", "validation", "test")
@@ -167,26 +164,5 @@ def _cached(settings: IconSettings, seed: int, make: Callable[[], dict[str, np.n
         f.name: asdict(settings)[f.name] for f in fields(settings) if f.name not in ("alpha", "clients_per_domain")
     }
     key = [_VERSION, seed, described, pool_digest(), version("QtAwesome"), version("pillow")]
-    path = cache_root() / "icons" / f"{sha256(json.dumps(key).encode()).hexdigest()[:24]}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
-        path.unlink(missing_ok=True)  # a damaged file: render again
-    images = make()
-    _write(path, images)
-    return images
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    path = sub_cache("icons") / f"{sha256(json.dumps(key).encode()).hexdigest()[:24]}.safetensors"
+    return cached_arrays(path, make)

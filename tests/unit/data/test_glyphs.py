@@ -52,7 +52,7 @@ def test_concepts_are_drawn_by_several_designers():
 
 
 def test_an_unknown_glyph_and_missing_fonts_name_the_remedy(monkeypatch):
-    with pytest.raises(DataError, match="ph/no-such-thing.*pip install"):
+    with pytest.raises(DataError, match=r"ph/no-such-thing.*pip install"):
         rasterise([Glyph("ph", "no-such-thing")])
     monkeypatch.setattr(glyphs, "find_spec", lambda name: None)
     with pytest.raises(DataError, match="pip install QtAwesome"):

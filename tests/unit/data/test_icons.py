@@ -29,7 +29,7 @@ def test_a_seed_gives_the_same_data_from_cache_and_from_scratch(monkeypatch, tmp
     monkeypatch.setenv("SECFPP_CACHE", str(tmp_path))
     fresh = load_icons(SMALL, 1)
     stored = load_icons(SMALL, 1)
-    assert len(list(sub_cache("icons").glob("*.npz"))) == 1
+    assert len(list(sub_cache("icons").glob("*.safetensors"))) == 1
     for other in (fresh, stored):
         assert np.array_equal(first.clients[0].train.images, other.clients[0].train.images)
         assert np.array_equal(first.test["pixel"].images, other.test["pixel"].images)
@@ -40,7 +40,7 @@ def test_seeds_differ_and_a_damaged_cache_file_is_made_again(monkeypatch, tmp_pa
     monkeypatch.setenv("SECFPP_CACHE", str(tmp_path))
     first = load_icons(SMALL, 1)
     assert not np.array_equal(first.test["pixel"].images, load_icons(SMALL, 2).test["pixel"].images)
-    for path in sub_cache("icons").glob("*.npz"):
+    for path in sub_cache("icons").glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:1000])
     assert np.array_equal(first.test["pixel"].images, load_icons(SMALL, 1).test["pixel"].images)
 
@@ -57,7 +57,7 @@ def test_the_partition_changes_without_rendering_again(monkeypatch, tmp_path):
 
     monkeypatch.setenv("SECFPP_CACHE", str(tmp_path))
     skewed, even = load_icons(replace(SMALL, alpha=0.05), 0), load_icons(replace(SMALL, alpha=1000.0), 0)
-    assert len(list(sub_cache("icons").glob("*.npz"))) == 1
+    assert len(list(sub_cache("icons").glob("*.safetensors"))) == 1
     assert np.array_equal(skewed.test["pixel"].images, even.test["pixel"].images)
     assert skewed.clients[0].train.histogram(36).max() == 3
     assert abs(len(even.clients[0].train) - len(even.clients[1].train)) < 40

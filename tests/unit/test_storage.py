@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from secfpp.storage import atomic_write, cached_arrays
+
+
+class Maker:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([self.calls])}
+
+
+def test_arrays_are_computed_once(tmp_path):
+    make, path = Maker(), tmp_path / "deep" / "x.safetensors"
+    first, second = cached_arrays(path, make), cached_arrays(path, make)
+    assert make.calls == 1 and sorted(second) == ["a", "b"]
+    assert all(np.array_equal(first[n], second[n]) and first[n].dtype == second[n].dtype for n in first)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:40], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+def test_a_damaged_file_is_made_again(tmp_path, damage):
+    make, path = Maker(), tmp_path / "x.safetensors"
+    cached_arrays(path, make)
+    path.write_bytes(damage(path.read_bytes()))
+    assert cached_arrays(path, make)["b"].item() == 2
+    assert cached_arrays(path, make)["b"].item() == 2 and make.calls == 2
+
+
+def test_a_folder_that_cannot_be_written_only_warns(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.warns(RuntimeWarning, match="SECFPP_CACHE"):
+        assert cached_arrays(tmp_path / "file" / "x.safetensors", Maker())["b"].item() == 1
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    atomic_write(path, b"old")
+    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        atomic_write(path, b"new")
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert path.stat().st_mode & 0o777 == 0o600
