@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -15,6 +16,13 @@ from secfpp.models.scoring import class_accuracies, cosine_logits
 _CHUNK = 8  # clients scored at once, which bounds memory
 
 
+class Predictor(TypedDict):
+    """What of a method's settings decides its predictions beside the prompt."""
+
+    class_prior: bool
+    smoothing: float
+
+
 def class_features(contexts: Sequence[ClientContext], prompts: np.ndarray) -> Tensor:
     """Class features [n_clients, n_cls, projection] of prompts [n_clients, n_ctx, text_dim]; equal prompts once."""
     unique, inverse = np.unique(prompts.reshape(len(prompts), -1), axis=0, return_inverse=True)
@@ -25,7 +33,7 @@ def class_features(contexts: Sequence[ClientContext], prompts: np.ndarray) -> Te
     return encoded[torch.from_numpy(inverse.reshape(-1)).to(backbone.device)]
 
 
-def test_metrics(
+def measure(
     contexts: Sequence[ClientContext],
     prompts: np.ndarray,
     test: Mapping[str, Split],

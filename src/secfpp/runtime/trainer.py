@@ -16,7 +16,7 @@ from secfpp.models.backbone import Backbone
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.costs import Costs
-from secfpp.runtime.evaluation import test_metrics, validation_accuracy
+from secfpp.runtime.evaluation import Predictor, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
 from secfpp.seeding import derive
 
@@ -53,7 +53,8 @@ class RunResult:
         rounds: rounds of training (0 for untrained floors).
         clients: their names, sorted; all per-client arrays follow this order.
         domains: each client's true domain.
-        metrics: name -> accuracy of each client, float64 [n_clients] in percent.
+        metrics: name -> accuracy of each client, float64 [n_clients] in percent, of the last round; names in
+            ``_selected`` are of the round that each client chose on its own validation images.
         rows: JSON-ready, one per client and round.
         assignment: each client's cluster, if the method has clusters (-1: in none).
         descriptors: what clients were clustered by, float [n_clients, d], if the method has clusters.
@@ -117,6 +118,8 @@ def train(
     )
     weights = {name: len(context.data.train) for name, context in contexts.items()}
     server = algorithm.server_state()
+    chosen = _Selection(_prompts(algorithm, driver))
+    predictor: Predictor = {"class_prior": algorithm.class_prior, "smoothing": algorithm.prior_smoothing}
     rows: list[Mapping[str, object]] = []
     spent = 0.0
     planned = rounds if algorithm.trained else 0
@@ -126,12 +129,8 @@ def train(
         server = driver.run(algorithm.round(server, Cohort(weights, number, seed)))
         spent += time.perf_counter() - started
         losses = [float(driver.states[name]["loss"]) if "loss" in driver.states[name] else None for name in contexts]
-        accuracy = validation_accuracy(
-            ordered,
-            _prompts(algorithm, driver),
-            class_prior=algorithm.class_prior,
-            smoothing=algorithm.prior_smoothing,
-        )
+        accuracy = validation_accuracy(ordered, _prompts(algorithm, driver), **predictor)
+        chosen.update(accuracy, _prompts(algorithm, driver))
         rows += [
             {"method": method, "seed": seed, "round": number, "client": c.client, "domain": c.data.domain}
             | {"loss": loss, "validation": None if np.isnan(value) else round(float(value), 4)}
@@ -142,9 +141,10 @@ def train(
             mean_loss = float(np.mean(known)) if known else float("nan")
             on_round(RoundRecord(number, planned, mean_loss, spent, {"validation": float(np.nanmean(accuracy))}))
     prompts = _prompts(algorithm, driver)
-    metrics = test_metrics(
-        ordered, prompts, dataset.test, class_prior=algorithm.class_prior, smoothing=algorithm.prior_smoothing
-    )
+    metrics = measure(ordered, prompts, dataset.test, **predictor)
+    if planned:
+        selected = measure(ordered, chosen.prompts, dataset.test, **predictor)
+        metrics |= {f"{name}_selected": selected[name] for name in ("own", "own_domain", "other_domains")}
     clusters = server.assignment.cluster_of if server.assignment else None
     described = clusters is not None and all("descriptor" in state for state in driver.states.values())
     return RunResult(
@@ -194,6 +194,19 @@ def make_contexts(
         )
         for client in sorted(dataset.clients, key=lambda client: client.name)
     }
+
+
+class _Selection:
+    """Each client's prompt of the round with its best validation accuracy, the later one of equals."""
+
+    def __init__(self, prompts: np.ndarray) -> None:
+        self.prompts, self._best = prompts.copy(), np.full(len(prompts), -np.inf)
+
+    def update(self, accuracy: np.ndarray, prompts: np.ndarray) -> None:
+        """Take over the prompts of clients whose `accuracy` [n_clients] is at least as good as before (or unknown)."""
+        better = ~(accuracy < self._best)
+        self.prompts[better] = prompts[better]
+        self._best = np.where(np.isnan(accuracy), self._best, np.maximum(self._best, accuracy))
 
 
 def _prompts(algorithm: FederatedAlgorithm, driver: InProcessDriver) -> np.ndarray:
