@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -229,4 +230,5 @@ def toy_world(monkeypatch: pytest.MonkeyPatch, extra_methods: tuple[str, ...] = 
         module = ModuleType(name)
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # nobody pulls the plug here, and waiting for disks is slow
     return world

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from secfpp.errors import ConfigError
+from secfpp.storage import atomic_write
 
 README = """Results of `secfpp {command}`.
 
@@ -69,18 +69,7 @@ class RunDirectory:
     def write(self, name: str, content: str | bytes) -> Path:
         """Write the file `name` (a relative path) atomically, readable by the owner only."""
         target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        data = content.encode() if isinstance(content, str) else content
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        atomic_write(target, content.encode() if isinstance(content, str) else content)
         return target
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> Path:
@@ -147,6 +136,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def git_revision() -> str | None:
     """The commit of the checkout this package runs from, with ``+changes`` if edited; None outside one."""
     here = Path(__file__).resolve()

@@ -165,10 +165,6 @@ def test_cache_is_shown_and_emptied(world: World, tmp_path: Path) -> None:
     assert "one of features, icons" in fails(2, "cache", "clear", "--only", "prompts")
 
 
-def finding(what: str) -> doctor.Finding:
-    return next(found for found in doctor.examine() if found.what == what)
-
-
 def test_doctor_fails_with_a_remedy_for_what_is_broken(world: World) -> None:
     # the stand-in for the model cannot encode anything
     result = secfpp("doctor")
@@ -177,8 +173,15 @@ def test_doctor_fails_with_a_remedy_for_what_is_broken(world: World) -> None:
     assert any(line.startswith("fail mini model") for line in lines)
     assert any("->" in line and "install" in line for line in lines)
     assert any(line.startswith("ok   cache") for line in lines)
-    found = json.loads(secfpp("doctor", "--json").stdout)
-    assert {entry["status"] for entry in found} <= {"ok", "warn", "fail"}
+
+
+def test_doctor_passes_when_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = [doctor.Finding("cpu", "ok", "2 usable"), doctor.Finding("memory", "warn", "1 GiB", "close programs")]
+    monkeypatch.setattr(doctor, "examine", lambda: iter(findings))
+    result = secfpp("doctor")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["ok", "warn", "->"]
+    assert [entry["status"] for entry in json.loads(secfpp("doctor", "--json").stdout)] == ["ok", "warn"]
 
 
 def test_doctor_finds_a_cache_that_cannot_be_written(
@@ -186,7 +189,7 @@ def test_doctor_finds_a_cache_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("SECFPP_CACHE", str(tmp_path / "file"))
-    found = finding("cache")
+    found = doctor._cache()
     assert found.status == "fail"
     assert "SECFPP_CACHE" in found.remedy
 
@@ -196,12 +199,12 @@ def test_doctor_warns_of_little_memory(
     world: World, monkeypatch: pytest.MonkeyPatch, free: int | None, status: str
 ) -> None:
     monkeypatch.setattr(doctor, "free_memory", lambda: free)
-    assert finding("memory").status == status
+    assert doctor._memory().status == status
 
 
 def test_doctor_misses_packages_by_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "not-a-package"))
-    found = finding("packages")
+    found = doctor._packages()
     assert (found.status, found.remedy) == ("fail", "pip install not-a-package")
 
 

@@ -115,4 +115,4 @@ def test_versions_name_what_computes() -> None:
 
 def test_no_revision_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_directory, "__file__", str(tmp_path / "module.py"))
-    assert git_revision() is None
+    assert git_revision.__wrapped__() is None
