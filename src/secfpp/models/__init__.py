@@ -1,0 +1,1 @@
+"""Frozen vision-language models, the prompts they are steered by, and scores of images against classes."""
