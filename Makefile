@@ -37,7 +37,7 @@ layers: $(VENV)/.ready-dev ## import-linter: one direction of imports
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.ready-dev ## the documentation, to site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+	$(BIN)/mkdocs build --strict --quiet --site-dir site
 	@echo "Documentation: $(CURDIR)/site/index.html"
 
 smoke: $(VENV)/.ready-dev ## build the wheel, install it elsewhere, use it there

@@ -51,3 +51,11 @@ def test_how_to_choose_knows_every_method_and_clusterer() -> None:
     text = (ROOT / "docs" / "how-to-choose.md").read_text()
     named = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
     assert {*methods(), *kinds(Clusterer)} <= named
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    records = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    assert records
+    for overview in (folder / "index.md", ROOT / "mkdocs.yml"):
+        assert [name for name in records if name not in overview.read_text()] == []
