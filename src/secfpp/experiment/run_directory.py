@@ -112,6 +112,9 @@ def open_run_directory(path: Path, command: str, *, force: bool = False, own: bo
         yield RunDirectory(path, command)
     finally:
         lock.release()
+        if not used and all(entry.name == _LOCK for entry in path.iterdir()):  # nothing was started
+            (path / _LOCK).unlink(missing_ok=True)
+            path.rmdir()
 
 
 def made_by(path: Path) -> str | None:

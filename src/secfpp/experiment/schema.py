@@ -177,11 +177,14 @@ def _construct(cls: type, given: dict[str, Any], table: object, key: str, proble
     try:
         return cls(**given)
     except ConfigError as error:
-        own = [
-            Problem(p.key if p.key.startswith(f"{key}.") else f"{key}.{p.key}", p.value, p.allowed)
-            for p in error.problems
-        ]
+        own = [Problem(_placed(p.key, key), p.value, p.allowed) for p in error.problems]
         problems.extend(p for p in own or [Problem(key, table, str(error))] if p.key not in known)
     except (ValueError, TypeError) as error:
         problems.append(Problem(key, table, str(error)))
     return None
+
+
+def _placed(own: str, table: str) -> str:
+    """The key that a class gave its problem (``lr``, ``training.lr``), inside the table that it was made from."""
+    name = own.removeprefix(f"{table}.").removeprefix(f"{table.rpartition('.')[2]}.")
+    return f"{table}.{name}"

@@ -52,6 +52,12 @@ def test_nothing_is_removed_before_start(tmp_path: Path) -> None:
         assert not (tmp_path / "prompts").exists()
 
 
+def test_a_run_that_never_started_leaves_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError), open_run_directory(tmp_path / "new", "run"):
+        raise ConfigError("no such model")
+    assert not (tmp_path / "new").exists()
+
+
 def test_own_replaces_only_what_the_same_command_made(tmp_path: Path) -> None:
     run_in(tmp_path, "demo")
     run_in(tmp_path, "demo", own=True)
@@ -76,7 +82,10 @@ def test_two_processes_are_kept_apart(tmp_path: Path) -> None:
         open_run_directory(out, "run", force=True),
     ):
         pass
-    run_in(out)  # the lock is given back, and the file of the lock does not count as content
+    run_in(out)  # the lock is given back
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / ".lock").touch()
+    run_in(tmp_path / "killed")  # what is left of a killed process does not count as content
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

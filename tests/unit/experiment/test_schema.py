@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secfpp.errors import Problem
+from secfpp.errors import ConfigError, Problem
 from secfpp.experiment.schema import build, check, dotted, dump, kinds, one_of
 from support_experiment import Grouped, Grouping, Means, Single, Training
 
@@ -137,3 +137,17 @@ def test_one_of_names_all_and_the_nearest() -> None:
         == "unknown method; did you mean 'promptfl'? Known: promptfl, secfpp"
     )
     assert "did you mean" not in one_of("zzz", ["promptfl"], "method")
+
+
+@pytest.mark.parametrize("given", ["size", "part.size", "top.part.size"])
+def test_a_class_may_name_its_key_with_or_without_its_table(given: str) -> None:
+    @dataclass(frozen=True)
+    class Part:
+        size: int = 0
+
+        def __post_init__(self) -> None:
+            raise ConfigError([Problem(given, self.size, "no")])
+
+    problems: list[Problem] = []
+    build(Part, {}, "top.part", problems)
+    assert [problem.key for problem in problems] == ["top.part.size"]
