@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.models.backbone import Backbone
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.transcript import Transcript
+from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.evaluation import Predictor, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
@@ -89,6 +92,7 @@ def train(
     force_wire: bool = True,
     dropouts: Dropouts | None = None,
     transcript: Transcript | None = None,
+    checkpoint: Path | None = None,
 ) -> RunResult:
     """Train `algorithm` on `dataset` and measure it; the same arguments give the same result.
 
@@ -103,50 +107,57 @@ def train(
         force_wire: pass every message through the wire format.
         dropouts: see `InProcessDriver`.
         transcript: where to record every message.
+        checkpoint: file to go on from if it exists, and to save to after every round. A run that was killed and
+            goes on ends with the bits of an uninterrupted one; it may also be given more rounds than before.
 
     Raises:
         ConfigError: settings that this data or model refuse.
+        DataError: a checkpoint that is damaged or belongs to another run.
         SecFPPError: what clients or protocol raise.
     """
     if rounds < 1:
         raise ConfigError([Problem("rounds", rounds, "at least 1")])
     contexts = make_contexts(dataset, backbone, algorithm, seed)
     ordered = list(contexts.values())
-    states = {name: algorithm.client_state(context) for name, context in contexts.items()}
-    driver = InProcessDriver(
-        algorithm, contexts, states, force_wire=force_wire, dropouts=dropouts, chunk=CHUNK, transcript=transcript
-    )
-    weights = {name: len(context.data.train) for name, context in contexts.items()}
-    server = algorithm.server_state()
-    chosen = _Selection(_prompts(algorithm, driver))
     predictor: Predictor = {"class_prior": algorithm.class_prior, "smoothing": algorithm.prior_smoothing}
-    rows: list[Mapping[str, object]] = []
-    spent = 0.0
+    run = _identity(dataset, backbone, algorithm, method, seed)
+    state = (load_checkpoint(checkpoint, run) if checkpoint else None) or _start(algorithm, contexts)
+    driver = InProcessDriver(
+        algorithm, contexts, state.clients, force_wire=force_wire, dropouts=dropouts, chunk=CHUNK, transcript=transcript
+    )
+    driver.costs = state.costs
+    weights = {name: len(context.data.train) for name, context in contexts.items()}
     planned = rounds if algorithm.trained else 0
-    for number in range(1, planned + 1):
+    for number in range(state.round + 1, planned + 1):
         started = time.perf_counter()
         driver.round_ = number
-        server = driver.run(algorithm.round(server, Cohort(weights, number, seed)))
-        spent += time.perf_counter() - started
-        losses = [float(driver.states[name]["loss"]) if "loss" in driver.states[name] else None for name in contexts]
-        accuracy = validation_accuracy(ordered, _prompts(algorithm, driver), **predictor)
-        chosen.update(accuracy, _prompts(algorithm, driver))
-        rows += [
+        state.server = driver.run(algorithm.round(state.server, Cohort(weights, number, seed)))
+        state.clients, state.round = driver.states, number
+        state.seconds += time.perf_counter() - started
+        prompts = _prompts(algorithm, state)
+        accuracy = validation_accuracy(ordered, prompts, **predictor)
+        _choose(state, prompts, accuracy)
+        losses = [float(own["loss"]) if "loss" in own else None for own in state.clients.values()]
+        state.rows += [
             {"method": method, "seed": seed, "round": number, "client": c.client, "domain": c.data.domain}
             | {"loss": loss, "validation": None if np.isnan(value) else round(float(value), 4)}
             for c, loss, value in zip(ordered, losses, accuracy, strict=True)
         ]
+        if checkpoint:
+            save_checkpoint(checkpoint, state, run)
         if on_round:
             known = [loss for loss in losses if loss is not None]
             mean_loss = float(np.mean(known)) if known else float("nan")
-            on_round(RoundRecord(number, planned, mean_loss, spent, {"validation": float(np.nanmean(accuracy))}))
-    prompts = _prompts(algorithm, driver)
+            on_round(
+                RoundRecord(number, planned, mean_loss, state.seconds, {"validation": float(np.nanmean(accuracy))})
+            )
+    prompts = _prompts(algorithm, state)
     metrics = measure(ordered, prompts, dataset.test, **predictor)
     if planned:
-        selected = measure(ordered, chosen.prompts, dataset.test, **predictor)
+        selected = measure(ordered, state.chosen, dataset.test, **predictor)
         metrics |= {f"{name}_selected": selected[name] for name in ("own", "own_domain", "other_domains")}
-    clusters = server.assignment.cluster_of if server.assignment else None
-    described = clusters is not None and all("descriptor" in state for state in driver.states.values())
+    clusters = state.server.assignment.cluster_of if state.server.assignment else None
+    described = clusters is not None and all("descriptor" in own for own in state.clients.values())
     return RunResult(
         method=method,
         seed=seed,
@@ -154,11 +165,11 @@ def train(
         clients=tuple(contexts),
         domains=tuple(c.data.domain for c in ordered),
         metrics=metrics,
-        rows=tuple(rows),
+        rows=tuple(state.rows),
         assignment=tuple(clusters.get(name, -1) for name in contexts) if clusters is not None else None,
-        descriptors=np.stack([driver.states[name]["descriptor"] for name in contexts]) if described else None,
+        descriptors=np.stack([own["descriptor"] for own in state.clients.values()]) if described else None,
         costs=driver.costs,
-        seconds=spent,
+        seconds=state.seconds,
         prompts=prompts,
     )
 
@@ -196,18 +207,31 @@ def make_contexts(
     }
 
 
-class _Selection:
-    """Each client's prompt of the round with its best validation accuracy, the later one of equals."""
-
-    def __init__(self, prompts: np.ndarray) -> None:
-        self.prompts, self._best = prompts.copy(), np.full(len(prompts), -np.inf)
-
-    def update(self, accuracy: np.ndarray, prompts: np.ndarray) -> None:
-        """Take over the prompts of clients whose `accuracy` [n_clients] is at least as good as before (or unknown)."""
-        better = ~(accuracy < self._best)
-        self.prompts[better] = prompts[better]
-        self._best = np.where(np.isnan(accuracy), self._best, np.maximum(self._best, accuracy))
+def _start(algorithm: FederatedAlgorithm, contexts: Mapping[str, ClientContext]) -> TrainingState:
+    clients = {name: algorithm.client_state(context) for name, context in contexts.items()}
+    prompts = np.stack([algorithm.personal_prompt(own) for own in clients.values()])
+    return TrainingState(algorithm.server_state(), clients, prompts, np.full(len(prompts), -np.inf))
 
 
-def _prompts(algorithm: FederatedAlgorithm, driver: InProcessDriver) -> np.ndarray:
-    return np.stack([algorithm.personal_prompt(driver.states[name]) for name in driver.contexts])
+def _identity(
+    dataset: FederatedDataset, backbone: Backbone, algorithm: FederatedAlgorithm, method: str, seed: int
+) -> str:
+    """A name for everything that a run's results depend on, except how many rounds it lasts."""
+    digest = sha256(repr((method, seed, algorithm, backbone.spec.digest, dataset.name, dataset.classes)).encode())
+    for client in dataset.clients:
+        for split in (client.train, client.validation):
+            digest.update(repr((client.name, client.domain, split.images.shape)).encode())
+            digest.update(np.ascontiguousarray(split.labels).data)
+            digest.update(np.ascontiguousarray(split.images).data)
+    return digest.hexdigest()
+
+
+def _choose(state: TrainingState, prompts: np.ndarray, accuracy: np.ndarray) -> None:
+    """Take over the prompts of clients whose accuracy [n_clients] is at least as good as before, or unknown."""
+    better = ~(accuracy < state.best)
+    state.chosen[better] = prompts[better]
+    state.best = np.where(np.isnan(accuracy), state.best, np.maximum(state.best, accuracy))
+
+
+def _prompts(algorithm: FederatedAlgorithm, state: TrainingState) -> np.ndarray:
+    return np.stack([algorithm.personal_prompt(own) for own in state.clients.values()])

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from secfpp.algorithms.base import ServerState
 from secfpp.data.federated import ClientData, Split
 from secfpp.models.scoring import class_accuracies, cosine_logits, smoothed_log_prior
+from secfpp.runtime.checkpoint import TrainingState
 from secfpp.runtime.evaluation import class_features, measure, validation_accuracy
-from secfpp.runtime.trainer import _Selection
+from secfpp.runtime.trainer import _choose
 
 N_CLASSES = 3
 AXES = torch.eye(N_CLASSES)
@@ -104,10 +106,11 @@ def test_validation_is_each_clients_own(setting):
 
 def test_selection_keeps_each_clients_best_round():
     rounds = [np.full((3, 1), float(r)) for r in range(4)]
-    chosen = _Selection(rounds[0])
+    state = TrainingState(ServerState(), {}, rounds[0].copy(), np.full(3, -np.inf))
     for accuracy, prompts in zip(([50, 70, np.nan], [60, 60, np.nan], [60, 10, np.nan]), rounds[1:], strict=True):
-        chosen.update(np.array(accuracy), prompts)
-    assert chosen.prompts[:, 0].tolist() == [3, 1, 3]
+        _choose(state, prompts, np.array(accuracy))
+    assert state.chosen[:, 0].tolist() == [3, 1, 3]
+    assert state.best[:2].tolist() == [60, 70]
 
 
 def test_scoring_pieces():

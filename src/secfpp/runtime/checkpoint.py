@@ -1,0 +1,108 @@
+"""A training run's state after a round, in one file: what a killed run goes on from.
+
+The round is the unit of commit. A checkpoint holds the server's state, every client's state, the privately chosen
+prompts, the result rows and the costs so far; it is replaced in one rename, so that a reader finds a whole one or none.
+The file holds every simulated client's private parts and is readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from secfpp.algorithms.base import ServerState
+from secfpp.errors import DataError
+from secfpp.protocol.cohort import Assignment
+from secfpp.protocol.program import ClientId, ClientState
+from secfpp.runtime.costs import Costs, Share
+from secfpp.storage import atomic_write
+
+_FORMAT = "secfpp-checkpoint-1"
+
+
+@dataclass
+class TrainingState:
+    """Everything that a round changes.
+
+    Attributes:
+        server: the server's state.
+        clients: each client's state.
+        chosen: the prompts that clients chose on their validation data, float32 [n_clients, n_ctx, text_dim].
+        best: the accuracies they were chosen by, float64 [n_clients].
+        round: rounds done.
+        rows: lines of ``metrics.jsonl``.
+        costs: so far.
+        seconds: of training so far.
+    """
+
+    server: ServerState
+    clients: dict[ClientId, ClientState]
+    chosen: np.ndarray
+    best: np.ndarray
+    round: int = 0
+    rows: list[Mapping[str, object]] = field(default_factory=list)
+    costs: Costs = field(default_factory=Costs)
+    seconds: float = 0.0
+
+
+def save_checkpoint(path: Path, state: TrainingState, run: str) -> None:
+    """Replace the checkpoint at `path`; `run` names everything that the run's results depend on."""
+    arrays = {f"{i}.{slot}": a for i, c in enumerate(state.clients.values()) for slot, a in c.arrays.items()}
+    arrays |= {"chosen": state.chosen, "best": state.best}
+    assignment = state.server.assignment
+    about = {
+        "format": _FORMAT,
+        "run": run,
+        "round": state.round,
+        "clients": list(state.clients),
+        "assignment": dict(assignment.cluster_of) if assignment else None,
+        "rows": state.rows,
+        "costs": state.costs.as_dict(),
+        "seconds": state.seconds,
+    }
+    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    atomic_write(path, save(contiguous, metadata={"secfpp": json.dumps(about)}))
+
+
+def load_checkpoint(path: Path, run: str) -> TrainingState | None:
+    """The state saved at `path`, or None if there is no such file.
+
+    Raises:
+        DataError: a damaged file, or one of another run.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads((file.metadata() or {})["secfpp"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if about["format"] != _FORMAT:
+            raise ValueError(f"format {about['format']!r}")
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"checkpoint {path} cannot be read ({error}): delete it to train from the start") from error
+    if about["run"] != run:
+        raise DataError(
+            f"checkpoint {path} belongs to other settings, data or model: give them back, or delete it to start anew"
+        )
+    slots: list[dict[str, np.ndarray]] = [{} for _ in about["clients"]]
+    for name in arrays.keys() - {"chosen", "best"}:
+        index, _, slot = name.partition(".")
+        slots[int(index)][slot] = arrays[name]
+    costs = {key: value for key, value in about["costs"].items() if key not in ("client_up", "client_down")}
+    costs["components"] = {name: Share(**share) for name, share in costs["components"].items()}
+    return TrainingState(
+        server=ServerState(Assignment(about["assignment"]) if about["assignment"] else None),
+        clients={name: ClientState(own) for name, own in zip(about["clients"], slots, strict=True)},
+        chosen=arrays["chosen"],
+        best=arrays["best"],
+        round=about["round"],
+        rows=about["rows"],
+        costs=Costs(**costs),
+        seconds=about["seconds"],
+    )
