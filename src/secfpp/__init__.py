@@ -1,5 +1,133 @@
-"""Secure federated prompt personalization for CLIP-like vision-language models."""
+"""Secure federated prompt personalization for CLIP-like vision-language models.
+
+The names below are loaded when they are first used, so that importing the package is instant.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secfpp.algorithms.base import FederatedAlgorithm, ServerState, methods
+    from secfpp.algorithms.coop_local import CoOpLocal
+    from secfpp.algorithms.promptfl import PromptFL
+    from secfpp.algorithms.random_prompt import RandomPrompt
+    from secfpp.algorithms.secfpp import SecFPP
+    from secfpp.algorithms.training import ClientContext, LocalTraining
+    from secfpp.algorithms.zero_shot import ZeroShot
+    from secfpp.data.catalog import datasets
+    from secfpp.data.federated import ClientData, FederatedDataset, Split
+    from secfpp.data.icons import IconSettings, load_icons
+    from secfpp.errors import (
+        ClientError,
+        ConfigError,
+        DataError,
+        DropoutError,
+        MissingExtraError,
+        ProtocolError,
+        SecFPPError,
+        WireError,
+    )
+    from secfpp.models.backbone import Backbone, load_backbone
+    from secfpp.models.prompt import SoftPrompt
+    from secfpp.protocol.cohort import Assignment, Cohort
+    from secfpp.protocol.program import Ask, ClientState, Joint, Program, Replies, batched, gather, step
+    from secfpp.protocol.transcript import Transcript
+    from secfpp.runtime.in_process import InProcessDriver
+    from secfpp.runtime.trainer import RoundRecord, RunResult, train
+    from secfpp.secure.aggregation import Aggregator, PlainMean
+    from secfpp.secure.clustering import Clusterer, OneCluster, OracleClusters, PlainKMeans, RandomClusters
+    from secfpp.seeding import Seed, derive
+
 __version__ = "0.1.0"
+
+_HOME = {
+    "algorithms.base": "FederatedAlgorithm ServerState methods",
+    "algorithms.coop_local": "CoOpLocal",
+    "algorithms.promptfl": "PromptFL",
+    "algorithms.random_prompt": "RandomPrompt",
+    "algorithms.secfpp": "SecFPP",
+    "algorithms.training": "ClientContext LocalTraining",
+    "algorithms.zero_shot": "ZeroShot",
+    "data.catalog": "datasets",
+    "data.federated": "ClientData FederatedDataset Split",
+    "data.icons": "IconSettings load_icons",
+    "errors": "ClientError ConfigError DataError DropoutError MissingExtraError ProtocolError SecFPPError WireError",
+    "models.backbone": "Backbone load_backbone",
+    "models.prompt": "SoftPrompt",
+    "protocol.cohort": "Assignment Cohort",
+    "protocol.program": "Ask ClientState Joint Program Replies batched gather step",
+    "protocol.transcript": "Transcript",
+    "runtime.in_process": "InProcessDriver",
+    "runtime.trainer": "RoundRecord RunResult train",
+    "secure.aggregation": "Aggregator PlainMean",
+    "secure.clustering": "Clusterer OneCluster OracleClusters PlainKMeans RandomClusters",
+    "seeding": "Seed derive",
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
+
+__all__ = [
+    "Aggregator",
+    "Ask",
+    "Assignment",
+    "Backbone",
+    "ClientContext",
+    "ClientData",
+    "ClientError",
+    "ClientState",
+    "Clusterer",
+    "CoOpLocal",
+    "Cohort",
+    "ConfigError",
+    "DataError",
+    "DropoutError",
+    "FederatedAlgorithm",
+    "FederatedDataset",
+    "IconSettings",
+    "InProcessDriver",
+    "Joint",
+    "LocalTraining",
+    "MissingExtraError",
+    "OneCluster",
+    "OracleClusters",
+    "PlainKMeans",
+    "PlainMean",
+    "Program",
+    "PromptFL",
+    "ProtocolError",
+    "RandomClusters",
+    "RandomPrompt",
+    "Replies",
+    "RoundRecord",
+    "RunResult",
+    "SecFPP",
+    "SecFPPError",
+    "Seed",
+    "ServerState",
+    "SoftPrompt",
+    "Split",
+    "Transcript",
+    "WireError",
+    "ZeroShot",
+    "__version__",
+    "batched",
+    "datasets",
+    "derive",
+    "gather",
+    "load_backbone",
+    "load_icons",
+    "methods",
+    "step",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

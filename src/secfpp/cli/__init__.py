@@ -5,6 +5,10 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of the ``secfpp`` program."""
+    import os
+
+    # Waiting threads that spin starve each other when other work shares the cores; read when PyTorch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from secfpp.cli.app import app
 
     app()

@@ -160,7 +160,7 @@ def _fonts() -> Finding:
     try:
         return Finding("icon fonts", "ok", str(font_folder()))
     except DataError as error:
-        return Finding("icon fonts", "fail", str(error), "pip install 'QtAwesome>=1.4,<1.5'")
+        return Finding("icon fonts", "fail", str(error), "pip install QtAwesome==1.4.2")
 
 
 def _model() -> Finding:

@@ -78,7 +78,7 @@ def font_folder() -> Path:
     if missing:
         raise DataError(
             f"icon font file {missing[0]} is not in {folder}: this benchmark is defined on the fonts of "
-            "QtAwesome 1.4; pip install 'QtAwesome>=1.4,<1.5'"
+            "QtAwesome 1.4.2; pip install QtAwesome==1.4.2"
         )
     return folder
 
@@ -108,7 +108,7 @@ def _raster(glyph: Glyph, fonts: dict[str, ImageFont.FreeTypeFont]) -> np.ndarra
     try:
         code = _charmap(glyph.font)[glyph.name]
     except KeyError:
-        raise DataError(f"glyph {glyph} is not in its font: pip install 'QtAwesome>=1.4,<1.5'") from None
+        raise DataError(f"glyph {glyph} is not in its font: pip install QtAwesome==1.4.2") from None
     canvas = Image.new("L", (256, 256))
     ImageDraw.Draw(canvas).text((64, 64), chr(code), font=fonts[glyph.font], fill=255)
     mask = np.zeros((RASTER, RASTER), np.uint8)
