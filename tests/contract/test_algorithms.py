@@ -12,6 +12,7 @@ from secfpp.data.federated import Split
 from secfpp.errors import ClientError, ConfigError, DataError
 from secfpp.models.prompt import SoftPrompt
 from secfpp.protocol import wire
+from secfpp.protocol.cohort import Assignment
 from secfpp.protocol.program import resolve
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.trainer import make_contexts, train
@@ -121,6 +122,33 @@ def test_nothing_private_is_sent(name, dataset, backbone):
         "descriptor",
     }
     assert sent <= allowed
+
+
+def test_a_changed_partition_keeps_what_was_learned(dataset, backbone):
+    class Alternating:
+        def assign(self, cohort, slot, previous):
+            yield from ()
+            parity = cohort.round % 2
+            return Assignment.from_labels(cohort.clients, [(i + parity * (i // 4)) % 2 for i in range(len(cohort))])
+
+    algorithm = make("secfpp", clusterer=Alternating(), cluster_every=1, local_lr=0.0)
+    result = run(dataset, backbone, "secfpp", rounds=4, algorithm=algorithm)
+    loss = {r: np.mean([row["loss"] for row in result.rows if row["round"] == r]) for r in (1, 4)}
+    assert loss[4] < loss[1]
+    for i, a in enumerate(result.assignment):
+        for j, b in enumerate(result.assignment):
+            assert np.array_equal(result.prompts[i], result.prompts[j]) == (a == b)
+
+
+def test_the_published_variant_groups_by_prompts_every_round(dataset, backbone):
+    steps = []
+    result = run(dataset, backbone, "secfpp_paper", rounds=3, dropouts=lambda r, step, c: steps.append((r, step)))
+    assert {r for r, step in steps if step == "clusterer.describe"} == {1, 2, 3}
+    change = result.descriptors
+    assert change.shape == (8, result.prompts[0].size) and np.abs(change).max() > 0.01
+    features = run(dataset, backbone, "secfpp", rounds=3, dropouts=lambda r, step, c: steps.append((-r, step)))
+    assert {r for r, step in steps if r < 0 and step == "clusterer.describe"} == {-1}
+    assert features.descriptors.shape == (8, backbone.spec.projection)
 
 
 def test_promptfl_gives_everybody_the_mean(dataset, backbone):

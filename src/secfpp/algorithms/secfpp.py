@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,10 @@ class SecFPP(FederatedAlgorithm):
     """A prompt per cluster of clients plus a small private prompt per client.
 
     Attributes:
-        clusterer: how clients are grouped; once, and again when the roster grows.
+        clusterer: how clients are grouped.
+        descriptor: what they are grouped by: ``features`` (mean of class means of their image features) or
+            ``prompt`` (the change of their domain part against the public start).
+        cluster_every: rounds between groupings; 0 groups in the first round, and again when somebody is new.
         aggregator: how the mean inside a cluster is computed.
         local_lr: learning rate of the private part; 0 leaves it out.
         logit_adjustment: weight of the client's log-prior in the training logits (Menon et al., arXiv 2007.07314).
@@ -38,49 +41,65 @@ class SecFPP(FederatedAlgorithm):
     name: ClassVar[str] = "secfpp"
 
     clusterer: Clusterer = field(default_factory=PlainKMeans)
+    descriptor: Literal["features", "prompt"] = "features"
+    cluster_every: int = 0
     aggregator: Aggregator = field(default_factory=lambda: PlainMean(min_responders=4))
     local_lr: float = 0.001
     logit_adjustment: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        problems = []
         if self.local_lr < 0:
-            raise ConfigError([Problem("local_lr", self.local_lr, "must not be negative")])
+            problems.append(Problem("local_lr", self.local_lr, "must not be negative"))
+        if self.cluster_every < 0:
+            problems.append(Problem("cluster_every", self.cluster_every, "a number of rounds, or 0 for once"))
+        if self.descriptor not in ("features", "prompt"):
+            problems.append(Problem("descriptor", self.descriptor, "features or prompt"))
+        if problems:
+            raise ConfigError(problems)
 
     def client_state(self, context: ClientContext) -> ClientState:
         """The start prompt as domain part, zero as local part, the descriptor for clustering."""
+        described = self.descriptor == "features"
         arrays = {
             "local": np.zeros_like(context.start),
-            "descriptor": feature_descriptor(context),
+            "descriptor": feature_descriptor(context) if described else np.zeros(context.start.size, np.float32),
             "domain": np.array(context.domain),
             "start": context.start,
         }
         return with_base(ClientState(arrays), "domain_prompt", context.start)
 
     def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
-        """Group if need be, take local steps, average inside each cluster."""
-        assignment = state.assignment
-        if assignment is None or set(cohort.clients) - set(assignment.cluster_of):
-            assignment = yield from self._regroup(assignment, cohort)
+        """Take local steps, group if need be, average inside each cluster."""
         replies = yield self.ask_to_train(cohort)
+        trained = cohort.subset(replies)
+        assignment = state.assignment
+        if assignment is None or self._due(assignment, trained):
+            assignment = yield from self._regroup(assignment, trained)
         groups = {
-            f"cluster-{cluster}": cohort.subset(set(assignment.members(cluster)) & set(replies))
+            f"cluster-{cluster}": trained.subset(set(assignment.members(cluster)) & set(replies))
             for cluster in range(assignment.k)
         }
         yield from gather({label: self.aggregator.mean(group, "domain_prompt") for label, group in groups.items()})
         return ServerState(assignment)
 
+    def _due(self, assignment: Assignment, cohort: Cohort) -> bool:
+        somebody_new = bool(set(cohort.clients) - set(assignment.cluster_of))
+        return somebody_new or (self.cluster_every > 0 and (cohort.round - 1) % self.cluster_every == 0)
+
     def _regroup(self, previous: Assignment | None, cohort: Cohort) -> Program[Assignment]:
-        """A new partition; if it changes who belongs together, domain parts start anew from the public prompt."""
+        """A new partition; where it changes who belongs together, updates count from the public start again."""
         assignment = yield from self.clusterer.assign(cohort, "descriptor", previous)
         if previous is not None and not _extends(assignment, previous):
-            yield Ask("method.restart", {client: {"round": np.array(cohort.round)} for client in cohort.clients})
+            yield Ask("method.rebase", {client: {"round": np.array(cohort.round)} for client in cohort.clients})
         return assignment
 
     @step
-    def restart(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Start the domain part anew from the public start prompt."""
-        return with_base(state, "domain_prompt", state["start"], int(payload["round"])), {}
+    def rebase(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Keep the domain part just trained, but count its update from the public start prompt."""
+        fresh = with_base(state, "domain_prompt", state["start"], int(payload["round"]))
+        return fresh.replace(domain_prompt=state["domain_prompt"]), {}
 
     def local_update(
         self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int
@@ -98,6 +117,8 @@ class SecFPP(FederatedAlgorithm):
 
         rates = {"local": self.local_lr}
         trained, losses = self.training.fit(contexts, start, loss, round_=round_, rates=rates)
+        if self.descriptor == "prompt":
+            trained["descriptor"] = (trained["domain_prompt"] - stacked(states, "start")).reshape(len(states), -1)
         return [
             state.replace(**{slot: values[i] for slot, values in trained.items()}, loss=np.array(losses[i]))
             for i, state in enumerate(states)

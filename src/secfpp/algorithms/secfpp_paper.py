@@ -1,0 +1,28 @@
+"""SecFPP as published (Hou, Li, Buyukates, arXiv 2505.22447), for comparison.
+
+Domain and local part are trained alike on plain cross-entropy, and clients are grouped anew in every round by the
+change of their prompts. The published reduction by a singular value decomposition of each client's own has no common
+coordinates, so the public projection takes its place. The private class prior, which the paper does not have, applies
+at prediction as for every method and can be switched off with `class_prior`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from secfpp.algorithms.secfpp import SecFPP
+from secfpp.secure.clustering import Clusterer, PlainKMeans
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecFPPPaper(SecFPP):
+    """The additive pair as published: equal learning rates, plain loss, grouped by prompt change every round."""
+
+    name: ClassVar[str] = "secfpp_paper"
+
+    clusterer: Clusterer = field(default_factory=lambda: PlainKMeans(scale=48.0))
+    descriptor: Literal["features", "prompt"] = "prompt"
+    cluster_every: int = 1
+    local_lr: float = 0.02
+    logit_adjustment: float = 0.0
