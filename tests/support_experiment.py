@@ -188,13 +188,14 @@ class World:
     backbones: list[dict[str, Any]] = field(default_factory=list)
     trained: list[tuple[str, int]] = field(default_factory=list)
     algorithms: dict[str, object] = field(default_factory=dict)
+    encoded: list[int] = field(default_factory=list)
     before_training: Callable[[str], None] = str
 
     def load_backbone(self, name: str, **settings: Any) -> Any:
         if name == "absent":
             raise ConfigError([Problem("backbone.name", name, "no such model; try mini")])
         self.backbones.append({"name": name, **settings})
-        return SimpleNamespace(spec=FakeSpec(name))
+        return SimpleNamespace(spec=FakeSpec(name), features=lambda images: self.encoded.append(len(images)))
 
     def train(
         self,

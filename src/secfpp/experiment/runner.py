@@ -13,6 +13,7 @@ from secfpp.experiment.run_directory import RunDirectory, git_revision, versions
 
 if TYPE_CHECKING:
     from secfpp.data.federated import FederatedDataset
+    from secfpp.models.backbone import Backbone
     from secfpp.runtime.trainer import RoundRecord, RunResult
 
 
@@ -70,6 +71,8 @@ def run_experiment(
         if seed != config.seeds[0]:
             progress.preparing(f"loading the data set {config.data.name!r}, seed {seed}")
             dataset = load_dataset(config, seed)
+        progress.preparing("encoding the images (once: they are kept in the cache)")
+        encode_images(dataset, backbone)
         for label, algorithm in chosen.items():
             cells = len(chosen) * len(config.seeds)
             progress.method_started(label, seed, config.rounds, len(results) + 1, cells)
@@ -97,6 +100,16 @@ def load_dataset(config: ExperimentConfig, seed: int) -> FederatedDataset:
     from secfpp.data.catalog import datasets
 
     return datasets()[config.data.name].load(config.data.settings, seed)
+
+
+def encode_images(dataset: FederatedDataset, backbone: Backbone) -> None:
+    """Put every image's features into the cache, so that no method pays for them in its seconds."""
+    for client in dataset.clients:
+        for split in (client.train, client.validation):
+            if len(split):
+                backbone.features(split.images)
+    for split in dataset.test.values():
+        backbone.features(split.images)
 
 
 def _in_order(results: Sequence[RunResult], labels: Mapping[str, object]) -> list[RunResult]:

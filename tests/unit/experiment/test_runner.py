@@ -78,8 +78,8 @@ def test_progress_is_told_in_order(world: World, tmp_path: Path) -> None:
     log = Log()
     go(tmp_path, settings(seeds=[1]), ["pooled"], log)
     kinds = [event[0] for event in log.events]
-    assert kinds == ["preparing", "preparing", "started", "round", "round", "round", "done"]
-    assert log.events[2] == ("started", "pooled", 1, 1, 1)
+    assert kinds == ["preparing"] * 3 + ["started", "round", "round", "round", "done"]
+    assert log.events[3] == ("started", "pooled", 1, 1, 1)
 
 
 @pytest.mark.parametrize("bad", ["label", "model"])
@@ -102,3 +102,11 @@ def test_a_failure_leaves_what_was_finished(world: World, tmp_path: Path) -> Non
         go(tmp_path, settings(), ["grouped", "pooled"])
     assert list(json.loads((tmp_path / "summary.json").read_text())["methods"]) == ["grouped"]
     assert json.loads((tmp_path / "run.json").read_text())["state"] == "running"
+
+
+def test_images_are_encoded_before_any_method_is_timed(world: World, tmp_path: Path) -> None:
+    def all_there(_: str) -> None:
+        assert len(world.encoded) == 4 * 2 + 2  # train and validation of 4 clients, test of 2 domains
+
+    world.before_training = all_there
+    go(tmp_path, settings(seeds=[1]), ["grouped"])
