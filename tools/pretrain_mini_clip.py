@@ -6,10 +6,11 @@ Usage:
     python tools/check_mini_clip.py build/mini_clip --card              # measures it, writes the card
     cp -r build/mini_clip/export/* src/secfpp/models/assets/mini_clip/
 
-A run is a function of seed, settings and machine: batch i is drawn from the seed and i alone, so a killed run
-goes on where its last checkpoint stopped. Recipe: symmetric contrastive loss without false negatives,
-an auxiliary classification of what the picture shows (dropped afterwards), Muon for the hidden matrices and
-AdamW for the rest, bfloat16 compute with float32 master weights, cosine decay.
+Batch i is drawn from the seed and i alone, so a killed run goes on where its last checkpoint stopped, with the
+tokenizer it began with (the byte-pair trainer breaks ties in no fixed order: two runs can differ in rare tokens).
+Recipe: symmetric contrastive loss without false negatives, an auxiliary classification of what the picture shows
+(dropped afterwards), Muon for the hidden matrices and AdamW for the rest, bfloat16 compute with float32 master
+weights, cosine decay.
 """
 
 from __future__ import annotations
@@ -227,8 +228,10 @@ def main() -> None:
     export = args.out / "export"
     export.mkdir(parents=True, exist_ok=True)
     corpus = Corpus(args.seed)
-    training = Training(corpus, make_tokenizer(corpus, args.vocabulary), args)
-    if (args.out / "training.pt").exists():
+    resumes = (args.out / "training.pt").exists()  # with the tokenizer it began with: making one breaks ties anyhow
+    tokenizer = CLIPTokenizer.from_pretrained(export) if resumes else make_tokenizer(corpus, args.vocabulary)
+    training = Training(corpus, tokenizer, args)
+    if resumes:
         training.load(args.out)
         print(f"resumed at step {training.step}", flush=True)
     recent: list[dict[str, float]] = []

@@ -156,7 +156,8 @@ def _facts(split: DrawingSplit, tables: list[dict[str, str]]) -> dict[str, objec
     used = {concept for table in tables for concept in table.values()}
     drawings = {part: sum(len(d) for c, d in getattr(split, part).items() if c in used) for part in PARTS}
     pairs = [agreement(a, b) for a, b in combinations(tables, 2)]
-    return {"drawings": drawings, "concepts": len(used), "agreement": round(float(np.mean(pairs)), 3) if pairs else 1.0}
+    alike = round(float(np.mean(pairs)), 3) if pairs else 1.0
+    return {"independent drawings": drawings, "concepts": len(used), "labels drawn alike in two domains": alike}
 
 
 def _cached(settings: IconSettings, seed: int, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -76,6 +76,7 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         legend=[(plots.stroke(i), name) for i, name in enumerate(summary["methods"]) if name in with_rows],
         clusters=_clusters(results, summary),
         samples=samples,
+        facts=data_facts(summary),
         n_clients=len(first.clients),
         n_domains=len(set(first.domains)),
         config=config_toml,
@@ -109,6 +110,15 @@ def headline(summary: Summary) -> tuple[str, str]:
     sure = "so the order of the two is not settled" if tie else "so the choice of seeds does not explain it"
     span = f"{interval[0]:+.1f} to {interval[1]:+.1f}"
     return title, f"Paired over {len(seeds)} seeds the difference is {gap:+.1f} points (95 % interval {span}), {sure}."
+
+
+def data_facts(summary: Summary) -> list[str]:
+    """What the data set says of its first seed, e.g. ``drawings: train 181, test 121``."""
+    facts = summary.get("data", {}).get(str(summary["seeds"][0]), {})
+    return [
+        f"{name}: " + (", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value))
+        for name, value in facts.items()
+    ]
 
 
 def breakable(name: str) -> Markup:

@@ -27,6 +27,7 @@ run.json        command, state, versions and git revision
 summary.json    figures per method, and paired differences between methods
 metrics.jsonl   one line per method, seed, client and round
 costs.jsonl     one line per method and seed: messages, bytes, seconds
+partitions/     SEED.json: images per class of each client
 prompts/        METHOD/SEED/CLIENT.safetensors: the personal prompts
 report.html     everything above, to look at; open it in a browser
 """
@@ -37,6 +38,7 @@ _OURS = (
     "summary.json",
     "metrics.jsonl",
     "costs.jsonl",
+    "partitions",
     "report.html",
     "prompts",
 )

@@ -63,7 +63,7 @@ def run_experiment(
     progress.preparing(f"loading the data set {config.data.name!r}, seed {config.seeds[0]}")
     dataset = load_dataset(config, config.seeds[0])
     samples = sample_images(dataset)
-    about = {"versions": versions(), "git": git_revision()}
+    about: dict[str, Any] = {"versions": versions(), "git": git_revision(), "data": {}}
     directory.start(to_toml(config))
     started = time.perf_counter()
     results: list[RunResult] = []
@@ -71,6 +71,8 @@ def run_experiment(
         if seed != config.seeds[0]:
             progress.preparing(f"loading the data set {config.data.name!r}, seed {seed}")
             dataset = load_dataset(config, seed)
+        about["data"][str(seed)] = dict(dataset.facts)
+        directory.write_json(f"partitions/{seed}.json", partition_table(dataset))
         progress.preparing("encoding the images (once: they are kept in the cache)")
         encode_images(dataset, backbone)
         for label, algorithm in chosen.items():
@@ -100,6 +102,20 @@ def load_dataset(config: ExperimentConfig, seed: int) -> FederatedDataset:
     from secfpp.data.catalog import datasets
 
     return datasets()[config.data.name].load(config.data.settings, seed)
+
+
+def partition_table(dataset: FederatedDataset) -> dict[str, Any]:
+    """Who holds how many training and validation images of each class."""
+    n_classes = len(dataset.classes)
+    clients = {
+        client.name: {
+            "domain": client.domain,
+            "train": client.train.histogram(n_classes).tolist(),
+            "validation": client.validation.histogram(n_classes).tolist(),
+        }
+        for client in dataset.clients
+    }
+    return {"classes": list(dataset.classes), "clients": clients}
 
 
 def encode_images(dataset: FederatedDataset, backbone: Backbone) -> None:

@@ -48,8 +48,8 @@ def test_seeds_differ_and_a_damaged_cache_file_is_made_again(monkeypatch, tmp_pa
 def test_rho_one_draws_alike_in_all_domains():
     from dataclasses import replace
 
-    assert load_icons(replace(SMALL, rho=1.0), 0).facts["agreement"] == 1.0
-    assert 0.1 < load_icons(SMALL, 0).facts["agreement"] < 0.7
+    assert load_icons(replace(SMALL, rho=1.0), 0).facts["labels drawn alike in two domains"] == 1.0
+    assert 0.1 < load_icons(SMALL, 0).facts["labels drawn alike in two domains"] < 0.7
 
 
 def test_the_partition_changes_without_rendering_again(monkeypatch, tmp_path):
@@ -67,7 +67,7 @@ def test_held_out_designer_uses_fewer_concepts_but_all_labels():
     from dataclasses import replace
 
     data = load_icons(replace(SMALL, designer="ri"), 0)
-    assert len(data.classes) == 36 and data.facts["drawings"]["test"] >= 36
+    assert len(data.classes) == 36 and data.facts["independent drawings"]["test"] >= 36
 
 
 def test_all_bad_settings_are_named_at_once():

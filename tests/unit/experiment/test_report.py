@@ -7,6 +7,7 @@ from typing import Any
 from secfpp.experiment.report import (
     best_method,
     breakable,
+    data_facts,
     headline,
     render_report,
     sample_images,
@@ -139,3 +140,9 @@ def test_samples_show_each_domain_and_a_class_it_lacks() -> None:
 
 def test_names_break_after_underscores_and_are_escaped() -> None:
     assert breakable("a_b<") == "a_<wbr>b&lt;"
+
+
+def test_facts_about_the_data_are_told() -> None:
+    summary = {"seeds": [3], "data": {"3": {"drawings": {"train": 5, "test": 2}, "concepts": 7}}}
+    assert data_facts(summary) == ["drawings: train 5, test 2", "concepts: 7"]
+    assert data_facts({"seeds": [3]}) == []

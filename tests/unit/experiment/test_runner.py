@@ -56,6 +56,10 @@ def test_every_method_runs_on_every_seed_and_all_files_are_there(world: World, t
     assert summary["seeds"] == [1, 2]
     assert list(summary["methods"]) == ["grouped", "pooled"]
     assert summary["versions"]["numpy"]
+    table = json.loads((tmp_path / "partitions" / "2.json").read_text())
+    assert all(len(held["train"]) == len(table["classes"]) for held in table["clients"].values())
+    assert sum(map(sum, (held["train"] for held in table["clients"].values()))) > 0
+    assert set(summary["data"]) == {"1", "2"}
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2 * 2 * 3 * 6
     assert len((tmp_path / "costs.jsonl").read_text().splitlines()) == 4
     assert len(list((tmp_path / "prompts").rglob("*.safetensors"))) == 2 * 2 * 6
