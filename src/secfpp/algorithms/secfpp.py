@@ -44,7 +44,7 @@ class SecFPP(FederatedAlgorithm):
     descriptor: Literal["features", "prompt"] = "features"
     cluster_every: int = 0
     aggregator: Aggregator = field(default_factory=lambda: PlainMean(min_responders=4))
-    local_lr: float = 0.001
+    local_lr: float = 0.003
     logit_adjustment: float = 1.0
 
     def __post_init__(self) -> None:
