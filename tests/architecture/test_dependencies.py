@@ -47,7 +47,7 @@ def test_the_package_imports_declared_dependencies_only() -> None:
 
 
 def test_the_tests_import_declared_dependencies_only() -> None:
-    own = {"support"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    own = {"support"} | {path.stem for folder in ("tests", "tools") for path in (ROOT / folder).rglob("*.py")}
     assert undeclared(ROOT / "tests", PROJECT["dependencies"] + EXTRAS["test"], own) == {}
 
 
