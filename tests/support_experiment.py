@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.errors import ConfigError, Problem
 from secfpp.experiment.config import Catalog
 from secfpp.runtime.costs import Costs
+from secfpp.runtime.trainer import RunResult
 
 
 class Grouping(ABC):
@@ -119,22 +120,6 @@ class FakeSpec:
     digest: str = "abc123"
 
 
-@dataclass(frozen=True)
-class FakeResult:
-    method: str
-    seed: int
-    rounds: int
-    clients: tuple[str, ...]
-    domains: tuple[str, ...]
-    metrics: Mapping[str, np.ndarray]
-    rows: tuple[Mapping[str, object], ...]
-    assignment: tuple[int, ...] | None
-    descriptors: np.ndarray | None
-    costs: Any
-    seconds: float
-    prompts: np.ndarray
-
-
 def fake_result(
     method: str = "grouped",
     seed: int = 0,
@@ -143,7 +128,7 @@ def fake_result(
     rounds: int = 4,
     domains: tuple[str, ...] = ("clipart", "sketch"),
     per_domain: int = 3,
-) -> Any:
+) -> RunResult:
     """A result whose `own` accuracies are `own` -2, 0 and +2 over the clients of each domain."""
     rng = np.random.default_rng(seed)
     clients = tuple(f"{domain}-{index}" for domain in domains for index in range(per_domain))
@@ -165,7 +150,7 @@ def fake_result(
     centres = rng.normal(size=(len(domains), 16)) * 4
     sent, received = dict.fromkeys(clients, 41_000), dict.fromkeys(clients, 52_000)
     costs = Costs(exchanges=40, messages=1200, up=sent, down=received, seconds={"training": 1.5})
-    return FakeResult(
+    return RunResult(
         method,
         seed,
         rounds,
