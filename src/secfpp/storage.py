@@ -40,7 +40,7 @@ def cached_arrays(path: Path, compute: Callable[[], Mapping[str, np.ndarray]]) -
     stored = _read(path)
     if stored is not None:
         return stored
-    arrays = {name: np.ascontiguousarray(value) for name, value in compute().items()}
+    arrays = {name: np.array(value, order="C") for name, value in compute().items()}
     try:
         atomic_write(path, save(arrays, metadata={"sha256": _checksum(arrays)}))
     except OSError as error:
@@ -60,12 +60,22 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and the metadata of a safetensors file.
+
+    Raises:
+        OSError: no such file, or one that cannot be read.
+        SafetensorError: a damaged one.
+    """
+    with safe_open(path, framework="numpy") as file:
+        names: list[str] = list(file.keys())
+        return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+
+
 def _read(path: Path) -> dict[str, np.ndarray] | None:
     """The arrays in `path`; None when there is no file or its content is damaged."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: np.ascontiguousarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-            expected = (file.metadata() or {}).get("sha256")
+        arrays, about = read_arrays(path)
     except (OSError, SafetensorError):
         return None
-    return arrays if _checksum(arrays) == expected else None
+    return arrays if _checksum(arrays) == about.get("sha256") else None

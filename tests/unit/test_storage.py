@@ -10,7 +10,7 @@ class Maker:
 
     def __call__(self):
         self.calls += 1
-        return {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([self.calls])}
+        return {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(self.calls)}
 
 
 def test_arrays_are_computed_once(tmp_path):
@@ -18,6 +18,7 @@ def test_arrays_are_computed_once(tmp_path):
     first, second = cached_arrays(path, make), cached_arrays(path, make)
     assert make.calls == 1 and sorted(second) == ["a", "b"]
     assert all(np.array_equal(first[n], second[n]) and first[n].dtype == second[n].dtype for n in first)
+    assert first["b"].shape == second["b"].shape == ()  # a counter stays 0-d
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:40], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1])])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from secfpp.algorithms.base import ServerState
@@ -21,7 +21,7 @@ from secfpp.errors import DataError
 from secfpp.protocol.cohort import Assignment
 from secfpp.protocol.program import ClientId, ClientState
 from secfpp.runtime.costs import Costs, Share
-from secfpp.storage import atomic_write
+from secfpp.storage import atomic_write, read_arrays
 
 _FORMAT = "secfpp-checkpoint-1"
 
@@ -66,7 +66,7 @@ def save_checkpoint(path: Path, state: TrainingState, run: str) -> None:
         "costs": state.costs.as_dict(),
         "seconds": state.seconds,
     }
-    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
     atomic_write(path, save(contiguous, metadata={"secfpp": json.dumps(about)}))
 
 
@@ -79,9 +79,8 @@ def load_checkpoint(path: Path, run: str) -> TrainingState | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {})["secfpp"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        arrays, metadata = read_arrays(path)
+        about = json.loads(metadata["secfpp"])
         if about["format"] != _FORMAT:
             raise ValueError(f"format {about['format']!r}")
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
