@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from secfpp.data.federated import FederatedDataset
 from secfpp.experiment import plots
 from secfpp.experiment.text import amount, duration, points
+from secfpp.runtime.evaluation import example_classes, example_images
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
@@ -34,15 +35,14 @@ class Samples:
     rows: Mapping[str, tuple[str | None, ...]]
 
 
-def sample_images(dataset: FederatedDataset, columns: int = 8) -> Samples:
-    """The first test image per domain of `columns` classes, spread over the list of classes."""
+def sample_images(dataset: FederatedDataset) -> Samples:
+    """The images that `secfpp.runtime.evaluation.examples` classifies."""
     n_classes = len(dataset.classes)
-    chosen = sorted({round(index) for index in np.linspace(0, n_classes - 1, min(columns, n_classes))})
-    rows: dict[str, tuple[str | None, ...]] = {}
-    for domain, split in dataset.test.items():
-        first = [np.flatnonzero(split.labels == label)[:1] for label in chosen]
-        rows[domain] = tuple(plots.png_uri(split.images[found[0]]) if len(found) else None for found in first)
-    return Samples(tuple(dataset.classes[label] for label in chosen), rows)
+    rows = {
+        domain: tuple(None if n is None else plots.png_uri(split.images[n]) for n in example_images(split, n_classes))
+        for domain, split in dataset.test.items()
+    }
+    return Samples(tuple(dataset.classes[label] for label in example_classes(n_classes)), rows)
 
 
 def render_report(summary: Summary, results: Sequence[RunResult], samples: Samples, config_toml: str) -> str:

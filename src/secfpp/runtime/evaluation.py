@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -21,6 +22,63 @@ class Predictor(TypedDict):
 
     class_prior: bool
     smoothing: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test image as a client's prompt classifies it, without any prior.
+
+    Attributes:
+        domain: whose test images it is from.
+        client: whose prompt was used.
+        image: index of the image in the domain's test split.
+        label: its true class.
+        predicted: the class with the highest score.
+        probability: of that class, 0..1.
+    """
+
+    domain: str
+    client: str
+    image: int
+    label: int
+    predicted: int
+    probability: float
+
+
+def example_classes(n_classes: int, columns: int = 8) -> list[int]:
+    """At most `columns` classes, spread over the list."""
+    return sorted({round(index) for index in np.linspace(0, n_classes - 1, min(columns, n_classes))})
+
+
+def example_images(split: Split, n_classes: int) -> list[int | None]:
+    """Index of the first image of each of `example_classes`; None where a class has none."""
+    first = [np.flatnonzero(split.labels == label)[:1] for label in example_classes(n_classes)]
+    return [int(found[0]) if len(found) else None for found in first]
+
+
+def examples(contexts: Sequence[ClientContext], prompts: np.ndarray, test: Mapping[str, Split]) -> tuple[Example, ...]:
+    """Predictions for `example_images` of each domain, by the domain's first client.
+
+    Args:
+        contexts: the clients.
+        prompts: float32 [n_clients, n_ctx, text_dim].
+        test: domain -> test images.
+    """
+    found: list[Example] = []
+    for domain, split in test.items():
+        i = next((i for i, context in enumerate(contexts) if context.data.domain == domain), None)
+        chosen = [n for n in example_images(split, len(contexts[0].tokens.names)) if n is not None]
+        if i is None or not chosen:
+            continue
+        backbone = contexts[i].backbone
+        texts = class_features([contexts[i]], prompts[i : i + 1])
+        scores = cosine_logits(backbone.features(split.images[chosen]), texts, backbone.logit_scale)[0]
+        best, predicted = scores.softmax(1).max(1)
+        found += [
+            Example(domain, contexts[i].client, number, int(split.labels[number]), int(guess), float(value))
+            for number, guess, value in zip(chosen, predicted, best, strict=True)
+        ]
+    return tuple(found)
 
 
 def class_features(contexts: Sequence[ClientContext], prompts: np.ndarray) -> Tensor:

@@ -19,7 +19,7 @@ from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from secfpp.runtime.costs import Costs
-from secfpp.runtime.evaluation import Predictor, measure, validation_accuracy
+from secfpp.runtime.evaluation import Example, Predictor, examples, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
 from secfpp.seeding import derive
 
@@ -64,6 +64,8 @@ class RunResult:
         costs: bytes, messages, exchanges, seconds by component.
         seconds: of training, without evaluation.
         prompts: personal prompts, float32 [n_clients, n_ctx, text_dim].
+        log_priors: each client's smoothed class log-prior, float32 [n_clients, n_cls], if the method predicts with it.
+        examples: a few test images as the prompts classify them.
     """
 
     method: str
@@ -78,6 +80,8 @@ class RunResult:
     costs: Costs
     seconds: float
     prompts: np.ndarray
+    log_priors: np.ndarray | None = None
+    examples: tuple[Example, ...] = ()
 
 
 def train(
@@ -171,6 +175,10 @@ def train(
         costs=driver.costs,
         seconds=state.seconds,
         prompts=prompts,
+        log_priors=np.stack([c.log_prior(algorithm.prior_smoothing) for c in ordered])
+        if algorithm.class_prior
+        else None,
+        examples=examples(ordered, prompts, dataset.test),
     )
 
 

@@ -131,7 +131,7 @@ def test_best_method_is_per_metric() -> None:
 def test_samples_show_each_domain_and_a_class_it_lacks() -> None:
     dataset = toy_dataset()
     dataset.test["domain 1"].labels[dataset.test["domain 1"].labels == 2] = 1
-    samples = sample_images(dataset, columns=8)
+    samples = sample_images(dataset)
     assert samples.classes == ("cat", "dog", "<b>")
     assert all(samples.rows["domain 0"])
     assert samples.rows["domain 1"][2] is None
