@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from secfpp.data.federated import FederatedDataset
 from secfpp.experiment import plots
+from secfpp.experiment.samples import Samples, sample_images
 from secfpp.experiment.text import amount, duration, points
-from secfpp.runtime.evaluation import example_classes, example_images
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
+
+__all__ = ["Samples", "render_report", "sample_images"]
 
 Summary = Mapping[str, Any]
 
@@ -25,24 +25,6 @@ METRICS = {
     "own_domain": ("Own domain", "accuracy on all classes alike, in the client's own domain"),
     "other_domains": ("Other domains", "accuracy on all classes alike, in the domains the client never saw"),
 }
-
-
-@dataclass(frozen=True)
-class Samples:
-    """A few test images: PNG data URIs for `classes`, by domain (None: the domain lacks that class)."""
-
-    classes: tuple[str, ...]
-    rows: Mapping[str, tuple[str | None, ...]]
-
-
-def sample_images(dataset: FederatedDataset) -> Samples:
-    """The images that `secfpp.runtime.evaluation.examples` classifies."""
-    n_classes = len(dataset.classes)
-    rows = {
-        domain: tuple(None if n is None else plots.png_uri(split.images[n]) for n in example_images(split, n_classes))
-        for domain, split in dataset.test.items()
-    }
-    return Samples(tuple(dataset.classes[label] for label in example_classes(n_classes)), rows)
 
 
 def render_report(summary: Summary, results: Sequence[RunResult], samples: Samples, config_toml: str) -> str:
