@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from secfpp.algorithms.zero_shot import ZeroShot
     from secfpp.data.catalog import datasets
     from secfpp.data.federated import ClientData, FederatedDataset, Split
+    from secfpp.data.folders import FolderSettings, load_folder
     from secfpp.data.icons import IconSettings, load_icons
     from secfpp.errors import (
         ClientError,
@@ -52,6 +53,7 @@ _HOME = {
     "algorithms.zero_shot": "ZeroShot",
     "data.catalog": "datasets",
     "data.federated": "ClientData FederatedDataset Split",
+    "data.folders": "FolderSettings load_folder",
     "data.icons": "IconSettings load_icons",
     "errors": "ClientError ConfigError DataError DropoutError MissingExtraError ProtocolError SecFPPError WireError",
     "models.backbone": "Backbone load_backbone",
@@ -84,6 +86,7 @@ __all__ = [
     "DropoutError",
     "FederatedAlgorithm",
     "FederatedDataset",
+    "FolderSettings",
     "IconSettings",
     "InProcessDriver",
     "Joint",
@@ -116,6 +119,7 @@ __all__ = [
     "derive",
     "gather",
     "load_backbone",
+    "load_folder",
     "load_icons",
     "methods",
     "step",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secfpp.data.federated import FederatedDataset
+from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.data.icons import IconSettings, load_icons
 
 
@@ -27,6 +28,7 @@ _ROWS = (
         IconSettings,
         load_icons,
     ),
+    DatasetSpec("folder", "your own images, in folders by client and class", FolderSettings, load_folder),
 )
 
 

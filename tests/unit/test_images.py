@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from secfpp import images
+from secfpp.errors import DataError
+from secfpp.images import as_array, find_images, read_image, read_images, to_square
+from support.picture_folders import picture
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_an_image_of_the_right_size_comes_back_to_the_bit(tmp_path: Path) -> None:
+    pixels = noise(16, 16, 3)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", 16), pixels)
+
+
+MODES = ("RGB", "L", "RGBA", "P", "1", "CMYK")
+STARTS = (b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\x00", b"BM")
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(8, 30), st.sampled_from(MODES))
+def test_any_shape_and_mode_becomes_a_square_of_rgb(width: int, height: int, size: int, mode: str) -> None:
+    square = to_square(Image.new("RGB", (width, height), "white").convert(mode), size)
+    assert square.shape == (size, size, 3) and square.dtype == np.uint8
+    assert square.min() == 255  # nothing dark came in from outside the image
+
+
+def test_the_middle_is_kept_and_the_long_side_cut() -> None:
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 255
+    assert to_square(Image.fromarray(wide), 10).min() == 255
+    assert to_square(Image.fromarray(wide.transpose(1, 0, 2)), 10).min() == 255
+
+
+def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:8] = 255  # bright above
+    lying = Image.fromarray(np.rot90(pixels).copy())
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to see it upright
+    lying.save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", 16), pixels)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_what_is_transparent_is_white_not_black(mode: str) -> None:
+    drawing = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    drawing.paste((0, 0, 0, 255), (0, 0, 8, 4))
+    square = to_square(drawing.convert(mode), 8)
+    assert square[:4].max() == 0 and square[4:].min() == 255
+
+
+def test_a_palette_with_a_transparent_colour_is_white_there(tmp_path: Path) -> None:
+    drawing = Image.new("P", (8, 8), 0)
+    drawing.putpalette([0, 0, 0, 255, 0, 0])
+    drawing.save(tmp_path / "a.gif", transparency=0)
+    assert read_image(tmp_path / "a.gif", 8).min() == 255
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        np.testing.assert_array_equal(read_image(tmp_path / name, 16)[..., 0], values >> 8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_values_of_unknown_range_are_refused(dtype: type, tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 70_000, dtype)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"a\.tif: its values are .* save it with 8 or 16 bits"):
+        read_image(tmp_path / "a.tif", 8)
+
+
+def test_a_large_jpeg_looks_the_same_when_decoded_at_a_fraction(tmp_path: Path) -> None:
+    y, x = np.mgrid[0:640, 0:640]
+    smooth = np.stack([x * 255 // 640, y * 255 // 640, (x + y) * 255 // 1280], -1).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", quality=95)
+    whole = to_square(Image.fromarray(smooth), 32).astype(int)
+    assert np.abs(read_image(tmp_path / "a.jpg", 32).astype(int) - whole).max() <= 6
+
+
+def damaged(path: Path) -> Path:
+    """A file whose end is missing."""
+    Image.fromarray(noise(64, 64, 3)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.bmp", "a.gif", "a.tif"])
+def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{name}: damaged, or not an image. Replace or remove"):
+        read_image(damaged(tmp_path / name), 16)
+
+
+@settings(max_examples=100)
+@given(tail=st.binary(max_size=200), head=st.sampled_from(STARTS))
+def test_no_bytes_whatever_raise_anything_else(
+    tail: bytes, head: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.png"
+    path.write_bytes(head + tail)
+    with pytest.raises(DataError, match=r"fuzz\.png: "):
+        read_image(path, 8)
+
+
+def test_every_broken_file_is_named_at_once_but_not_hundreds(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(12)]
+    for path in paths:
+        path.write_bytes(b"no image")
+    picture(tmp_path / "good.png")
+    with pytest.raises(DataError) as caught:
+        read_images([*paths, tmp_path / "good.png"], 8)
+    assert str(caught.value).count("damaged") == 10 and str(caught.value).endswith("and 2 more")
+    assert "good" not in str(caught.value)
+
+
+def test_a_huge_image_is_refused_without_decoding_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MOST_PIXELS", 100)
+    picture(tmp_path / "a.png", size=(50, 40))
+    with pytest.raises(DataError, match=r"a\.png: 50 x 40 pixels, at most 100 in all are read; shrink it"):
+        read_image(tmp_path / "a.png", 8)
+
+
+def test_a_decompression_bomb_is_an_error_not_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "a.png", size=(50, 40))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)
+    assert read_images([tmp_path / "a.png"], 8).shape == (1, 8, 8, 3)  # larger than Pillow likes, fine for us
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(DataError, match=r"a\.png"):
+        read_images([tmp_path / "a.png"], 8)
+
+
+def test_a_missing_or_forbidden_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.png: No such file"):
+        read_image(tmp_path / "none.png", 8)
+
+
+def test_images_are_found_in_order_and_nothing_else(tmp_path: Path) -> None:
+    wanted = [picture(tmp_path / name) for name in ("a/1.png", "a/2.JPG", "b.webp")]
+    for hidden in (".b.png", ".cache/c.png", "a/.DS_Store.png"):
+        picture(tmp_path / hidden)
+    (tmp_path / "a" / "notes.txt").write_text("x")
+    os.symlink(tmp_path, tmp_path / "a" / "loop", target_is_directory=True)
+    assert find_images(tmp_path) == wanted
+    assert find_images(wanted[0]) == wanted[:1]
+
+
+def test_a_folder_without_images_and_a_missing_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no image in this folder .*\.jpg"):
+        find_images(tmp_path)
+    with pytest.raises(DataError, match="no such file or folder"):
+        find_images(tmp_path / "none")
+
+
+def test_every_form_of_images_gives_the_same_array(tmp_path: Path) -> None:
+    pixels = noise(2, 16, 16, 3)
+    paths = [tmp_path / "0.png", tmp_path / "1.png"]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image).save(path)
+    opened = [Image.fromarray(image) for image in pixels]
+    mixed = [paths[0], opened[1]]
+    for form in (pixels, list(pixels), paths, [str(p) for p in paths], tmp_path, str(tmp_path), opened, mixed):
+        np.testing.assert_array_equal(as_array(form, 16), pixels)
+    for single in (pixels[0], paths[0], opened[0]):
+        np.testing.assert_array_equal(as_array(single, 16), pixels[:1])
+
+
+def test_arrays_of_several_sizes_are_brought_to_one() -> None:
+    assert as_array([noise(10, 12, 3), noise(20, 9, 3)], 16).shape == (2, 16, 16, 3)
+
+
+NO_IMAGES = (np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((2, 4, 4, 1), np.uint8), [], [3], 7, None)
+
+
+@pytest.mark.parametrize("wrong", NO_IMAGES)
+def test_what_is_no_image_is_refused_with_what_would_do(wrong: object) -> None:
+    with pytest.raises(DataError, match="give"):
+        as_array(wrong)  # type: ignore[arg-type]
