@@ -7,6 +7,8 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
@@ -192,6 +194,8 @@ class World:
         seed: int,
         rounds: int,
         on_round: Any,
+        participation: float,
+        checkpoint: Path,
     ) -> Any:
         self.before_training(method)
         self.trained.append((method, seed))
@@ -214,7 +218,7 @@ def toy_world(monkeypatch: pytest.MonkeyPatch, extra_methods: tuple[str, ...] = 
     }
     for name, members in contents.items():
         module = ModuleType(name)
-        vars(module).update(members)
+        vars(module).update({**vars(import_module(name)), **members})
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # nobody pulls the plug here, and waiting for disks is slow
     return world

@@ -53,6 +53,8 @@ app = typer.Typer(
 )
 app.command()(training.demo)
 app.command()(training.run)
+app.command()(training.compare)
+app.command()(training.report)
 app.command("list")(listing.list_)
 app.command()(doctor.doctor)
 app.command()(cache.cache)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import typer
+
+from secfpp.experiment.machine import free_memory, usable_cores
 
 Status = Literal["ok", "warn", "fail"]
 NEEDED_MEMORY = 2 * 2**30
@@ -98,9 +99,9 @@ def _packages() -> Finding:
 
 
 def _cpu() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     import torch
 
+    cores = usable_cores()
     threads = torch.get_num_threads()
     found = f"{cores} usable, {threads} threads by default"
     if threads > cores:
@@ -117,16 +118,6 @@ def _memory() -> Finding:
     if free < NEEDED_MEMORY:
         return Finding("memory", "warn", f"{amount(free)} free", "close other programs: the demo needs up to 2 GiB")
     return Finding("memory", "ok", f"{amount(free)} free")
-
-
-def free_memory() -> int | None:
-    """Bytes that programs can still have, or None where the system does not tell."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            table = {name: value for name, _, value in (line.partition(":") for line in lines)}
-        return int(table["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
 
 
 def _device() -> Finding:

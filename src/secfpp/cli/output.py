@@ -31,38 +31,117 @@ def aligned(rows: Sequence[Sequence[str]], gap: int = 3) -> list[str]:
     ]
 
 
+ACCURACIES = {"own": "own", "own_domain": "own domain", "other_domains": "other domains"}
+"""Metrics that are printed, with the heads of their columns."""
+
+
 def results_table(summary: Mapping[str, Any]) -> list[list[str]]:
     """The comparison as rows of text, with a head; accuracies in percent."""
-    from secfpp.experiment.report import METRICS
-
     methods = summary["methods"]
-    metrics = {key: title for key, (title, _) in METRICS.items() if all(key in method for method in methods.values())}
-    rows = [
-        ["method", *(t.lower() for t in metrics.values()), "worst client", "clusters", "ARI", "sent/client", "time"]
-    ]
+    metrics = [metric for metric in ACCURACIES if any(metric in method for method in methods.values())]
+    heads = [ACCURACIES[metric] for metric in metrics]
+    rows = [["method", *heads, "worst client", "clusters", "ARI", "sent/client", "time"]]
     for name, method in methods.items():
         clusters = method["clusters"]
         found = [f"{clusters['k']:g}", f"{clusters['ari']:.2f}"] if clusters else ["-", "-"]
-        accuracies = [_with_interval(method[metric]) for metric in metrics]
         worst, sent, seconds = method["own"]["worst"], method["bytes"]["client_up"], method["seconds"]
+        accuracies = [_with_interval(method.get(metric)) for metric in metrics]
         rows.append([name, *accuracies, f"{worst:.1f}", *found, amount(sent), duration(seconds)])
     return rows
 
 
-def print_results(summary: Mapping[str, Any], out: Path) -> None:
-    """The table of a finished run, and where to look."""
+def bare_table(summary: Mapping[str, Any]) -> list[list[str]]:
+    """The accuracies without the class prior, with a head; empty where that changes no method's."""
+    methods = summary["methods"].items()
+    metrics = [metric for metric in ACCURACIES if any(f"{metric}_no_prior" in method for _, method in methods)]
+    if all(method.get(m) == method.get(f"{m}_no_prior", method.get(m)) for _, method in methods for m in metrics):
+        return []
+    rows = [[name, *(_with_interval(method.get(f"{m}_no_prior")) for m in metrics)] for name, method in methods]
+    return [["method", *(ACCURACIES[metric] for metric in metrics)], *rows]
+
+
+def differences_table(summary: Mapping[str, Any], method: str) -> list[list[str]]:
+    """Paired differences of `method` against every other one, with a head, in percentage points.
+
+    Of each metric: the mean, its two-sided 95 % interval, and the one-sided 95 % lower bound.
+    """
+    of = {}
+    for entry in summary["differences"]:
+        if method == entry["method"]:
+            of[entry["against"], entry["metric"]] = entry
+        elif method == entry["against"]:
+            of[entry["method"], entry["metric"]] = reverse(entry)
+    rows = []
+    for other in summary["methods"]:
+        found = [of.get((other, metric)) for metric in ("own", "own_domain")]
+        if any(found):
+            rows.append([other, *(cell for entry in found for cell in _difference(entry))])
+    heads = [cell for metric in ("own", "own_domain") for cell in (ACCURACIES[metric], "95 % interval", "at least")]
+    return [["against", *heads], *rows] if rows else []
+
+
+def reverse(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A paired difference seen from the other method."""
+    interval, lower, upper = entry["ci95"], entry["lower95"], entry["upper95"]
+    return {
+        **entry,
+        "method": entry["against"],
+        "against": entry["method"],
+        "mean": -entry["mean"],
+        "ci95": interval and [-interval[1], -interval[0]],
+        "lower95": None if upper is None else -upper,
+        "upper95": None if lower is None else -lower,
+        "per_seed": [-gap for gap in entry["per_seed"]],
+    }
+
+
+def print_results(summary: Mapping[str, Any], report: Path, against: str | None = None) -> None:
+    """The tables of a run, what is missing, and where the report is.
+
+    Args:
+        summary: content of ``summary.json``.
+        report: the report's path.
+        against: the method whose paired differences to all others are shown; None leaves them out.
+    """
     seeds = summary["seeds"]
     named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     typer.echo(f"\n{summary['dataset']}, model {summary['backbone']}, {summary['rounds']} rounds, {named}")
     note = "one seed: no intervals" if len(seeds) == 1 else "+- half a 95 % interval over seeds"
-    typer.echo(f"accuracy in %, mean over clients ({note})\n")
-    head, *rows = aligned(results_table(summary))
-    typer.secho(head, bold=True)
-    for row in rows:
-        typer.echo(row)
-    typer.echo(f"\nReport: {(out / 'report.html').resolve()}")
+    _print_block(f"accuracy in %, mean over clients ({note})", results_table(summary))
+    _print_block("without class prior", bare_table(summary))
+    if against is not None:
+        title = f"{against} minus the others, in points, paired by seed (at least: one-sided 95 % bound)"
+        _print_block(title, differences_table(summary, against))
+    if missing := summary.get("missing"):
+        typer.echo(f"\nmissing: {len(missing)} of {len(missing) + _cells(summary)} methods x seeds")
+        for cell in missing:
+            typer.echo(f"  {cell['method']}, seed {cell['seed']}: {cell['error'] or 'not finished'}")
+    typer.echo(f"\nReport: {report.resolve()}")
 
 
-def _with_interval(figure: Mapping[str, Any]) -> str:
+def _print_block(title: str, rows: Sequence[Sequence[str]]) -> None:
+    if rows:
+        typer.echo(f"\n{title}\n" if title else "")
+        head, *lines = aligned(rows)
+        typer.secho(head, bold=True)
+        for line in lines:
+            typer.echo(line)
+
+
+def _cells(summary: Mapping[str, Any]) -> int:
+    return sum(len(method["seeds"]) for method in summary["methods"].values())
+
+
+def _with_interval(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "-"
     interval = figure["ci95"]
     return f"{figure['mean']:.1f}" + (f" +-{(interval[1] - interval[0]) / 2:.1f}" if interval else "")
+
+
+def _difference(entry: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if entry is None:
+        return "-", "-", "-"
+    interval, lower = entry["ci95"], entry["lower95"]
+    span = f"{interval[0]:+.1f} to {interval[1]:+.1f}" if interval else "-"
+    return f"{entry['mean']:+.1f}", span, "-" if lower is None else f"{lower:+.1f}"

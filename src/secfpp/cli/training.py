@@ -1,17 +1,28 @@
-"""`secfpp demo` and `secfpp run`: train methods, keep and show the results."""
+"""`secfpp demo`, `run`, `compare` and `report`: train methods, keep and show the results."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from secfpp.errors import ConfigError, Problem
+
 if TYPE_CHECKING:
     from secfpp.experiment.config import ExperimentConfig
+    from secfpp.experiment.run_directory import RunDirectory
 
 DEMO_METHODS = ("zero_shot", "random_prompt", "promptfl", "coop_local", "secfpp")
 DEMO_OUT = Path("runs/demo")
+CONFIG = typer.Argument(metavar="CONFIG.toml", help="The experiment.")
+OUT = typer.Option(..., help="Directory for the results.")
+SET = typer.Option(
+    [], "--set", metavar="KEY=VALUE", help="Change a setting, e.g. --set method.training.lr=0.002; repeatable."
+)
+JSON = typer.Option(False, "--json", help="Print the summary as JSON instead of a table.")
 
 
 def demo(
@@ -21,7 +32,7 @@ def demo(
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
     threads: int | None = typer.Option(None, min=1, help="CPU threads; all of them if not given."),
     force: bool = typer.Option(False, "--force", help="Replace another run's results in that directory."),
-    as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON instead of a table."),
+    as_json: bool = JSON,
 ) -> None:
     """Compare five methods on the embedded benchmark with the embedded model: about a minute, offline.
 
@@ -29,42 +40,155 @@ def demo(
     lies there is left alone, and results of another command are replaced with --force only.
     """
     from secfpp.experiment.config import parse_config
+    from secfpp.experiment.run_directory import open_run_directory
 
     model = {"device": device} | ({} if threads is None else {"threads": threads})
     config = parse_config({"seed": seed, "rounds": rounds, "backbone": model})
-    _train(config, DEMO_METHODS, out, "demo", force=force, as_json=as_json)
+    with open_run_directory(out, "demo", force=force, own=True) as directory:
+        _train(config, DEMO_METHODS, directory, as_json=as_json)
 
 
 def run(
-    config: Path = typer.Argument(metavar="CONFIG.toml", help="The experiment."),
-    out: Path = typer.Option(..., help="Directory for the results."),
-    set_: list[str] = typer.Option(
-        [], "--set", metavar="KEY=VALUE", help="Change a setting, e.g. --set method.training.lr=0.002; repeatable."
-    ),
+    config: Path = CONFIG,
+    out: Path = OUT,
+    set_: list[str] = SET,
+    method: str = typer.Option("", metavar="LABEL", help="Train this method or variant instead of [method]."),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the run in that directory, if there is one."),
     force: bool = typer.Option(False, "--force", help="Replace the results in that directory."),
-    as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON instead of a table."),
+    as_json: bool = JSON,
 ) -> None:
-    """Train the method of a config on each of its seeds."""
+    """Train one method of a config on each of its seeds.
+
+    A run that was stopped, by whatever means, goes on with --resume and ends with the results of one that was
+    not; the settings must be those it began with.
+    """
     from secfpp.experiment.config import load_config
+    from secfpp.experiment.run_directory import open_run_directory
+
+    if force and resume:
+        raise ConfigError([Problem("--force", True, "either --force or --resume: start over, or go on")])
+    settings = load_config(config, set_)
+    with open_run_directory(out, "run", force=force, resume=resume) as directory:
+        _train(settings, (method or settings.method.name,), directory, as_json=as_json)
+
+
+def compare(
+    config: Path = CONFIG,
+    out: Path = OUT,
+    methods: str = typer.Option(
+        "", metavar="A,B,...", help="Methods and variants to compare; every method and every variant if not given."
+    ),
+    seeds: str = typer.Option("", metavar="SEEDS", help="E.g. 100,101 or 100-104; those of the config if not given."),
+    set_: list[str] = SET,
+    workers: int | None = typer.Option(
+        None, min=1, help="Seeds to train side by side; as many as processors and memory allow if not given."
+    ),
+    threads: int | None = typer.Option(
+        None, min=1, help="CPU threads of each worker; 1 if not given and there are several workers."
+    ),
+    against: str = typer.Option(
+        "", "--against", metavar="LABEL", help="Show paired differences of this method; [method]'s, if it takes part."
+    ),
+    force: bool = typer.Option(False, "--force", help="Start over: replace the results in that directory."),
+    as_json: bool = JSON,
+) -> None:
+    """Train methods and variants of a config on the same seeds, and compare them by paired differences.
+
+    The same command again goes on with what is not finished; with more methods or seeds it adds them. If a cell
+    (a method on a seed) fails, the others are trained all the same, and the command ends with status 1.
+
+    Results do not depend on the number of workers; the last bits of a result may depend on --threads.
+    """
+    from secfpp.experiment.config import load_config
+    from secfpp.experiment.machine import fitting_workers
+    from secfpp.experiment.run_directory import open_run_directory
 
     settings = load_config(config, set_)
-    _train(settings, (settings.method.name,), out, "run", force=force, as_json=as_json)
+    if seeds:
+        settings = replace(settings, seeds=parse_seeds(seeds))
+    labels = parse_labels(methods) if methods else settings.labels()
+    if against and against not in labels:
+        raise ConfigError([Problem("--against", against, f"one of the methods compared: {', '.join(labels)}")])
+    reference = against or (settings.method.name if settings.method.name in labels else labels[0])
+    threads = threads or settings.backbone.threads
+    workers = workers or fitting_workers(len(settings.seeds), threads or 1)
+    if workers > 1:
+        threads = threads or 1
+    settings = replace(settings, backbone=replace(settings.backbone, threads=threads))
+    with open_run_directory(out, "compare", force=force, resume=not force) as directory:
+        _train(settings, labels, directory, as_json=as_json, workers=workers, against=reference)
 
 
-def _train(
-    config: ExperimentConfig, methods: tuple[str, ...], out: Path, command: str, *, force: bool, as_json: bool
+def report(
+    directory: Path = typer.Argument(metavar="DIR", help="A directory that run, compare or demo made."),
+    out: Path | None = typer.Option(None, help="Write the page there instead of to DIR/report.html."),
+    as_json: bool = JSON,
 ) -> None:
+    """Make the report of a run anew from its stored results, also while some are missing."""
     from secfpp.cli.output import print_json, print_results
-    from secfpp.cli.progress import open_progress
-    from secfpp.experiment.run_directory import open_run_directory
-    from secfpp.experiment.runner import run_experiment
+    from secfpp.experiment.run_directory import open_results
+    from secfpp.experiment.runner import render_directory
+    from secfpp.storage import atomic_write
 
-    with (
-        open_run_directory(out, command, force=force, own=command == "demo") as directory,
-        open_progress() as progress,
-    ):
-        summary = run_experiment(config, methods, directory, progress)
+    page = out or directory / "report.html"
+    with open_results(directory) as results:
+        summary, content = render_directory(results)
+        try:
+            atomic_write(page, content.encode())
+        except OSError as error:
+            raise ConfigError([Problem("--out", str(page), f"cannot be written ({error.strerror})")]) from error
     if as_json:
         print_json(summary)
     else:
-        print_results(summary, out)
+        print_results(summary, page)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``100,101`` or ``100-104`` or both mixed, as numbers.
+
+    Raises:
+        ConfigError: something else, or a seed named twice.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = (word.strip() for word in part.partition("-"))
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise ConfigError([Problem("--seeds", text, "numbers from 0 and rising ranges, e.g. 100,101 or 100-104")])
+        seeds += range(int(first), int(last or first) + 1)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError([Problem("--seeds", text, "should name each seed once")])
+    return tuple(seeds)
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """``a,b`` as labels; a comma inside a label is not supported here.
+
+    Raises:
+        ConfigError: an empty label, or one named twice.
+    """
+    labels = tuple(word.strip() for word in text.split(","))
+    if not all(labels) or len(set(labels)) < len(labels):
+        raise ConfigError([Problem("--methods", text, "should name each method once, with commas between")])
+    return labels
+
+
+def _train(
+    config: ExperimentConfig,
+    labels: Sequence[str],
+    directory: RunDirectory,
+    *,
+    as_json: bool,
+    workers: int = 1,
+    against: str | None = None,
+) -> None:
+    from secfpp.cli.output import print_json, print_results
+    from secfpp.cli.progress import open_progress
+    from secfpp.experiment.runner import run_experiment
+
+    with open_progress() as progress:
+        outcome = run_experiment(config, labels, directory, progress, workers=workers)
+    if as_json:
+        print_json(outcome.summary)
+    elif outcome.summary["methods"]:
+        print_results(outcome.summary, directory.path / "report.html", against)
+    outcome.require_success()

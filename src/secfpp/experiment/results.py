@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from secfpp.experiment.statistics import adjusted_rand_index, purity, t_interval
+from secfpp.experiment.statistics import adjusted_rand_index, purity, t_bounds, t_interval
 
 if TYPE_CHECKING:
     from secfpp.models.backbone import BackboneSpec
@@ -49,8 +49,9 @@ def summarize(dataset: str, backbone: str, rounds: int, results: Sequence[RunRes
 def differences(results: Sequence[RunResult]) -> list[dict[str, Any]]:
     """Paired differences ``method - against`` in percentage points, over the seeds both have.
 
-    Each has ``metric``, ``mean``, ``ci95`` (a t interval over seeds; null for one seed), ``seeds`` and
-    ``per_seed``. Pairing by seed takes out what the seed does to both alike (data, conventions, start).
+    Each has ``metric``, ``mean``, ``ci95`` (a t interval over seeds), ``lower95`` and ``upper95`` (one-sided 95 %
+    bounds, by which non-inferiority is judged), ``seeds`` and ``per_seed``; null for what one seed cannot tell.
+    Pairing by seed takes out what the seed does to both alike (data, conventions, start).
     """
     methods = list(dict.fromkeys(result.method for result in results))
     cells = {(result.method, result.seed): result for result in results}
@@ -60,7 +61,10 @@ def differences(results: Sequence[RunResult]) -> list[dict[str, Any]]:
         pair = [cells[method, seed] for method in (first, second) for seed in seeds]
         for metric in _metrics(pair) if pair else ():
             gaps = [_mean(cells[first, seed], metric) - _mean(cells[second, seed], metric) for seed in seeds]
-            found.append({"method": first, "against": second, "metric": metric, **_over_seeds(gaps), "seeds": seeds})
+            lower, upper = t_bounds(gaps) or (None, None)
+            bounds = {"lower95": lower, "upper95": upper}
+            names = {"method": first, "against": second, "metric": metric}
+            found.append({**names, **_over_seeds(gaps), **bounds, "seeds": seeds})
     return found
 
 

@@ -11,10 +11,11 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
-from secfpp.errors import ConfigError
+from secfpp.errors import ConfigError, DataError
 from secfpp.storage import atomic_write
 
 README = """Results of `secfpp {command}`.
@@ -23,50 +24,73 @@ PRIVATE: a simulation plays every client, so this directory holds every client's
 (personal prompts, per-client accuracies, images shown in report.html). It is readable by you only.
 
 config.toml     the complete settings; `secfpp run config.toml --out DIR` runs them again
-run.json        command, state, versions and git revision
-summary.json    figures per method, and paired differences between methods
+run.json        command, state, what is to be trained, versions and git revision
+cells/          METHOD/SEED.safetensors: the whole result of a method on a seed; what is there is not trained again.
+                SEED.checkpoint: the last round of one in training; SEED.error.txt: why one failed
+summary.json    figures per method, paired differences between methods, and what is missing
 metrics.jsonl   one line per method, seed, client and round
 costs.jsonl     one line per method and seed: messages, bytes, seconds
-partitions/     SEED.json: images per class of each client
+partitions/     SEED.json: what the data are, images per class of each client
+samples.json    a few test images, for the report
 prompts/        METHOD/SEED/CLIENT.safetensors: the personal prompts
-report.html     everything above, to look at; open it in a browser
+tensorboard/    METHOD/SEED: events for TensorBoard, if asked for
+report.html     everything above, to look at; open it in a browser. `secfpp report DIR` makes it anew
 """
 _OURS = (
     "run.json",
     "README.txt",
     "config.toml",
+    "cells",
     "summary.json",
     "metrics.jsonl",
     "costs.jsonl",
     "partitions",
-    "report.html",
+    "samples.json",
     "prompts",
+    "tensorboard",
+    "report.html",
 )
 _LOCK = ".lock"
 
 
 class RunDirectory:
-    """An opened, locked run directory; made by `open_run_directory`."""
+    """An opened, locked run directory; made by `open_run_directory` or `open_results`.
 
-    def __init__(self, path: Path, command: str) -> None:
-        self.path, self.command = path, command
+    Attributes:
+        path: where it is.
+        command: what works in it.
+        stored: the plan of the run to go on with, as `RunDirectory.mark` wrote it; None to begin a new run.
+    """
 
-    def start(self, config_toml: str) -> None:
-        """Remove the files of an earlier run (no others) and write what is known before training."""
-        for name in _OURS:
-            target = self.path / name
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
+    def __init__(self, path: Path, command: str, stored: Mapping[str, Any] | None = None) -> None:
+        self.path, self.command, self.stored = path, command, stored
+        self._plan: Mapping[str, Any] = stored or {}
+
+    def start(self, config_toml: str, plan: Mapping[str, Any] | None = None) -> None:
+        """Write what is known before training; a new run first removes the files of an earlier one (no others).
+
+        Args:
+            config_toml: the complete settings.
+            plan: what is to be trained, for ``run.json``.
+        """
+        if self.stored is None:
+            for name in _OURS:
+                target = self.path / name
+                if target.is_dir() and not target.is_symlink():
+                    shutil.rmtree(target)
+                else:
+                    target.unlink(missing_ok=True)
+        for draft in (self.path / "cells").rglob(".*.draft"):  # of a process that was killed while it wrote
+            draft.unlink(missing_ok=True)
+        self._plan = plan or {}
         self.mark("running")
         self.write("README.txt", README.format(command=self.command))
         self.write("config.toml", config_toml)
 
     def mark(self, state: str) -> None:
-        """Say in ``run.json`` whether the run is ``running`` or ``finished``."""
+        """Say in ``run.json`` that the run is ``running``, ``finished`` or ``unfinished``."""
         about = {"command": self.command, "state": state, "versions": versions(), "git": git_revision()}
-        self.write_json("run.json", about)
+        self.write_json("run.json", {**about, "plan": self._plan})
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Write the file `name` (a relative path) atomically, readable by the owner only."""
@@ -78,40 +102,56 @@ class RunDirectory:
         """Write `value` as indented JSON; NaN and infinities are refused."""
         return self.write(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
+    def read_json(self, name: str) -> Any:
+        """The content of the JSON file `name`, or None if it is not there.
+
+        Raises:
+            DataError: a file that cannot be read.
+        """
+        target = self.path / name
+        try:
+            return json.loads(target.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise DataError(f"{target} cannot be read ({error}): start over with --force") from error
+
 
 @contextmanager
-def open_run_directory(path: Path, command: str, *, force: bool = False, own: bool = False) -> Iterator[RunDirectory]:
-    """Open `path` for a new run and hold its lock; what is in it stays until `RunDirectory.start`.
+def open_run_directory(
+    path: Path, command: str, *, force: bool = False, own: bool = False, resume: bool = False
+) -> Iterator[RunDirectory]:
+    """Open `path` for a run and hold its lock; what is in it stays until `RunDirectory.start`.
 
     Args:
         path: the directory; made, with its parents, when it is not there.
         command: what makes this run, e.g. ``"run"``.
         force: replace what an earlier run left there.
         own: like `force`, but only where `command` itself made the earlier run.
+        resume: go on with the run that is there, if there is one.
 
     Raises:
-        ConfigError: the directory is not empty, cannot be written, or is in use.
+        ConfigError: the directory is not empty, cannot be written, or is in use; with `resume`, it holds
+            something else than a run.
     """
     try:
         used = path.exists() and any(entry.name != _LOCK for entry in path.iterdir())
-        if used and not force and not (own and made_by(path) == command):
+        replaces = force or (own and made_by(path) == command)
+        if used and not replaces and not resume:
             raise ConfigError(
                 f"--out {path}: exists and is not empty; choose another directory, or replace it with --force"
+                + (", or go on with it with --resume" if command == "run" and _stored_plan(path) else "")
             )
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.chmod(0o700)
-        lock = FileLock(path / _LOCK, timeout=0, mode=0o600)
-        lock.acquire()
-    except Timeout as error:
-        raise ConfigError(
-            f"--out {path}: another process is writing there; wait for it or choose another directory"
-        ) from error
     except OSError as error:
-        raise ConfigError(
-            f"--out {path}: {error.strerror or error}; choose a directory that you can write to"
-        ) from error
+        raise _unusable(path, error) from error
+    lock = _locked(path)
     try:
-        yield RunDirectory(path, command)
+        stored = _stored_plan(path) if used and resume and not replaces else None
+        if used and not replaces and stored is None:
+            raise ConfigError(f"--out {path}: holds no run that could go on; choose another directory, or use --force")
+        yield RunDirectory(path, command, stored)
     finally:
         lock.release()
         if not used and all(entry.name == _LOCK for entry in path.iterdir()):  # nothing was started
@@ -119,13 +159,62 @@ def open_run_directory(path: Path, command: str, *, force: bool = False, own: bo
             path.rmdir()
 
 
-def made_by(path: Path) -> str | None:
-    """The command that made the run in `path`, or None if no run is there."""
+@contextmanager
+def open_results(path: Path) -> Iterator[RunDirectory]:
+    """Open the run directory `path`, finished or not, to make something of its results, and hold its lock.
+
+    Raises:
+        ConfigError: no run is there, or it is in use.
+    """
+    stored = _stored_plan(path)
+    if stored is None:
+        raise ConfigError(f"{path}: holds no run; give a directory that `secfpp run`, `compare` or `demo` made")
+    lock = _locked(path)
+    try:
+        yield RunDirectory(path, made_by(path) or "", stored)
+    finally:
+        lock.release()
+
+
+def path_part(name: str) -> str:
+    """`name` as one part of a path, whatever is in it."""
+    return quote(name, safe=" +=,@").replace("..", "%2E%2E")
+
+
+def _locked(path: Path) -> BaseFileLock:
+    lock = FileLock(path / _LOCK, timeout=0, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigError(
+            f"--out {path}: another process is writing there; wait for it or choose another directory"
+        ) from error
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return lock
+
+
+def _unusable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"--out {path}: {error.strerror or error}; choose a directory that you can write to")
+
+
+def _about(path: Path) -> Mapping[str, Any]:
+    """The content of ``run.json``; empty if there is none."""
     try:
         about = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return about.get("command") if isinstance(about, dict) else None
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _stored_plan(path: Path) -> Mapping[str, Any] | None:
+    plan = _about(path).get("plan")
+    return plan if isinstance(plan, dict) and plan else None
+
+
+def made_by(path: Path) -> str | None:
+    """The command that made the run in `path`, or None if no run is there."""
+    return _about(path).get("command")
 
 
 def versions() -> dict[str, str]:

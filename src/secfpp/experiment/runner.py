@@ -1,31 +1,43 @@
-"""Run methods on seeds and keep the results: the one place behind ``demo`` and ``run``."""
+"""Run methods on seeds and keep the results: the one place behind ``demo``, ``run`` and ``compare``.
+
+The unit of work is a cell, one method on one seed (`secfpp.experiment.cells`). Every result file is made from the
+stored cells alone, so that a run which was stopped and went on, one that several workers shared, and one whose
+report is made anew later, all end with the same files.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from secfpp.experiment.config import ExperimentConfig, to_toml
-from secfpp.experiment.report import render_report, sample_images
-from secfpp.experiment.results import costs_lines, metrics_lines, prompt_files, summarize
-from secfpp.experiment.run_directory import RunDirectory, git_revision, versions
+import tomli_w
+
+from secfpp.errors import DataError, SecFPPError
+from secfpp.experiment.cells import FinishedCell, error_file, failure, load_cell
+from secfpp.experiment.config import ExperimentConfig, to_table
+from secfpp.experiment.plan import Cell, Plan
+from secfpp.experiment.report import render_report
+from secfpp.experiment.results import costs_lines, metrics_lines, summarize
+from secfpp.experiment.run_directory import RunDirectory
+from secfpp.experiment.samples import Samples, sample_images
+from secfpp.experiment.training import Event, SeedTask, load_dataset, train_seed
+from secfpp.experiment.workers import train_in_processes
 
 if TYPE_CHECKING:
-    from secfpp.data.federated import FederatedDataset
-    from secfpp.models.backbone import Backbone
     from secfpp.runtime.trainer import RoundRecord, RunResult
 
 
 class Progress(Protocol):
-    """What watches a run; all calls come from the running thread, in order."""
+    """What watches a run; calls of one cell come in order, those of cells in training at once mix."""
 
     def preparing(self, what: str) -> None:
         """Something that takes a while, before or between trainings."""
         ...
 
     def method_started(self, method: str, seed: int, rounds: int, cell: int, cells: int) -> None:
-        """Training of `method` begins, the `cell`-th of `cells`, counted from 1."""
+        """Training of `method` begins, as number `cell` of `cells` (those finished earlier counted too), from 1."""
         ...
 
     def round_done(self, method: str, seed: int, record: RoundRecord) -> None:
@@ -36,108 +48,240 @@ class Progress(Protocol):
         """A method is trained and evaluated on one seed, and its results are on disk."""
         ...
 
+    def method_failed(self, method: str, seed: int, message: str) -> None:
+        """Training of a method ended with an error."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        summary: the content of ``summary.json``.
+        failures: the cells that this run tried in vain, each with its error.
+    """
+
+    summary: dict[str, Any]
+    failures: Mapping[Cell, Exception]
+
+    def require_success(self) -> None:
+        """Raise the error of the one cell that failed, or one that lists them all.
+
+        Raises:
+            SecFPPError: a cell failed.
+        """
+        if len(self.failures) == 1:
+            ((cell, error),) = self.failures.items()
+            error.add_note(f"while training {cell}")
+            raise error
+        if self.failures:
+            lines = [f"{cell}: {str(error) or type(error).__name__}" for cell, error in self.failures.items()]
+            raise SecFPPError("\n".join(lines))
+
 
 def run_experiment(
-    config: ExperimentConfig, labels: Sequence[str], directory: RunDirectory, progress: Progress
-) -> dict[str, Any]:
+    config: ExperimentConfig, labels: Sequence[str], directory: RunDirectory, progress: Progress, *, workers: int = 1
+) -> Outcome:
     """Train every method in `labels` on every seed of `config`, writing results as they come.
 
-    Model and data are loaded, and the labels resolved, before anything in `directory` changes. After
-    each method and seed all result files are written anew, each atomically: a run that is stopped
-    leaves the results of what was finished.
+    In a directory with a stored run (see `open_run_directory`) it goes on: finished cells are not trained again,
+    a half-trained one continues from its last round, new methods and seeds are added. Model and data are
+    loaded, and labels and earlier results checked, before anything in `directory` changes. After each cell all
+    result files are written anew, each atomically. A cell that fails does not keep the others from being trained.
 
-    Returns:
-        The content of ``summary.json``.
+    Args:
+        config: the experiment.
+        labels: methods and variants, in the order in which results list them.
+        directory: where results go.
+        progress: told what happens.
+        workers: processes that train seeds side by side; 1 trains in this process. With equal
+            ``backbone.threads``, results do not depend on it.
 
     Raises:
-        ConfigError: unknown labels, or settings that model or data refuse.
-        SecFPPError: what data or training raise.
+        ConfigError: unknown labels, settings that model or data refuse, or other settings than the stored run has.
+        DataError: earlier results that cannot be read, or data that cannot be used.
     """
     from secfpp.models.backbone import load_backbone
-    from secfpp.runtime.trainer import train
 
-    chosen = config.choose(labels)
-    model = config.backbone
+    started = time.perf_counter()
+    chosen, model = config.choose(labels), config.backbone
     progress.preparing(f"loading the model {model.name!r}")
     backbone = load_backbone(model.name, device=model.device, threads=model.threads, dtype=model.dtype)
-    progress.preparing(f"loading the data set {config.data.name!r}, seed {config.seeds[0]}")
-    dataset = load_dataset(config, config.seeds[0])
-    samples = sample_images(dataset)
-    about: dict[str, Any] = {"versions": versions(), "git": git_revision(), "data": {}}
-    directory.start(to_toml(config))
-    started = time.perf_counter()
-    results: list[RunResult] = []
-    for seed in config.seeds:
-        if seed != config.seeds[0]:
-            progress.preparing(f"loading the data set {config.data.name!r}, seed {seed}")
-            dataset = load_dataset(config, seed)
-        about["data"][str(seed)] = dict(dataset.facts)
-        directory.write_json(f"partitions/{seed}.json", partition_table(dataset))
-        progress.preparing("encoding the images (once: they are kept in the cache)")
-        encode_images(dataset, backbone)
-        for label, algorithm in chosen.items():
-            cells = len(chosen) * len(config.seeds)
-            progress.method_started(label, seed, config.rounds, len(results) + 1, cells)
-
-            def on_round(record: RoundRecord, label: str = label, seed: int = seed) -> None:
-                progress.round_done(label, seed, record)
-
-            result = train(
-                dataset, backbone, algorithm, method=label, seed=seed, rounds=config.rounds, on_round=on_round
-            )
-            results.append(result)
-            for name, content in prompt_files(result, backbone.spec, dataset.classes).items():
-                directory.write(name, content)
-            summary = _write(directory, config, _in_order(results, chosen), about)
-            progress.method_done(result)
+    wanted = Plan.of(config, chosen, backbone.spec.digest)
+    plan = Plan.from_json(directory.stored).joined(wanted) if directory.stored else wanted
+    results = Results(directory, plan, read_cells(directory, plan) if directory.stored else {})
+    tasks = [
+        SeedTask(directory.path, config, plan, seed, labels)
+        for seed in config.seeds
+        if (labels := tuple(label for label in chosen if Cell(label, seed) not in results.cells))
+    ]
+    dataset, samples = None, None
+    if tasks:
+        progress.preparing(f"loading the data set {config.data.name!r}, seed {tasks[0].seed}")
+        dataset = load_dataset(config, tasks[0].seed)
+        samples = sample_images(dataset, tasks[0].seed)
+    directory.start(_complete_toml(config, plan), plan.to_json())
+    if samples and directory.read_json("samples.json") is None:
+        directory.write_json("samples.json", samples.to_json())
+    for task in tasks:
+        for cell in task.cells:
+            error_file(directory.path, cell).unlink(missing_ok=True)
+    watcher = _Watcher(results, progress, config.rounds, sum(len(task.labels) for task in tasks))
+    try:
+        if min(workers, len(tasks)) > 1:
+            del dataset, backbone  # the workers have their own
+            train_in_processes(tasks, workers, watcher.see)
+        else:
+            for task in tasks:
+                train_seed(task, backbone, watcher.see, dataset)
+                dataset = None
+    finally:
+        summary = results.write()
+        directory.mark("unfinished" if summary["missing"] else "finished")
     summary["wall_seconds"] = time.perf_counter() - started
     directory.write_json("summary.json", summary)
-    directory.write("report.html", render_report(summary, _in_order(results, chosen), samples, to_toml(config)))
-    directory.mark("finished")
-    return summary
+    progress.preparing("writing the report")
+    results.write_report(summary)
+    return Outcome(summary, watcher.failures)
 
 
-def load_dataset(config: ExperimentConfig, seed: int) -> FederatedDataset:
-    """The federated data set of `config` for one seed."""
-    from secfpp.data.catalog import datasets
+def render_directory(directory: RunDirectory) -> tuple[dict[str, Any], str]:
+    """The summary and the report page of a run directory, from its cells alone.
 
-    return datasets()[config.data.name].load(config.data.settings, seed)
+    Raises:
+        DataError: a file that cannot be read, or no finished cell yet.
+    """
+    try:
+        plan = Plan.from_json(directory.stored)
+    except DataError as error:
+        raise DataError(f"{directory.path / 'run.json'}: {error}") from error
+    results = Results(directory, plan, read_cells(directory, plan))
+    summary = results.summary()
+    page = results.report(summary)
+    if page is None:
+        raise DataError(f"{directory.path}: no method is finished on any seed yet; go on with the run first")
+    return summary, page
 
 
-def partition_table(dataset: FederatedDataset) -> dict[str, Any]:
-    """Who holds how many training and validation images of each class."""
-    n_classes = len(dataset.classes)
-    clients = {
-        client.name: {
-            "domain": client.domain,
-            "train": client.train.histogram(n_classes).tolist(),
-            "validation": client.validation.histogram(n_classes).tolist(),
+def read_cells(directory: RunDirectory, plan: Plan) -> dict[Cell, FinishedCell]:
+    """The finished cells of `plan`.
+
+    Raises:
+        DataError: a damaged file, or one of other settings.
+    """
+    found = {cell: load_cell(directory.path, cell, plan.identity(cell)) for cell in plan.cells}
+    return {cell: finished for cell, finished in found.items() if finished is not None}
+
+
+@dataclass
+class Results:
+    """The finished cells of a run directory, and the files that are made from them."""
+
+    directory: RunDirectory
+    plan: Plan
+    cells: dict[Cell, FinishedCell]
+
+    def add(self, cell: Cell) -> RunResult:
+        """Read a cell that was just finished, and write all result files anew."""
+        finished = load_cell(self.directory.path, cell, self.plan.identity(cell))
+        if finished is None:
+            raise DataError(f"{cell}: its result is gone from {self.directory.path}: train it again")
+        self.cells[cell] = finished
+        self.write()
+        return finished.result
+
+    def ordered(self) -> list[RunResult]:
+        """By method in the plan's order, then by seed."""
+        return [self.cells[cell].result for cell in self.plan.cells if cell in self.cells]
+
+    def summary(self) -> dict[str, Any]:
+        """The content of ``summary.json``."""
+        settings = self.plan.settings
+        origins = [self.cells[cell] for cell in self.plan.cells if cell in self.cells]
+        names = dict.fromkeys(name for origin in origins for name in origin.versions)
+        seeds = sorted({cell.seed for cell in self.cells})
+        partitions = {str(seed): self.directory.read_json(f"partitions/{seed}.json") for seed in seeds}
+        missing = [cell for cell in self.plan.cells if cell not in self.cells]
+        results = self.ordered()
+        return {
+            **summarize(settings["data"]["name"], settings["backbone"]["name"], settings["rounds"], results),
+            "participation": settings["participation"],
+            "missing": [
+                {"method": cell.method, "seed": cell.seed, "error": failure(self.directory.path, cell)}
+                for cell in missing
+            ],
+            "versions": {name: _united(o.versions.get(name, "missing") for o in origins) for name in names},
+            "git": _united(o.git for o in origins if o.git) or None,
+            "data": {seed: (table or {}).get("facts", {}) for seed, table in partitions.items()},
         }
-        for client in dataset.clients
+
+    def write(self) -> dict[str, Any]:
+        """Write summary, metrics and costs; returns the summary."""
+        summary, results = self.summary(), self.ordered()
+        self.directory.write("metrics.jsonl", metrics_lines(results))
+        self.directory.write("costs.jsonl", costs_lines(results))
+        self.directory.write_json("summary.json", summary)
+        return summary
+
+    def report(self, summary: Mapping[str, Any]) -> str | None:
+        """The report page; None while nothing is finished."""
+        if not self.cells:
+            return None
+        stored = self.directory.read_json("samples.json")
+        samples = Samples((), (), {}) if stored is None else Samples.from_json(stored)
+        try:
+            config = (self.directory.path / "config.toml").read_text(encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read ({error.strerror}): put it back") from error
+        return render_report(summary, self.ordered(), samples, config)
+
+    def write_report(self, summary: Mapping[str, Any]) -> None:
+        """Write ``report.html`` if anything is finished."""
+        if page := self.report(summary):
+            self.directory.write("report.html", page)
+
+
+@dataclass
+class _Watcher:
+    """Passes events on to the progress display, takes finished cells in, remembers failures."""
+
+    results: Results
+    progress: Progress
+    rounds: int
+    left: int
+    failures: dict[Cell, Exception] = field(default_factory=dict)
+    begun: int = 0
+
+    def see(self, event: Event) -> None:
+        method, seed = event.cell
+        if event.kind == "preparing":
+            self.progress.preparing(event.text)
+        elif event.kind == "started":
+            total = len(self.results.plan.cells)
+            self.begun += 1
+            self.progress.method_started(method, seed, self.rounds, total - self.left + self.begun, total)
+        elif event.kind == "round" and event.record is not None:
+            self.progress.round_done(method, seed, event.record)
+        elif event.kind == "finished":
+            self.progress.method_done(self.results.add(event.cell))
+        elif event.kind == "failed":
+            self.failures[event.cell] = event.error or SecFPPError(event.text)
+            self.progress.method_failed(method, seed, event.text)
+
+
+def _complete_toml(config: ExperimentConfig, plan: Plan) -> str:
+    """`config` as TOML, with the seeds and variants that the directory has from earlier commands."""
+    table = to_table(config)
+    earlier = {
+        label: {"base": settings["name"], **{key: value for key, value in settings.items() if key != "name"}}
+        for label, settings in plan.methods.items()
+        if label != settings["name"]
     }
-    return {"classes": list(dataset.classes), "clients": clients}
+    table["seeds"] = sorted({cell.seed for cell in plan.cells})
+    table["variants"] = {**earlier, **table["variants"]}
+    return tomli_w.dumps(table)
 
 
-def encode_images(dataset: FederatedDataset, backbone: Backbone) -> None:
-    """Put every image's features into the cache, so that no method pays for them in its seconds."""
-    for client in dataset.clients:
-        for split in (client.train, client.validation):
-            if len(split):
-                backbone.features(split.images)
-    for split in dataset.test.values():
-        backbone.features(split.images)
-
-
-def _in_order(results: Sequence[RunResult], labels: Mapping[str, object]) -> list[RunResult]:
-    order = {label: index for index, label in enumerate(labels)}
-    return sorted(results, key=lambda result: (order[result.method], result.seed))
-
-
-def _write(
-    directory: RunDirectory, config: ExperimentConfig, results: Sequence[RunResult], about: Mapping[str, Any]
-) -> dict[str, Any]:
-    directory.write("metrics.jsonl", metrics_lines(results))
-    directory.write("costs.jsonl", costs_lines(results))
-    summary = {**summarize(config.data.name, config.backbone.name, config.rounds, results), **about}
-    directory.write_json("summary.json", summary)
-    return summary
+def _united(values: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(values))

@@ -19,6 +19,11 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     return mean - half, mean + half
 
 
+def t_bounds(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """One-sided Student t bounds of the mean of `values`: each alone holds with `confidence`; None below two values."""
+    return t_interval(values, 2 * confidence - 1)
+
+
 def contingency(truth: Sequence[Hashable], found: Sequence[Hashable]) -> np.ndarray:
     """How many members each pair (true group, found group) shares: int64 [n_truth, n_found]."""
     if len(truth) != len(found):

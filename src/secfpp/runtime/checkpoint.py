@@ -20,7 +20,7 @@ from secfpp.algorithms.base import ServerState
 from secfpp.errors import DataError
 from secfpp.protocol.cohort import Assignment
 from secfpp.protocol.program import ClientId, ClientState
-from secfpp.runtime.costs import Costs, Share
+from secfpp.runtime.costs import Costs
 from secfpp.storage import atomic_write, read_arrays
 
 _FORMAT = "secfpp-checkpoint-1"
@@ -93,8 +93,6 @@ def load_checkpoint(path: Path, run: str) -> TrainingState | None:
     for name in arrays.keys() - {"chosen", "best"}:
         index, _, slot = name.partition(".")
         slots[int(index)][slot] = arrays[name]
-    costs = {key: value for key, value in about["costs"].items() if key not in ("client_up", "client_down")}
-    costs["components"] = {name: Share(**share) for name, share in costs["components"].items()}
     return TrainingState(
         server=ServerState(Assignment(about["assignment"]) if about["assignment"] else None),
         clients={name: ClientState(own) for name, own in zip(about["clients"], slots, strict=True)},
@@ -102,6 +100,6 @@ def load_checkpoint(path: Path, run: str) -> TrainingState | None:
         best=arrays["best"],
         round=about["round"],
         rows=about["rows"],
-        costs=Costs(**costs),
+        costs=Costs.from_dict(about["costs"]),
         seconds=about["seconds"],
     )

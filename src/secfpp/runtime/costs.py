@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -108,3 +108,14 @@ class Costs:
     def as_dict(self) -> dict[str, Any]:
         """All counters with the two byte totals, ready for JSON."""
         return {**asdict(self), "client_up": self.client_up, "client_down": self.client_down}
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Costs:
+        """The counters of which `as_dict` made `table`.
+
+        Raises:
+            KeyError: a counter is missing.
+            TypeError: a component has other counters than a `Share`.
+        """
+        counters = {counter.name: table[counter.name] for counter in fields(cls)}
+        return cls(**counters | {"components": {name: Share(**share) for name, share in table["components"].items()}})

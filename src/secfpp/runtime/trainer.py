@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -97,6 +97,7 @@ def train(
     dropouts: Dropouts | None = None,
     transcript: Transcript | None = None,
     checkpoint: Path | None = None,
+    participation: float = 1.0,
 ) -> RunResult:
     """Train `algorithm` on `dataset` and measure it; the same arguments give the same result.
 
@@ -113,6 +114,8 @@ def train(
         transcript: where to record every message.
         checkpoint: file to go on from if it exists, and to save to after every round. A run that was killed and
             goes on ends with the bits of an uninterrupted one; it may also be given more rounds than before.
+        participation: share of the clients that take part in a round, see `participants`. The others keep their
+            state, are not asked, and are evaluated all the same; their ``loss`` in `RunResult.rows` is None.
 
     Raises:
         ConfigError: settings that this data or model refuse.
@@ -121,10 +124,12 @@ def train(
     """
     if rounds < 1:
         raise ConfigError([Problem("rounds", rounds, "at least 1")])
+    if not 0 < participation <= 1:
+        raise ConfigError([Problem("participation", participation, "a share of the clients, above 0 and at most 1")])
     contexts = make_contexts(dataset, backbone, algorithm, seed)
     ordered = list(contexts.values())
     predictor: Predictor = {"class_prior": algorithm.class_prior, "smoothing": algorithm.prior_smoothing}
-    run = _identity(dataset, backbone, algorithm, method, seed)
+    run = _identity(dataset, backbone, algorithm, method, seed, participation)
     state = (load_checkpoint(checkpoint, run) if checkpoint else None) or _start(algorithm, contexts)
     driver = InProcessDriver(
         algorithm, contexts, state.clients, force_wire=force_wire, dropouts=dropouts, chunk=CHUNK, transcript=transcript
@@ -135,13 +140,17 @@ def train(
     for number in range(state.round + 1, planned + 1):
         started = time.perf_counter()
         driver.round_ = number
-        state.server = driver.run(algorithm.round(state.server, Cohort(weights, number, seed)))
+        cohort = Cohort(weights, number, seed).subset(participants(contexts, participation, seed, number))
+        state.server = driver.run(algorithm.round(state.server, cohort))
         state.clients, state.round = driver.states, number
         state.seconds += time.perf_counter() - started
         prompts = _prompts(algorithm, state)
         accuracy = validation_accuracy(ordered, prompts, **predictor)
         _choose(state, prompts, accuracy)
-        losses = [float(own["loss"]) if "loss" in own else None for own in state.clients.values()]
+        losses = [
+            float(own["loss"]) if name in cohort.weights and "loss" in own else None
+            for name, own in state.clients.items()
+        ]
         state.rows += [
             {"method": method, "seed": seed, "round": number, "client": c.client, "domain": c.data.domain}
             | {"loss": loss, "validation": None if np.isnan(value) else round(float(value), 4)}
@@ -221,17 +230,42 @@ def _start(algorithm: FederatedAlgorithm, contexts: Mapping[str, ClientContext])
     return TrainingState(algorithm.server_state(), clients, prompts, np.full(len(prompts), -np.inf))
 
 
+def participants(clients: Iterable[str], participation: float, seed: int, round_: int) -> list[str]:
+    """The clients that take part in a round, sorted: the nearest whole number to the share, at least one.
+
+    Which ones depends on seed and round alone, so that every method is trained by the same clients. A method
+    that needs a smallest number of clients at a time (`SecFPP`: that of its clusterer) says so when it gets fewer.
+    """
+    names = sorted(clients)
+    count = max(1, round(participation * len(names)))
+    order = derive(seed, round_, "participation").numpy().permutation(len(names))
+    return sorted(names[i] for i in order[:count])
+
+
+def dataset_digest(dataset: FederatedDataset) -> str:
+    """A name for the content of a data set: clients, classes, all images and labels; SHA-256 in hexadecimal."""
+    digest = sha256(repr((dataset.name, dataset.classes, dataset.template)).encode())
+    splits = [
+        (client.name, client.domain, split) for client in dataset.clients for split in (client.train, client.validation)
+    ]
+    for owner, domain, split in [*splits, *(("test", domain, split) for domain, split in dataset.test.items())]:
+        digest.update(repr((owner, domain, split.images.shape)).encode())
+        digest.update(np.ascontiguousarray(split.labels).data)
+        digest.update(np.ascontiguousarray(split.images).data)
+    return digest.hexdigest()
+
+
 def _identity(
-    dataset: FederatedDataset, backbone: Backbone, algorithm: FederatedAlgorithm, method: str, seed: int
+    dataset: FederatedDataset,
+    backbone: Backbone,
+    algorithm: FederatedAlgorithm,
+    method: str,
+    seed: int,
+    participation: float,
 ) -> str:
     """A name for everything that a run's results depend on, except how many rounds it lasts."""
-    digest = sha256(repr((method, seed, algorithm, backbone.spec.digest, dataset.name, dataset.classes)).encode())
-    for client in dataset.clients:
-        for split in (client.train, client.validation):
-            digest.update(repr((client.name, client.domain, split.images.shape)).encode())
-            digest.update(np.ascontiguousarray(split.labels).data)
-            digest.update(np.ascontiguousarray(split.images).data)
-    return digest.hexdigest()
+    parts = (method, seed, participation, algorithm, backbone.spec.digest, dataset_digest(dataset))
+    return sha256(repr(parts).encode()).hexdigest()
 
 
 def _choose(state: TrainingState, prompts: np.ndarray, accuracy: np.ndarray) -> None:

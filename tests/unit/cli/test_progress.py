@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from secfpp.cli.progress import LINES_PER_METHOD, LiveProgress, PlainProgress, open_progress
+from secfpp.cli.progress import LINES_PER_METHOD, Estimate, LiveProgress, PlainProgress, open_progress
 from support_experiment import fake_result
 
 
@@ -32,7 +32,7 @@ def test_plain_lines_are_few_and_say_where_it_is(capsys: pytest.CaptureFixture[s
     lines = err.splitlines()
     assert len(lines) == 2 + LINES_PER_METHOD
     assert lines[1] == "[2/5] secfpp, seed 7: round 25/100, loss 1.250, 0.5 s"
-    assert lines[-1] == "[2/5] secfpp, seed 7: own accuracy 61.0 %, 2 clusters, 19.5 s"
+    assert lines[-1].startswith("[2/5] secfpp, seed 7: own accuracy 61.0 %, 2 clusters, 19.5 s, about ")
 
 
 def test_the_last_round_is_always_told_and_no_loss_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,15 +42,72 @@ def test_the_last_round_is_always_told_and_no_loss_is_no_number(capsys: pytest.C
     assert "nan" not in err
 
 
-def test_a_terminal_gets_a_bar_that_follows() -> None:
+def test_a_terminal_gets_bars_that_follow() -> None:
     screen = io.StringIO()
-    bar = Progress(TextColumn("{task.description} {task.fields[detail]}"), console=Console(file=screen, width=100))
-    play(LiveProgress(bar), 3)
-    (task,) = bar.tasks
-    assert (task.completed, task.total) == (3, 3)
-    assert task.description == "2/5 secfpp, seed 7"
-    assert task.fields["detail"] == "loss 1.250"
+    columns = TextColumn("{task.description} {task.fields[count]} {task.fields[detail]}")
+    bar = Progress(columns, console=Console(file=screen, width=100))
+    display = LiveProgress(bar)
+    display.preparing("loading the model")
+    assert bar.tasks[0].description == "loading the model"
+    for cell, method in enumerate(("secfpp", "promptfl"), start=2):
+        display.method_started(method, 7, 3, cell, 5)
+    display.round_done("promptfl", 7, record(1, 3))
+    everything, first, second = bar.tasks
+    assert [(task.completed, task.total) for task in (first, second)] == [(0, 3), (1, 3)]
+    assert (second.description, second.fields["detail"]) == ("promptfl, seed 7", "loss 1.250")
+    assert everything.total == 5 and everything.completed == pytest.approx(1 + 1 / 3)
+    display.method_done(fake_result("secfpp", 7, own=61.0))
+    display.method_failed("promptfl", 7, "no [more] memory")
+    assert len(bar.tasks) == 1 and bar.tasks[0].completed == 3
+    assert bar.tasks[0].fields["count"] == "3/5 methods x seeds"
     assert "secfpp, seed 7: own accuracy 61.0 %" in screen.getvalue()
+    assert "promptfl, seed 7: FAILED: no [more] memory" in screen.getvalue()
+
+
+def test_lines_of_cells_in_training_at_once_keep_their_places(capsys: pytest.CaptureFixture[str]) -> None:
+    display = PlainProgress()
+    display.method_started("a", 1, 4, 1, 2)
+    display.method_started("a", 2, 4, 2, 2)
+    display.round_done("a", 1, record(4, 4))
+    display.method_failed("a", 2, "out of memory")
+    display.method_failed("b", 2, "never begun")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["[1/2] a, seed 1", "[2/2] a, seed 2", "b, seed 2"]
+    assert lines[1].endswith("FAILED: out of memory")
+
+
+def test_the_time_left_is_that_of_the_cells_left() -> None:
+    now = 0.0
+    estimate = Estimate(lambda: now)
+    estimate.start(("a", 1), 5, 10)  # four were finished before this session, and say nothing about its speed
+    assert estimate.left() == ""
+    now = 120.0
+    estimate.advance(("a", 1), 1.0)
+    assert estimate.left() == ""
+    estimate.end(("a", 1))
+    assert estimate.left() == ", about 10 min left"
+    estimate.start(("b", 1), 6, 10)
+    estimate.advance(("b", 1), 0.5)
+    now = 180.0
+    assert estimate.done == 5.5 and estimate.left() == ", about 9 min left"
+    for number in range(6):
+        estimate.start(("c", number), 6 + number, 10)
+        estimate.end(("c", number))
+    assert estimate.left() == ""
+
+
+def test_a_method_without_rounds_gives_no_estimate() -> None:
+    now = 0.0
+    estimate = Estimate(lambda: now)
+    estimate.start(("zero_shot", 1), 1, 200)
+    now = 1.0
+    estimate.end(("zero_shot", 1))
+    assert estimate.left() == ""
+    estimate.start(("secfpp", 1), 2, 200)
+    estimate.advance(("secfpp", 1), 1.0)
+    now = 200.0
+    estimate.end(("secfpp", 1))
+    assert estimate.left() == ", about 5 h 30 min left"
 
 
 def test_the_display_suits_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:

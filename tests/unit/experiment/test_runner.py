@@ -29,6 +29,9 @@ class Log:
     def round_done(self, method: str, seed: int, record: Any) -> None:
         self.events.append(("round", method, seed, record.round))
 
+    def method_failed(self, method: str, seed: int, message: str) -> None:
+        self.events.append(("failed", method, seed, message))
+
     def method_done(self, result: Any) -> None:
         self.events.append(("done", result.method, result.seed))
 
@@ -45,7 +48,7 @@ def settings(**changes: Any) -> ExperimentConfig:
 
 def go(out: Path, config: ExperimentConfig, labels: list[str], log: Log | None = None) -> dict[str, Any]:
     with open_run_directory(out, "run", force=True) as directory:
-        return run_experiment(config, labels, directory, log or Log())
+        return run_experiment(config, labels, directory, log or Log()).summary
 
 
 def test_every_method_runs_on_every_seed_and_all_files_are_there(world: World, tmp_path: Path) -> None:
@@ -82,7 +85,7 @@ def test_progress_is_told_in_order(world: World, tmp_path: Path) -> None:
     log = Log()
     go(tmp_path, settings(seeds=[1]), ["pooled"], log)
     kinds = [event[0] for event in log.events]
-    assert kinds == ["preparing"] * 3 + ["started", "round", "round", "round", "done"]
+    assert kinds == ["preparing"] * 3 + ["started", "round", "round", "round", "done", "preparing"]
     assert log.events[3] == ("started", "pooled", 1, 1, 1)
 
 
@@ -96,16 +99,31 @@ def test_bad_input_changes_nothing(world: World, tmp_path: Path, bad: str) -> No
     assert (tmp_path / "summary.json").read_bytes() == before
 
 
-def test_a_failure_leaves_what_was_finished(world: World, tmp_path: Path) -> None:
+def test_a_failure_leaves_what_was_finished_and_lets_the_others_run(world: World, tmp_path: Path) -> None:
     def fail(method: str) -> None:
         if method == "pooled":
             raise ProtocolError("gone")
 
     world.before_training = fail
-    with pytest.raises(ProtocolError):
-        go(tmp_path, settings(), ["grouped", "pooled"])
-    assert list(json.loads((tmp_path / "summary.json").read_text())["methods"]) == ["grouped"]
-    assert json.loads((tmp_path / "run.json").read_text())["state"] == "running"
+    log, config = Log(), settings(seeds=[1])
+    with open_run_directory(tmp_path, "compare", force=True) as directory:
+        outcome = run_experiment(config, ["pooled", "grouped"], directory, log)
+    assert ("failed", "pooled", 1, "gone") in log.events and ("done", "grouped", 1) in log.events
+    assert list(outcome.failures) == [("pooled", 1)]
+    with pytest.raises(ProtocolError, match="gone"):
+        outcome.require_success()
+    stored = json.loads((tmp_path / "summary.json").read_text())
+    assert list(stored["methods"]) == ["grouped"]
+    assert stored["missing"] == [{"method": "pooled", "seed": 1, "error": "gone"}]
+    assert "ProtocolError" in (tmp_path / "cells/pooled/1.error.txt").read_text()
+    assert json.loads((tmp_path / "run.json").read_text())["state"] == "unfinished"
+    world.before_training = str
+    with open_run_directory(tmp_path, "compare", resume=True) as directory:
+        outcome = run_experiment(config, ["pooled", "grouped"], directory, Log())
+    outcome.require_success()
+    assert world.trained == [("grouped", 1), ("pooled", 1)]
+    assert outcome.summary["missing"] == [] and not (tmp_path / "cells/pooled/1.error.txt").exists()
+    assert list(outcome.summary["methods"]) == ["pooled", "grouped"]
 
 
 def test_images_are_encoded_before_any_method_is_timed(world: World, tmp_path: Path) -> None:

@@ -1,0 +1,167 @@
+"""Finished cells: the whole result of one method on one seed in one file.
+
+``cells/METHOD/SEED.safetensors`` holds a `RunResult` with the settings, data and model that it depends on, so that
+summary, report and later questions need nothing else. While a cell trains, ``SEED.checkpoint`` lies beside it;
+``SEED.error.txt`` says why one failed. A cell holds every simulated client's private parts: mode 0600.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save
+
+from secfpp.errors import DataError
+from secfpp.experiment.plan import SHOWN, Cell, differences
+from secfpp.experiment.run_directory import path_part
+from secfpp.runtime.costs import Costs
+from secfpp.runtime.evaluation import Example
+from secfpp.runtime.trainer import RunResult
+from secfpp.storage import atomic_write, read_arrays
+
+_FORMAT = "secfpp-cell-1"
+_METRIC = "metric."
+_OPTIONAL = ("descriptors", "log_priors")
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """A stored result.
+
+    Attributes:
+        result: all of it.
+        data: digest of the data set it was trained on, see `secfpp.runtime.trainer.dataset_digest`.
+        versions: of what computed it.
+        git: the revision of the checkout that computed it, if it was one.
+    """
+
+    result: RunResult
+    data: str
+    versions: Mapping[str, str]
+    git: str | None
+
+
+def cell_file(directory: Path, cell: Cell) -> Path:
+    """Where the finished cell is kept."""
+    return directory / "cells" / path_part(cell.method) / f"{cell.seed}.safetensors"
+
+
+def checkpoint_file(directory: Path, cell: Cell) -> Path:
+    """Where the cell's last round is kept while it trains."""
+    return cell_file(directory, cell).with_suffix(".checkpoint")
+
+
+def error_file(directory: Path, cell: Cell) -> Path:
+    """Where it is written why the cell failed: the message, then the traceback."""
+    return cell_file(directory, cell).with_suffix(".error.txt")
+
+
+def save_cell(directory: Path, finished: FinishedCell, identity: Mapping[str, Any]) -> Path:
+    """Write a finished cell; then remove the checkpoint and the note of an earlier failure.
+
+    Args:
+        directory: the run directory.
+        finished: the result with its origin.
+        identity: everything it depends on, see `secfpp.experiment.plan.Plan.identity`.
+    """
+    result = finished.result
+    arrays = {f"{_METRIC}{name}": values for name, values in result.metrics.items()}
+    arrays |= {name: array for name in _OPTIONAL if (array := getattr(result, name)) is not None}
+    about = {
+        "format": _FORMAT,
+        "identity": dict(identity),
+        "data": finished.data,
+        "versions": dict(finished.versions),
+        "git": finished.git,
+        "rounds": result.rounds,
+        "clients": list(result.clients),
+        "domains": list(result.domains),
+        "metrics": list(result.metrics),
+        "rows": [dict(row) for row in result.rows],
+        "assignment": None if result.assignment is None else list(result.assignment),
+        "costs": result.costs.as_dict(),
+        "seconds": result.seconds,
+        "examples": [asdict(example) for example in result.examples],
+    }
+    contiguous = {name: np.array(array, order="C") for name, array in {**arrays, "prompts": result.prompts}.items()}
+    cell = Cell(result.method, result.seed)
+    path = cell_file(directory, cell)
+    atomic_write(path, save(contiguous, metadata={"secfpp": json.dumps(about)}))
+    for old in (checkpoint_file(directory, cell), error_file(directory, cell)):
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_cell(directory: Path, cell: Cell, identity: Mapping[str, Any]) -> FinishedCell | None:
+    """The finished `cell`, or None if there is none yet.
+
+    Raises:
+        DataError: a file that is damaged, or holds the result of other settings than `identity`.
+    """
+    path = cell_file(directory, cell)
+    if not path.exists():
+        return None
+    try:
+        arrays, metadata = read_arrays(path)
+        about = json.loads(metadata["secfpp"])
+        if about["format"] != _FORMAT:
+            raise ValueError(f"format {about['format']!r}, not {_FORMAT!r}")
+        finished = FinishedCell(_result(cell, about, arrays), about["data"], about["versions"], about["git"])
+        found = differences(about["identity"], identity)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}: {error}): delete it to train this cell again"
+        ) from error
+    if found:
+        listed = ", ".join(f"{key} {then!r}, now {now!r}" for key, (then, now) in list(found.items())[:SHOWN])
+        raise DataError(f"{path} is the result of other settings ({listed}): delete it to train this cell again")
+    return finished
+
+
+def note_failure(directory: Path, cell: Cell, message: str, traceback: str = "") -> None:
+    """Keep why `cell` failed, beside its place."""
+    text = f"{message}\n\n{traceback}" if traceback else f"{message}\n"
+    atomic_write(error_file(directory, cell), text.encode())
+
+
+def failure(directory: Path, cell: Cell) -> str | None:
+    """The message kept by `note_failure`, or None."""
+    try:
+        return error_file(directory, cell).read_text(encoding="utf-8").partition("\n\n")[0].strip()
+    except OSError:
+        return None
+
+
+def _result(cell: Cell, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> RunResult:
+    """Put a result together, checking that its parts fit."""
+    clients, assignment = tuple(about["clients"]), about["assignment"]
+    result = RunResult(
+        method=cell.method,
+        seed=cell.seed,
+        rounds=about["rounds"],
+        clients=clients,
+        domains=tuple(about["domains"]),
+        metrics={name: arrays[f"{_METRIC}{name}"] for name in about["metrics"]},
+        rows=tuple(about["rows"]),
+        assignment=None if assignment is None else tuple(assignment),
+        descriptors=arrays.get("descriptors"),
+        costs=Costs.from_dict(about["costs"]),
+        seconds=about["seconds"],
+        prompts=arrays["prompts"],
+        log_priors=arrays.get("log_priors"),
+        examples=tuple(Example(**example) for example in about["examples"]),
+    )
+    per_client = {**result.metrics, "domains": result.domains, "assignment": assignment, "prompts": result.prompts}
+    per_client |= {name: arrays.get(name) for name in _OPTIONAL}
+    for name, values in per_client.items():
+        if values is not None and len(values) != len(clients):
+            raise ValueError(f"{name}: {len(values)} entries for {len(clients)} clients")
+    if not clients or result.prompts.ndim != 3 or not np.isfinite(result.prompts).all():
+        raise ValueError(f"prompts of shape {result.prompts.shape} that are not all finite, or no clients")
+    return result

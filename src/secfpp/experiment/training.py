@@ -1,0 +1,187 @@
+"""Train the methods of one seed, one after the other, keeping each result as a cell.
+
+The data of a seed are loaded once for all its methods. What happens is told as events, which travel between
+processes or not: `train_seed` is what a worker does, and what a run in this process does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from traceback import format_exc
+from typing import TYPE_CHECKING, Any, Literal
+
+from secfpp.errors import DataError, SecFPPError
+from secfpp.experiment.cells import FinishedCell, checkpoint_file, note_failure, save_cell
+from secfpp.experiment.config import ExperimentConfig
+from secfpp.experiment.plan import Cell, Plan
+from secfpp.experiment.results import prompt_files
+from secfpp.experiment.run_directory import RunDirectory, git_revision, versions
+from secfpp.storage import atomic_write
+
+if TYPE_CHECKING:
+    from secfpp.data.federated import FederatedDataset
+    from secfpp.models.backbone import Backbone
+    from secfpp.runtime.trainer import RoundRecord
+
+
+@dataclass(frozen=True)
+class SeedTask:
+    """What is left to train on one seed.
+
+    Attributes:
+        directory: the run directory.
+        config: the experiment.
+        plan: the run directory's plan.
+        seed: the seed.
+        labels: the methods, in the order of training.
+    """
+
+    directory: Path
+    config: ExperimentConfig
+    plan: Plan
+    seed: int
+    labels: tuple[str, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells to train, in order."""
+        return tuple(Cell(label, self.seed) for label in self.labels)
+
+    def without(self, ended: set[Cell]) -> SeedTask:
+        """The same task with these cells left out."""
+        return replace(self, labels=tuple(cell.method for cell in self.cells if cell not in ended))
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a task.
+
+    Attributes:
+        kind: ``preparing`` (`text` says what), ``started``, ``round`` (with `record`), ``finished`` (the cell is on
+            disk), ``failed`` (`text` is the message, `error` the exception if it is from this process).
+        cell: the cell it happened to; the first of the task while it prepares.
+        text: see `kind`.
+        record: what a progress display shows of a round.
+        error: see `kind`.
+    """
+
+    kind: Literal["preparing", "started", "round", "finished", "failed"]
+    cell: Cell
+    text: str = ""
+    record: RoundRecord | None = None
+    error: Exception | None = None
+
+
+Emit = Callable[[Event], None]
+
+
+def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: FederatedDataset | None = None) -> None:
+    """Train every cell of `task`; a cell that fails is noted and told, and the next one begins.
+
+    Args:
+        task: what to train.
+        backbone: the frozen model.
+        emit: told of everything that happens, in order.
+        dataset: the data of the task's seed, if they are loaded already.
+    """
+    from secfpp.runtime.trainer import dataset_digest
+
+    try:
+        if dataset is None:
+            emit(Event("preparing", task.cells[0], f"loading the data set {task.config.data.name!r}, seed {task.seed}"))
+            dataset = load_dataset(task.config, task.seed)
+        digest = dataset_digest(dataset)
+        _keep_partition(task, dataset, digest)
+        emit(
+            Event(
+                "preparing",
+                task.cells[0],
+                f"encoding the images of seed {task.seed} (once: they are kept in the cache)",
+            )
+        )
+        encode_images(dataset, backbone)
+    except Exception as error:
+        for cell in task.cells:
+            _fail(task, cell, error, emit)
+        return
+    for cell in task.cells:
+        try:
+            _train_cell(task, cell, backbone, dataset, digest, emit)
+        except Exception as error:
+            _fail(task, cell, error, emit)
+
+
+def load_dataset(config: ExperimentConfig, seed: int) -> FederatedDataset:
+    """The federated data set of `config` for one seed."""
+    from secfpp.data.catalog import datasets
+
+    return datasets()[config.data.name].load(config.data.settings, seed)
+
+
+def partition_table(dataset: FederatedDataset) -> dict[str, Any]:
+    """Who holds how many training and validation images of each class."""
+    n_classes = len(dataset.classes)
+    clients = {
+        client.name: {
+            "domain": client.domain,
+            "train": client.train.histogram(n_classes).tolist(),
+            "validation": client.validation.histogram(n_classes).tolist(),
+        }
+        for client in dataset.clients
+    }
+    return {"classes": list(dataset.classes), "clients": clients}
+
+
+def encode_images(dataset: FederatedDataset, backbone: Backbone) -> None:
+    """Put every image's features into the cache, so that no method pays for them in its seconds."""
+    for client in dataset.clients:
+        for split in (client.train, client.validation):
+            if len(split):
+                backbone.features(split.images)
+    for split in dataset.test.values():
+        backbone.features(split.images)
+
+
+def _train_cell(
+    task: SeedTask, cell: Cell, backbone: Backbone, dataset: FederatedDataset, digest: str, emit: Emit
+) -> None:
+    from secfpp.runtime.trainer import train
+
+    emit(Event("started", cell))
+    result = train(
+        dataset,
+        backbone,
+        task.config.choose([cell.method])[cell.method],
+        method=cell.method,
+        seed=cell.seed,
+        rounds=task.config.rounds,
+        participation=task.config.participation,
+        checkpoint=checkpoint_file(task.directory, cell),
+        on_round=lambda record: emit(Event("round", cell, record=record)),
+    )
+    for name, content in prompt_files(result, backbone.spec, dataset.classes).items():
+        atomic_write(task.directory / name, content)
+    finished = FinishedCell(result, digest, versions(), git_revision())
+    save_cell(task.directory, finished, task.plan.identity(cell))
+    emit(Event("finished", cell))
+
+
+def _keep_partition(task: SeedTask, dataset: FederatedDataset, digest: str) -> None:
+    """Write ``partitions/SEED.json``, after checking that what is finished was trained on the same data."""
+    directory, name = RunDirectory(task.directory, ""), f"partitions/{task.seed}.json"
+    stored = directory.read_json(name)
+    if stored is not None and stored.get("digest") != digest:
+        raise DataError(
+            f"seed {task.seed}: the data are not those that {task.directory / name} was written for, "
+            "so that results would mix; give the old data back, choose another --out, or start over with --force"
+        )
+    if stored is None:
+        directory.write_json(name, {"digest": digest, "facts": dict(dataset.facts), **partition_table(dataset)})
+
+
+def _fail(task: SeedTask, cell: Cell, error: Exception, emit: Emit) -> None:
+    message = str(error) if isinstance(error, SecFPPError) else f"{type(error).__name__}: {error}"
+    note_failure(task.directory, cell, message, format_exc())
+    emit(Event("failed", cell, text=message, error=error))
