@@ -25,6 +25,8 @@ SIZE = 224
 """Side in pixels that images are read at where nothing else is said; what most CLIP models take."""
 MOST_PIXELS = 100_000_000
 """Pixels of the largest image that is decoded."""
+MEMORY_GIB = 4.0
+"""Most memory for images that are held at once, where nothing else is said."""
 SHOWN = 10
 """Broken files that one message names."""
 
@@ -60,12 +62,18 @@ def is_image_name(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
-def read_images(paths: Sequence[Path], size: int = SIZE) -> np.ndarray:
+def read_images(paths: Sequence[Path], size: int = SIZE, memory_gib: float = MEMORY_GIB) -> np.ndarray:
     """The images as uint8 [n, size, size, 3]; of animations the first picture.
 
     Raises:
-        DataError: files that cannot be read; names each, at most `SHOWN`.
+        DataError: more than fit in `memory_gib`, or files that cannot be read; names each, at most `SHOWN`.
     """
+    needed = len(paths) * size**2 * 3 / 2**30
+    if needed > memory_gib:
+        raise DataError(
+            f"{len(paths):,} images of {size} x {size} pixels need {needed:.1f} GiB of memory, more than the limit of "
+            f"{memory_gib:g}: take fewer at a time, or smaller ones"
+        )
     images, broken = np.empty((len(paths), size, size, 3), dtype=np.uint8), []
     with _no_size_warning():
         for i, path in enumerate(paths):

@@ -56,6 +56,12 @@ class FederatedDataset:
     facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
+    def image_size(self) -> int:
+        """Side in pixels of the images; the shorter one if they are not square."""
+        height, width = self.clients[0].train.images.shape[1:3]
+        return int(min(height, width))
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """Names of the domains, in the order of `test`."""
         return tuple(self.test)

@@ -20,7 +20,7 @@ from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.data.folder_survey import Holding, Layout, survey
 from secfpp.data.partition import dirichlet_shares, split_by_shares
 from secfpp.errors import ConfigError, DataError, Problem
-from secfpp.images import SIZE, read_images
+from secfpp.images import MEMORY_GIB, SIZE, read_images
 from secfpp.seeding import Seed, derive
 
 Item = tuple[Path, str]
@@ -43,7 +43,7 @@ class FolderSettings:
         shots: most training images per class, and client or domain; 0 is all.
         min_classes: fewest classes of a client that the layout names.
         size: side in pixels of the squares that images are brought to; the model's own size or larger.
-        memory_gib: most memory for them, in GiB.
+        memory_gib: most memory for them, in GiB; `size` and `shots` make do with less.
         template: a hand-written prompt with ``{}`` for the class at its end, from which training starts.
     """
 
@@ -56,7 +56,7 @@ class FolderSettings:
     shots: int = 0
     min_classes: int = 2
     size: int = SIZE
-    memory_gib: float = 4.0
+    memory_gib: float = MEMORY_GIB
     template: str = "a photo of a {}"
 
     def __post_init__(self) -> None:
@@ -113,8 +113,7 @@ def load_folder(source: str | os.PathLike[str] | FolderSettings, seed: int = 0) 
     plans = [_plan(holding, settings, derive(seed, "folder", holding.domain, holding.client)) for holding in holdings]
     parts = [part for plan in plans for part in (*_training(plan), plan.test)]
     items = [item for part in parts for item in part]
-    _require_memory(len(items), settings)
-    images = read_images([path for path, _ in items], settings.size)
+    images = read_images([path for path, _ in items], settings.size, settings.memory_gib)
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[name] for _, name in items], dtype=np.int64)
     ends = np.cumsum([len(part) for part in parts])[:-1]
@@ -181,13 +180,3 @@ def _joined(splits: Sequence[Split]) -> Split:
     if len(splits) == 1:
         return splits[0]
     return Split(np.concatenate([s.images for s in splits]), np.concatenate([s.labels for s in splits]))
-
-
-def _require_memory(n: int, settings: FolderSettings) -> None:
-    needed = n * settings.size**2 * 3 / 2**30
-    if needed > settings.memory_gib:
-        raise DataError(
-            f"{n:,} images of {settings.size} x {settings.size} pixels need {needed:.1f} GiB of memory, more than "
-            f"data.memory_gib = {settings.memory_gib:g}: set a smaller data.size (your model's own is enough), "
-            "data.shots, or raise that limit"
-        )

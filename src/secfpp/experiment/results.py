@@ -12,6 +12,8 @@ from urllib.parse import quote
 import numpy as np
 
 from secfpp.experiment.statistics import adjusted_rand_index, purity, t_bounds, t_interval
+from secfpp.images import SIZE
+from secfpp.models.prompt_file import ClientPrompt
 
 if TYPE_CHECKING:
     from secfpp.models.backbone import BackboneSpec
@@ -91,30 +93,42 @@ def costs_lines(results: Sequence[RunResult]) -> str:
     )
 
 
-def prompt_files(result: RunResult, backbone: BackboneSpec, classes: Sequence[str]) -> dict[str, bytes]:
-    """Each client's personal prompt as safetensors, by relative path.
+def client_prompts(
+    result: RunResult, backbone: BackboneSpec, classes: Sequence[str], image_size: int = SIZE
+) -> dict[str, ClientPrompt]:
+    """Each client's personal prompt, by its name.
 
-    A file has one tensor ``prompt``, float32 [n_ctx, text_dim], and metadata that says whose it is
-    and which model and class names it was learned for.
+    Args:
+        result: of the run.
+        backbone: the model of the run.
+        classes: names of the classes.
+        image_size: side in pixels of the images it was trained on.
     """
-    from safetensors.numpy import save
+    return {
+        client: ClientPrompt(
+            prompt=result.prompts[i],
+            classes=tuple(classes),
+            backbone=backbone.name,
+            backbone_digest=backbone.digest,
+            log_prior=None if result.log_priors is None else result.log_priors[i],
+            client=client,
+            domain=result.domains[i],
+            method=result.method,
+            seed=result.seed,
+            rounds=result.rounds,
+            image_size=image_size,
+        )
+        for i, client in enumerate(result.clients)
+    }
 
-    files: dict[str, bytes] = {}
-    for index, client in enumerate(result.clients):
-        about = {
-            "format": "secfpp-prompt-1",
-            "method": result.method,
-            "seed": str(result.seed),
-            "rounds": str(result.rounds),
-            "client": client,
-            "domain": result.domains[index],
-            "backbone": backbone.name,
-            "backbone_digest": backbone.digest,
-            "classes": json.dumps(list(classes)),
-        }
-        name = f"prompts/{_path_part(result.method)}/{result.seed}/{_path_part(client)}.safetensors"
-        files[name] = save({"prompt": np.ascontiguousarray(result.prompts[index], dtype=np.float32)}, metadata=about)
-    return files
+
+def prompt_files(
+    result: RunResult, backbone: BackboneSpec, classes: Sequence[str], image_size: int = SIZE
+) -> dict[str, bytes]:
+    """The files of `client_prompts`, by relative path."""
+    folder = f"prompts/{_path_part(result.method)}/{result.seed}"
+    prompts = client_prompts(result, backbone, classes, image_size)
+    return {f"{folder}/{_path_part(client)}.safetensors": prompt.to_bytes() for client, prompt in prompts.items()}
 
 
 def _method(runs: Sequence[RunResult]) -> dict[str, Any]:

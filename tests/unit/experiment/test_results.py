@@ -2,12 +2,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load
 
-from secfpp.experiment.results import costs_lines, differences, metrics_lines, prompt_files, summarize
+from secfpp.experiment.results import (
+    client_prompts,
+    costs_lines,
+    differences,
+    metrics_lines,
+    prompt_files,
+    summarize,
+)
+from secfpp.models.prompt_file import load_prompt
 from support_experiment import FakeSpec, fake_result
 
 
@@ -97,14 +105,25 @@ def test_costs_lines_have_bytes_per_client() -> None:
     assert row["exchanges"] == 40
 
 
-def test_prompts_can_be_read_back_with_whose_they_are() -> None:
-    result = dataclasses.replace(fake_result("a+b"), clients=("../x y/1", *fake_result().clients[1:]))
-    files = prompt_files(result, FakeSpec(), ("cat", "dog"))
+def test_prompts_can_be_read_back_with_whose_they_are(tmp_path: Path) -> None:
+    log_priors = np.log(np.tile(np.float32([0.75, 0.25]), (6, 1)))
+    result = dataclasses.replace(
+        fake_result("a+b"), clients=("../x y/1", *fake_result().clients[1:]), log_priors=log_priors
+    )
+    files = prompt_files(result, FakeSpec(), ("cat", "dog"), 48)
     assert len(files) == 6
     name, content = next(iter(files.items()))
     assert name == "prompts/a+b/0/%2E%2E%2Fx y%2F1.safetensors"
-    np.testing.assert_array_equal(load(content)["prompt"], result.prompts[0])
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-    assert header["client"] == "../x y/1"
-    assert json.loads(header["classes"]) == ["cat", "dog"]
-    assert header["backbone_digest"] == "abc123"
+    (tmp_path / "p").write_bytes(content)
+    prompt = load_prompt(tmp_path / "p")
+    np.testing.assert_array_equal(prompt.prompt, result.prompts[0])
+    np.testing.assert_array_equal(prompt.log_prior, log_priors[0])
+    assert (prompt.client, prompt.domain, prompt.method, prompt.rounds) == ("../x y/1", "clipart", "a+b", 4)
+    assert (prompt.classes, prompt.backbone, prompt.backbone_digest) == (("cat", "dog"), "mini", "abc123")
+    assert prompt.image_size == 48
+
+
+def test_a_method_without_prior_leaves_none_in_the_file() -> None:
+    prompts = client_prompts(fake_result(), FakeSpec(), ("cat", "dog"))
+    assert list(prompts) == list(fake_result().clients)
+    assert all(prompt.log_prior is None for prompt in prompts.values())
