@@ -61,8 +61,8 @@ class Backbone(Protocol):
         """[k, n_ctx, text_dim] -> [k, n_cls, projection], unit length, differentiable in `prompts`."""
         ...
 
-    def embed(self, text: str) -> Tensor:
-        """[n_tokens, text_dim]: the token embeddings of `text`, without start and end token."""
+    def embed(self, text: str, *, whole: bool = False) -> Tensor:
+        """[n_tokens, text_dim]: the token embeddings of `text`, with start and end token if `whole`."""
         ...
 
     def initial_prompt(self, text: str, n_ctx: int) -> np.ndarray:
@@ -212,9 +212,10 @@ class ClipBackbone:
             raise ConfigError([Problem("prompts", tuple(prompts.shape), allowed)])
         return self._text(prompts.to(self.device), tokens)
 
-    def embed(self, text: str) -> Tensor:
-        """Token embeddings of `text`, float32 [n_tokens, text_dim], without start and end token."""
-        ids = torch.tensor(self._ids(text), dtype=torch.long, device=self.device)
+    def embed(self, text: str, *, whole: bool = False) -> Tensor:
+        """Token embeddings of `text`, float32 [n_tokens, text_dim], with start and end token if `whole`."""
+        tokens = [self._start_id, *self._ids(text), self._end_id] if whole else self._ids(text)
+        ids = torch.tensor(tokens, dtype=torch.long, device=self.device)
         return F.embedding(ids, self._text.tokens).float()
 
     def initial_prompt(self, text: str, n_ctx: int) -> np.ndarray:

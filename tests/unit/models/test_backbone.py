@@ -15,7 +15,7 @@ from transformers import CLIPModel
 from secfpp.errors import ConfigError, DataError
 from secfpp.models.backbone import ClipBackbone, load_backbone
 from secfpp.models.public_images import public_images
-from support.tiny_clip import END, TinyClip
+from support.tiny_clip import END, START, TinyClip
 
 TINY = TinyClip()
 
@@ -189,6 +189,9 @@ def test_prompts_of_another_width_are_refused(backbone: Any) -> None:
 def test_initial_prompt_takes_the_last_words_and_repeats_a_short_text(backbone: Any) -> None:
     words = backbone.embed("an icon symbol for").numpy()
     assert words.shape == (4, 32)
+    whole = backbone.embed("an icon symbol for", whole=True).numpy()
+    np.testing.assert_array_equal(whole[1:-1], words)
+    np.testing.assert_array_equal(whole[[0, -1]], backbone.embed(START + END).numpy())
     np.testing.assert_array_equal(backbone.initial_prompt("an icon symbol for", 4), words)
     np.testing.assert_array_equal(backbone.initial_prompt("an icon symbol for", 2), words[2:])
     np.testing.assert_array_equal(backbone.initial_prompt("an icon symbol for", 6), words[[0, 1, 2, 3, 0, 1]])

@@ -1,0 +1,177 @@
+"""Prompts in the checkpoint layout of CoOp (github.com/KaiyangZhou/CoOp), there and back.
+
+CoOp stores a torch file ``prompt_learner/model.pth.tar-EPOCH``. Its ``state_dict`` has the context ``ctx`` and, of each
+class, the embeddings before and behind it: ``token_prefix`` [n_cls, 1, dim] and ``token_suffix`` [n_cls, rest, dim],
+which CoOp itself makes anew when it loads a file. Here they tell whether class names and model are the right ones. CoOp
+writes a class name with a full stop behind it; `ClientPrompt.class_template` keeps that.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from secfpp.errors import DataError
+from secfpp.models.prompt_file import ClientPrompt
+
+if TYPE_CHECKING:
+    from secfpp.models.backbone import Backbone
+
+TEMPLATES = ("{}.", "{}")
+"""How CoOp writes a class name, and how this package does."""
+_SKIPPED = ("torch.optim.", "dassl.optim.")
+
+
+def to_coop(prompt: ClientPrompt, backbone: Backbone | str | None = None) -> bytes:
+    """The content of a CoOp checkpoint with this prompt; class frequencies have no place in it.
+
+    Args:
+        prompt: to be exported.
+        backbone: the model it was learned for, or its name; loaded by the prompt's own name by default.
+
+    Raises:
+        ConfigError: no such model, or class names that it refuses.
+        DataError: another model than the prompt was learned for.
+    """
+    model = prompt.model(backbone)
+    n_ctx = len(prompt.prompt)
+    names = [prompt.class_template.replace("{}", name) for name in prompt.classes]
+    model.class_tokens(names, n_ctx)  # refuses what does not fit
+    whole = torch.stack([_padded(model.embed(name, whole=True).cpu(), model.spec.context_length) for name in names])
+    state = OrderedDict(
+        ctx=torch.tensor(prompt.prompt),
+        token_prefix=whole[:, :1].clone(),
+        token_suffix=whole[:, 1 : model.spec.context_length - n_ctx].clone(),
+    )
+    file = io.BytesIO()
+    torch.save({"state_dict": state, "epoch": prompt.rounds, "val_result": None}, file)
+    return file.getvalue()
+
+
+def from_coop(path: str | Path, classes: Sequence[str], backbone: Backbone, client: str = "") -> ClientPrompt:
+    """The prompt in a CoOp checkpoint. No code that the file may hold is run.
+
+    Args:
+        path: of the file ``model.pth.tar-EPOCH`` or ``model-best.pth.tar``.
+        classes: the class names in the order of CoOp's labels; underscores become spaces, as there.
+        backbone: the CLIP it was trained with.
+        client: whose it shall be.
+
+    Raises:
+        DataError: no such file, another kind of file, contexts of single classes, or names or a model that are
+            not those of the file; says which.
+    """
+    names = tuple(name.replace("_", " ") for name in classes)
+    checkpoint = _load(Path(path))
+    state = checkpoint.get("state_dict")
+    if not isinstance(state, Mapping) or not isinstance(state.get("ctx"), Tensor):
+        raise DataError(f"{path}: not a checkpoint of CoOp's prompt learner (no state_dict with ctx)")
+    ctx = state["ctx"].detach().float().cpu()
+    if ctx.ndim == 3:
+        raise DataError(
+            f"{path}: a context for each single class (CSC = True) cannot be used: train CoOp with one for all"
+        )
+    width = backbone.spec.text_dim
+    if ctx.ndim != 2 or ctx.shape[1] != width:
+        raise DataError(
+            f"{path}: ctx has shape {tuple(ctx.shape)}, but the model {backbone.spec.name!r} takes [n_ctx, {width}]: "
+            "give the CLIP that it was trained with"
+        )
+    epoch = checkpoint.get("epoch")
+    try:
+        return ClientPrompt(
+            prompt=ctx.numpy(),
+            classes=names,
+            backbone=backbone.spec.name,
+            backbone_digest=backbone.spec.digest,
+            client=client,
+            method="coop",
+            rounds=epoch if isinstance(epoch, int) else 0,
+            image_size=backbone.spec.image_size,
+            class_template=_template(state, names, len(ctx), backbone),
+        )
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+class _Skipped:
+    """Stands for an object of the file that is not needed; takes anything and does nothing."""
+
+    def __new__(cls, *args: object) -> _Skipped:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        """Forget it."""
+
+
+def _plain(*arguments: object) -> dict[object, object]:
+    """Stands for a dictionary with a default, which torch does not fill."""
+    return {}
+
+
+_CONTAINERS: dict[str, Callable[..., object]] = {"collections.defaultdict": _plain, "builtins.dict": dict}
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    """The checkpoint's dictionary; optimiser and schedule, which CoOp saves as objects, come as `_Skipped`."""
+    try:
+        foreign = get_unsafe_globals_in_checkpoint(str(path))
+        if strange := sorted(name for name in foreign if not name.startswith(_SKIPPED) and name not in _CONTAINERS):
+            raise DataError(f"{path}: refused, it holds what no checkpoint of CoOp needs: {', '.join(strange[:3])}")
+        with safe_globals([(_CONTAINERS.get(name, _Skipped), name) for name in foreign]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # readers raise whatever they stumble over in damaged bytes
+        raise DataError(f"{path}: not a torch file, or a damaged one") from error
+    if not isinstance(loaded, Mapping):
+        raise DataError(f"{path}: not a checkpoint but {type(loaded).__name__}")
+    return loaded
+
+
+def _template(state: Mapping[str, Any], names: tuple[str, ...], n_ctx: int, backbone: Backbone) -> str:
+    """How the file writes class names behind the context, from its ``token_suffix`` (CoOp's way if there is none).
+
+    Raises:
+        DataError: the file is of other classes, or of another model.
+    """
+    suffix = state.get("token_suffix")
+    if not isinstance(suffix, Tensor):
+        return TEMPLATES[0]
+    if suffix.ndim != 3 or len(suffix) != len(names):
+        raise DataError(f"it is for {len(suffix)} classes, but {len(names)} names are given")
+    stored = suffix.detach().float().cpu().numpy()
+    misfits: dict[str, list[str]] = {}
+    for template in TEMPLATES:
+        texts = [template.replace("{}", name) for name in names]
+        backbone.class_tokens(texts, n_ctx)  # refuses names that cannot be told apart
+        misfits[template] = [n for n, t, s in zip(names, texts, stored, strict=True) if not _begins(s, t, backbone)]
+    best = min(TEMPLATES, key=lambda template: len(misfits[template]))
+    if not misfits[best]:
+        return best
+    raise DataError(
+        f"class {misfits[best][0]!r} is not what the file has in its place: give CoOp's class names in CoOp's order, "
+        f"and the CLIP that it was trained with ({backbone.spec.name!r} is given)"
+    )
+
+
+def _begins(stored: np.ndarray, text: str, backbone: Backbone) -> bool:
+    """Whether embeddings [length, dim] begin with those of `text` and the end token, up to half precision."""
+    expected = backbone.embed(text, whole=True)[1:].cpu().numpy()
+    begin = stored[: len(expected)]
+    return begin.shape == expected.shape and np.allclose(begin, expected, rtol=2e-3, atol=1e-6)
+
+
+def _padded(rows: Tensor, length: int) -> Tensor:
+    """[n, dim] -> [length, dim], the end token again and again: the model, being causal, does not look there."""
+    return torch.cat([rows, rows[-1:].expand(length - len(rows), -1)])
