@@ -1,7 +1,8 @@
 """Charts as inline SVG and images as data URIs: no plotting library, no external file.
 
 Colours are CSS classes (``c0`` to ``c7``, a colour-blind-safe set that the page defines for light and
-dark), and nothing is told by colour alone: bars have their values, lines dashes, points shapes.
+dark), and nothing is told by colour alone: intervals have their numbers, lines dashes, points shapes. Charts
+are as wide as their place; their words are HTML beside the drawing, so that they keep their size on a small screen.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 COLOURS = 8
 _SHAPES = {
@@ -30,71 +31,126 @@ SHAPES = tuple(_SHAPES)
 _NOWHERE = Markup('<circle r="2.5"/>')
 
 
+Line = Sequence[tuple[float, float]]
+"""Points ``(x, y)`` from left to right."""
+
+
 @dataclass(frozen=True)
-class Bar:
-    """One bar: a `label`, its `value`, a 95 % `interval` if known, and whether it is the best of its chart."""
+class Scale:
+    """Where values lie between the first and the last of `ticks`, evenly."""
+
+    ticks: tuple[float, ...]
+
+    @classmethod
+    def around(cls, values: Iterable[float], about: int = 5) -> Scale:
+        """The round numbers that enclose `values` (at least one)."""
+        known = list(values)
+        return cls(tuple(ticks(min(known), max(known), about)))
+
+    def at(self, value: float) -> float:
+        """Percent of the way: 0 at the first tick, 100 at the last."""
+        return 100 * (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` lies between the ends."""
+        return self.ticks[0] <= value <= self.ticks[-1]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One row of an interval chart.
+
+    Attributes:
+        label: its name.
+        value: where the dot is; outside the scale an arrow at the edge says so. None: no figure.
+        text: the value in words.
+        note: the interval in words.
+        interval: drawn as a bar behind the dot.
+        seeds: single values, drawn small.
+        ring: another value to compare with, drawn hollow.
+        kind: ``best``, ``above`` or ``below``, for the style.
+    """
 
     label: str
-    value: float
+    value: float | None = None
+    text: str = "\N{EN DASH}"
+    note: str = ""
     interval: tuple[float, float] | None = None
-    best: bool = False
+    seeds: tuple[float, ...] = ()
+    ring: float | None = None
+    kind: str = ""
 
 
-def bars(title: str, rows: Sequence[Bar], maximum: float, unit: str = "%") -> Markup:
-    """Horizontal bars from zero to `maximum`, each with its name above and its value beside it."""
-    width, step, top = 330, 38, 6
-    scale = (width - 52) / maximum
-    parts = []
-    for index, row in enumerate(rows):
-        y = top + index * step
-        length = max(row.value * scale, 1)
-        end = (row.interval[1] if row.interval else row.value) * scale
-        kind = "bar best" if row.best else "bar"
-        parts.append(Markup('<text class="name" x="0" y="{}">{}</text>').format(y + 10, row.label))
-        parts.append(
-            Markup('<rect class="{}" x="0" y="{}" width="{:.1f}" height="13" rx="2"/>').format(kind, y + 15, length)
+def intervals(title: str, rows: Sequence[Dot], scale: Scale) -> Markup:
+    """A name, a dot on its interval and a number in each row, above one scale; a zero inside it is marked."""
+    body = Markup("").join(
+        Markup('<div class="row {}"><span class="who">{}</span>{}<b>{}</b><small>{}</small></div>').format(
+            row.kind, breakable(row.label), _strip(row, scale), row.text, row.note
         )
-        if row.interval:
-            low, high = (bound * scale for bound in row.interval)
-            path = f"M{low:.1f} {y + 21.5}H{high:.1f}M{low:.1f} {y + 17.5}v8M{high:.1f} {y + 17.5}v8"
-            parts.append(Markup('<path class="whisker" d="{}"/>').format(path))
-        weight = "value best" if row.best else "value"
-        parts.append(
-            Markup('<text class="{}" x="{:.1f}" y="{}">{:.1f}</text>').format(
-                weight, max(end, length) + 6, y + 26, row.value
-            )
+        for row in rows
+    )
+    spoken = f"{title}: " + "; ".join(f"{row.label} {row.text} {f'({row.note})' if row.note else ''}" for row in rows)
+    axis = Markup('<div class="row"><span></span><div class="axis">{}</div></div>')
+    return Markup('<div class="dots" role="img" aria-label="{}">{}{}</div>').format(
+        spoken, body, axis.format(_tick_words(scale, "left"))
+    )
+
+
+def _strip(row: Dot, scale: Scale) -> Markup:
+    y = "42%" if row.seeds else "50%"  # seeds are below the interval
+    first, last = scale.ticks[0], scale.ticks[-1]
+    parts = [
+        Markup('<line class="{0}" x1="{1:.2f}%" x2="{1:.2f}%" y1="0" y2="100%"/>').format(
+            "zero" if tick == 0 and first < 0 else "grid", scale.at(tick)
         )
-    spoken = f"{title}: " + "; ".join(f"{row.label} {row.value:.1f} {unit}" for row in rows)
-    return _svg(width, top + len(rows) * step, spoken, parts)
+        for tick in scale.ticks
+    ]
+    if row.interval and row.interval[0] <= last and row.interval[1] >= first:
+        low, high = (scale.at(min(max(end, first), last)) for end in row.interval)
+        span = '<line class="span" x1="{:.2f}%" x2="{:.2f}%" y1="{y}" y2="{y}"/>'
+        parts.append(Markup(span).format(low, high, y=y))
+    circle = Markup('<circle class="{}" cx="{:.2f}%" cy="{}" r="{}"/>')
+    parts += [circle.format("seed", scale.at(value), "84%", 1.8) for value in row.seeds if scale.holds(value)]
+    if row.ring is not None and scale.holds(row.ring):
+        parts.append(circle.format("ring", scale.at(row.ring), y, 4))
+    if row.value is not None and scale.holds(row.value):
+        parts.append(circle.format("dot", scale.at(row.value), y, 4.5))
+    elif row.value is not None:
+        right = row.value > last
+        arrow = Markup('<svg x="{}%" y="{}" overflow="visible"><path class="dot" d="{}"/></svg>')
+        parts.append(arrow.format(100 if right else 0, y, "M0-5 8 0 0 5Z" if right else "M0-5-8 0 0 5Z"))
+    told = Markup("<title>{} {} {}</title>").format(row.label, row.text, row.note)
+    return Markup('<span class="strip"><svg>{}{}</svg></span>').format(told, Markup("").join(parts))
 
 
-def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:
-    """One line per entry of `series`, points ``(x, y)``, coloured and dashed in their order."""
-    width, height, left, right, top, bottom = 460, 260, 44, 10, 12, 30
-    points = [point for line in series.values() for point in line]
-    ticks_y = ticks(min(y for _, y in points), max(y for _, y in points))
-    low_x, high_x = min(x for x, _ in points), max(x for x, _ in points)
+def lines(title: str, series: Mapping[str, Line], x: Scale, y: Scale, focus: str | None = None) -> Markup:
+    """One line per entry of `series`, coloured and dashed in their order; with `focus` the others step back."""
+    parts = [Markup('<path class="grid" d="M0 {0:.2f}H100"/>').format(100 - y.at(tick)) for tick in y.ticks]
+    order = {name: index for index, name in enumerate(series)}
+    for name in sorted(order, key=lambda name: name == focus):  # the one in focus is drawn last, on top
+        if not series[name]:
+            continue
+        path = "M" + "L".join(f"{x.at(a):.2f} {100 - y.at(b):.2f}" for a, b in series[name])
+        look = "line back" if focus not in (None, name) else f"line {colour(order[name])} d{order[name] % COLOURS}"
+        if name == focus:
+            look = "line front"
+        parts.append(Markup('<path class="{}" d="{}"/>').format(look, path))
+    shown = [focus] if focus is not None else list(series)
+    ends = (f"{name} ends at {series[name][-1][1]:.3g}" for name in shown if series[name])
+    drawing = Markup(
+        '<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+    ).format(f"{title} by round: {', '.join(ends)}", Markup("").join(parts))
+    return Markup(
+        '<div class="plot"><div class="scale" aria-hidden="true">{}</div><div class="field">{}</div>'
+        '<div class="axis" aria-hidden="true">{}</div></div>'
+    ).format(_tick_words(y, "bottom"), drawing, _tick_words(x, "left"))
 
-    def px(x: float) -> float:
-        return left + (x - low_x) / ((high_x - low_x) or 1) * (width - left - right)
 
-    def py(y: float) -> float:
-        return height - bottom - (y - ticks_y[0]) / (ticks_y[-1] - ticks_y[0]) * (height - top - bottom)
-
-    parts = []
-    for tick in ticks_y:
-        parts.append(Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(left, py(tick), width - right))
-        parts.append(
-            Markup('<text class="tick end" x="{}" y="{:.1f}">{:g}</text>').format(left - 7, py(tick) + 4, tick)
-        )
-    for tick in (tick for tick in ticks(low_x, high_x) if low_x <= tick <= high_x and tick == int(tick)):
-        parts.append(Markup('<text class="tick mid" x="{:.1f}" y="{}">{:g}</text>').format(px(tick), height - 9, tick))
-    for index, line in enumerate(series.values()):
-        if not line:
-            continue  # keeps the colours of the others
-        path = "M" + "L".join(f"{px(x):.1f} {py(y):.1f}" for x, y in line)
-        parts.append(Markup('<path class="line {} d{}" d="{}"/>').format(colour(index), index % COLOURS, path))
-    return _svg(width, height, f"{title} by round for {', '.join(series)}", parts)
+def _tick_words(scale: Scale, side: str) -> Markup:
+    word = Markup('<span style="{}:{:.2f}%">{}</span>')
+    return Markup("").join(
+        word.format(side, scale.at(tick), f"{tick:g}".replace("-", "\N{MINUS SIGN}")) for tick in scale.ticks
+    )
 
 
 def scatter(points: np.ndarray, domains: Sequence[str], clusters: Sequence[int], names: Sequence[str]) -> Markup:
@@ -149,6 +205,14 @@ def principal_plane(descriptors: np.ndarray) -> np.ndarray:
     return plane
 
 
+def breakable(name: str) -> Markup:
+    """A name that may be broken after ``_``, ``+`` and ``-`` in a narrow column."""
+    text = str(escape(name))
+    for sign in "_+-":
+        text = text.replace(sign, f"{sign}<wbr>")
+    return Markup(text)
+
+
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers, evenly spaced, the first at or below `low` and the last at or above `high`."""
     if high - low <= 1e-9 * max(1.0, abs(low), abs(high)):
@@ -170,4 +234,6 @@ def png_uri(image: np.ndarray) -> str:
 
 def _svg(width: float, height: float, spoken: str, parts: Sequence[Markup]) -> Markup:
     body = Markup("").join(parts)
-    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(width, height, spoken, body)
+    return Markup('<svg class="plane" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        width, height, spoken, body
+    )

@@ -1,40 +1,76 @@
-"""``report.html``: one self-contained page about a run, readable on any screen, offline."""
+"""``report.html``: one self-contained page about a run, readable on any screen, offline and without scripts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from secfpp.experiment import plots
-from secfpp.experiment.samples import Samples, sample_images
+from secfpp.experiment import comparison, plots
+from secfpp.experiment.client_map import client_map
+from secfpp.experiment.comparison import Estimate, Estimates, Metric, Summary
+from secfpp.experiment.groupings import groupings
+from secfpp.experiment.plots import Dot, Line, Scale
+from secfpp.experiment.samples import Samples, guesses, sample_images
 from secfpp.experiment.text import amount, duration, points
+from secfpp.runtime.costs import Share
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
 
 __all__ = ["Samples", "render_report", "sample_images"]
 
-Summary = Mapping[str, Any]
+NEAR = 10.0
+"""Paired differences beyond this many points are arrows at the edge, so that close methods can be told apart."""
+TOGETHER = 6
+"""More lines than this get a small chart each."""
 
-METRICS = {
-    "own": ("Own", "accuracy on the client's own mix of classes, in its own domain"),
-    "own_domain": ("Own domain", "accuracy on all classes alike, in the client's own domain"),
-    "other_domains": ("Other domains", "accuracy on all classes alike, in the domains the client never saw"),
-}
+
+@dataclass(frozen=True)
+class Rounds:
+    """Charts of one figure by round: one for all methods together (under no name), or one for each.
+
+    `last` is the figure after each method's last round, in words.
+    """
+
+    title: str
+    charts: Mapping[str, Markup]
+    last: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The paired differences of one metric, as a chart and as figures by the other method's name."""
+
+    metric: Metric
+    chart: Markup
+    figures: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one component of a method costs: `up` and `down` in bytes per client; means over seeds."""
+
+    method: str
+    component: str
+    exchanges: float
+    up: float
+    down: float
+    seconds: float
 
 
 def render_report(summary: Summary, results: Sequence[RunResult], samples: Samples, config_toml: str) -> str:
-    """The page as HTML text.
+    """The page as HTML text; also of a comparison that is not finished.
 
     Args:
         summary: content of ``summary.json``.
-        results: the runs it was made from.
+        results: the runs it was made from; methods may lack seeds that others have.
         samples: images to show.
-        config_toml: the complete settings.
+        config_toml: the complete settings; the other methods are compared with their ``[method]``.
     """
     environment = Environment(
         loader=PackageLoader("secfpp.experiment"),
@@ -43,149 +79,179 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"points": points, "amount": amount, "duration": duration, "breakable": breakable}
-    shown = [metric for metric in METRICS if all(metric in m for m in summary["methods"].values())]
-    first, with_rows = results[0], {result.method for result in results if result.rows}
+    environment.filters |= {
+        "points": points,
+        "amount": amount,
+        "duration": duration,
+        "breakable": plots.breakable,
+    }
+    table = comparison.estimates(summary, results)
+    reference = comparison.reference(summary, table, config_toml)
+    metrics = comparison.shown(table)
     page: str = environment.get_template("report.html.j2").render(
         summary=summary,
-        headline=headline(summary),
-        metrics={metric: METRICS[metric] for metric in shown},
-        bare={metric: f"{metric}_no_prior" for metric in shown if _has(summary, f"{metric}_no_prior")},
-        winners={metric: best_method(summary, metric) for metric in shown},
-        charts=_charts(summary, shown),
-        gaps=_gaps(summary, shown),
-        rounds=_by_round(results),
-        legend=[(plots.stroke(i), name) for i, name in enumerate(summary["methods"]) if name in with_rows],
-        clusters=_clusters(results, summary),
+        headline=comparison.headline(summary, table),
+        lacking=comparison.unfinished(summary),
+        table=table,
+        metrics=metrics,
+        columns=_columns(table, metrics),
+        selected=[m for m in metrics if any(f"{m.key}_selected" in row for row in table.values())],
+        winners={key: ranked[0] for key, ranked in _rankings(table).items()},
+        dots={metric: _dots(table, metric) for metric in metrics},
+        reference=reference,
+        gaps=_gaps(summary, metrics, reference),
+        near=NEAR,
+        rounds=by_round(results),
+        strokes=[(plots.stroke(index), name) for index, name in enumerate(_trained(results))],
+        clients=client_map(results, reference) if reference else None,
+        groupings=groupings(results),
         samples=samples,
+        guesses=guesses(samples, results),
+        chosen=_chosen(table, reference),
+        parts=_parts(results),
         facts=data_facts(summary),
-        n_clients=len(first.clients),
-        n_domains=len(set(first.domains)),
+        n_clients=len({client for result in results for client in result.clients}),
+        n_domains=len({domain for result in results for domain in result.domains}),
         config=config_toml,
     )
     return page
 
 
-def best_method(summary: Summary, metric: str) -> str:
-    """The method with the highest mean."""
-    means: dict[str, float] = {name: float(method[metric]["mean"]) for name, method in summary["methods"].items()}
-    return max(means, key=means.__getitem__)
-
-
-def headline(summary: Summary) -> tuple[str, str]:
-    """A title and a sentence: which method is ahead on ``own``, by how much, and how sure that is."""
-    methods, seeds = summary["methods"], summary["seeds"]
-    best = best_method(summary, "own")
-    value = methods[best]["own"]["mean"]
-    if len(methods) == 1:
-        title = f"{best} reaches {value:.1f} % on its clients' own data"
-        return title, _certainty(seeds, methods[best]["own"]["ci95"])
-    second = max((name for name in methods if name != best), key=lambda name: float(methods[name]["own"]["mean"]))
-    gap, interval = _gap(summary, best, second, "own")
-    tie = interval is not None and interval[0] <= 0
-    if tie or gap < 0.05:
-        title = f"{best} and {second} are level on clients' own data: {value:.1f} %"
-    else:
-        title = f"{best} leads on clients' own data: {value:.1f} %, {gap:.1f} points above {second}"
-    if interval is None:
-        return title, _certainty(seeds, None)
-    sure = "so the order of the two is not settled" if tie else "so the choice of seeds does not explain it"
-    span = f"{interval[0]:+.1f} to {interval[1]:+.1f}"
-    return title, f"Paired over {len(seeds)} seeds the difference is {gap:+.1f} points (95 % interval {span}), {sure}."
-
-
 def data_facts(summary: Summary) -> list[str]:
     """What the data set says of its first seed, e.g. ``drawings: train 181, test 121``."""
-    facts = summary.get("data", {}).get(str(summary["seeds"][0]), {})
+    facts = summary.get("data", {}).get(str(min(summary["seeds"], default=0)), {})
     return [
         f"{name}: " + (", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value))
         for name, value in facts.items()
     ]
 
 
-def breakable(name: str) -> Markup:
-    """A name that may be broken after ``_`` and ``+`` in a narrow column."""
-    return Markup(str(escape(name)).replace("_", "_<wbr>").replace("+", "+<wbr>"))
-
-
-def _certainty(seeds: Sequence[int], interval: Sequence[float] | None) -> str:
-    if interval is None:
-        return (
-            f"This is one seed ({seeds[0]}), so no interval can be given: a gap of a point or two may be chance. "
-            "Several seeds settle it."
-        )
-    return f"Over {len(seeds)} seeds the 95 % interval is {interval[0]:.1f} to {interval[1]:.1f}."
-
-
-def _has(summary: Summary, metric: str) -> bool:
-    return all(metric in method for method in summary["methods"].values())
-
-
-def _gap(summary: Summary, method: str, against: str, metric: str) -> tuple[float, Sequence[float] | None]:
-    """The paired difference of two methods, whichever way round it was stored."""
-    for entry in summary["differences"]:
-        if entry["metric"] == metric and {entry["method"], entry["against"]} == {method, against}:
-            interval = entry["ci95"]
-            if entry["method"] == method:
-                return entry["mean"], interval
-            return -entry["mean"], interval and (-interval[1], -interval[0])
-    return summary["methods"][method][metric]["mean"] - summary["methods"][against][metric]["mean"], None
-
-
-def _charts(summary: Summary, metrics: Sequence[str]) -> dict[str, Markup]:
-    methods = summary["methods"]
-    figures = [(m[metric]["ci95"] or (0, m[metric]["mean"]))[1] for m in methods.values() for metric in metrics]
-    charts = {}
-    for metric in metrics:
-        best = best_method(summary, metric)
-        rows = [plots.Bar(name, m[metric]["mean"], m[metric]["ci95"], name == best) for name, m in methods.items()]
-        charts[metric] = plots.bars(METRICS[metric][0], rows, maximum=max(*figures, 1.0))
-    return charts
-
-
-def _gaps(summary: Summary, metrics: Sequence[str]) -> dict[str, Any] | None:
-    """Paired differences of the leader to every other method, when there are intervals to show."""
-    if len(summary["seeds"]) < 2 or len(summary["methods"]) < 2:
-        return None
-    leader = best_method(summary, "own")
-    others = [name for name in summary["methods"] if name != leader]
-    return {
-        "leader": leader,
-        "rows": {name: [_gap(summary, leader, name, metric) for metric in metrics] for name in others},
-    }
-
-
-def _by_round(results: Sequence[RunResult]) -> dict[str, Markup]:
+def by_round(results: Sequence[RunResult]) -> list[Rounds]:
     """Charts of what the rows of the runs tell per round, averaged over clients and seeds."""
-    charts = {}
-    titles = {"loss": "Training loss", "validation": "Validation accuracy, %", "own": "Own accuracy, %"}
-    for key, title in titles.items():
-        series: dict[str, list[tuple[float, float]]] = {}
-        for method in dict.fromkeys(result.method for result in results):
-            by_round: dict[int, list[float]] = {}
-            for row in (row for result in results if result.method == method for row in result.rows):
-                value = row.get(key)
-                if isinstance(value, (int, float)) and np.isfinite(value):
-                    by_round.setdefault(int(str(row["round"])), []).append(float(value))
-            series[method] = [(number, float(np.mean(by_round[number]))) for number in sorted(by_round)]
-        if any(len(line) > 1 for line in series.values()):
-            charts[title] = plots.lines(title, series)
-    return charts
-
-
-def _clusters(results: Sequence[RunResult], summary: Summary) -> list[dict[str, Any]]:
-    """A picture per method that clustered its clients, from its first seed."""
-    pictures: dict[str, dict[str, Any]] = {}
-    for result in results:
-        if result.assignment is None or result.descriptors is None or result.method in pictures:
+    found = []
+    methods = _trained(results)
+    for key, title, form in (
+        ("validation", "Validation accuracy, %", ".1f"),
+        ("own", "Own accuracy, %", ".1f"),
+        ("loss", "Training loss", ".2f"),
+    ):
+        series = {method: _mean_by_round(results, method, key) for method in methods}
+        drawn = {method: line for method, line in series.items() if len(line) > 1}
+        if not drawn:
             continue
-        plane, found = plots.principal_plane(result.descriptors), sorted(set(result.assignment) - {-1})
-        pictures[result.method] = {
-            "method": result.method,
-            "seed": result.seed,
-            "picture": plots.scatter(plane, result.domains, result.assignment, result.clients),
-            "domains": [(plots.marker(i), domain) for i, domain in enumerate(dict.fromkeys(result.domains))],
-            "sizes": [(plots.marker(None, c), result.assignment.count(c)) for c in found],
-            "agreement": summary["methods"][result.method]["clusters"],
-        }
-    return list(pictures.values())
+        x = _round_scale([number for line in drawn.values() for number, _ in line])
+        y = Scale.around((value for line in drawn.values() for _, value in line), about=4)
+        if len(methods) <= TOGETHER:
+            charts = {"": plots.lines(title, series, x, y)}
+        else:
+            ends = Scale((x.ticks[0], x.ticks[-1]))
+            charts = {method: plots.lines(title, series, ends, y, focus=method) for method in drawn}
+        found.append(Rounds(title, charts, {method: format(line[-1][1], form) for method, line in drawn.items()}))
+    return found
+
+
+def _trained(results: Sequence[RunResult]) -> list[str]:
+    return list(dict.fromkeys(result.method for result in results if result.rows))
+
+
+def _mean_by_round(results: Sequence[RunResult], method: str, key: str) -> Line:
+    values: dict[int, list[float]] = {}
+    for row in (row for result in results if result.method == method for row in result.rows):
+        value = row.get(key)
+        if isinstance(value, (int, float)) and np.isfinite(value):
+            values.setdefault(int(str(row["round"])), []).append(float(value))
+    return [(number, float(np.mean(values[number]))) for number in sorted(values)]
+
+
+def _round_scale(numbers: Sequence[float]) -> Scale:
+    """The first and the last round, and round numbers that are not too near to them."""
+    first, last = min(numbers), max(numbers)
+    inner = (tick for tick in plots.ticks(first, last) if tick == int(tick))
+    gap = (last - first) / 12
+    return Scale((first, *(tick for tick in inner if first + gap < tick < last - gap), last))
+
+
+def _rankings(table: Estimates) -> dict[str, list[str]]:
+    keys = dict.fromkeys(key for row in table.values() for key in row)
+    return {key: comparison.ranking(table, key) for key in keys}
+
+
+def _columns(table: Estimates, metrics: Sequence[Metric]) -> list[Metric]:
+    """The metrics, each followed by itself without the class prior if that is another figure."""
+    columns = []
+    for metric in metrics:
+        columns.append(metric)
+        if comparison.changed_by_prior(table, [metric]):
+            columns.append(Metric(f"{metric.key}_no_prior", f"{metric.title}, no prior", metric.about))
+    return columns
+
+
+def _dots(table: Estimates, metric: Metric) -> Markup:
+    """The interval chart of one metric; methods are in the order of their own accuracy."""
+    order = comparison.ranking(table, "own")
+    best = next(iter(comparison.ranking(table, metric.key)))
+    without = f"{metric.key}_no_prior" if comparison.changed_by_prior(table, [metric]) else None
+    rows, values = [], []
+    for name in [*order, *(name for name in table if name not in order)]:
+        figure, ring = table[name].get(metric.key), table[name].get(without or "")
+        if figure is None:
+            rows.append(Dot(name))
+            continue
+        values += [*figure.per_seed.values(), *(figure.interval or ()), *([ring.mean] if ring else ())]
+        rows.append(_dot(name, figure, False, ring.mean if ring else None, "best" if name == best else ""))
+    return plots.intervals(f"{metric.title}, %", rows, Scale.around(values))
+
+
+def _dot(name: str, figure: Estimate, signed: bool, ring: float | None = None, kind: str = "") -> Dot:
+    note = " to ".join(points(end, True) for end in figure.interval or ()) if signed else ""
+    seeds = tuple(figure.per_seed.values()) if len(figure.per_seed) > 1 else ()
+    return Dot(name, figure.mean, points(figure.mean, signed), note, figure.interval, seeds, ring, kind)
+
+
+def _gaps(summary: Summary, metrics: Sequence[Metric], reference: str | None) -> list[Gaps]:
+    """Where some differences have intervals; the rows with the smallest lead first."""
+    found = []
+    for metric in metrics if reference else ():
+        figures = comparison.differences(summary, str(reference), metric.key)
+        if not any(gap.interval for gap in figures.values()):
+            continue
+        near = [f for f in figures.values() if abs(f.mean) <= NEAR] or list(figures.values())
+        ends = [end for f in near for end in (f.mean, *(f.interval or ()))]
+        if any(abs(f.mean) <= NEAR for f in near):
+            ends = [min(max(end, -NEAR), NEAR) for end in ends]
+        widest = max(map(abs, ends))
+        scale = Scale.around((min(*ends, -widest / 10), max(*ends, widest / 10)), about=4)
+        rows = []
+        for name, gap in sorted(figures.items(), key=lambda item: item[1].mean):
+            low, high = gap.interval or (-1, 1)
+            rows.append(_dot(name, gap, True, kind="above" if low > 0 else "below" if high < 0 else ""))
+        chart = plots.intervals(f"{reference} ahead, {metric.title}, points", rows, scale)
+        found.append(Gaps(metric, chart, figures))
+    return found
+
+
+def _chosen(table: Estimates, reference: str | None) -> list[str]:
+    """The methods whose predictions are shown at once: a floor, the reference, and the best or second best."""
+    ranked = comparison.ranking(table, "own")
+    wanted = [name for name in ("zero_shot", reference) if name in table]
+    rival = next((name for name in ranked if name not in wanted), None)
+    return [str(name) for name in [*wanted, rival] if name is not None]
+
+
+def _parts(results: Sequence[RunResult]) -> list[Part]:
+    found = []
+    for method in dict.fromkeys(result.method for result in results):
+        runs = [result for result in results if result.method == method]
+        for name in sorted({part for run in runs for part in (*run.costs.seconds, *run.costs.components)}):
+            shares = [(run.costs.components.get(name, Share()), len(run.clients)) for run in runs]
+            found.append(
+                Part(
+                    method,
+                    name,
+                    float(np.mean([share.exchanges for share, _ in shares])),
+                    float(np.mean([share.up / n for share, n in shares])),
+                    float(np.mean([share.down / n for share, n in shares])),
+                    float(np.mean([run.costs.seconds.get(name, 0.0) for run in runs])),
+                )
+            )
+    return found

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secfpp.data.federated import FederatedDataset
 from secfpp.errors import DataError
 from secfpp.experiment.plots import png_uri
 from secfpp.runtime.evaluation import example_classes, example_images
+
+if TYPE_CHECKING:
+    from secfpp.runtime.trainer import RunResult
 
 _URI = "data:image/png;base64,"
 
@@ -75,6 +78,38 @@ def sample_images(dataset: FederatedDataset, seed: int | None = None) -> Samples
         for domain, split in dataset.test.items()
     }
     return Samples(tuple(dataset.classes), tuple(labels), rows, seed)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a prompt takes a shown image for: the class `name`, whether that is `right`, its `probability` (0..1)."""
+
+    name: str
+    right: bool
+    probability: float
+
+
+def guesses(samples: Samples, results: Sequence[RunResult]) -> dict[str, dict[str, tuple[Guess | None, ...]]]:
+    """Predictions for the shown images: domain -> method -> one for each of the shown classes.
+
+    Other seeds have other images, so only runs on the seed of `samples` count (the lowest one, if it is unknown).
+    """
+    seed = samples.seed if samples.seed is not None else min((result.seed for result in results), default=None)
+    found: dict[str, dict[str, tuple[Guess | None, ...]]] = {domain: {} for domain in samples.rows}
+    for result in (result for result in results if result.seed == seed):
+        told = {
+            (e.domain, e.label): Guess(samples.names[e.predicted], e.predicted == e.label, e.probability)
+            for e in result.examples
+            if e.predicted < len(samples.names)
+        }
+        for domain, images in samples.rows.items():
+            row = tuple(
+                told.get((domain, label)) if image else None
+                for label, image in zip(samples.labels, images, strict=True)
+            )
+            if any(row):
+                found[domain][result.method] = row
+    return found
 
 
 def _damaged(what: str) -> DataError:

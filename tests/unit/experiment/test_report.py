@@ -1,37 +1,43 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 from typing import Any
 
-from secfpp.experiment.report import (
-    best_method,
-    breakable,
-    data_facts,
-    headline,
-    render_report,
-    sample_images,
-)
+import numpy as np
+import pytest
+
+from secfpp.experiment.client_map import LEVELS
+from secfpp.experiment.report import by_round, data_facts, render_report, sample_images
 from secfpp.experiment.results import summarize
+from secfpp.runtime.costs import Share
+from secfpp.runtime.evaluation import Example
 from support_experiment import fake_result, toy_dataset
 
-VOID = {"meta", "link", "img", "br", "wbr"}
+VOID = {"meta", "link", "img", "br", "wbr", "input"}
+CSS = (files("secfpp.experiment") / "templates" / "report.css").read_text(encoding="utf-8")
 
 
 class Page(HTMLParser):
-    """Checks that tags nest, and collects what a browser would load."""
+    """Checks that tags nest and links inside the page have ends, and collects what a browser would load."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.links: list[str] = []
         self.tags: list[str] = []
+        self.ids: list[str] = []
         self.feed(text)
         assert self.open == []
+        assert len(set(self.ids)) == len(self.ids)
+        assert {link[1:] for link in self.links if link.startswith("#")} <= set(self.ids)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -42,12 +48,20 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def summary_of(results: list[Any]) -> dict[str, Any]:
-    return summarize("icons", "mini", 4, results)
+def rendered(results: list[Any], config: str = "rounds = 4\n", **summary: Any) -> str:
+    content = {**summarize("icons", "mini", 4, results), **summary}
+    return render_report(content, results, sample_images(toy_dataset()), config)
 
 
-def rendered(results: list[Any], config: str = "rounds = 4\n") -> str:
-    return render_report(summary_of(results), results, sample_images(toy_dataset()), config)
+def section(text: str, name: str) -> str:
+    found = re.search(f'<section id="{name}">.*?</section>', text, re.DOTALL)
+    assert found, name
+    return found[0]
+
+
+def words(text: str) -> str:
+    """What is read, tags and spaces aside."""
+    return " ".join(re.sub("<[^>]*>", " ", text.replace("<wbr>", "")).split())
 
 
 def two(gap: float, seeds: tuple[int, ...] = (0,), jitter: float = 0.0) -> list[Any]:
@@ -59,80 +73,244 @@ def two(gap: float, seeds: tuple[int, ...] = (0,), jitter: float = 0.0) -> list[
 
 
 def test_the_page_is_whole_and_loads_nothing_from_outside() -> None:
-    text = rendered(two(3.0))
+    text = rendered(two(3.0, (1, 2)))
     page = Page(text)
     assert page.links
-    assert all(link.startswith("data:") for link in page.links)
+    assert all(link.startswith(("data:", "#")) for link in page.links)
     assert "script" not in page.tags
     assert not re.search(r"https?://", text)
     assert "url(" not in text
     assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+HOSTILE = "<i onmouseover='x()'>\"&x</i><script>"
 
 
 def test_names_and_settings_are_escaped() -> None:
-    text = rendered([fake_result("<i>x</i>", own=60)], config="a = '</pre><script>'")
+    results = [
+        replace(
+            fake_result(method, seed, own=60 + seed, domains=(HOSTILE, "b"), per_domain=1),
+            examples=(Example(HOSTILE, HOSTILE, 0, 0, 2, 0.5),),
+        )
+        for method in (HOSTILE, "other")
+        for seed in (1, 2, 3)
+    ][:-1]
+    text = render_report(
+        {**summarize(HOSTILE, HOSTILE, 4, results), "versions": {HOSTILE: HOSTILE}, "git": HOSTILE},
+        results,
+        replace(sample_images(toy_dataset()), rows={HOSTILE: (None, None, None)}),
+        f"a = '</pre>{HOSTILE}'",
+    )
     Page(text)
     assert "<script" not in text
-    assert "<i>x" not in text
+    assert "<i " not in text
     assert "&lt;b&gt;" in text  # a class name
 
 
-def test_one_seed_is_honest_about_having_no_interval() -> None:
-    title, sentence = headline(summary_of(two(3.0)))
-    assert title == "grouped leads on clients' own data: 63.0 %, 3.0 points above pooled"
-    assert "one seed (0), so no interval" in sentence
-    assert "<small>" not in rendered(two(3.0))
-
-
-def test_several_seeds_with_a_clear_gap_are_called_so() -> None:
-    title, sentence = headline(summary_of(two(3.0, (1, 2, 3, 4), jitter=0.2)))
-    assert "grouped leads" in title
-    assert "Paired over 4 seeds the difference is +3.0" in sentence
-    assert "does not explain it" in sentence
-
-
-def test_an_interval_over_zero_is_no_lead() -> None:
-    title, sentence = headline(summary_of(two(0.3, (1, 2, 3, 4), jitter=3.0)))
-    assert "are level" in title
-    assert "not settled" in sentence
-
-
-def test_equal_methods_are_level_and_one_method_is_just_told() -> None:
-    assert "are level" in headline(summary_of(two(0.0)))[0]
-    title, _ = headline(summary_of([fake_result("grouped", own=61.24)]))
-    assert title == "grouped reaches 61.2 % on its clients' own data"
-    _, sentence = headline(summary_of([fake_result("grouped", s, own=61.0 + s) for s in (1, 2)]))
-    assert "interval is" in sentence
+def test_the_page_says_that_it_is_private_and_how_to_read_it() -> None:
+    text = words(rendered(two(1.0)))
+    assert "Think before you share it" in text
+    for term in ("Own domain", "Worst client", "no prior", "95 % interval", "Paired difference", "ARI"):
+        assert term in words(section(rendered(two(1.0)), "reading"))
 
 
 def test_sections_appear_only_with_something_to_show() -> None:
     full, bare = rendered(two(1.0, (1, 2))), rendered([fake_result("pooled", clustered=False, rounds=1)])
-    for title in ("compared seed by seed", "Who was grouped with whom", "Round by round"):
-        assert title in full
-        assert title not in bare
-    assert "Without the class prior" in bare
-    assert full.count("<small>") > 4
+    for name in ("differences", "rounds", "clusters"):
+        assert section(full, name)
+        assert f'"{name}"' not in bare and f"#{name}" not in bare
+    for name in ("accuracy", "clients", "images", "costs", "reading", "again"):
+        assert section(full, name) and section(bare, name)
+    Page(bare)
 
 
 def test_the_table_has_every_method_and_marks_the_best() -> None:
-    text = rendered(two(3.0))
-    assert text.count('class="best">63.0') == 1
+    text = section(rendered(two(3.0)), "accuracy")
+    assert text.count('<td class="best">63.0') == 1
+    assert "Own, no prior" in text
+    assert "Own domain, no prior" in text  # another figure in these results
+    assert "Other domains, no prior" not in text
+    assert "<small>" not in re.sub(r"<small></small>", "", text)  # one seed has no interval
+    assert "<small>6" in section(rendered(two(3.0, (1, 2), 0.1)), "accuracy")
+
+
+def test_privately_chosen_rounds_are_beside_the_last() -> None:
+    results = two(3.0)
+    assert "chose for itself" not in rendered(results)
+    results = [replace(r, metrics={**r.metrics, "own_selected": r.metrics["own"] + 1.5}) for r in results]
+    text = section(rendered(results), "accuracy")
+    assert "chose for itself" in text and "64.5" in text
+
+
+def test_a_metric_that_one_method_lacks_is_blank_there() -> None:
+    pooled, grouped = two(3.0)
+    pooled = replace(pooled, metrics={k: v for k, v in pooled.metrics.items() if not k.startswith("other")})
+    text = rendered([pooled, grouped])
+    Page(text)
+    row = re.search(r'<tr><th scope="row">pooled</th>(.*?)</tr>', section(text, "accuracy"), re.DOTALL)
+    assert row and "\N{EN DASH}" in row[1]
+    assert "48.0" in section(text, "accuracy")  # the other's
+
+
+def test_the_difference_to_the_method_of_the_settings_is_charted() -> None:
+    results = two(3.0, (1, 2, 3), jitter=0.2)
+    text = section(rendered(results, '[method]\nname = "pooled"'), "differences")
+    assert "pooled, compared seed by seed" in words(text)
+    assert text.count('class="row below"') == 3
+    assert "\N{MINUS SIGN}3.1" in text or "\N{MINUS SIGN}2.9" in text
+    assert section(rendered(results), "differences").count('class="row above"') == 3
+
+
+def test_far_methods_do_not_squash_near_ones() -> None:
+    results = [
+        fake_result(name, seed, own + jitter * (-1) ** seed)
+        for name, own, jitter in (("best", 80.0, 0.0), ("close", 79.0, 0.3), ("far", 20.0, 0.3))
+        for seed in (1, 2, 3)
+    ]
+    text = section(rendered(results), "differences")
+    chart = text[text.index('class="dots"') : text.index("<details")]
+    assert len(re.findall('overflow="visible"', chart)) == 3  # the far one, in each of the three charts
+    (place,) = re.findall(r'class="dot" cx="([\d.]+)%"', chart[: chart.index(">far<")])
+    zero = float(re.findall(r'class="zero" x1="([\d.]+)%"', chart)[0])
+    assert float(place) - zero > 20
+
+
+def test_only_far_methods_are_all_in_the_chart() -> None:
+    text = section(rendered(two(40.0, (1, 2, 3), jitter=0.3)), "differences")
+    assert 'overflow="visible"' not in text
+    assert text.count('class="dot" cx') == 3
+
+
+def test_one_sided_bounds_are_in_the_figures() -> None:
+    summary = summarize("icons", "mini", 4, two(3.0, (1, 2, 3), 0.1))
+    for entry in summary["differences"]:
+        entry |= {"lower95": 2.34, "upper95": 4.56}
+    assert "+2.3" in words(section(rendered(two(3.0, (1, 2, 3), 0.1), **summary), "differences"))
+
+
+def test_an_unfinished_comparison_says_what_is_missing() -> None:
+    results = [*two(3.0, (1, 2, 3), 0.2)][:-2]
+    text = rendered(results)
+    Page(text)
+    assert "Missing: grouped on seeds 2, 3" in words(text)
+    assert "1 of 3 seeds" in text
+    assert "Not finished" not in rendered(two(3.0, (1, 2)))
+
+
+def test_nothing_finished_is_a_page_too() -> None:
+    text = rendered([])
+    Page(text)
+    assert "Nothing to compare yet" in text
+
+
+def test_few_methods_share_a_chart_and_many_get_one_each() -> None:
+    few, many = ([fake_result(f"m{i}", own=50 + i) for i in range(n)] for n in (6, 12))
+    assert [list(item.charts) for item in by_round(few)] == [[""], [""]]
+    assert [list(item.charts) for item in by_round(many)] == [[f"m{i}" for i in range(12)]] * 2
+    assert by_round(many)[0].last["m3"] == "53.0"
+    text = section(rendered(many), "rounds")
+    assert text.count('class="line front"') == 24
+    assert len(re.findall("<h4>", text)) == 24
+    assert section(rendered(few), "rounds").count('class="stroke"') == 6
+
+
+def test_rounds_without_a_figure_are_left_out() -> None:
+    result = fake_result("a")
+    rows = tuple({**row, "loss": float("nan") if row["round"] == 2 else None, "own": row["own"]} for row in result.rows)
+    (item,) = by_round([replace(result, rows=rows)])
+    assert item.title == "Own accuracy, %"
+    assert by_round([replace(result, rows=())]) == []
+
+
+def test_predictions_are_right_or_wrong_in_words() -> None:
+    seen = tuple(Example("domain 0", "domain 0/0", 0, label, got, p) for label, got, p in ((0, 0, 0.91), (1, 0, 0.4)))
+    results = [replace(result, examples=seen) for result in two(1.0)]
+    text = section(rendered(results), "images")
+    assert words(text).count("right 91 %") == 2
+    assert words(text).count("wrong: cat 40 %") == 2
+    assert 'id="every"' not in text
+    results += [replace(fake_result(name, own=9), examples=seen) for name in ("zero_shot", "last")]
+    text = section(rendered(results), "images")
+    assert "show all 4 methods" in text
+    assert text.count('class="guess more"') == 1
+    assert "zero_shot" in words(text.replace('class="guess more"', ""))
+
+
+def test_costs_are_told_by_component() -> None:
+    (result,) = [fake_result("grouped")]
+    result.costs.components["clusterer"] = Share(exchanges=7, messages=9, up=6 * 2048, down=6 * 4096)
+    text = words(section(rendered([result]), "costs"))
     assert "40.0 KiB" in text  # 41,000 bytes
-    assert "ARI <b>1.00</b>" in text
+    assert "grouped clusterer 2.0 KiB 4.0 KiB 7 0.00 s" in text
+    assert "grouped training 0 B 0 B 0 1.5 s" in text
 
 
-def test_best_method_is_per_metric() -> None:
-    summary = summary_of(two(3.0))
-    summary["methods"]["pooled"]["other_domains"]["mean"] = 99.0
-    assert best_method(summary, "own") == "grouped"
-    assert best_method(summary, "other_domains") == "pooled"
+def test_settings_versions_and_data_are_told() -> None:
+    facts = {"0": {"drawings": {"train": 5}}}
+    text = rendered(two(1.0), "alpha = 0.25", versions={"torch": "9.8"}, git="cafe123", data=facts, wall_seconds=65.0)
+    for told in ("alpha = 0.25", "9.8", "cafe123", "drawings: train 5", "1 min 05 s"):
+        assert told in text
+    assert "not run from a checkout" in rendered(two(1.0))
 
 
-def test_names_break_after_underscores_and_are_escaped() -> None:
-    assert breakable("a_b<") == "a_<wbr>b&lt;"
+@pytest.mark.parametrize("per_domain", [1, 50])
+def test_any_number_of_clients_fits(per_domain: int) -> None:
+    text = rendered([fake_result("a", per_domain=per_domain)])
+    Page(text)
+    assert section(text, "clients").count('<th scope="row">') == 2 * per_domain
+    assert ('class="scroll tall"' in text) is (per_domain == 50)
+
+
+def test_a_single_client_and_a_long_name_are_a_page() -> None:
+    text = rendered([fake_result("a" * 200, domains=("only",), per_domain=1)])
+    Page(text)
+    assert "<b>1</b> client<" in text and "<b>1</b> domain<" in text
+    assert "<td>\N{EN DASH}</td>" in section(text, "clusters")  # no ARI with one domain
 
 
 def test_facts_about_the_data_are_told() -> None:
     summary = {"seeds": [3], "data": {"3": {"drawings": {"train": 5, "test": 2}, "concepts": 7}}}
     assert data_facts(summary) == ["drawings: train 5, test 2", "concepts: 7"]
     assert data_facts({"seeds": [3]}) == []
+    assert data_facts({"seeds": []}) == []
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, WCAG 2."""
+    digits = colour.lstrip("#")
+    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+    channels = np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def themes() -> list[Any]:
+    light, dark = (
+        dict(re.findall(r"--([\w-]+): (#\w+)", block))
+        for block in re.findall(r":root \{(.*?)\n *\}", CSS, re.DOTALL)[:2]
+    )
+    return [pytest.param(light, id="light"), pytest.param({**light, **dark}, id="dark")]
+
+
+@pytest.mark.parametrize("theme", themes())
+def test_words_stand_out_from_what_is_behind_them(theme: dict[str, str]) -> None:
+    for name in ("ink", "soft", "mark", "below", "right"):
+        assert contrast(theme[name], theme["card"]) >= 4.5, name
+        assert contrast(theme[name], theme["page"]) >= 4.5, name
+    assert contrast(theme["ink"], theme["tint"]) >= 4.5
+    for level in range(LEVELS):
+        assert contrast(theme[f"h{level}"], theme["low-ink" if level < 6 else "high-ink"]) >= 4.5, level
+    for index in range(8):
+        assert contrast(theme[f"c{index}"], theme["card"]) >= 3, index
+
+
+@pytest.mark.parametrize("theme", themes())
+def test_the_colour_scale_goes_one_way(theme: dict[str, str]) -> None:
+    steps = np.diff([luminance(theme[f"h{level}"]) for level in range(LEVELS)])
+    assert (steps < 0).all() or (steps > 0).all()

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from secfpp.experiment.groupings import agreement, groupings
+from support_experiment import fake_result
+
+
+def test_each_method_that_clusters_has_an_agreement_per_seed() -> None:
+    found = groupings([fake_result("a", 1), fake_result("plain", 1, clustered=False), fake_result("a", 2)])
+    assert [item.method for item in found] == ["a"]
+    assert [run.seed for run in found[0].runs] == [1, 2]
+    assert found[0].counts == "2"
+    assert (found[0].ari, found[0].lowest_ari, found[0].purity) == (1, 1, 1)
+    assert found[0].picture is not None
+    assert found[0].table == (("clipart", (3, 0)), ("sketch", (0, 3)))
+
+
+def test_counts_and_agreement_over_seeds_that_differ() -> None:
+    right = fake_result("a", 1)
+    wrong = replace(fake_result("a", 2), assignment=(0, 0, 0, 0, 0, 0))
+    (found,) = groupings([right, wrong])
+    assert found.counts == "1 to 2"
+    assert found.ari == pytest.approx(0.5)
+    assert found.lowest_ari == 0
+    assert found.purity == pytest.approx(0.75)
+    assert [run.sizes for run in found.runs] == [(3, 3), (6,)]
+
+
+def test_clients_in_no_cluster_are_counted_apart() -> None:
+    result = replace(fake_result("a"), assignment=(4, 4, -1, 0, 0, 0))
+    run = agreement(result, result.assignment or ())
+    assert (run.sizes, run.alone, run.ari) == ((3, 2), 1, 1)
+    (found,) = groupings([result])
+    assert found.clusters == (-1, 0, 4)
+    assert found.table == (("clipart", (1, 0, 2)), ("sketch", (0, 3, 0)))
+    assert [size for _, size in found.shapes] == [3, 2]
+
+
+def test_agreement_that_means_nothing_is_none() -> None:
+    one_domain = fake_result("a", domains=("clipart",))
+    assert agreement(one_domain, (0, 0, 1)).ari is None
+    nobody = agreement(fake_result("b"), (-1,) * 6)
+    assert (nobody.sizes, nobody.alone, nobody.ari, nobody.purity) == ((), 6, None, None)
+    (found,) = groupings([one_domain])
+    assert (found.ari, found.lowest_ari) == (None, None)
+
+
+def test_without_descriptors_there_is_no_picture() -> None:
+    (found,) = groupings([replace(fake_result("a"), descriptors=None)])
+    assert found.picture is None
+    assert found.table
