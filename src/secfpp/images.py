@@ -82,7 +82,7 @@ def read_images(paths: Sequence[Path], size: int = SIZE, memory_gib: float = MEM
             except DataError as error:
                 broken.append(str(error))
     if broken:
-        more = f"\nand {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+        more = f"; and {len(broken) - SHOWN} more files" if len(broken) > SHOWN else ""
         raise DataError("\n".join(broken[:SHOWN]) + more)
     return images
 

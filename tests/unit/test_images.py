@@ -122,7 +122,7 @@ def test_every_broken_file_is_named_at_once_but_not_hundreds(tmp_path: Path) -> 
     picture(tmp_path / "good.png")
     with pytest.raises(DataError) as caught:
         read_images([*paths, tmp_path / "good.png"], 8)
-    assert str(caught.value).count("damaged") == 10 and str(caught.value).endswith("and 2 more")
+    assert str(caught.value).count("damaged") == 10 and str(caught.value).endswith("; and 2 more files")
     assert "good" not in str(caught.value)
 
 

@@ -67,7 +67,7 @@ class _Survey:
         if len({name for h in holdings for name in h.images}) == 1:
             self.problems.append(f"{root}: one class only, so there is nothing to tell apart: add another")
         if self.problems:
-            more = f"\nand {len(self.problems) - SHOWN} more" if len(self.problems) > SHOWN else ""
+            more = f"; and {len(self.problems) - SHOWN} more problems" if len(self.problems) > SHOWN else ""
             raise DataError("\n".join(self.problems[:SHOWN]) + more)
         return holdings
 

@@ -1,0 +1,191 @@
+"""`secfpp predict`, `secfpp export` and `secfpp import`: what a client does with its prompt."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import typer
+
+
+class Prior(StrEnum):
+    """How often classes are expected."""
+
+    OWN = "own"
+    UNIFORM = "uniform"
+
+
+class Target(StrEnum):
+    """What a prompt can be written as."""
+
+    COOP = "coop"
+    SAFETENSORS = "safetensors"
+
+
+class Source(StrEnum):
+    """What a prompt can be made from."""
+
+    COOP = "coop"
+
+
+PROMPT = "A client's prompt: runs/NAME/prompts/METHOD/SEED/CLIENT.safetensors."
+FULL_STOP = (
+    "CoOp puts a full stop behind class names; this prompt was learned without, so its scores may differ a little there"
+)
+
+
+def predict(
+    images: list[Path] = typer.Argument(metavar="IMAGES...", help="Image files, and folders with images at any depth."),
+    prompt: Path = typer.Option(..., metavar="FILE", help=PROMPT),
+    prior: Prior | None = typer.Option(
+        None, help="Expect classes as often as the client has them (own, where the file knows) or all alike (uniform)."
+    ),
+    top: int = typer.Option(1, min=1, metavar="N", help="Show the N best classes of each image."),
+    backbone: str | None = typer.Option(None, help="Where the model is, if not under the name it was trained by."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    as_csv: bool = typer.Option(False, "--csv", help="Print CSV, one line per image and class."),
+) -> None:
+    """Classify images with one client's prompt: labels and probabilities as a table, JSON or CSV."""
+    from secfpp.cli.output import aligned, print_json
+    from secfpp.images import find_images
+    from secfpp.models.prompt_file import load_prompt
+
+    if as_json and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both")
+    learned = load_prompt(prompt)
+    paths = [path for given in images for path in find_images(given.expanduser())]
+    expected: Literal["own", "uniform"] | None = None if prior is None else "own" if prior is Prior.OWN else "uniform"
+    scores = learned.predict_proba(paths, backbone=backbone, prior=expected)
+    best = [_best(learned.classes, row, top) for row in scores.tolist()]
+    if as_json:
+        used = prior or (Prior.UNIFORM if learned.log_prior is None else Prior.OWN)
+        found = [{"image": str(path), **row[0], "top": row} for path, row in zip(paths, best, strict=True)]
+        print_json({"prompt": str(prompt), "client": learned.client, "prior": used.value, "images": found})
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["image", "rank", "label", "probability"])
+        for path, row in zip(paths, best, strict=True):
+            writer.writerows([path, rank, *each.values()] for rank, each in enumerate(row, 1))
+    else:
+        head = ["image", *(word for rank in range(len(best[0])) for word in (_rank(rank), "probability"))]
+        cells = [
+            [str(path), *(word for each in row for word in (each["label"], f"{each['probability']:.3f}"))]
+            for path, row in zip(paths, best, strict=True)
+        ]
+        first, *rest = aligned([head, *cells])
+        typer.secho(first, bold=True)
+        for line in rest:
+            typer.echo(line)
+
+
+def export(
+    prompt: Path = typer.Argument(metavar="PROMPT", help=PROMPT),
+    to: Target = typer.Option(..., help="coop: the layout of CoOp's checkpoints; safetensors: this package's own."),
+    out: Path = typer.Option(
+        ..., metavar="FILE", help="File to write; CoOp looks for DIR/prompt_learner/model.pth.tar-EPOCH."
+    ),
+    no_prior: bool = typer.Option(False, "--no-prior", help="Leave the client's class frequencies out."),
+    backbone: str | None = typer.Option(None, help="For coop: where the model is, if not under its name."),
+    force: bool = typer.Option(False, "--force", help="Replace an existing file."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Write a client's prompt for another program, or without what it says of the client's classes.
+
+    A prompt file is private. It holds how often the client has each class (--no-prior leaves that out; CoOp's layout
+    has no place for it), the names of client, domain and classes, and vectors that were learned from the client's
+    images and may tell something about them to whoever has the file.
+    """
+    from secfpp.models.coop_checkpoint import to_coop
+    from secfpp.models.prompt_file import load_prompt
+
+    _require_free(out, force)
+    learned = load_prompt(prompt)
+    learned = learned.without_prior() if no_prior else learned
+    content = to_coop(learned, backbone) if to is Target.COOP else learned.to_bytes()
+    plain_name = to is Target.COOP and learned.class_template == "{}"
+    holds_prior = to is Target.SAFETENSORS and learned.log_prior is not None
+    _write(out, content, as_json, format=to.value, class_frequencies=holds_prior, note=FULL_STOP if plain_name else "")
+
+
+def import_(
+    file: Path = typer.Argument(metavar="FILE", help="CoOp's prompt_learner/model.pth.tar-EPOCH, model-best.pth.tar."),
+    source: Source = typer.Option(..., "--from", help="Whose layout it has."),
+    classes: str = typer.Option(
+        ..., metavar="NAMES", help="Class names in CoOp's order: a file with one per line, or a list with commas."
+    ),
+    backbone: str = typer.Option(..., help="The CLIP it was trained with, e.g. openai/clip-vit-base-patch16."),
+    out: Path = typer.Option(..., metavar="FILE", help="Prompt file to write (.safetensors)."),
+    client: str = typer.Option("", help="Whose it shall be."),
+    force: bool = typer.Option(False, "--force", help="Replace an existing file."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Make a prompt file from a checkpoint of CoOp; names and model are compared with what the file says."""
+    from secfpp.models.backbone import load_backbone
+    from secfpp.models.coop_checkpoint import from_coop
+
+    _require_free(out, force)
+    names = _names(classes)
+    learned = from_coop(file, names, load_backbone(backbone), client)
+    shape = list(learned.prompt.shape)
+    _write(out, learned.to_bytes(), as_json, format=f"from {source.value}", classes=len(names), shape=shape)
+
+
+def _best(classes: Sequence[str], scores: Sequence[float], top: int) -> list[dict[str, Any]]:
+    order = sorted(range(len(classes)), key=lambda i: -scores[i])[:top]
+    return [{"label": classes[i], "probability": round(scores[i], 6)} for i in order]
+
+
+def _rank(index: int) -> str:
+    return "label" if index == 0 else f"label {index + 1}"
+
+
+def _names(given: str) -> list[str]:
+    """Class names from a file with one per line, or from a list with commas.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    from secfpp.errors import ConfigError, Problem
+
+    path = Path(given).expanduser()
+    try:
+        words = path.read_text(encoding="utf-8").splitlines() if path.is_file() else given.split(",")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([Problem("--classes", given, f"cannot be read as text: {error}")]) from error
+    names = [word.strip() for word in words if word.strip()]
+    if len(names) < 2:
+        raise ConfigError([Problem("--classes", given, "a file with one name per line, or two names or more, commas")])
+    return names
+
+
+def _require_free(out: Path, force: bool) -> None:
+    from secfpp.errors import ConfigError, Problem
+
+    if out.is_dir():
+        raise ConfigError([Problem("--out", str(out), "is a directory: give the name of a file")])
+    if out.exists() and not force:
+        raise ConfigError([Problem("--out", str(out), "exists already: choose another name, or replace it by --force")])
+
+
+def _write(out: Path, content: bytes, as_json: bool, *, note: str = "", **facts: object) -> None:
+    from secfpp.cli.output import print_json
+    from secfpp.errors import ConfigError, Problem
+    from secfpp.experiment.text import amount
+    from secfpp.storage import atomic_write
+
+    try:
+        atomic_write(out, content)
+    except OSError as error:
+        raise ConfigError([Problem("--out", str(out), f"cannot be written: {error.strerror}")]) from error
+    if as_json:
+        print_json({"path": str(out), "bytes": len(content), **facts} | ({"note": note} if note else {}))
+    else:
+        typer.echo(f"wrote {out} ({amount(len(content))})")
+        if facts.get("class_frequencies"):
+            typer.echo("It holds how often the client has each class; --no-prior leaves that out.")
+        if note:
+            typer.echo(f"{note}.")

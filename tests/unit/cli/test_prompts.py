@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from secfpp.cli.app import app
+from secfpp.models.backbone import load_backbone
+from secfpp.models.prompt_file import ClientPrompt, load_prompt
+from support.picture_folders import picture_tree
+from support.tiny_clip import TinyClip
+
+CLASSES = ("cat", "dog", "bird")
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_backbone(str(TinyClip().save(tmp_path_factory.mktemp("tiny"))), device="cpu")
+
+
+@pytest.fixture
+def prompt(backbone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClientPrompt:
+    """A prompt, saved as a.safetensors in the current folder, which also holds photos/."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    learned = ClientPrompt(
+        prompt=np.random.default_rng(0).normal(size=(4, 32)).astype(np.float32),
+        classes=CLASSES,
+        backbone=backbone.spec.name,
+        backbone_digest=backbone.spec.digest,
+        log_prior=np.log(np.float32([0.01, 0.01, 0.98])),
+        client="hospital-a",
+        image_size=32,
+    )
+    learned.save("a.safetensors")
+    picture_tree(tmp_path / "photos", {"cat": 2, "dog/deep": 1})
+    return learned
+
+
+IMAGES = ["photos/cat/000.png", "photos/cat/001.png", "photos/dog/deep/000.png"]
+
+
+def secfpp(*words: str) -> str:
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def fails(*words: str) -> str:
+    """The message of a command that must end with 2, without a traceback."""
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+def predict(*words: str) -> str:
+    return secfpp("predict", "--prompt", "a.safetensors", *words)
+
+
+def test_a_folder_in_labels_and_scores_out(prompt: ClientPrompt) -> None:
+    head, *rows = [line.split() for line in predict("photos").splitlines()]
+    assert head == ["image", "label", "probability"]
+    scores = prompt.predict_proba([Path(name) for name in IMAGES])
+    expected = [[n, CLASSES[s.argmax()], f"{s.max():.3f}"] for n, s in zip(IMAGES, scores, strict=True)]
+    assert rows == expected
+
+
+def test_files_and_folders_mix_and_more_than_the_best_can_be_shown(prompt: ClientPrompt) -> None:
+    head, row, *rest = [line.split() for line in predict(IMAGES[2], "photos/cat", "--top", "9").splitlines()]
+    assert head == ["image", "label", "probability", "label", "2", "probability", "label", "3", "probability"]
+    assert row[0] == IMAGES[2] and len(rest) == 2
+    assert set(row[1::2]) == set(CLASSES)
+    assert sum(float(word) for word in row[2::2]) == pytest.approx(1, abs=2e-3)
+
+
+def test_json_holds_all_of_it(prompt: ClientPrompt) -> None:
+    found = json.loads(predict("photos", "--top", "2", "--json"))
+    assert (found["prompt"], found["client"], found["prior"]) == ("a.safetensors", "hospital-a", "own")
+    assert [entry["image"] for entry in found["images"]] == IMAGES
+    for entry in found["images"]:
+        assert [entry["label"], entry["probability"]] == list(entry["top"][0].values())
+        assert entry["top"][0]["probability"] >= entry["top"][1]["probability"]
+
+
+def test_csv_has_a_line_per_image_and_class(prompt: ClientPrompt) -> None:
+    rows = list(csv.DictReader(io.StringIO(predict("photos", "--top", "3", "--csv"))))
+    assert [(row["image"], row["rank"]) for row in rows] == [(name, rank) for name in IMAGES for rank in "123"]
+    assert float(rows[0]["probability"]) >= float(rows[1]["probability"])
+    assert "not both" in fails("predict", "--prompt", "a.safetensors", "photos", "--csv", "--json")
+
+
+def test_the_prior_is_the_clients_unless_told_otherwise(prompt: ClientPrompt) -> None:
+    own, same, uniform = (
+        json.loads(predict("photos", "--json", *more)) for more in ([], ["--prior", "own"], ["--prior", "uniform"])
+    )
+    assert own == same
+    assert {entry["label"] for entry in own["images"]} == {"bird"}  # as the client mostly has
+    expected = prompt.predict_proba([Path(name) for name in IMAGES], prior="uniform")
+    assert [e["probability"] for e in uniform["images"]] == pytest.approx(expected.max(1).tolist(), abs=1e-5)
+    prompt.without_prior().save("a.safetensors")
+    assert json.loads(predict("photos", "--json"))["prior"] == "uniform"
+    assert "prior = 'own': this prompt holds no class frequencies" in fails(
+        "predict", "--prompt", "a.safetensors", "photos", "--prior", "own"
+    )
+
+
+def test_wrong_input_is_named_before_the_model_is_loaded(prompt: ClientPrompt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secfpp.models.backbone.load_backbone", lambda name: pytest.fail("too early"))
+    Path("photos/bad.jpg").write_bytes(b"no image")
+    Path("empty").mkdir()
+    for words, part in {
+        ("photos",): "photos/bad.jpg: damaged, or not an image",
+        ("none.png",): "none.png: no such file or folder",
+        ("empty",): "empty: no image in this folder",
+    }.items():
+        assert part in fails("predict", "--prompt", "a.safetensors", *words)
+    assert "prompt file b.safetensors: No such file" in fails("predict", "--prompt", "b.safetensors", "photos")
+    assert "give a file that secfpp wrote" in fails("predict", "--prompt", "photos/bad.jpg", "photos")
+
+
+def test_another_model_is_refused(prompt: ClientPrompt, tmp_path: Path) -> None:
+    other = TinyClip(seed=3).save(tmp_path / "other")
+    assert "is another one" in fails("predict", "--prompt", "a.safetensors", "photos", "--backbone", str(other))
+
+
+def test_export_leaves_the_class_frequencies_out_on_demand(prompt: ClientPrompt) -> None:
+    assert "holds how often" in secfpp("export", "a.safetensors", "--to", "safetensors", "--out", "b.safetensors")
+    shown = json.loads(
+        secfpp("export", "a.safetensors", "--to", "safetensors", "--out", "c.safetensors", "--no-prior", "--json")
+    )
+    assert (shown["class_frequencies"], shown["path"]) == (False, "c.safetensors")
+    assert shown["bytes"] == Path("c.safetensors").stat().st_size
+    whole, bare = load_prompt("b.safetensors"), load_prompt("c.safetensors")
+    np.testing.assert_array_equal(whole.log_prior, prompt.log_prior)
+    assert bare.log_prior is None
+    for each in (whole, bare):
+        np.testing.assert_array_equal(each.prompt, prompt.prompt)
+    assert stat.S_IMODE(Path("c.safetensors").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_to_coop_and_back_keeps_every_bit(as_file: bool, prompt: ClientPrompt) -> None:
+    out = "coop/prompt_learner/model.pth.tar-50"
+    assert "full stop behind class names" in secfpp("export", "a.safetensors", "--to", "coop", "--out", out)
+    assert torch.load(out)["state_dict"]["ctx"].shape == (4, 32)
+    Path("names.txt").write_text("cat\ndog\n\nbird\n")
+    names = "names.txt" if as_file else "cat, dog,bird"
+    words = ["--classes", names, "--backbone", prompt.backbone, "--out", "d.safetensors", "--client", "me"]
+    assert "wrote d.safetensors" in secfpp("import", out, "--from", "coop", *words)
+    again = load_prompt("d.safetensors")
+    assert again.prompt.tobytes() == prompt.prompt.tobytes()
+    assert (again.classes, again.client, again.class_template) == (CLASSES, "me", "{}")
+    first = json.loads(secfpp("predict", "--prompt", "d.safetensors", "photos", "--json"))["images"]
+    assert first == json.loads(predict("photos", "--json", "--prior", "uniform"))["images"]
+
+
+def test_nothing_is_overwritten_unless_asked(prompt: ClientPrompt) -> None:
+    Path("b.safetensors").write_text("mine")
+    words = ["export", "a.safetensors", "--to", "safetensors", "--out", "b.safetensors"]
+    assert "exists already" in fails(*words) and "--force" in fails(*words)
+    more = ["--classes", "a,b", "--backbone", "mini", "--out", "b.safetensors"]
+    assert "exists already" in fails("import", "x", "--from", "coop", *more)
+    assert Path("b.safetensors").read_text() == "mine"
+    secfpp(*words, "--force")
+    assert load_prompt("b.safetensors").client == "hospital-a"
+    assert "is a directory" in fails(*words[:-1], "photos", "--force")
+    assert "cannot be written" in fails(*words[:-1], "b.safetensors/c")
+
+
+def test_import_says_what_is_wrong(prompt: ClientPrompt) -> None:
+    secfpp("export", "a.safetensors", "--to", "coop", "--out", "x")
+
+    def refused(classes: str, *more: str) -> str:
+        words = ["--backbone", prompt.backbone, "--out", "d.safetensors", *more]
+        return fails("import", "x", "--from", "coop", "--classes", classes, *words)
+
+    assert "two names or more" in refused("cat")
+    assert "x: it is for 3 classes, but 2 names are given" in refused("cat,dog")
+    assert "class 'dog' is not what the file has in its place" in refused("dog,cat,bird")
+    assert not Path("d.safetensors").exists()
+
+
+def test_help_says_what_is_private() -> None:
+    shown = " ".join(secfpp("export", "--help").split())
+    assert "A prompt file is private" in shown and "--no-prior" in shown
