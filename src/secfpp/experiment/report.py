@@ -15,14 +15,12 @@ from secfpp.experiment.client_map import client_map
 from secfpp.experiment.comparison import Estimate, Estimates, Metric, Summary
 from secfpp.experiment.groupings import groupings
 from secfpp.experiment.plots import Dot, Line, Scale
-from secfpp.experiment.samples import Samples, guesses, sample_images
+from secfpp.experiment.samples import Samples, guesses
 from secfpp.experiment.text import amount, duration, points
 from secfpp.runtime.costs import Share
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
-
-__all__ = ["Samples", "render_report", "sample_images"]
 
 NEAR = 10.0
 """Paired differences beyond this many points are arrows at the edge, so that close methods can be told apart."""
@@ -119,7 +117,7 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
 
 def data_facts(summary: Summary) -> list[str]:
     """What the data set says of its first seed, e.g. ``drawings: train 181, test 121``."""
-    facts = summary.get("data", {}).get(str(min(summary["seeds"], default=0)), {})
+    facts = summary.get("data", {}).get(str(summary["seeds"][0]), {}) if summary["seeds"] else {}
     return [
         f"{name}: " + (", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value))
         for name, value in facts.items()

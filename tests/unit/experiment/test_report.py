@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from secfpp.experiment.client_map import LEVELS
-from secfpp.experiment.report import by_round, data_facts, render_report, sample_images
+from secfpp.experiment.report import by_round, data_facts, render_report
 from secfpp.experiment.results import summarize
+from secfpp.experiment.samples import Samples, sample_images
 from secfpp.runtime.costs import Share
 from secfpp.runtime.evaluation import Example
 from support_experiment import fake_result, toy_dataset
@@ -199,7 +200,7 @@ def test_an_unfinished_comparison_says_what_is_missing() -> None:
 
 
 def test_nothing_finished_is_a_page_too() -> None:
-    text = rendered([])
+    text = rendered([], data={"0": {"concepts": 7}})
     Page(text)
     assert "Nothing to compare yet" in text
 
@@ -235,6 +236,13 @@ def test_predictions_are_right_or_wrong_in_words() -> None:
     assert "show all 4 methods" in text
     assert text.count('class="guess more"') == 1
     assert "zero_shot" in words(text.replace('class="guess more"', ""))
+
+
+def test_without_stored_images_there_is_no_section_for_them() -> None:
+    results = two(1.0)
+    text = render_report(summarize("icons", "mini", 4, results), results, Samples((), (), {}), "")
+    Page(text)
+    assert "<img" not in text and '"images"' not in text
 
 
 def test_costs_are_told_by_component() -> None:
