@@ -36,17 +36,22 @@ ACCURACIES = {"own": "own", "own_domain": "own domain", "other_domains": "other 
 
 
 def results_table(summary: Mapping[str, Any]) -> list[list[str]]:
-    """The comparison as rows of text, with a head; accuracies in percent."""
+    """The comparison as rows of text, with a head; accuracies in percent.
+
+    The last column, the number of seeds, is there only while methods differ in them.
+    """
     methods = summary["methods"]
     metrics = [metric for metric in ACCURACIES if any(metric in method for method in methods.values())]
     heads = [ACCURACIES[metric] for metric in metrics]
-    rows = [["method", *heads, "worst client", "clusters", "ARI", "sent/client", "time"]]
+    uneven = len({tuple(method["seeds"]) for method in methods.values()}) > 1
+    rows = [["method", *heads, "worst client", "clusters", "ARI", "sent/client", "time", *["seeds"] * uneven]]
     for name, method in methods.items():
         clusters = method["clusters"]
         found = [f"{clusters['k']:g}", f"{clusters['ari']:.2f}"] if clusters else ["-", "-"]
         worst, sent, seconds = method["own"]["worst"], method["bytes"]["client_up"], method["seconds"]
         accuracies = [_with_interval(method.get(metric)) for metric in metrics]
         rows.append([name, *accuracies, f"{worst:.1f}", *found, amount(sent), duration(seconds)])
+        rows[-1] += [str(len(method["seeds"]))] * uneven
     return rows
 
 

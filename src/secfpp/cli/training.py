@@ -24,6 +24,8 @@ SET = typer.Option(
 )
 JSON = typer.Option(False, "--json", help="Print the summary as JSON instead of a table.")
 
+TENSORBOARD = typer.Option(False, "--tensorboard", help="Write event files to DIR/tensorboard too.")
+
 
 def demo(
     out: Path = typer.Option(DEMO_OUT, help="Directory for the results; an earlier demo there is replaced."),
@@ -54,6 +56,7 @@ def run(
     set_: list[str] = SET,
     method: str = typer.Option("", metavar="LABEL", help="Train this method or variant instead of [method]."),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run in that directory, if there is one."),
+    tensorboard: bool = TENSORBOARD,
     force: bool = typer.Option(False, "--force", help="Replace the results in that directory."),
     as_json: bool = JSON,
 ) -> None:
@@ -69,7 +72,7 @@ def run(
         raise ConfigError([Problem("--force", True, "either --force or --resume: start over, or go on")])
     settings = load_config(config, set_)
     with open_run_directory(out, "run", force=force, resume=resume) as directory:
-        _train(settings, (method or settings.method.name,), directory, as_json=as_json)
+        _train(settings, (method or settings.method.name,), directory, as_json=as_json, tensorboard=tensorboard)
 
 
 def compare(
@@ -89,6 +92,7 @@ def compare(
     against: str = typer.Option(
         "", "--against", metavar="LABEL", help="Show paired differences of this method; [method]'s, if it takes part."
     ),
+    tensorboard: bool = TENSORBOARD,
     force: bool = typer.Option(False, "--force", help="Start over: replace the results in that directory."),
     as_json: bool = JSON,
 ) -> None:
@@ -116,7 +120,9 @@ def compare(
         threads = threads or 1
     settings = replace(settings, backbone=replace(settings.backbone, threads=threads))
     with open_run_directory(out, "compare", force=force, resume=not force) as directory:
-        _train(settings, labels, directory, as_json=as_json, workers=workers, against=reference)
+        _train(
+            settings, labels, directory, as_json=as_json, workers=workers, against=reference, tensorboard=tensorboard
+        )
 
 
 def report(
@@ -126,8 +132,8 @@ def report(
 ) -> None:
     """Make the report of a run anew from its stored results, also while some are missing."""
     from secfpp.cli.output import print_json, print_results
+    from secfpp.experiment.result_files import render_directory
     from secfpp.experiment.run_directory import open_results
-    from secfpp.experiment.runner import render_directory
     from secfpp.storage import atomic_write
 
     page = out or directory / "report.html"
@@ -180,13 +186,14 @@ def _train(
     as_json: bool,
     workers: int = 1,
     against: str | None = None,
+    tensorboard: bool = False,
 ) -> None:
     from secfpp.cli.output import print_json, print_results
     from secfpp.cli.progress import open_progress
     from secfpp.experiment.runner import run_experiment
 
     with open_progress() as progress:
-        outcome = run_experiment(config, labels, directory, progress, workers=workers)
+        outcome = run_experiment(config, labels, directory, progress, workers=workers, tensorboard=tensorboard)
     if as_json:
         print_json(outcome.summary)
     elif outcome.summary["methods"]:

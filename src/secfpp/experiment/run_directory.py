@@ -80,8 +80,9 @@ class RunDirectory:
                     shutil.rmtree(target)
                 else:
                     target.unlink(missing_ok=True)
-        for draft in (self.path / "cells").rglob(".*.draft"):  # of a process that was killed while it wrote
-            draft.unlink(missing_ok=True)
+        for folder in (self.path.glob, *((self.path / name).rglob for name in _OURS)):
+            for draft in folder(".*.draft"):  # of a process that was killed while it wrote
+                draft.unlink(missing_ok=True)
         self._plan = plan or {}
         self.mark("running")
         self.write("README.txt", README.format(command=self.command))

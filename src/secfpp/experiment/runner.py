@@ -8,20 +8,20 @@ report is made anew later, all end with the same files.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import tomli_w
 
-from secfpp.errors import DataError, SecFPPError
-from secfpp.experiment.cells import FinishedCell, error_file, failure, load_cell
+from secfpp.errors import SecFPPError
+from secfpp.experiment.cells import error_file
 from secfpp.experiment.config import ExperimentConfig, to_table
 from secfpp.experiment.plan import Cell, Plan
-from secfpp.experiment.report import render_report
-from secfpp.experiment.results import costs_lines, metrics_lines, summarize
+from secfpp.experiment.result_files import ResultFiles, read_cells
 from secfpp.experiment.run_directory import RunDirectory
-from secfpp.experiment.samples import Samples, sample_images
+from secfpp.experiment.samples import sample_images
+from secfpp.experiment.tensorboard import require_tensorboard, write_events
 from secfpp.experiment.training import Event, SeedTask, load_dataset, train_seed
 from secfpp.experiment.workers import train_in_processes
 
@@ -81,7 +81,13 @@ class Outcome:
 
 
 def run_experiment(
-    config: ExperimentConfig, labels: Sequence[str], directory: RunDirectory, progress: Progress, *, workers: int = 1
+    config: ExperimentConfig,
+    labels: Sequence[str],
+    directory: RunDirectory,
+    progress: Progress,
+    *,
+    workers: int = 1,
+    tensorboard: bool = False,
 ) -> Outcome:
     """Train every method in `labels` on every seed of `config`, writing results as they come.
 
@@ -97,22 +103,26 @@ def run_experiment(
         progress: told what happens.
         workers: processes that train seeds side by side; 1 trains in this process. With equal
             ``backbone.threads``, results do not depend on it.
+        tensorboard: write event files too, see `secfpp.experiment.tensorboard`.
 
     Raises:
         ConfigError: unknown labels, settings that model or data refuse, or other settings than the stored run has.
         DataError: earlier results that cannot be read, or data that cannot be used.
+        MissingExtraError: `tensorboard` without the package of that name.
     """
     from secfpp.models.backbone import load_backbone
 
     started = time.perf_counter()
+    if tensorboard:
+        require_tensorboard()
     chosen, model = config.choose(labels), config.backbone
     progress.preparing(f"loading the model {model.name!r}")
     backbone = load_backbone(model.name, device=model.device, threads=model.threads, dtype=model.dtype)
     wanted = Plan.of(config, chosen, backbone.spec.digest)
     plan = Plan.from_json(directory.stored).joined(wanted) if directory.stored else wanted
-    results = Results(directory, plan, read_cells(directory, plan) if directory.stored else {})
+    results = ResultFiles(directory, plan, read_cells(directory, plan) if directory.stored else {})
     tasks = [
-        SeedTask(directory.path, config, plan, seed, labels)
+        SeedTask(directory.path, config, plan, seed, labels, tensorboard)
         for seed in config.seeds
         if (labels := tuple(label for label in chosen if Cell(label, seed) not in results.cells))
     ]
@@ -139,6 +149,9 @@ def run_experiment(
     finally:
         summary = results.write()
         directory.mark("unfinished" if summary["missing"] else "finished")
+    if tensorboard:
+        for result in results.ordered():
+            write_events(directory.path, result)
     summary["wall_seconds"] = time.perf_counter() - started
     directory.write_json("summary.json", summary)
     progress.preparing("writing the report")
@@ -146,107 +159,11 @@ def run_experiment(
     return Outcome(summary, watcher.failures)
 
 
-def render_directory(directory: RunDirectory) -> tuple[dict[str, Any], str]:
-    """The summary and the report page of a run directory, from its cells alone.
-
-    Raises:
-        DataError: a file that cannot be read, or no finished cell yet.
-    """
-    try:
-        plan = Plan.from_json(directory.stored)
-    except DataError as error:
-        raise DataError(f"{directory.path / 'run.json'}: {error}") from error
-    results = Results(directory, plan, read_cells(directory, plan))
-    summary = results.summary()
-    page = results.report(summary)
-    if page is None:
-        raise DataError(f"{directory.path}: no method is finished on any seed yet; go on with the run first")
-    return summary, page
-
-
-def read_cells(directory: RunDirectory, plan: Plan) -> dict[Cell, FinishedCell]:
-    """The finished cells of `plan`.
-
-    Raises:
-        DataError: a damaged file, or one of other settings.
-    """
-    found = {cell: load_cell(directory.path, cell, plan.identity(cell)) for cell in plan.cells}
-    return {cell: finished for cell, finished in found.items() if finished is not None}
-
-
-@dataclass
-class Results:
-    """The finished cells of a run directory, and the files that are made from them."""
-
-    directory: RunDirectory
-    plan: Plan
-    cells: dict[Cell, FinishedCell]
-
-    def add(self, cell: Cell) -> RunResult:
-        """Read a cell that was just finished, and write all result files anew."""
-        finished = load_cell(self.directory.path, cell, self.plan.identity(cell))
-        if finished is None:
-            raise DataError(f"{cell}: its result is gone from {self.directory.path}: train it again")
-        self.cells[cell] = finished
-        self.write()
-        return finished.result
-
-    def ordered(self) -> list[RunResult]:
-        """By method in the plan's order, then by seed."""
-        return [self.cells[cell].result for cell in self.plan.cells if cell in self.cells]
-
-    def summary(self) -> dict[str, Any]:
-        """The content of ``summary.json``."""
-        settings = self.plan.settings
-        origins = [self.cells[cell] for cell in self.plan.cells if cell in self.cells]
-        names = dict.fromkeys(name for origin in origins for name in origin.versions)
-        seeds = sorted({cell.seed for cell in self.cells})
-        partitions = {str(seed): self.directory.read_json(f"partitions/{seed}.json") for seed in seeds}
-        missing = [cell for cell in self.plan.cells if cell not in self.cells]
-        results = self.ordered()
-        return {
-            **summarize(settings["data"]["name"], settings["backbone"]["name"], settings["rounds"], results),
-            "participation": settings["participation"],
-            "missing": [
-                {"method": cell.method, "seed": cell.seed, "error": failure(self.directory.path, cell)}
-                for cell in missing
-            ],
-            "versions": {name: _united(o.versions.get(name, "missing") for o in origins) for name in names},
-            "git": _united(o.git for o in origins if o.git) or None,
-            "data": {seed: (table or {}).get("facts", {}) for seed, table in partitions.items()},
-        }
-
-    def write(self) -> dict[str, Any]:
-        """Write summary, metrics and costs; returns the summary."""
-        summary, results = self.summary(), self.ordered()
-        self.directory.write("metrics.jsonl", metrics_lines(results))
-        self.directory.write("costs.jsonl", costs_lines(results))
-        self.directory.write_json("summary.json", summary)
-        return summary
-
-    def report(self, summary: Mapping[str, Any]) -> str | None:
-        """The report page; None while nothing is finished."""
-        if not self.cells:
-            return None
-        stored = self.directory.read_json("samples.json")
-        samples = Samples((), (), {}) if stored is None else Samples.from_json(stored)
-        try:
-            config = (self.directory.path / "config.toml").read_text(encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"{error.filename} cannot be read ({error.strerror}): put it back") from error
-        return render_report(summary, self.ordered(), samples, config)
-
-    def write_report(self, summary: Mapping[str, Any]) -> None:
-        """Write ``report.html`` if anything is finished."""
-        if page := self.report(summary):
-            self.directory.write("report.html", page)
-
-
 @dataclass
 class _Watcher:
     """Passes events on to the progress display, takes finished cells in, remembers failures."""
 
-    results: Results
+    results: ResultFiles
     progress: Progress
     rounds: int
     left: int
@@ -281,7 +198,3 @@ def _complete_toml(config: ExperimentConfig, plan: Plan) -> str:
     table["seeds"] = sorted({cell.seed for cell in plan.cells})
     table["variants"] = {**earlier, **table["variants"]}
     return tomli_w.dumps(table)
-
-
-def _united(values: Iterable[str]) -> str:
-    return " / ".join(dict.fromkeys(values))

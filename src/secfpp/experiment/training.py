@@ -7,6 +7,7 @@ processes or not: `train_seed` is what a worker does, and what a run in this pro
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import format_exc
@@ -18,6 +19,7 @@ from secfpp.experiment.config import ExperimentConfig
 from secfpp.experiment.plan import Cell, Plan
 from secfpp.experiment.results import prompt_files
 from secfpp.experiment.run_directory import RunDirectory, git_revision, versions
+from secfpp.experiment.tensorboard import live_events
 from secfpp.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class SeedTask:
         plan: the run directory's plan.
         seed: the seed.
         labels: the methods, in the order of training.
+        tensorboard: whether to write each round to event files too.
     """
 
     directory: Path
@@ -43,6 +46,7 @@ class SeedTask:
     plan: Plan
     seed: int
     labels: tuple[str, ...]
+    tensorboard: bool = False
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -150,18 +154,26 @@ def _train_cell(
     from secfpp.runtime.trainer import train
 
     emit(Event("started", cell))
-    result = train(
-        dataset,
-        backbone,
-        task.config.choose([cell.method])[cell.method],
-        method=cell.method,
-        seed=cell.seed,
-        rounds=task.config.rounds,
-        participation=task.config.participation,
-        checkpoint=checkpoint_file(task.directory, cell),
-        on_round=lambda record: emit(Event("round", cell, record=record)),
-    )
-    for name, content in prompt_files(result, backbone.spec, dataset.classes).items():
+    with live_events(task.directory, cell) if task.tensorboard else nullcontext() as events:
+
+        def on_round(record: RoundRecord) -> None:
+            if events is not None:
+                events.round_done(record)
+            emit(Event("round", cell, record=record))
+
+        result = train(
+            dataset,
+            backbone,
+            task.config.choose([cell.method])[cell.method],
+            method=cell.method,
+            seed=cell.seed,
+            rounds=task.config.rounds,
+            participation=task.config.participation,
+            checkpoint=checkpoint_file(task.directory, cell),
+            on_round=on_round,
+        )
+    size = dataset.clients[0].train.images.shape[1]
+    for name, content in prompt_files(result, backbone.spec, dataset.classes, size).items():
         atomic_write(task.directory / name, content)
     finished = FinishedCell(result, digest, versions(), git_revision())
     save_cell(task.directory, finished, task.plan.identity(cell))

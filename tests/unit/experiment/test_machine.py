@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from secfpp.experiment import machine
+from secfpp.experiment.machine import WORKER_MEMORY, fitting_workers, free_memory, usable_cores
+
+
+@pytest.mark.parametrize(
+    ("cores", "free", "tasks", "threads", "expected"),
+    [
+        (8, None, 5, 1, 5),  # no more workers than tasks
+        (8, None, 20, 1, 8),  # nor than processors
+        (8, None, 20, 3, 2),
+        (8, 3 * WORKER_MEMORY + 1, 20, 1, 3),  # nor than memory
+        (8, 0, 20, 1, 1),  # but one works in any case
+        (2, None, 20, 4, 1),
+    ],
+)
+def test_as_many_workers_as_fit(
+    monkeypatch: pytest.MonkeyPatch, cores: int, free: int | None, tasks: int, threads: int, expected: int
+) -> None:
+    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
+    monkeypatch.setattr(machine, "free_memory", lambda: free)
+    assert fitting_workers(tasks, threads) == expected
+
+
+def test_this_machine_has_something() -> None:
+    assert usable_cores() >= 1
+    free = free_memory()
+    assert free is None or free > 2**20
