@@ -84,8 +84,12 @@ class Dot:
 def intervals(title: str, rows: Sequence[Dot], scale: Scale) -> Markup:
     """A name, a dot on its interval and a number in each row, above one scale; a zero inside it is marked."""
     body = Markup("").join(
-        Markup('<div class="row {}"><span class="who">{}</span>{}<b>{}</b><small>{}</small></div>').format(
-            row.kind, breakable(row.label), _strip(row, scale), row.text, row.note
+        Markup('<div class="row {}"><span class="who">{}</span>{}<b>{}</b>{}</div>').format(
+            row.kind,
+            breakable(row.label),
+            _strip(row, scale),
+            row.text,
+            Markup("<small>{}</small>").format(row.note) if row.note else "",
         )
         for row in rows
     )

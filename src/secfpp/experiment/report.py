@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -108,6 +109,7 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         chosen=_chosen(table, reference),
         parts=_parts(results),
         facts=data_facts(summary),
+        command=command(summary),
         n_clients=len({client for result in results for client in result.clients}),
         n_domains=len({domain for result in results for domain in result.domains}),
         config=config_toml,
@@ -122,6 +124,16 @@ def data_facts(summary: Summary) -> list[str]:
         f"{name}: " + (", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value))
         for name, value in facts.items()
     ]
+
+
+def command(summary: Summary) -> str:
+    """What to type to get the same again."""
+    methods, seeds = list(summary["methods"]), ",".join(map(str, summary["seeds"]))
+    if len(methods) == 1:
+        words = ["run", "config.toml", "--method", methods[0]]
+    else:
+        words = ["compare", "config.toml", "--methods", ",".join(methods), "--seeds", seeds]
+    return shlex.join(["secfpp", *words, "--out", "DIR"])
 
 
 def by_round(results: Sequence[RunResult]) -> list[Rounds]:

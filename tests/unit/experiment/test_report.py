@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from secfpp.experiment.client_map import LEVELS
-from secfpp.experiment.report import by_round, data_facts, render_report
+from secfpp.experiment.report import by_round, command, data_facts, render_report
 from secfpp.experiment.results import summarize
 from secfpp.experiment.samples import Samples, sample_images
 from secfpp.runtime.costs import Share
@@ -132,7 +132,7 @@ def test_the_table_has_every_method_and_marks_the_best() -> None:
     assert "Own, no prior" in text
     assert "Own domain, no prior" in text  # another figure in these results
     assert "Other domains, no prior" not in text
-    assert "<small>" not in re.sub(r"<small></small>", "", text)  # one seed has no interval
+    assert "<small>" not in text  # one seed has no interval
     assert "<small>6" in section(rendered(two(3.0, (1, 2), 0.1)), "accuracy")
 
 
@@ -275,6 +275,14 @@ def test_a_single_client_and_a_long_name_are_a_page() -> None:
     Page(text)
     assert "<b>1</b> client<" in text and "<b>1</b> domain<" in text
     assert "<td>\N{EN DASH}</td>" in section(text, "clusters")  # no ARI with one domain
+
+
+def test_the_command_gives_these_methods_on_these_seeds() -> None:
+    one, several = summarize("icons", "mini", 4, two(1.0)[1:]), summarize("icons", "mini", 4, two(1.0, (3, 5)))
+    assert command(one) == "secfpp run config.toml --method grouped --out DIR"
+    assert command(several) == "secfpp compare config.toml --methods pooled,grouped --seeds 3,5 --out DIR"
+    assert "--method 'a b'" in command({"methods": {"a b": {}}, "seeds": [1]})
+    assert "compare config.toml" in section(rendered(two(1.0)), "again")
 
 
 def test_facts_about_the_data_are_told() -> None:
