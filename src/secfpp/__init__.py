@@ -26,12 +26,16 @@ if TYPE_CHECKING:
         DataError,
         DropoutError,
         MissingExtraError,
+        NotFittedError,
         ProtocolError,
         SecFPPError,
         WireError,
     )
     from secfpp.models.backbone import Backbone, load_backbone
+    from secfpp.models.coop_checkpoint import from_coop, to_coop
     from secfpp.models.prompt import SoftPrompt
+    from secfpp.models.prompt_file import ClientPrompt, load_prompt
+    from secfpp.personalizer import Personalizer
     from secfpp.protocol.cohort import Assignment, Cohort
     from secfpp.protocol.program import Ask, ClientState, Joint, Program, Replies, batched, gather, step
     from secfpp.protocol.transcript import Transcript
@@ -55,9 +59,13 @@ _HOME = {
     "data.federated": "ClientData FederatedDataset Split",
     "data.folders": "FolderSettings load_folder",
     "data.icons": "IconSettings load_icons",
-    "errors": "ClientError ConfigError DataError DropoutError MissingExtraError ProtocolError SecFPPError WireError",
+    "errors": "ClientError ConfigError DataError DropoutError MissingExtraError NotFittedError ProtocolError "
+    "SecFPPError WireError",
     "models.backbone": "Backbone load_backbone",
+    "models.coop_checkpoint": "from_coop to_coop",
     "models.prompt": "SoftPrompt",
+    "models.prompt_file": "ClientPrompt load_prompt",
+    "personalizer": "Personalizer",
     "protocol.cohort": "Assignment Cohort",
     "protocol.program": "Ask ClientState Joint Program Replies batched gather step",
     "protocol.transcript": "Transcript",
@@ -77,6 +85,7 @@ __all__ = [
     "ClientContext",
     "ClientData",
     "ClientError",
+    "ClientPrompt",
     "ClientState",
     "Clusterer",
     "CoOpLocal",
@@ -92,8 +101,10 @@ __all__ = [
     "Joint",
     "LocalTraining",
     "MissingExtraError",
+    "NotFittedError",
     "OneCluster",
     "OracleClusters",
+    "Personalizer",
     "PlainKMeans",
     "PlainMean",
     "Program",
@@ -117,12 +128,15 @@ __all__ = [
     "batched",
     "datasets",
     "derive",
+    "from_coop",
     "gather",
     "load_backbone",
     "load_folder",
     "load_icons",
+    "load_prompt",
     "methods",
     "step",
+    "to_coop",
     "train",
 ]
 

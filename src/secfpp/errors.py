@@ -34,6 +34,10 @@ class DataError(SecFPPError):
     """Data that cannot be used; names the file, line or record, and the remedy."""
 
 
+class NotFittedError(SecFPPError, ValueError, AttributeError):
+    """Something that is learned was asked for before training; an AttributeError too, so that ``hasattr`` works."""
+
+
 class FieldRangeError(SecFPPError, ValueError):
     """A number that does not fit the field or its codec; names value, bound and remedy."""
 

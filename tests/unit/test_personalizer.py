@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+import secfpp
+from secfpp import CoOpLocal, FolderSettings, LocalTraining, Personalizer, SecFPP
+from secfpp.errors import ConfigError, DataError, NotFittedError
+from secfpp.models.backbone import load_backbone
+from support.picture_folders import picture, picture_tree
+from support.tiny_clip import TinyClip
+
+CLIENTS = ("a", "b", "c", "d")
+CLASSES = ("bird", "cat", "dog")
+QUICK = {"steps": 5, "batch": 12}
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_backbone(str(TinyClip().save(tmp_path_factory.mktemp("tiny"))), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four clients; a and b have two of the three classes."""
+    held = {"a": ("cat", "dog"), "b": ("cat", "bird"), "c": CLASSES, "d": CLASSES}
+    root = tmp_path_factory.mktemp("data") / "photos"
+    return picture_tree(root, {f"{client}/{name}": 8 for client, names in held.items() for name in names})
+
+
+@pytest.fixture(scope="module")
+def data(photos: Path) -> secfpp.FederatedDataset:
+    return secfpp.load_folder(FolderSettings(root=str(photos), size=32))
+
+
+@pytest.fixture(scope="module")
+def fitted(backbone: Any, data: secfpp.FederatedDataset) -> Personalizer:
+    return Personalizer("secfpp", rounds=6, backbone=backbone, training=QUICK).fit(data)
+
+
+def test_what_is_learned_has_names_and_shapes(fitted: Personalizer, backbone: Any) -> None:
+    assert (fitted.clients_, fitted.classes_) == (CLIENTS, CLASSES)
+    assert list(fitted.prompts_) == list(CLIENTS)
+    assert fitted.clusters_ == dict.fromkeys(CLIENTS, 0)  # four are the smallest group
+    assert fitted.result_.rounds == 6 and fitted.result_.method == "secfpp"
+    assert fitted.backbone_ is backbone
+    prompt = fitted.prompts_["b"]
+    assert (prompt.client, prompt.method, prompt.image_size, prompt.classes) == ("b", "secfpp", 32, CLASSES)
+    np.testing.assert_array_equal(prompt.prompt, fitted.result_.prompts[1])
+
+
+def test_it_learns_to_tell_colours_apart(fitted: Personalizer, data: Any, backbone: Any) -> None:
+    floor = Personalizer("zero_shot", backbone=backbone).fit(data)
+    assert floor.clusters_ is None
+    assert fitted.score(data) > floor.score(data) + 0.1
+
+
+def test_the_score_is_the_one_of_the_training(fitted: Personalizer, data: Any) -> None:
+    assert fitted.scores(data) == pytest.approx(fitted.metrics_["own"])
+    assert fitted.score(data) == pytest.approx(fitted.result_.metrics["own"].mean() / 100)
+    assert all(0 <= value <= 1 for value in fitted.metrics_["own_domain"].values())
+
+
+def test_predictions_are_those_of_the_clients_prompt(fitted: Personalizer, photos: Path, tmp_path: Path) -> None:
+    image = photos / "a" / "cat" / "000.png"
+    scores = fitted.predict_proba("a", [image, str(image)])
+    assert scores.shape == (2, 3) and scores.sum(1) == pytest.approx(1)
+    assert fitted.predict("a", image) == [CLASSES[scores[0].argmax()]]
+    assert len(fitted.predict("a", photos / "c")) == 24
+    fitted.prompts_["a"].save(tmp_path / "a.safetensors")
+    again = secfpp.load_prompt(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(again.predict_proba(image, backbone=fitted.backbone_), scores[:1])
+    assert not np.allclose(fitted.predict_proba("a", image, prior="uniform"), scores[:1])
+    assert fitted.predict("a", image, prior="uniform")[0] in CLASSES
+
+
+def test_a_class_that_the_client_never_has_is_less_likely_for_it(fitted: Personalizer, tmp_path: Path) -> None:
+    grey = picture(tmp_path / "x.png")
+    bird = CLASSES.index("bird")
+    own, uniform = (fitted.predict_proba("a", grey, prior=prior)[0, bird] for prior in ("own", "uniform"))
+    assert own < uniform / 5
+
+
+def test_scores_of_fewer_clients_and_classes(fitted: Personalizer, photos: Path, backbone: Any, tmp_path: Path) -> None:
+    picture_tree(tmp_path, {"a/cat": 9, "a/dog": 9})
+    assert list(fitted.scores(tmp_path)) == ["a"]
+    picture_tree(tmp_path, {"a/fish": 9, "zoo/cat": 9, "zoo/dog": 9})
+    with pytest.raises(DataError, match="not known from fit: zoo, fish"):
+        fitted.score(tmp_path)
+
+
+def test_a_folder_can_be_fitted_directly(photos: Path, backbone: Any) -> None:
+    settings = FolderSettings(root=str(photos), size=32)
+    by_settings = Personalizer("coop_local", rounds=1, backbone=backbone, seed=3, training=QUICK).fit(settings)
+    loaded = Personalizer("coop_local", rounds=1, backbone=backbone, seed=3, training=QUICK).fit(
+        secfpp.load_folder(settings, seed=3)
+    )
+    np.testing.assert_array_equal(by_settings.result_.prompts, loaded.result_.prompts)
+    by_path = Personalizer("zero_shot", backbone=backbone).fit(str(photos))
+    assert by_path.prompts_["a"].image_size == 224
+
+
+def test_the_same_parameters_give_the_same_prompts_and_rounds_can_be_watched(data: Any, backbone: Any) -> None:
+    seen: list[int] = []
+    first, second = (
+        Personalizer(rounds=2, backbone=backbone, training=QUICK).fit(data, on_round=lambda r: seen.append(r.round))
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.result_.prompts, second.result_.prompts)
+    assert seen == [1, 2, 1, 2]
+
+
+def test_settings_reach_the_method_however_they_are_given(data: Any, backbone: Any) -> None:
+    runs = [
+        Personalizer("coop_local", rounds=1, backbone=backbone, training={"steps": 2, "batch": 4}),
+        Personalizer("coop_local", rounds=1, backbone=backbone, training=LocalTraining(steps=2, batch=4)),
+        Personalizer(CoOpLocal(training=LocalTraining(steps=2, batch=4)), rounds=1, backbone=backbone),
+        Personalizer(CoOpLocal(training=LocalTraining(batch=4)), rounds=1, backbone=backbone, training={"steps": 2}),
+    ]
+    prompts = [run.fit(data).result_.prompts for run in runs]
+    for other in prompts[1:]:
+        np.testing.assert_array_equal(prompts[0], other)
+    usual = Personalizer("coop_local", rounds=1, backbone=backbone).fit(data)
+    assert not np.array_equal(prompts[0], usual.result_.prompts)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"method": "secfp"}, "method = 'secfp': unknown method; did you mean 'secfpp'?"),
+        ({"method": 3}, "method = 3: unknown method"),
+        ({"local_rl": 0.1}, "method.local_rl = 0.1: unknown key; did you mean 'local_lr'?"),
+        ({"local_lr": "much"}, "method.local_lr = 'much'"),
+        ({"local_lr": -1}, "method.local_lr = -1.*: must not be negative"),
+        ({"training": {"steps": 0}}, "method.training.steps = 0: at least 1"),
+        ({"method": SecFPP(), "training": {"setps": 3}}, "did you mean 'steps'"),
+        ({"rounds": 0}, "rounds = 0: a whole number, at least 1"),
+        ({"rounds": 2.5, "seed": -1}, "rounds = 2.5: .*\nseed = -1: "),
+    ],
+)
+def test_bad_parameters_are_named_by_fit_before_any_work(parameters: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Personalizer(**{"backbone": "no such model", **parameters}).fit("no such folder")
+
+
+@pytest.mark.parametrize(("method", "enough"), [("secfpp", False), ("secfpp_paper", False), ("promptfl", True)])
+def test_three_clients_are_told_what_they_can_do(method: str, enough: bool, backbone: Any, tmp_path: Path) -> None:
+    picture_tree(tmp_path, {f"{client}/{name}": 4 for client in "abc" for name in ("cat", "dog")})
+    model = Personalizer(method, rounds=1, backbone=backbone, training=QUICK)
+    if enough:
+        assert model.fit(tmp_path).clients_ == ("a", "b", "c")
+        return
+    with pytest.raises(
+        ConfigError, match=r"clients = 3: .* groups of at least 4.*bring more clients.*coop_local"
+    ) as caught:
+        model.fit(tmp_path)
+    advice = str(caught.value).rpartition("protection: ")[2]
+    settings = eval(f"dict({advice})")
+    assert model.set_params(**settings).fit(tmp_path).clusters_ == {"a": 0, "b": 0, "c": 0}
+    assert Personalizer("coop_local", rounds=1, backbone=backbone).fit(tmp_path).clients_ == ("a", "b", "c")
+
+
+def test_an_unknown_client_is_named_with_the_nearest(fitted: Personalizer) -> None:
+    with pytest.raises(ConfigError, match="client = 'e': unknown client.* Known: a, b, c, d"):
+        fitted.predict("e", np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["clients_", "classes_", "prompts_", "clusters_", "metrics_", "result_", "backbone_"])
+def test_before_training_there_is_nothing_and_it_says_so(name: str) -> None:
+    model = Personalizer()
+    with pytest.raises(NotFittedError, match=rf"{name} is known after training: call fit\(data\) first"):
+        getattr(model, name)
+    assert not hasattr(model, name)
+    for call in (lambda: model.predict("a", "x.png"), lambda: model.score("nowhere")):
+        with pytest.raises(NotFittedError):
+            call()
+    with pytest.raises(AttributeError, match="no attribute 'nothing_'"):
+        model.nothing_  # noqa: B018
+
+
+def test_parameters_are_kept_untouched_and_can_be_changed() -> None:
+    table = {"steps": 3}
+    model = Personalizer("secfpp", rounds=5, training=table)
+    assert model.get_params() == {"method": "secfpp", "rounds": 5, "backbone": "mini", "seed": 0, "training": table}
+    assert model.get_params(deep=False)["training"] is table
+    assert model.set_params(rounds=7, local_lr=0.1) is model
+    assert (model.rounds, model.get_params()["local_lr"]) == (7, 0.1)
+
+
+def test_scikit_learn_can_clone_it_and_copies_do_not_share_settings(fitted: Personalizer) -> None:
+    twin = clone(Personalizer(SecFPP(local_lr=0.5), seed=4, training={"steps": 3}))
+    assert twin.get_params() == {
+        "method": SecFPP(local_lr=0.5), "rounds": 20, "backbone": "mini", "seed": 4, "training": {"steps": 3},
+    }  # fmt: skip
+    again = copy.copy(fitted).set_params(rounds=9, local_lr=0.7)
+    assert (fitted.rounds, "local_lr" in fitted.get_params()) == (6, False)
+    assert again.clients_ == CLIENTS
+
+
+def test_it_shows_what_differs_from_the_defaults(fitted: Personalizer, backbone: Any) -> None:
+    assert repr(Personalizer()) == "Personalizer('secfpp')"
+    assert repr(Personalizer("promptfl", rounds=3, logit_adjustment=1.0)) == (
+        "Personalizer('promptfl', rounds=3, logit_adjustment=1.0)"
+    )
+    assert (
+        repr(Personalizer(SecFPP(), backbone=backbone)) == f"Personalizer(SecFPP(...), backbone={backbone.spec.name})"
+    )
