@@ -23,6 +23,8 @@ from secfpp.runtime.costs import Share
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
 
+ZERO = 1e-9
+"""Points that are no difference: rounding."""
 NEAR = 10.0
 """Paired differences beyond this many points are arrows at the edge, so that close methods can be told apart."""
 TOGETHER = 6
@@ -209,7 +211,7 @@ def _dots(table: Estimates, metric: Metric) -> Markup:
             continue
         values += [*figure.per_seed.values(), *(figure.interval or ()), *([ring.mean] if ring else ())]
         rows.append(_dot(name, figure, False, ring.mean if ring else None, "best" if name == best else ""))
-    return plots.intervals(f"{metric.title}, %", rows, Scale.around(values))
+    return plots.intervals(f"{metric.title}, %", rows, Scale.around(np.clip(values, 0, 100)))
 
 
 def _dot(name: str, figure: Estimate, signed: bool, ring: float | None = None, kind: str = "") -> Dot:
@@ -234,7 +236,7 @@ def _gaps(summary: Summary, metrics: Sequence[Metric], reference: str | None) ->
         rows = []
         for name, gap in sorted(figures.items(), key=lambda item: item[1].mean):
             low, high = gap.interval or (-1, 1)
-            rows.append(_dot(name, gap, True, kind="above" if low > 0 else "below" if high < 0 else ""))
+            rows.append(_dot(name, gap, True, kind="above" if low > ZERO else "below" if high < -ZERO else ""))
         chart = plots.intervals(f"{reference} ahead, {metric.title}, points", rows, scale)
         found.append(Gaps(metric, chart, figures))
     return found

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 
-def points(value: float, signed: bool = False) -> str:
-    """Percent or percentage points with one decimal and a true minus sign."""
-    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}") if signed else f"{value:.1f}"
+def points(value: float, signed: bool = False, digits: int = 1) -> str:
+    """Percent or percentage points with a true minus sign; what rounds to zero has no sign."""
+    text = f"{value:.{digits}f}"
+    if not any(digit in text for digit in "123456789"):
+        return text.lstrip("-")
+    return (f"+{text}" if signed and value > 0 else text).replace("-", "\N{MINUS SIGN}")
 
 
 def amount(count: float) -> str:

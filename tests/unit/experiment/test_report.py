@@ -177,6 +177,22 @@ def test_far_methods_do_not_squash_near_ones() -> None:
     assert float(place) - zero > 20
 
 
+def test_rounding_is_no_difference() -> None:
+    results = two(0.0, (1, 2, 3))
+    for result in results[3:]:
+        result.metrics["own"][:] -= 1e-12
+    text = section(rendered(results), "differences")
+    assert 'class="row below"' not in text and 'class="row above"' not in text
+    assert "\N{MINUS SIGN}0.0" not in text and "+0.0" not in text
+
+
+def test_accuracies_are_drawn_between_0_and_100() -> None:
+    text = section(rendered([fake_result("a", seed, own) for seed, own in ((1, 30), (2, 70))]), "accuracy")
+    ticks = [float(tick) for tick in re.findall(r'<span style="left:[\d.]+%">([^<]*)</span>', text)]
+    assert min(ticks) == 0 and max(ticks) == 100
+    assert "\N{MINUS SIGN}" in text  # the interval of two seeds, in figures
+
+
 def test_only_far_methods_are_all_in_the_chart() -> None:
     text = section(rendered(two(40.0, (1, 2, 3), jitter=0.3)), "differences")
     assert 'overflow="visible"' not in text

@@ -18,6 +18,24 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_points() -> None:
-    assert points(-1.25, signed=True) == "\N{MINUS SIGN}1.2"
-    assert points(2.0, signed=True) == "+2.0"
+@pytest.mark.parametrize(
+    ("value", "plain", "signed"),
+    [
+        (2.0, "2.0", "+2.0"),
+        (-1.25, "\N{MINUS SIGN}1.2", "\N{MINUS SIGN}1.2"),
+        (0.0, "0.0", "0.0"),
+        (-0.0, "0.0", "0.0"),
+        (-0.04, "0.0", "0.0"),
+        (0.04, "0.0", "0.0"),
+        (0.06, "0.1", "+0.1"),
+        (100.0, "100.0", "+100.0"),
+    ],
+)
+def test_points(value: float, plain: str, signed: str) -> None:
+    assert points(value) == plain
+    assert points(value, signed=True) == signed
+
+
+def test_points_with_other_digits() -> None:
+    assert points(-0.014, digits=2) == "\N{MINUS SIGN}0.01"
+    assert points(1.0, digits=2) == "1.00"
