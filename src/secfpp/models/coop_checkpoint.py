@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from secfpp.errors import DataError
+from secfpp.errors import ConfigError, DataError
 from secfpp.models.prompt_file import ClientPrompt
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def to_coop(prompt: ClientPrompt, backbone: Backbone | str | None = None) -> byt
     """
     model = prompt.model(backbone)
     n_ctx = len(prompt.prompt)
-    names = [prompt.class_template.replace("{}", name) for name in prompt.classes]
+    names = _texts(prompt.class_template, prompt.classes)
     model.class_tokens(names, n_ctx)  # refuses what does not fit
     whole = torch.stack([_padded(model.embed(name, whole=True).cpu(), model.spec.context_length) for name in names])
     state = OrderedDict(
@@ -66,6 +66,7 @@ def from_coop(path: str | Path, classes: Sequence[str], backbone: Backbone, clie
         client: whose it shall be.
 
     Raises:
+        ConfigError: class names that the model refuses.
         DataError: no such file, another kind of file, contexts of single classes, or names or a model that are
             not those of the file; says which.
     """
@@ -143,26 +144,42 @@ def _template(state: Mapping[str, Any], names: tuple[str, ...], n_ctx: int, back
     """How the file writes class names behind the context, from its ``token_suffix`` (CoOp's way if there is none).
 
     Raises:
+        ConfigError: names that the model refuses.
         DataError: the file is of other classes, or of another model.
     """
     suffix = state.get("token_suffix")
+    usable = [template for template in TEMPLATES if _readable(template, names, n_ctx, backbone)]
+    if not usable:
+        backbone.class_tokens(names, n_ctx)  # says why
     if not isinstance(suffix, Tensor):
-        return TEMPLATES[0]
+        return usable[0]
     if suffix.ndim != 3 or len(suffix) != len(names):
         raise DataError(f"it is for {len(suffix)} classes, but {len(names)} names are given")
     stored = suffix.detach().float().cpu().numpy()
     misfits: dict[str, list[str]] = {}
-    for template in TEMPLATES:
-        texts = [template.replace("{}", name) for name in names]
-        backbone.class_tokens(texts, n_ctx)  # refuses names that cannot be told apart
+    for template in usable:
+        texts = _texts(template, names)
         misfits[template] = [n for n, t, s in zip(names, texts, stored, strict=True) if not _begins(s, t, backbone)]
-    best = min(TEMPLATES, key=lambda template: len(misfits[template]))
+    best = min(usable, key=lambda template: len(misfits[template]))
     if not misfits[best]:
         return best
     raise DataError(
         f"class {misfits[best][0]!r} is not what the file has in its place: give CoOp's class names in CoOp's order, "
         f"and the CLIP that it was trained with ({backbone.spec.name!r} is given)"
     )
+
+
+def _texts(template: str, names: Sequence[str]) -> list[str]:
+    return [template.replace("{}", name) for name in names]
+
+
+def _readable(template: str, names: Sequence[str], n_ctx: int, backbone: Backbone) -> bool:
+    """Whether the model can read class names written so; a small vocabulary may lack the full stop."""
+    try:
+        backbone.class_tokens(_texts(template, names), n_ctx)
+    except ConfigError:
+        return False
+    return True
 
 
 def _begins(stored: np.ndarray, text: str, backbone: Backbone) -> bool:

@@ -198,6 +198,26 @@ def test_a_bare_context_is_taken_as_coop_writes_it(backbone: Any, tmp_path: Path
     assert (prompt.class_template, prompt.rounds, len(prompt.prompt)) == ("{}.", 0, 2)
 
 
+def test_a_model_that_knows_no_full_stop_goes_without(
+    prompt: ClientPrompt, backbone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(to_coop(prompt, backbone))
+    read = type(backbone).class_tokens
+
+    def without_stop(self: Any, names: Any, n_ctx: int) -> Any:
+        if any("." in name for name in names):
+            raise ConfigError("no full stop in this vocabulary")
+        return read(self, names, n_ctx)
+
+    monkeypatch.setattr(type(backbone), "class_tokens", without_stop)
+    assert from_coop(path, CLASSES, backbone).class_template == "{}"
+    bare = saved({"state_dict": {"ctx": torch.ones(2, 32)}}, tmp_path / "bare")
+    assert from_coop(bare, CLASSES, backbone).class_template == "{}"
+    with pytest.raises(ConfigError, match="cannot tell it from 'cat'"):
+        from_coop(bare, ("cat", "CAT", "dog"), backbone)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
