@@ -104,9 +104,11 @@ def ranking(table: Estimates, key: str) -> list[str]:
 
 
 def unfinished(summary: Summary) -> dict[str, list[int]]:
-    """Methods that lack seeds which other methods have, and which they lack."""
-    lacking = {name: sorted(set(summary["seeds"]) - set(m["seeds"])) for name, m in summary["methods"].items()}
-    return {name: seeds for name, seeds in lacking.items() if seeds}
+    """Methods that lack seeds, and which: those the summary calls ``missing``, and those that only others have."""
+    lacking = {name: set(summary["seeds"]) - set(m["seeds"]) for name, m in summary["methods"].items()}
+    for cell in summary.get("missing", ()):
+        lacking.setdefault(cell["method"], set()).add(cell["seed"])
+    return {name: sorted(seeds) for name, seeds in lacking.items() if seeds}
 
 
 def reference(summary: Summary, table: Estimates, config_toml: str) -> str | None:

@@ -94,6 +94,8 @@ def test_missing_seeds_are_named() -> None:
     results = [fake_result("a", 1), fake_result("a", 2), fake_result("a", 3), fake_result("b", 2)]
     assert unfinished(summary_of(results)) == {"b": [1, 3]}
     assert unfinished(summary_of(results[:3])) == {}
+    planned = [{"method": "b", "seed": 4, "error": None}, {"method": "new", "seed": 1, "error": "out of memory"}]
+    assert unfinished({**summary_of(results), "missing": planned}) == {"b": [1, 3, 4], "new": [1]}
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,12 @@ def test_an_unfinished_comparison_says_what_is_missing() -> None:
     Page(text)
     assert "Missing: grouped on seeds 2, 3" in words(text)
     assert "1 of 3 seeds" in text
+    planned = [{"method": "grouped", "seed": 9, "error": None}, {"method": "<new>", "seed": 1, "error": "no <memory>"}]
+    text = rendered(results, missing=planned)
+    Page(text)
+    assert "1 of 4 seeds" in text
+    assert "grouped on seeds 2, 3, 9; &lt;new&gt; on seed 1" in words(text)
+    assert "seed 1, failed: no &lt;memory&gt;" in words(text)
     assert "Not finished" not in rendered(two(3.0, (1, 2)))
 
 
@@ -276,6 +282,8 @@ def test_settings_versions_and_data_are_told() -> None:
     for told in ("alpha = 0.25", "9.8", "cafe123", "drawings: train 5", "1 min 05 s"):
         assert told in text
     assert "not run from a checkout" in rendered(two(1.0))
+    assert "40 % take part per round" in words(rendered(two(1.0), participation=0.4))
+    assert "take part" not in words(rendered(two(1.0), participation=1.0))
 
 
 @pytest.mark.parametrize("per_domain", [1, 50])
