@@ -179,7 +179,8 @@ def open_results(path: Path) -> Iterator[RunDirectory]:
 
 def path_part(name: str) -> str:
     """`name` as one part of a path, whatever is in it."""
-    return quote(name, safe=" +=,@").replace("..", "%2E%2E")
+    part = quote(name, safe=" +=,@").replace("..", "%2E%2E")
+    return "%2E" if part == "." else part
 
 
 def _locked(path: Path) -> BaseFileLock:

@@ -22,7 +22,7 @@ from secfpp.experiment.result_files import ResultFiles, read_cells
 from secfpp.experiment.run_directory import RunDirectory
 from secfpp.experiment.samples import sample_images
 from secfpp.experiment.tensorboard import require_tensorboard, write_events
-from secfpp.experiment.training import Event, SeedTask, load_dataset, train_seed
+from secfpp.experiment.training import Event, SeedTask, described, load_dataset, train_seed
 from secfpp.experiment.workers import train_in_processes
 
 if TYPE_CHECKING:
@@ -71,13 +71,12 @@ class Outcome:
         Raises:
             SecFPPError: a cell failed.
         """
-        if len(self.failures) == 1:
-            ((cell, error),) = self.failures.items()
-            error.add_note(f"while training {cell}")
+        if not self.failures:
+            return
+        error = next(iter(self.failures.values()))
+        if len(self.failures) == 1 and isinstance(error, SecFPPError):
             raise error
-        if self.failures:
-            lines = [f"{cell}: {str(error) or type(error).__name__}" for cell, error in self.failures.items()]
-            raise SecFPPError("\n".join(lines))
+        raise SecFPPError("\n".join(f"{c}: {described(e)}" for c, e in self.failures.items())) from error
 
 
 def run_experiment(

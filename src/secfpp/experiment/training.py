@@ -193,7 +193,12 @@ def _keep_partition(task: SeedTask, dataset: FederatedDataset, digest: str) -> N
         directory.write_json(name, {"digest": digest, "facts": dict(dataset.facts), **partition_table(dataset)})
 
 
+def described(error: Exception) -> str:
+    """The message of an error; with its type where nobody wrote the message for a user."""
+    return str(error) if isinstance(error, SecFPPError) else f"{type(error).__name__}: {error}"
+
+
 def _fail(task: SeedTask, cell: Cell, error: Exception, emit: Emit) -> None:
-    message = str(error) if isinstance(error, SecFPPError) else f"{type(error).__name__}: {error}"
+    message = described(error)
     note_failure(task.directory, cell, message, format_exc())
     emit(Event("failed", cell, text=message, error=error))

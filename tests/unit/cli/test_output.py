@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from secfpp.cli.output import aligned, print_results, results_table
+from secfpp.cli.output import aligned, bare_table, differences_table, print_results, results_table, reverse
 from secfpp.experiment.results import summarize
 from support_experiment import fake_result
 
@@ -35,3 +36,67 @@ def test_intervals_are_shown_with_several_seeds(capsys: pytest.CaptureFixture[st
     assert "interval" in shown
     print_results(summarize("icons", "mini", 4, results[:1]), Path("o"))
     assert "one seed: no intervals" in capsys.readouterr().out
+
+
+def compared(*seeds: int) -> dict[str, Any]:
+    """`a` and `b` on `seeds`, `c` without a cluster on the first; b is 1, 2, 3, ... points above a."""
+    results = [fake_result("a", seed, 50.0) for seed in seeds]
+    results += [fake_result("b", seed, 51.0 + i) for i, seed in enumerate(seeds)]
+    return summarize("icons", "mini", 4, [*results, fake_result("c", seeds[0], 40.0, clustered=False)])
+
+
+def test_the_number_of_seeds_is_shown_while_methods_differ_in_it() -> None:
+    head, *rows = results_table(compared(1, 2))
+    assert head[-1] == "seeds" and [row[-1] for row in rows] == ["2", "2", "1"]
+    assert results_table(compared(1))[0][-1] == "time"
+
+
+def test_accuracies_without_the_prior_have_a_block_of_their_own() -> None:
+    head, first, *_ = bare_table(compared(1))
+    assert head == ["method", "own", "own domain"]
+    assert first == ["a", "42.0", "44.0"]
+
+
+def test_no_block_without_prior_where_nobody_uses_one() -> None:
+    summary = compared(1)
+    for method in summary["methods"].values():
+        method |= {name: method[name.removesuffix("_no_prior")] for name in method if name.endswith("_no_prior")}
+    assert bare_table(summary) == []
+    for method in summary["methods"].values():
+        del method["own_no_prior"], method["own_domain_no_prior"]
+    assert bare_table(summary) == []
+
+
+def test_differences_are_seen_from_the_chosen_method() -> None:
+    summary = compared(1, 2, 3)
+    head, *rows = differences_table(summary, "b")
+    assert head[0] == "against" and head.count("at least") == 2
+    assert [row[0] for row in rows] == ["a", "c"]
+    # 2 +- t / sqrt(3), with t(0.975, 2) = 4.303 and t(0.95, 2) = 2.920
+    assert rows[0][1:4] == ["+2.0", "-0.5 to +4.5", "+0.3"]
+    assert rows[1][1:4] == ["+11.0", "-", "-"]  # one seed shared
+    assert differences_table(summary, "a")[1][1:4] == ["-2.0", "-4.5 to +0.5", "-3.7"]
+    assert differences_table(compared(1), "nobody") == []
+
+
+def test_reversing_twice_changes_nothing() -> None:
+    for entry in (*compared(1)["differences"], *compared(1, 2)["differences"]):
+        assert reverse(reverse(entry)) == entry
+        assert reverse(entry)["per_seed"] == [-gap for gap in entry["per_seed"]]
+
+
+def test_what_is_missing_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    missing = [{"method": "c", "seed": 2, "error": None}, {"method": "c", "seed": 3, "error": "no memory"}]
+    print_results({**compared(1, 2), "missing": missing}, Path("o"), "b")
+    shown = capsys.readouterr().out
+    assert "missing: 2 of 7 methods x seeds" in shown
+    assert "c, seed 2: not finished" in shown and "c, seed 3: no memory" in shown
+    assert "b minus the others, in points" in shown
+
+
+def test_a_method_without_a_metric_is_printed_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = compared(1)
+    del summary["methods"]["c"]["other_domains"]
+    print_results(summary, Path("o"), "a")
+    assert "c " in capsys.readouterr().out
+    assert results_table(summary)[3][3] == "-"

@@ -21,6 +21,7 @@ from support_experiment import Grouped, Means, Pooled, Single, ToySettings, Trai
 FILE = """
 seeds = [3, 4]
 rounds = 7
+participation = 0.5
 
 [data]
 name = "toy"
@@ -61,7 +62,7 @@ def keys(text: str) -> dict[str, str]:
 
 def test_everything_in_a_file_is_read() -> None:
     config = parsed()
-    assert (config.seeds, config.rounds) == ((3, 4), 7)
+    assert (config.seeds, config.rounds, config.participation) == ((3, 4), 7, 0.5)
     assert config.data.settings == ToySettings(shots=8)
     assert config.backbone == BackboneSettings(threads=2)
     assert config.method.algorithm == Grouped(training=Training(lr=0.5), grouping=Means(k_max=4))
@@ -85,6 +86,21 @@ def test_choose_knows_variants_the_method_and_plain_methods() -> None:
     assert list(chosen) == ["slow", "grouped", "pooled"]
     assert chosen["grouped"] == parsed().method.algorithm
     assert chosen["pooled"] == Pooled()
+
+
+def test_all_labels_come_floors_first_the_method_last_then_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parsed().labels(catalog()) == ("pooled", "grouped", "grouped+single", "slow", "pooled-prior")
+    monkeypatch.setattr(Pooled, "trained", True, raising=False)
+    monkeypatch.setattr(Grouped, "trained", False, raising=False)
+    other = parsed('data.name = "toy"\nmethod.name = "pooled"')
+    assert other.labels(catalog()) == ("grouped", "pooled")
+    assert list(parsed().choose(parsed().labels(catalog()), catalog())) == list(parsed().labels(catalog()))
+
+
+@pytest.mark.parametrize("share", ["0", "0.0", "1.5", "-1", '"half"', "nan", "true"])
+def test_participation_is_a_share(share: str) -> None:
+    assert "participation" in keys(f"participation = {share}")
+    assert parsed('data.name = "toy"\nmethod.name = "pooled"').participation == 1.0
 
 
 def test_choose_names_every_unknown_label() -> None:

@@ -53,6 +53,17 @@ def test_differences_are_paired_by_seed() -> None:
     assert entry["seeds"] == [1, 2]
 
 
+def test_differences_have_one_sided_bounds_for_non_inferiority() -> None:
+    runs = [
+        fake_result(m, s, own) for m, owns in (("a", (50, 50, 50)), ("b", (51, 52, 53))) for s, own in enumerate(owns)
+    ]
+    entry = next(e for e in differences(runs) if e["metric"] == "own")
+    assert entry["lower95"] == pytest.approx(2 - 2.9200 / 3**0.5, abs=1e-3)  # t(0.95, 2) = 2.92
+    assert entry["upper95"] == pytest.approx(2 + 2.9200 / 3**0.5, abs=1e-3)
+    alone = differences([fake_result("a", 1), fake_result("b", 1)])
+    assert {(e["ci95"], e["lower95"], e["upper95"]) for e in alone} == {(None, None, None)}
+
+
 def test_differences_use_shared_seeds_and_skip_strangers() -> None:
     runs = [fake_result("a", 1), fake_result("a", 2), fake_result("b", 2), fake_result("c", 9)]
     found = {(e["method"], e["against"]): e for e in differences(runs) if e["metric"] == "own"}

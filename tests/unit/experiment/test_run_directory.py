@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from secfpp.errors import ConfigError
+from secfpp.errors import ConfigError, DataError
 from secfpp.experiment import run_directory
-from secfpp.experiment.run_directory import git_revision, made_by, open_run_directory, versions
+from secfpp.experiment.run_directory import git_revision, made_by, open_results, open_run_directory, path_part, versions
 
 
 def run_in(path: Path, command: str = "run", **options: bool) -> None:
@@ -125,3 +125,95 @@ def test_versions_name_what_computes() -> None:
 def test_no_revision_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_directory, "__file__", str(tmp_path / "module.py"))
     assert git_revision.__wrapped__() is None
+
+
+PLAN = {"seeds": {"a": [1]}}
+
+
+def planned(path: Path, command: str = "run", **options: bool) -> None:
+    with open_run_directory(path, command, **options) as directory:
+        directory.start("seed = 1\n", PLAN)
+        directory.mark("finished")
+
+
+def test_a_stored_run_is_handed_over_and_kept(tmp_path: Path) -> None:
+    planned(tmp_path)
+    (tmp_path / "cells" / "a").mkdir(parents=True)
+    (tmp_path / "cells" / "a" / "1.safetensors").write_bytes(b"x")
+    with open_run_directory(tmp_path, "compare", resume=True) as directory:
+        assert directory.stored == PLAN
+        directory.start("seed = 2\n", PLAN)
+        assert (tmp_path / "cells/a/1.safetensors").exists()
+        assert json.loads((tmp_path / "run.json").read_text())["state"] == "running"
+    assert made_by(tmp_path) == "compare"
+    with open_run_directory(tmp_path, "run", resume=True, force=True) as directory:
+        assert directory.stored is None
+        directory.start("", PLAN)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_going_on_where_nothing_is_begins(tmp_path: Path) -> None:
+    with open_run_directory(tmp_path / "new", "run", resume=True) as directory:
+        assert directory.stored is None
+
+
+@pytest.mark.parametrize("about", ["", "{}", "[]", '{"plan": {}}', '{"plan": [1]}', '{"command": "run"}'])
+def test_only_a_run_can_go_on(tmp_path: Path, about: str) -> None:
+    (tmp_path / "run.json").write_text(about)
+    with pytest.raises(ConfigError, match="holds no run"), open_run_directory(tmp_path, "run", resume=True):
+        pass
+    with pytest.raises(ConfigError, match="holds no run"), open_results(tmp_path):
+        pass
+
+
+def test_refusing_a_used_directory_names_resume_where_it_helps(tmp_path: Path) -> None:
+    planned(tmp_path)
+    with pytest.raises(ConfigError, match="--resume"), open_run_directory(tmp_path, "run"):
+        pass
+    with pytest.raises(ConfigError) as caught, open_run_directory(tmp_path, "demo"):
+        pass
+    assert "--resume" not in str(caught.value)
+
+
+def test_drafts_of_a_killed_process_are_removed_others_not(tmp_path: Path) -> None:
+    planned(tmp_path)
+    (tmp_path / "prompts" / "a").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    for name in (".run.json.x.draft", "prompts/a/.c.safetensors.y.draft", "mine/.letter.draft", "letter.draft"):
+        (tmp_path / name).touch()
+    with open_run_directory(tmp_path, "run", resume=True) as directory:
+        directory.start("", PLAN)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.draft"))
+    assert left == ["letter.draft", "mine/.letter.draft"]
+
+
+def test_results_are_opened_under_the_same_lock(tmp_path: Path) -> None:
+    planned(tmp_path)
+    with open_results(tmp_path) as directory:
+        assert directory.stored == PLAN and directory.command == "run"
+        with pytest.raises(ConfigError, match="another process"), open_run_directory(tmp_path, "run", resume=True):
+            pass
+    with (
+        open_run_directory(tmp_path, "run", resume=True),
+        pytest.raises(ConfigError, match="another process"),
+        open_results(tmp_path),
+    ):
+        pass
+
+
+def test_json_is_read_or_named(tmp_path: Path) -> None:
+    with open_run_directory(tmp_path, "run") as directory:
+        assert directory.read_json("samples.json") is None
+        directory.write_json("samples.json", {"a": 1})
+        assert directory.read_json("samples.json") == {"a": 1}
+        directory.write("samples.json", "{")
+        with pytest.raises(DataError, match=r"samples\.json cannot be read"):
+            directory.read_json("samples.json")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "a\\b", "", "ä", "a+b"])
+def test_any_name_is_one_part_of_a_path(name: str, tmp_path: Path) -> None:
+    part = path_part(name)
+    assert "/" not in part and ".." not in part
+    if name:
+        assert (tmp_path / part).parent == tmp_path

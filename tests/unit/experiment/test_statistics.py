@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
-from secfpp.experiment.statistics import adjusted_rand_index, contingency, purity, t_interval
+from secfpp.experiment.statistics import adjusted_rand_index, contingency, purity, t_bounds, t_interval
 
 labels = st.integers(0, 12).flatmap(
     lambda n: st.tuples(
@@ -51,3 +51,19 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
         low, high = t_interval(list(rng.normal(5.0, 2.0, 4))) or (0, 0)
         hits += low <= 5.0 <= high
     assert 930 <= hits <= 970
+
+
+def test_one_sided_bounds_lie_inside_the_two_sided_interval() -> None:
+    lower, upper = t_bounds([1.0, 2.0, 4.0, 3.0]) or (np.nan, np.nan)
+    # t(0.95, 3) = 2.3534, standard error sqrt(5/3) / 2
+    assert (lower, upper) == (pytest.approx(2.5 - 2.3534 * 0.6455, abs=1e-3), pytest.approx(4.0191, abs=1e-3))
+    low, high = t_interval([1.0, 2.0, 4.0, 3.0]) or (np.nan, np.nan)
+    assert low < lower < upper < high
+    assert t_bounds([1.0]) is None
+
+
+def test_a_one_sided_bound_is_missed_by_one_mean_in_twenty() -> None:
+    rng = np.random.default_rng(0)
+    bounds = [t_bounds(sample) or (np.nan, np.nan) for sample in rng.normal(size=(4000, 5))]
+    assert np.mean([lower > 0 for lower, _ in bounds]) == pytest.approx(0.05, abs=0.01)
+    assert np.mean([upper < 0 for _, upper in bounds]) == pytest.approx(0.05, abs=0.01)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from secfpp.runtime.costs import Costs, Share
 
 
@@ -52,3 +54,15 @@ def test_as_dict_is_ready_for_json() -> None:
     loaded = json.loads(json.dumps(spent().as_dict()))
     assert loaded["client_up"] == 3 and loaded["client_down"] == 15
     assert loaded["components"]["method"] == {"exchanges": 1, "messages": 2, "up": 3, "down": 10}
+
+
+def test_a_dictionary_comes_back_as_costs() -> None:
+    for costs in (spent(), Costs()):
+        assert Costs.from_dict(json.loads(json.dumps(costs.as_dict()))) == costs
+
+
+@pytest.mark.parametrize("broken", [{}, {"components": {"method": {"sideways": 1}}}])
+def test_another_dictionary_is_refused(broken: dict[str, object]) -> None:
+    table = {} if not broken else {**spent().as_dict(), **broken}
+    with pytest.raises((KeyError, TypeError)):
+        Costs.from_dict(table)

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from secfpp.cli.app import app
+from secfpp.cli.training import parse_labels, parse_seeds
+from secfpp.errors import ConfigError, ProtocolError
+from secfpp.experiment import machine
+from secfpp.experiment.run_directory import open_run_directory
+from support_experiment import World, toy_world
+
+CONFIG = """
+seeds = [3, 4]
+rounds = 2
+[data]
+name = "toy"
+[method]
+name = "pooled"
+[variants.grouped-prior]
+base = "grouped"
+class_prior = false
+"""
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.toml").write_text(CONFIG)
+    return toy_world(monkeypatch)
+
+
+def secfpp(*words: str) -> Any:
+    return CliRunner().invoke(app, list(words))
+
+
+def works(*words: str) -> Any:
+    result = secfpp(*words)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def fails(code: int, *words: str) -> str:
+    result = secfpp(*words)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return " ".join(result.stderr.split())
+
+
+def compare(*words: str) -> tuple[str, ...]:
+    return ("compare", "c.toml", "--out", "o", "--workers", "1", *words)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("100", (100,)), ("100,102", (100, 102)), ("100-103", (100, 101, 102, 103)), ("7, 1-2 ,9-9", (7, 1, 2, 9))],
+)
+def test_seeds_are_numbers_and_ranges(text: str, seeds: tuple[int, ...]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,", "3-1", "-1", "1-", "1,1", "1-3,2", "1.5", "1-2-3"])
+def test_seeds_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--seeds"):
+        parse_seeds(text)
+
+
+def test_labels_are_named_once() -> None:
+    assert parse_labels("a, b+c") == ("a", "b+c")
+    for text in ("a,,b", "a,a", ","):
+        with pytest.raises(ConfigError, match="--methods"):
+            parse_labels(text)
+
+
+def test_run_trains_another_method_or_variant_on_demand(world: World) -> None:
+    works("run", "c.toml", "--out", "o", "--method", "grouped-prior")
+    assert world.trained == [("grouped-prior", 3), ("grouped-prior", 4)]
+    assert "did you mean 'grouped'" in fails(2, "run", "c.toml", "--out", "p", "--method", "groupd")
+
+
+def test_a_run_goes_on_with_resume_only(world: World) -> None:
+    def fail_late(method: str) -> None:
+        if world.trained:
+            raise ProtocolError("gone")
+
+    world.before_training = fail_late
+    assert "[2/2] pooled, seed 4: FAILED: gone" in fails(1, "run", "c.toml", "--out", "o")
+    world.before_training = str
+    refusal = fails(2, "run", "c.toml", "--out", "o")
+    assert "--resume" in refusal and "--force" in refusal
+    assert world.trained == [("pooled", 3)]
+    shown = works("run", "c.toml", "--out", "o", "--resume")
+    assert world.trained == [("pooled", 3), ("pooled", 4)]
+    assert "[2/2] pooled, seed 4" in shown.stderr and "missing" not in shown.stdout
+    works("run", "c.toml", "--out", "o", "--resume")
+    assert len(world.trained) == 2
+    works("run", "c.toml", "--out", "new", "--resume")  # nothing there yet: a script can always say --resume
+    assert len(world.trained) == 4
+
+
+def test_resume_means_the_same_settings(world: World) -> None:
+    works("run", "c.toml", "--out", "o")
+    before = {path: path.read_bytes() for path in Path("o").rglob("*") if path.is_file()}
+    for change, key in (("rounds=3", "rounds = 3"), ("data.shots=8", "data.shots = 8"),
+                        ("method.training.lr=0.5", "method.training.lr = 0.5")):  # fmt: skip
+        message = fails(2, "run", "c.toml", "--out", "o", "--resume", "--set", change)
+        assert key in message and "--force" in message
+    assert before == {path: path.read_bytes() for path in Path("o").rglob("*") if path.is_file()}
+    assert "either --force or --resume" in fails(2, "run", "c.toml", "--out", "o", "--resume", "--force")
+
+
+def test_resume_needs_a_run(world: World) -> None:
+    Path("o").mkdir()
+    (Path("o") / "thesis.tex").write_text("x")
+    assert "holds no run" in fails(2, "run", "c.toml", "--out", "o", "--resume")
+    assert "holds no run" in fails(2, *compare())
+    assert Path("o/thesis.tex").exists()
+
+
+def test_compare_trains_everything_it_knows_unless_told(world: World) -> None:
+    shown = works(*compare())
+    assert [label for label, seed in world.trained if seed == 3] == ["grouped", "pooled", "grouped-prior"]
+    assert len(world.trained) == 6
+    assert "pooled minus the others, in points, paired by seed" in shown.stdout
+    assert "without class prior" in shown.stdout
+    assert str(Path("o/report.html").resolve()) in shown.stdout
+
+
+def test_compare_adds_methods_and_seeds_to_a_directory(world: World) -> None:
+    works(*compare("--methods", "pooled", "--seeds", "5"))
+    works(*compare("--methods", "pooled,grouped", "--seeds", "5-6"))
+    assert world.trained == [("pooled", 5), ("grouped", 5), ("pooled", 6), ("grouped", 6)]
+    result = works(*compare("--methods", "grouped-prior", "--seeds", "5", "--json"))
+    summary = json.loads(result.stdout)
+    assert {name: method["seeds"] for name, method in summary["methods"].items()} == {
+        "pooled": [5, 6],
+        "grouped": [5, 6],
+        "grouped-prior": [5],
+    }
+    assert summary["missing"] == [] and summary["seeds"] == [5, 6]
+    assert "seeds = [\n    5,\n    6,\n]" in Path("o/config.toml").read_text()
+    message = fails(2, *compare("--methods", "grouped-prior", "--set", "variants.grouped-prior.training.lr=0.7"))
+    assert "grouped-prior: training.lr = 0.7" in message and "has 0.01" in message
+    works(*compare("--methods", "grouped", "--seeds", "5", "--force"))
+    assert json.loads(Path("o/summary.json").read_text())["methods"].keys() == {"grouped"}
+
+
+def test_an_earlier_variant_stays_in_the_settings(world: World) -> None:
+    works(*compare("--methods", "grouped-prior"))
+    Path("c.toml").write_text(CONFIG.partition("[variants")[0])
+    works(*compare("--methods", "grouped"))
+    Path("c.toml").write_text(Path("o/config.toml").read_text())
+    works("compare", "c.toml", "--out", "o", "--methods", "grouped-prior", "--workers", "1")
+    assert world.trained == [("grouped-prior", 3), ("grouped-prior", 4), ("grouped", 3), ("grouped", 4)]
+
+
+def test_one_cell_that_fails_is_named_and_the_others_are_kept(world: World) -> None:
+    def fail(method: str) -> None:
+        if method == "grouped":
+            raise ValueError("shapes differ")
+
+    world.before_training = fail
+    result = secfpp(*compare())
+    assert result.exit_code == 1
+    assert "[1/6] grouped, seed 3: FAILED: ValueError: shapes differ" in result.stderr
+    assert "2 problems\n  grouped, seed 3: ValueError: shapes differ\n  grouped, seed 4: Value" in result.stderr
+    assert "missing: 2 of 6 methods x seeds" in result.stdout
+    assert "grouped-prior" in result.stdout
+    assert "ValueError" in Path("o/cells/grouped/3.error.txt").read_text()
+    world.before_training = str
+    world.trained.clear()
+    works(*compare())
+    assert world.trained == [("grouped", 3), ("grouped", 4)]
+
+
+def test_against_chooses_the_method_that_differences_are_of(world: World) -> None:
+    assert "grouped minus the others" in works(*compare("--against", "grouped")).stdout
+    assert "grouped-prior minus the others" in works(*compare("--methods", "grouped-prior,grouped")).stdout
+    assert "--against = 'x'" in fails(2, *compare("--against", "x"))
+
+
+@pytest.mark.parametrize(
+    ("words", "workers", "threads"),
+    [
+        ((), 2, 1),
+        (("--workers", "1"), 1, None),
+        (("--workers", "2"), 2, 1),
+        (("--threads", "4"), 1, 4),
+        (("--threads", "3", "--workers", "2"), 2, 3),
+        (("--set", "backbone.threads=2"), 2, 2),
+        (("--seeds", "1"), 1, None),
+    ],
+)
+def test_workers_and_threads_suit_the_machine(
+    words: tuple[str, ...], workers: int, threads: int | None, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int | None]] = []
+
+    def run_experiment(config: Any, *_: object, workers: int, **__: object) -> Any:
+        asked.append((workers, config.backbone.threads))
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("secfpp.experiment.runner.run_experiment", run_experiment)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 5)
+    monkeypatch.setattr(machine, "free_memory", lambda: None)
+    fails(2, "compare", "c.toml", "--out", "o", *words)
+    assert asked == [(workers, threads)]
+
+
+def test_the_report_is_made_anew_from_the_directory(world: World) -> None:
+    works(*compare("--methods", "pooled,grouped"))
+    first = works("report", "o", "--json")
+    stored = json.loads(Path("o/summary.json").read_text())
+    del stored["wall_seconds"]
+    assert json.loads(first.stdout) == stored
+    Path("o/report.html").unlink()
+    assert str(Path("o/report.html").resolve()) in works("report", "o").stdout
+    assert "grouped" in Path("o/report.html").read_text()
+    works("report", "o", "--out", "elsewhere/page.html")
+    assert Path("elsewhere/page.html").read_text() == Path("o/report.html").read_text()
+    assert "--out" in fails(2, "report", "o", "--out", "c.toml/page.html")
+
+
+def test_the_report_of_an_unfinished_run_says_what_is_missing(world: World) -> None:
+    def stop(method: str) -> None:
+        if world.trained:
+            raise KeyboardInterrupt
+
+    world.before_training = stop
+    assert "Interrupted" in fails(130, "run", "c.toml", "--out", "o")
+    assert json.loads(Path("o/run.json").read_text())["state"] == "unfinished"
+    shown = works("report", "o").stdout
+    assert "missing: 1 of 2 methods x seeds" in shown and "pooled, seed 4: not finished" in shown
+    assert Path("o/report.html").is_file()
+
+
+def test_the_report_needs_a_run_with_something_in_it_that_nobody_writes(world: World) -> None:
+    assert "holds no run" in fails(2, "report", "nowhere")
+
+    def stop(method: str) -> None:
+        raise KeyboardInterrupt
+
+    world.before_training = stop
+    fails(130, "run", "c.toml", "--out", "o")
+    assert "no method is finished" in fails(2, "report", "o")
+    world.before_training = str
+    works("run", "c.toml", "--out", "o", "--resume")
+    with open_run_directory(Path("o"), "run", resume=True):
+        assert "another process" in fails(2, "report", "o")
+    Path("o/cells/pooled/3.safetensors").write_bytes(b"x")
+    assert "cells/pooled/3.safetensors" in fails(2, "report", "o")

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secfpp.errors import DataError, ProtocolError
+from secfpp.experiment import training
+from secfpp.experiment.cells import cell_file, checkpoint_file, error_file, load_cell
+from secfpp.experiment.config import parse_config
+from secfpp.experiment.plan import Cell, Plan
+from secfpp.experiment.training import Event, SeedTask, described, partition_table, train_seed
+from support_experiment import World, toy_dataset, toy_world
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return toy_world(monkeypatch)
+
+
+def task(folder: Path, *labels: str, **changes: Any) -> SeedTask:
+    config = parse_config({"seed": 1, "rounds": 2, "data": {"name": "toy"}, "method": {"name": "grouped"}, **changes})
+    labels = labels or ("grouped", "pooled")
+    return SeedTask(folder, config, Plan.of(config, config.choose(labels), "abc123"), 1, labels)
+
+
+def play(world: World, todo: SeedTask, **options: Any) -> list[Event]:
+    events: list[Event] = []
+    train_seed(todo, world.load_backbone("mini"), events.append, **options)
+    return events
+
+
+def kinds(events: list[Event]) -> list[tuple[str, str]]:
+    return [(event.kind, event.cell.method) for event in events]
+
+
+def test_events_tell_everything_in_order(world: World, tmp_path: Path) -> None:
+    events = play(world, task(tmp_path))
+    of_a_cell = ["started", "round", "round", "finished"]
+    assert kinds(events) == [
+        ("preparing", "grouped"),
+        ("preparing", "grouped"),
+        *((kind, "grouped") for kind in of_a_cell),
+        *((kind, "pooled") for kind in of_a_cell),
+    ]
+    assert [event.record.round for event in events if event.record] == [1, 2, 1, 2]
+    assert "seed 1" in events[0].text and "seed 1" in events[1].text
+
+
+def test_a_cell_is_whole_when_it_is_told_to_be_finished(world: World, tmp_path: Path) -> None:
+    todo = task(tmp_path)
+
+    def look(event: Event) -> None:
+        if event.kind == "finished":
+            finished = load_cell(tmp_path, event.cell, todo.plan.identity(event.cell))
+            assert finished is not None and finished.versions["numpy"] and len(finished.data) == 64
+            prompts = list((tmp_path / "prompts" / event.cell.method / "1").iterdir())
+            assert len(prompts) == len(finished.result.clients)
+
+    train_seed(todo, world.load_backbone("mini"), look)
+    assert len(world.trained) == 2
+
+
+def test_training_is_given_where_to_keep_its_rounds(world: World, tmp_path: Path, monkeypatch: Any) -> None:
+    given: list[dict[str, Any]] = []
+    trainer = sys.modules["secfpp.runtime.trainer"]
+    monkeypatch.setattr(trainer, "train", lambda *args, **options: given.append(options))
+    play(world, task(tmp_path, "pooled", participation=0.5))
+    (options,) = given
+    assert options["checkpoint"] == checkpoint_file(tmp_path, Cell("pooled", 1))
+    assert (options["participation"], options["rounds"], options["seed"]) == (0.5, 2, 1)
+
+
+def test_loaded_data_are_not_loaded_again(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "load_dataset", None)
+    events = play(world, task(tmp_path, "pooled"), dataset=toy_dataset(1))
+    assert kinds(events)[0][0] == "preparing" and kinds(events)[-1] == ("finished", "pooled")
+
+
+@pytest.mark.parametrize("error", [ProtocolError("gone"), ValueError("gone"), MemoryError()])
+def test_an_error_is_kept_with_its_traceback_and_the_next_cell_begins(
+    error: Exception, world: World, tmp_path: Path
+) -> None:
+    def fail(method: str) -> None:
+        if method == "grouped":
+            raise error
+
+    world.before_training = fail
+    events = play(world, task(tmp_path))
+    assert kinds(events)[3] == ("failed", "grouped") and kinds(events)[-1] == ("finished", "pooled")
+    failed = events[3]
+    assert failed.error is error and failed.text == described(error)
+    note = error_file(tmp_path, failed.cell).read_text()
+    assert note.startswith(failed.text) and "Traceback" in note
+    assert not cell_file(tmp_path, failed.cell).exists()
+
+
+def test_an_interruption_is_no_failure(world: World, tmp_path: Path) -> None:
+    def stop(_: str) -> None:
+        raise KeyboardInterrupt
+
+    world.before_training = stop
+    with pytest.raises(KeyboardInterrupt):
+        play(world, task(tmp_path))
+    assert not list(tmp_path.rglob("*.error.txt"))
+
+
+def test_data_that_cannot_be_loaded_fail_every_cell(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise DataError("photo.jpg: broken")
+
+    monkeypatch.setattr(training, "load_dataset", broken)
+    events = play(world, task(tmp_path))
+    assert kinds(events)[1:] == [("failed", "grouped"), ("failed", "pooled")]
+    assert {event.text for event in events[1:]} == {"photo.jpg: broken"}
+
+
+def test_other_data_under_the_same_settings_are_noticed(world: World, tmp_path: Path) -> None:
+    play(world, task(tmp_path, "pooled"))
+    before = (tmp_path / "partitions/1.json").read_bytes()
+    events = play(world, task(tmp_path, "grouped"), dataset=toy_dataset(2))
+    assert kinds(events) == [("failed", "grouped")]
+    assert "not those" in events[0].text and "--force" in events[0].text
+    assert (tmp_path / "partitions/1.json").read_bytes() == before
+    assert kinds(play(world, task(tmp_path, "grouped")))[-1] == ("finished", "grouped")
+
+
+def test_the_partition_file_says_who_holds_what(world: World, tmp_path: Path) -> None:
+    play(world, task(tmp_path, "pooled"))
+    stored = json.loads((tmp_path / "partitions/1.json").read_text())
+    table = partition_table(toy_dataset(1))
+    assert {key: stored[key] for key in table} == table
+    assert stored["clients"]["domain 0/0"] == {"domain": "domain 0", "train": [1, 1, 1], "validation": [1, 1, 1]}
+    assert len(stored["digest"]) == 64 and stored["facts"] == {}
+
+
+def test_a_task_forgets_what_has_ended(tmp_path: Path, world: World) -> None:
+    todo = task(tmp_path, "pooled", "grouped")
+    assert todo.cells == (("pooled", 1), ("grouped", 1))
+    assert todo.without({Cell("pooled", 1), Cell("grouped", 2)}).cells == (("grouped", 1),)
+
+
+def test_messages_nobody_wrote_for_users_carry_their_type() -> None:
+    assert described(DataError("photo.jpg: broken")) == "photo.jpg: broken"
+    assert described(KeyError("x")) == "KeyError: 'x'"
+
+
+def test_rounds_go_to_tensorboard_while_they_are_trained(world: World, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    seen: list[int] = []
+
+    def look(event: Event) -> None:
+        if event.kind == "round":
+            seen.append(sum(path.stat().st_size for path in (tmp_path / "tensorboard/pooled/1").iterdir()))
+
+    train_seed(replace(task(tmp_path, "pooled"), tensorboard=True), world.load_backbone("mini"), look)
+    assert len(seen) == 2 and 0 < seen[0] < seen[1]
+    play(world, task(tmp_path, "grouped"))
+    assert not (tmp_path / "tensorboard/grouped").exists()
