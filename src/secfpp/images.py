@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -27,6 +28,8 @@ MOST_PIXELS = 100_000_000
 """Pixels of the largest image that is decoded."""
 MEMORY_GIB = 4.0
 """Most memory for images that are held at once, where nothing else is said."""
+THREADS = 8
+"""Most images that are decoded at once; decoders run outside Python's lock."""
 SHOWN = 10
 """Broken files that one message names."""
 
@@ -74,13 +77,21 @@ def read_images(paths: Sequence[Path], size: int = SIZE, memory_gib: float = MEM
             f"{len(paths):,} images of {size} x {size} pixels need {needed:.1f} GiB of memory, more than the limit of "
             f"{memory_gib:g}: take fewer at a time, or smaller ones"
         )
-    images, broken = np.empty((len(paths), size, size, 3), dtype=np.uint8), []
-    with _no_size_warning():
-        for i, path in enumerate(paths):
-            try:
-                images[i] = read_image(path, size)
-            except DataError as error:
-                broken.append(str(error))
+    images = np.empty((len(paths), size, size, 3), dtype=np.uint8)
+
+    def read(index: int) -> str:
+        try:
+            images[index] = read_image(paths[index], size)
+        except DataError as error:
+            return str(error)
+        return ""
+
+    with _no_size_warning(), ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        try:
+            broken = [problem for problem in pool.map(read, range(len(paths))) if problem]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # else an interrupted reader would first read all the rest
+            raise
     if broken:
         more = f"; and {len(broken) - SHOWN} more files" if len(broken) > SHOWN else ""
         raise DataError("\n".join(broken[:SHOWN]) + more)
@@ -156,6 +167,9 @@ def as_array(images: ImagesLike, size: int = SIZE) -> np.ndarray:
         raise DataError(
             f"{', '.join(kinds)} given as images (of {len(items)}): give at least one path, Pillow image or uint8 array"
         )
+    named = [Path(item).expanduser() for item in items if isinstance(item, (str, os.PathLike))]
+    if len(named) == len(items):
+        return read_images([path for each in named for path in find_images(each)], size)
     parts = [as_array(item, size) for item in items]
     if len({part.shape[1:] for part in parts}) > 1:
         parts = [np.stack([to_square(Image.fromarray(image), size) for image in part]) for part in parts]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,32 @@ def test_every_broken_file_is_named_at_once_but_not_hundreds(tmp_path: Path) -> 
         read_images([*paths, tmp_path / "good.png"], 8)
     assert str(caught.value).count("damaged") == 10 and str(caught.value).endswith("; and 2 more files")
     assert "good" not in str(caught.value)
+
+
+def test_images_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    paths = [picture(tmp_path / f"{i}.png", (i, i, i)) for i in range(40)]
+    assert read_images(paths, 8)[:, 0, 0, 0].tolist() == list(range(40))
+
+
+def test_an_interrupted_reader_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+
+    def read(path: Path, size: int) -> np.ndarray:
+        seen.append(path)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        time.sleep(0.002)
+        return np.zeros((size, size, 3), np.uint8)
+
+    monkeypatch.setattr(images, "read_image", read)
+    with pytest.raises(KeyboardInterrupt):
+        read_images([tmp_path] * 2000, 8)
+    assert len(seen) < 1000
+
+
+def test_more_images_than_memory_are_refused_before_any_is_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"1,000 images of 512 x 512 pixels need 0\.7 GiB .* limit of 0\.5: take fewer"):
+        read_images([tmp_path] * 1000, 512, 0.5)
 
 
 def test_a_huge_image_is_refused_without_decoding_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
