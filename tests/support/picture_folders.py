@@ -21,6 +21,7 @@ def picture(path: Path, colour: Sequence[int] = (120, 120, 120), size: tuple[int
 def picture_tree(root: Path, counts: Mapping[str, int]) -> Path:
     """`counts` images in each folder below `root`; all differ: red, green or blue by class and lighter by number."""
     for folder, count in counts.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
         base = np.array(COLOURS.get(Path(folder).name.lower(), (90, 90, 90)))
         for i in range(count):
             picture(root / folder / f"{i:03d}.png", [int(v) for v in np.minimum(255, base + i)])

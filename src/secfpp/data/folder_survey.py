@@ -63,6 +63,7 @@ class _Survey:
             levels = self.layout.upper()
             self.problems.append(f"{root}: no image; with layout {self.layout!r} they lie in {root}/{levels}/")
         self._one_spelling([(h.client or h.domain, h.folder) for h in holdings], "folders")
+        self._one_spelling([(h.domain, h.folder.parent) for h in holdings if "/" in h.client], "domains")
         self._one_spelling([(name, h.folder / name) for h in holdings for name in h.images], "classes")
         if len({name for h in holdings for name in h.images}) == 1:
             self.problems.append(f"{root}: one class only, so there is nothing to tell apart: add another")
@@ -81,7 +82,10 @@ class _Survey:
             elif self.layout == "client/class":
                 yield self._client(first, _name(first), _name(first))
             else:
-                for second in self._folders(first):
+                clients = self._folders(first)
+                if not clients:
+                    self.problems.append(f"{first}: no client folder in it: add some, or remove it")
+                for second in clients:
                     yield self._client(second, _name(first), f"{_name(first)}/{_name(second)}")
 
     def _client(self, folder: Path, domain: str, client: str) -> Holding:
@@ -159,8 +163,9 @@ class _Survey:
         first: dict[str, tuple[str, Path]] = {}
         for name, path in named:
             known, where = first.setdefault(name.casefold(), (name, path))
-            if known != name:
-                self.problems.append(f"{path}: the same as {where} but for capitals: give both {what} one spelling")
+            if known != name or (what == "folders" and where != path):
+                how = "but for capitals" if known != name else "but for how the disk writes accents"
+                self.problems.append(f"{path}: the same as {where} {how}: call them alike or apart")
 
 
 def _name(folder: Path) -> str:

@@ -179,12 +179,14 @@ def test_a_client_with_one_class_can_be_let_in(tmp_path: Path) -> None:
         ({"a/Cat": 4, "a/dog": 4, "b/cat": 4, "b/dog": 4}, "client/class", "the same as .*Cat but for capitals"),
         ({"a/big_cat": 4, "a/big cat": 4}, "client/class", "the same class as another folder beside it"),
         ({"a/___": 4, "a/dog": 4, "a/cat": 4}, "client/class", "not a name .*: rename the folder"),
-        ({"a/cat": 4, "a/dog": 4, "A/cat": 4, "A/dog": 4}, "client/class", "give both folders one spelling"),
+        ({"a/cat": 4, "a/dog": 4, "A/cat": 4, "A/dog": 4}, "client/class", "but for capitals: call them alike"),
         ({"a/cat/more": 4, "a/dog": 4}, "client/class", "a folder inside a class: move its images up"),
         ({"a/cat": 4, "b/cat": 4}, "domain/class", "one class only"),
         ({"a/cat": 4, "a/dog": 4}, "domain/client/class", "an image where layout .* expects folders"),
         ({"a/cat": 4, "a/dog": 4}, "domain/class", "set data.clients_per_domain to at most 2"),
         ({"cat": 4, "dog": 4}, "client/class", "another data.layout"),
+        ({"x/a/cat": 4, "x/a/dog": 4, "X/b/cat": 4, "X/b/dog": 4}, "domain/client/class", "but for capitals"),
+        ({"x/a/cat": 4, "x/a/dog": 4, "y": 0}, "domain/client/class", "y: no client folder in it"),
     ],
 )  # fmt: skip
 def test_folders_that_are_not_as_the_layout_says(tree: dict[str, int], layout: str, words: str, tmp_path: Path) -> None:
@@ -197,6 +199,8 @@ def test_accents_are_one_letter_however_the_disk_writes_them(tmp_path: Path) -> 
     composed, parts = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     picture_tree(tmp_path, {f"a/{composed}": 4, "a/dog": 4, f"b/{parts}": 4, "b/dog": 4})
     assert load(tmp_path).classes == (composed, "dog")
+    picture_tree(tmp_path, {f"{name}/{c}": 4 for name in (composed, parts) for c in ("cat", "dog")})
+    assert "how the disk writes accents: call them alike or apart" in refused(tmp_path)
 
 
 def test_links_below_the_top_are_refused_also_those_that_lead_back(tmp_path: Path) -> None:
