@@ -37,7 +37,7 @@ class FinishedCell:
     Attributes:
         result: all of it.
         data: digest of the data set it was trained on, see `secfpp.runtime.trainer.dataset_digest`.
-        versions: of what computed it.
+        versions: of what computed it, and on how many threads.
         git: the revision of the checkout that computed it, if it was one.
     """
 

@@ -189,7 +189,7 @@ def _locked(path: Path) -> BaseFileLock:
         lock.acquire()
     except Timeout as error:
         raise ConfigError(
-            f"--out {path}: another process is writing there; wait for it or choose another directory"
+            f"{path}: another process is writing there; wait for it or choose another directory"
         ) from error
     except OSError as error:
         raise _unusable(path, error) from error

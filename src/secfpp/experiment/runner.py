@@ -60,13 +60,15 @@ class Outcome:
     Attributes:
         summary: the content of ``summary.json``.
         failures: the cells that this run tried in vain, each with its error.
+        tried: how many cells it tried.
     """
 
     summary: dict[str, Any]
     failures: Mapping[Cell, Exception]
+    tried: int
 
     def require_success(self) -> None:
-        """Raise the error of the one cell that failed, or one that lists them all.
+        """Raise the error of a run's only cell, or one that lists all cells that failed.
 
         Raises:
             SecFPPError: a cell failed.
@@ -74,7 +76,7 @@ class Outcome:
         if not self.failures:
             return
         error = next(iter(self.failures.values()))
-        if len(self.failures) == 1 and isinstance(error, SecFPPError):
+        if self.tried == 1 and isinstance(error, SecFPPError):
             raise error
         raise SecFPPError("\n".join(f"{c}: {described(e)}" for c, e in self.failures.items())) from error
 
@@ -136,7 +138,8 @@ def run_experiment(
     for task in tasks:
         for cell in task.cells:
             error_file(directory.path, cell).unlink(missing_ok=True)
-    watcher = _Watcher(results, progress, config.rounds, sum(len(task.labels) for task in tasks))
+    tried = sum(len(task.cells) for task in tasks)
+    watcher = _Watcher(results, progress, config.rounds, tried)
     try:
         if min(workers, len(tasks)) > 1:
             del dataset, backbone  # the workers have their own
@@ -155,7 +158,7 @@ def run_experiment(
     directory.write_json("summary.json", summary)
     progress.preparing("writing the report")
     results.write_report(summary)
-    return Outcome(summary, watcher.failures)
+    return Outcome(summary, watcher.failures, tried)
 
 
 @dataclass

@@ -13,6 +13,8 @@ from pathlib import Path
 from traceback import format_exc
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from secfpp.errors import DataError, SecFPPError
 from secfpp.experiment.cells import FinishedCell, checkpoint_file, note_failure, save_cell
 from secfpp.experiment.config import ExperimentConfig
@@ -175,7 +177,8 @@ def _train_cell(
     size = dataset.clients[0].train.images.shape[1]
     for name, content in prompt_files(result, backbone.spec, dataset.classes, size).items():
         atomic_write(task.directory / name, content)
-    finished = FinishedCell(result, digest, versions(), git_revision())
+    made_by = versions() | {"threads": str(torch.get_num_threads())}
+    finished = FinishedCell(result, digest, made_by, git_revision())
     save_cell(task.directory, finished, task.plan.identity(cell))
     emit(Event("finished", cell))
 

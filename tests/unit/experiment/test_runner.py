@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.numpy import save
 
-from secfpp.errors import ConfigError, ProtocolError
+from secfpp.errors import ConfigError, DataError, MissingExtraError, ProtocolError, SecFPPError
+from secfpp.experiment.cells import cell_file
 from secfpp.experiment.config import ExperimentConfig, parse_config
+from secfpp.experiment.plan import Cell
 from secfpp.experiment.run_directory import open_run_directory
-from secfpp.experiment.runner import run_experiment
+from secfpp.experiment.runner import Outcome, run_experiment
+from secfpp.experiment.training import train_seed
+from secfpp.storage import read_arrays
 from support_experiment import Grouped, World, toy_world
 
 
@@ -110,7 +117,7 @@ def test_a_failure_leaves_what_was_finished_and_lets_the_others_run(world: World
         outcome = run_experiment(config, ["pooled", "grouped"], directory, log)
     assert ("failed", "pooled", 1, "gone") in log.events and ("done", "grouped", 1) in log.events
     assert list(outcome.failures) == [("pooled", 1)]
-    with pytest.raises(ProtocolError, match="gone"):
+    with pytest.raises(SecFPPError, match="pooled, seed 1: gone"):
         outcome.require_success()
     stored = json.loads((tmp_path / "summary.json").read_text())
     assert list(stored["methods"]) == ["grouped"]
@@ -132,3 +139,85 @@ def test_images_are_encoded_before_any_method_is_timed(world: World, tmp_path: P
 
     world.before_training = all_there
     go(tmp_path, settings(seeds=[1]), ["grouped"])
+
+
+def failing(*errors: Exception, tried: int) -> Outcome:
+    return Outcome({}, {Cell("a", number): error for number, error in enumerate(errors)}, tried)
+
+
+def test_the_only_cell_of_a_run_raises_its_own_error() -> None:
+    error = DataError("photo.jpg: broken")
+    with pytest.raises(DataError) as caught:
+        failing(error, tried=1).require_success()
+    assert caught.value is error
+    failing(tried=1).require_success()
+
+
+def test_several_cells_raise_one_error_that_lists_those_that_failed() -> None:
+    for error in (DataError("broken"), KeyError("x")):
+        with pytest.raises(SecFPPError, match="a, seed 0: ") as caught:
+            failing(error, tried=2).require_success()
+        assert not isinstance(caught.value, DataError) and caught.value.__cause__ is error
+    with pytest.raises(SecFPPError, match="a, seed 0: KeyError: 'x'\na, seed 1: broken"):
+        failing(KeyError("x"), DataError("broken"), tried=2).require_success()
+    with pytest.raises(SecFPPError, match="KeyError"):
+        failing(KeyError("x"), tried=1).require_success()
+
+
+def test_figures_say_what_computed_them_even_if_that_changed(world: World, tmp_path: Path) -> None:
+    go(tmp_path, settings(seeds=[1]), ["pooled"])
+    path = cell_file(tmp_path, Cell("pooled", 1))
+    arrays, metadata = read_arrays(path)
+    about = json.loads(metadata["secfpp"])
+    about |= {"versions": {**about["versions"], "numpy": "1.0"}, "git": "c0ffee"}
+    path.write_bytes(save(arrays, metadata={"secfpp": json.dumps(about)}))
+    with open_run_directory(tmp_path, "compare", resume=True) as directory:
+        summary = run_experiment(settings(seeds=[1, 2]), ["pooled"], directory, Log()).summary
+    assert summary["versions"]["numpy"].startswith("1.0 / ") and summary["git"].startswith("c0ffee")
+    assert summary["versions"]["threads"] == str(torch.get_num_threads())
+
+
+def test_going_on_in_a_directory_with_a_damaged_result_changes_nothing(world: World, tmp_path: Path) -> None:
+    go(tmp_path, settings(seeds=[1]), ["pooled"])
+    cell_file(tmp_path, Cell("pooled", 1)).write_bytes(b"x")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with (
+        pytest.raises(DataError, match=r"cells/pooled/1\.safetensors"),
+        open_run_directory(tmp_path, "compare", resume=True) as directory,
+    ):
+        run_experiment(settings(seeds=[1, 2]), ["pooled"], directory, Log())
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_event_files_are_written_for_earlier_cells_too(world: World, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    go(tmp_path, settings(seeds=[1]), ["pooled"])
+    with open_run_directory(tmp_path, "compare", resume=True) as directory:
+        run_experiment(settings(seeds=[1, 2]), ["pooled"], directory, Log(), tensorboard=True)
+    assert all(list((tmp_path / "tensorboard" / "pooled" / seed).glob("events.*")) for seed in ("1", "2"))
+
+
+def test_without_tensorboard_nothing_begins(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with (
+        pytest.raises(MissingExtraError, match="tensorboard"),
+        open_run_directory(tmp_path / "new", "run") as directory,
+    ):
+        run_experiment(settings(), ["pooled"], directory, Log(), tensorboard=True)
+    assert not (tmp_path / "new").exists() and world.trained == []
+
+
+def test_cells_that_are_shared_out_end_in_the_same_files(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_turns(tasks: Any, workers: int, emit: Any) -> None:
+        assert workers == 2
+        for task in reversed(tasks):
+            train_seed(task, world.load_backbone("mini"), emit)
+
+    monkeypatch.setattr("secfpp.experiment.runner.train_in_processes", in_turns)
+    go(tmp_path / "one", settings(), ["pooled", "grouped"])
+    with open_run_directory(tmp_path / "two", "compare") as directory:
+        run_experiment(settings(), ["pooled", "grouped"], directory, Log(), workers=2)
+    for name in ("metrics.jsonl", "costs.jsonl", "samples.json", "config.toml"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
