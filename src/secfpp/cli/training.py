@@ -54,7 +54,7 @@ def run(
     config: Path = CONFIG,
     out: Path = OUT,
     set_: list[str] = SET,
-    method: str = typer.Option("", metavar="LABEL", help="Train this method or variant instead of [method]."),
+    method: str = typer.Option("", metavar="LABEL", help="Train this method or variant, not the config's own method."),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run in that directory, if there is one."),
     tensorboard: bool = TENSORBOARD,
     force: bool = typer.Option(False, "--force", help="Replace the results in that directory."),
@@ -90,7 +90,7 @@ def compare(
         None, min=1, help="CPU threads of each worker; 1 if not given and there are several workers."
     ),
     against: str = typer.Option(
-        "", "--against", metavar="LABEL", help="Show paired differences of this method; [method]'s, if it takes part."
+        "", "--against", metavar="LABEL", help="Show paired differences of this method; the config's own if not given."
     ),
     tensorboard: bool = TENSORBOARD,
     force: bool = typer.Option(False, "--force", help="Start over: replace the results in that directory."),
