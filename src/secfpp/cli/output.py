@@ -47,7 +47,8 @@ def results_table(summary: Mapping[str, Any]) -> list[list[str]]:
     rows = [["method", *heads, "worst client", "clusters", "ARI", "sent/client", "time", *["seeds"] * uneven]]
     for name, method in methods.items():
         clusters = method["clusters"]
-        found = [f"{clusters['k']:g}", f"{clusters['ari']:.2f}"] if clusters else ["-", "-"]
+        ari = clusters["ari"] if clusters else None
+        found = [f"{clusters['k']:g}" if clusters else "-", "-" if ari is None else f"{ari:.2f}"]
         worst, sent, seconds = method["own"]["worst"], method["bytes"]["client_up"], method["seconds"]
         accuracies = [_with_interval(method.get(metric)) for metric in metrics]
         rows.append([name, *accuracies, f"{worst:.1f}", *found, amount(sent), duration(seconds)])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from secfpp.experiment import plots
-from secfpp.experiment.statistics import adjusted_rand_index, contingency, purity
+from secfpp.experiment.statistics import adjusted_rand_index, contingency, purity, tells_clusters_apart
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
@@ -23,8 +23,8 @@ class Agreement:
         seed: of the run.
         sizes: clients per cluster.
         alone: clients in no cluster.
-        ari: adjusted Rand index; None where it says nothing (fewer than two true domains).
-        purity: share of clients whose cluster has mostly clients of their domain; None for no clients.
+        ari: adjusted Rand index; None where it says nothing (all of one domain, or no two).
+        purity: share of clients whose cluster has mostly clients of their domain; None like `ari`.
     """
 
     seed: int
@@ -91,12 +91,13 @@ def agreement(result: RunResult, found: Sequence[int]) -> Agreement:
     """How the clusters `found` match the true domains of `result`."""
     pairs = [(d, c) for d, c in zip(result.domains, found, strict=True) if c >= 0]
     domains, clusters = [d for d, _ in pairs], [c for _, c in pairs]
+    judged = tells_clusters_apart(domains)
     return Agreement(
         result.seed,
         tuple(clusters.count(c) for c in sorted(set(clusters))),
         len(found) - len(pairs),
-        adjusted_rand_index(domains, clusters) if len(set(domains)) > 1 else None,
-        purity(domains, clusters) if pairs else None,
+        adjusted_rand_index(domains, clusters) if judged else None,
+        purity(domains, clusters) if judged else None,
     )
 
 

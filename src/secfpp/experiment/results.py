@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from secfpp.experiment.statistics import adjusted_rand_index, purity, t_bounds, t_interval
+from secfpp.experiment.statistics import adjusted_rand_index, purity, t_bounds, t_interval, tells_clusters_apart
 from secfpp.images import SIZE
 from secfpp.models.prompt_file import ClientPrompt
 
@@ -35,7 +35,8 @@ def summarize(dataset: str, backbone: str, rounds: int, results: Sequence[RunRes
         ``{"dataset", "backbone", "seeds", "rounds", "methods", "differences"}``. Each method has, per
         metric in percent, ``mean`` over clients and seeds, ``ci95`` (a ``[low, high]`` t interval over
         seeds, null for one seed), ``worst`` (the lowest client, averaged over seeds) and ``per_seed``;
-        ``clusters`` (null without); ``seconds`` and ``bytes`` (per client) as means over seeds.
+        ``clusters`` (null without; its ``ari`` and ``purity`` are null where all clients, or no two of them,
+        have a domain in common); ``seconds`` and ``bytes`` (per client) as means over seeds.
     """
     methods = {name: [r for r in results if r.method == name] for name in dict.fromkeys(r.method for r in results)}
     return {
@@ -160,10 +161,11 @@ def _clusters(runs: Sequence[RunResult]) -> dict[str, Any] | None:
     if not found:
         return None
     counts = [len(set(clusters)) for _, clusters in found]
+    judged = [(domains, clusters) for domains, clusters in found if tells_clusters_apart(domains)]
     return {
         "k": counts[0] if len(set(counts)) == 1 else float(np.mean(counts)),
-        "ari": float(np.mean([adjusted_rand_index(domains, clusters) for domains, clusters in found])),
-        "purity": float(np.mean([purity(domains, clusters) for domains, clusters in found])),
+        "ari": float(np.mean([adjusted_rand_index(*pair) for pair in judged])) if judged else None,
+        "purity": float(np.mean([purity(*pair) for pair in judged])) if judged else None,
         "sizes": [[clusters.count(c) for c in sorted(set(clusters))] for _, clusters in found],
     }
 

@@ -38,6 +38,14 @@ def contingency(truth: Sequence[Hashable], found: Sequence[Hashable]) -> np.ndar
     return table
 
 
+def tells_clusters_apart(truth: Sequence[Hashable]) -> bool:
+    """Whether found clusters can be judged by these true groups: there are two or more, one of them of several members.
+
+    With one group, or one for each member, indices of agreement only tell how many clusters were found.
+    """
+    return 1 < len(set(truth)) < len(truth)
+
+
 def adjusted_rand_index(truth: Sequence[Hashable], found: Sequence[Hashable]) -> float:
     """Adjusted Rand index (Hubert and Arabie, 1985): 1 for equal partitions, 0 on average by chance.
 

@@ -24,6 +24,8 @@ def test_the_table_has_a_row_per_method() -> None:
     assert head[:4] == ["method", "own", "own domain", "other domains"]
     assert rows[0] == ["grouped", "60.0", "55.0", "45.0", "58.0", "2", "1.00", "40.0 KiB", "12.5 s"]
     assert rows[1][5:7] == ["-", "-"]
+    each_its_own = fake_result(domains=tuple("abcdef"), per_domain=1)
+    assert results_table(summarize("x", "mini", 4, [each_its_own]))[1][5:7] == ["6", "-"]
 
 
 def test_intervals_are_shown_with_several_seeds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,10 @@ def test_clients_in_no_cluster_are_counted_apart() -> None:
 
 def test_agreement_that_means_nothing_is_none() -> None:
     one_domain = fake_result("a", domains=("clipart",))
-    assert agreement(one_domain, (0, 0, 1)).ari is None
+    same = agreement(one_domain, (0, 0, 1))
+    assert (same.sizes, same.ari, same.purity) == ((2, 1), None, None)
+    alone = agreement(fake_result("a", domains=tuple("abcdef"), per_domain=1), (0, 0, 1, 1, 1, 1))
+    assert (alone.sizes, alone.ari, alone.purity) == ((2, 4), None, None)
     nobody = agreement(fake_result("b"), (-1,) * 6)
     assert (nobody.sizes, nobody.alone, nobody.ari, nobody.purity) == ((), 6, None, None)
     (found,) = groupings([one_domain])

@@ -298,7 +298,7 @@ def test_a_single_client_and_a_long_name_are_a_page() -> None:
     text = rendered([fake_result("a" * 200, domains=("only",), per_domain=1)])
     Page(text)
     assert "<b>1</b> client<" in text and "<b>1</b> domain<" in text
-    assert "<td>\N{EN DASH}</td>" in section(text, "clusters")  # no ARI with one domain
+    assert section(text, "clusters").count("<td>\N{EN DASH}</td>") == 2  # no ARI, no purity with one domain
 
 
 def test_the_command_gives_these_methods_on_these_seeds() -> None:

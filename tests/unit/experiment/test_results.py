@@ -85,6 +85,17 @@ def test_clients_in_no_cluster_do_not_count_as_one() -> None:
     assert clusters == {"k": 2, "ari": 1.0, "purity": 1.0, "sizes": [[2, 3]]}
 
 
+def test_domains_that_cannot_judge_clusters_leave_the_indices_out() -> None:
+    each_its_own = fake_result(domains=tuple("abcdef"), per_domain=1)
+    result = dataclasses.replace(each_its_own, assignment=(0, 0, 1, 1, 1, 1))
+    nothing = {"k": 2, "ari": None, "purity": None}
+    assert summarize("x", "mini", 4, [result])["methods"]["grouped"]["clusters"] == {**nothing, "sizes": [[2, 4]]}
+    one = dataclasses.replace(fake_result(domains=("a",), per_domain=6), assignment=(0, 0, 1, 1, 1, 1))
+    assert summarize("x", "mini", 4, [one])["methods"]["grouped"]["clusters"] == {**nothing, "sizes": [[2, 4]]}
+    both = summarize("x", "mini", 4, [result, fake_result(seed=1)])["methods"]["grouped"]["clusters"]
+    assert (both["ari"], both["purity"]) == (1, 1)  # of the seed that can be judged
+
+
 def test_a_metric_that_means_nothing_here_is_left_out() -> None:
     result = fake_result()
     nothing = np.full(6, np.nan)

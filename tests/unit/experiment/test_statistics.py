@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
-from secfpp.experiment.statistics import adjusted_rand_index, contingency, purity, t_bounds, t_interval
+from secfpp.experiment.statistics import (
+    adjusted_rand_index,
+    contingency,
+    purity,
+    t_bounds,
+    t_interval,
+    tells_clusters_apart,
+)
 
 labels = st.integers(0, 12).flatmap(
     lambda n: st.tuples(
@@ -26,6 +33,23 @@ def test_purity_is_one_exactly_for_refinements(pair: tuple[list[int], list[int]]
     truth, found = pair
     refines = all(len({t for t, f in zip(truth, found, strict=True) if f == cluster}) == 1 for cluster in found)
     assert (purity(truth, found) == 1.0) is refines
+
+
+@given(labels)
+def test_groups_that_cannot_judge_clusters_see_only_how_many_there_are(pair: tuple[list[int], list[int]]) -> None:
+    truth, found = pair
+    if not tells_clusters_apart(truth):
+        elsewhere = sorted(found)  # clusters of the same sizes
+        assert purity(truth, found) == purity(truth, elsewhere)
+        assert adjusted_rand_index(truth, found) == adjusted_rand_index(truth, elsewhere)
+
+
+def test_groups_that_can_judge_clusters_tell_right_from_wrong() -> None:
+    for truth in ([0, 0, 1], [0, 0, 1, 1], [2, 0, 1, 0]):
+        assert tells_clusters_apart(truth)
+        assert adjusted_rand_index(truth, truth) > adjusted_rand_index(truth, [0] * len(truth))
+    for truth in ([], [0], [0, 0, 0], [0, 1, 2]):
+        assert not tells_clusters_apart(truth)
 
 
 def test_contingency_counts_pairs_of_any_labels() -> None:
