@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from secfpp.algorithms.training import ClientContext, LocalTraining
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.prompt import SoftPrompt
-from secfpp.models.scoring import cosine_logits
+from secfpp.models.scoring import Predictor, cosine_logits
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, batched, step
 
@@ -74,6 +74,19 @@ class FederatedAlgorithm(ABC):
     @abstractmethod
     def personal_prompt(self, state: ClientState) -> np.ndarray:
         """The prompt a client predicts with, float32 [n_ctx, text_dim]."""
+
+    def prompts(self, state: ClientState) -> np.ndarray:
+        """All that a client predicts with, float32 [levels, n_ctx, text_dim].
+
+        One level: the personal prompt. Two: the personal and the domain prompt, see
+        `secfpp.models.scoring.redistributed`.
+        """
+        return self.personal_prompt(state)[None]
+
+    @property
+    def predictor(self) -> Predictor:
+        """How clients predict with their prompts."""
+        return Predictor(self.class_prior, self.prior_smoothing)
 
     def local_update(
         self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int

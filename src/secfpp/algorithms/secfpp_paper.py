@@ -24,5 +24,7 @@ class SecFPPPaper(SecFPP):
     clusterer: Clusterer = field(default_factory=lambda: PlainKMeans(scale=48.0))
     descriptor: Literal["features", "prompt"] = "prompt"
     cluster_every: int = 1
-    local_lr: float = 0.02
-    logit_adjustment: float = 0.0
+    common_rounds: int = 0
+    joint: bool = True
+    averaged_rounds: int = 1
+    trust: float = 1.0

@@ -27,7 +27,7 @@ from secfpp.storage import atomic_write, read_arrays
 
 _FORMAT = "secfpp-cell-1"
 _METRIC = "metric."
-_OPTIONAL = ("descriptors", "log_priors")
+_OPTIONAL = ("descriptors", "log_priors", "domain_prompts", "familiar")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def save_cell(directory: Path, finished: FinishedCell, identity: Mapping[str, An
         "assignment": None if result.assignment is None else list(result.assignment),
         "costs": result.costs.as_dict(),
         "seconds": result.seconds,
+        "trust": result.trust,
         "examples": [asdict(example) for example in result.examples],
     }
     contiguous = {name: np.array(array, order="C") for name, array in {**arrays, "prompts": result.prompts}.items()}
@@ -155,6 +156,9 @@ def _result(cell: Cell, about: Mapping[str, Any], arrays: Mapping[str, np.ndarra
         seconds=about["seconds"],
         prompts=arrays["prompts"],
         log_priors=arrays.get("log_priors"),
+        domain_prompts=arrays.get("domain_prompts"),
+        familiar=arrays.get("familiar"),
+        trust=about["trust"],
         examples=tuple(Example(**example) for example in about["examples"]),
     )
     per_client = {**result.metrics, "domains": result.domains, "assignment": assignment, "prompts": result.prompts}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +12,51 @@ from torch import Tensor
 def cosine_logits(features: Tensor, class_features: Tensor, scale: float) -> Tensor:
     """CLIP's logits [k, n, n_cls] of unit features [k, n, dim] (or [n, dim]) and class features [k, n_cls, dim]."""
     return scale * features @ class_features.transpose(-1, -2)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What decides a client's predictions beside its prompts.
+
+    Attributes:
+        class_prior: whether the log-prior of the declared target is added to the logits.
+        smoothing: pseudo-images added to every class of the prior.
+        familiar_share: a class is familiar to a client that holds at least this share of what it would hold if
+            its classes were equally frequent. Used with two prompts, see `redistributed`.
+        trust: weight of the personal prompt among familiar classes, 0..1.
+    """
+
+    class_prior: bool = True
+    smoothing: float = 0.1
+    familiar_share: float = 0.5
+    trust: float = 1.0
+
+
+def familiar_classes(histogram: np.ndarray, share: float) -> np.ndarray:
+    """The classes of which a client with this histogram has seen enough, bool [n_cls]; see `Predictor`."""
+    counts = np.asarray(histogram, dtype=np.float64)
+    familiar: np.ndarray = (counts > 0) & (counts * len(counts) >= share * counts.sum())
+    return familiar
+
+
+def redistributed(domain: Tensor, personal: Tensor, familiar: Tensor, trust: float) -> Tensor:
+    """Logits of a predictor on two levels [k, n, n_cls].
+
+    How likely an image shows one of the client's familiar classes at all, and how likely each other class is, is what
+    the domain prompt says; only how that probability is divided among familiar classes is for the personal prompt
+    to say, in a log-linear pool with the domain prompt. So what a client learned from few classes
+    cannot draw images of classes that it never saw.
+
+    Args:
+        domain: logits of the domain prompt, float [k, n, n_cls].
+        personal: logits of the personal prompt, float [k, n, n_cls].
+        familiar: bool [k, n_cls].
+        trust: weight of `personal` in the pool, 0..1.
+    """
+    strange = ~familiar[:, None]
+    pooled = torch.lerp(domain, personal, trust)
+    total, own = (logits.masked_fill(strange, -torch.inf).logsumexp(-1, keepdim=True) for logits in (domain, pooled))
+    return torch.where(strange, domain, pooled + (total - own))
 
 
 def smoothed_log_prior(histogram: np.ndarray, smoothing: float) -> np.ndarray:

@@ -17,6 +17,7 @@ class Cohort:
         weights: client to its integer weight in averages, at least 1.
         round: number of the round.
         seed: the run's public seed; programs derive theirs from it.
+        rounds: how many rounds the run will have; 0 if that is not known.
 
     Raises:
         ProtocolError: a weight below 1.
@@ -25,6 +26,7 @@ class Cohort:
     weights: Mapping[ClientId, int]
     round: int
     seed: int
+    rounds: int = 0
 
     def __post_init__(self) -> None:
         for client, weight in self.weights.items():
@@ -51,7 +53,7 @@ class Cohort:
         chosen = set(clients)
         if strangers := sorted(chosen - self.weights.keys()):
             raise ProtocolError(f"{', '.join(strangers)}: not in this cohort of {', '.join(self.clients)}")
-        return Cohort({client: self.weights[client] for client in chosen}, self.round, self.seed)
+        return Cohort({client: self.weights[client] for client in chosen}, self.round, self.seed, self.rounds)
 
 
 @dataclass(frozen=True)
@@ -93,3 +95,20 @@ class Assignment:
     def members(self, cluster: int) -> tuple[ClientId, ...]:
         """The clients of one cluster, sorted."""
         return tuple(client for client, number in self.cluster_of.items() if number == cluster)
+
+    def extends(self, old: Assignment) -> bool:
+        """Whether the clients that both partitions know are grouped alike in both."""
+        pairs = {(self.cluster_of[c], old.cluster_of[c]) for c in self.cluster_of if c in old.cluster_of}
+        return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+    def with_absent(self, old: Assignment) -> Assignment:
+        """This partition and the clients of `old` that it lacks, who stay with those they were with.
+
+        `self` must extend `old`. Clusters of absent clients only are added.
+        """
+        new_of = {old.cluster_of[c]: cluster for c, cluster in self.cluster_of.items() if c in old.cluster_of}
+        labels: dict[ClientId, object] = {
+            c: new_of.get(cluster, ("old", cluster)) for c, cluster in old.cluster_of.items()
+        }
+        labels.update(self.cluster_of)
+        return Assignment.from_labels(list(labels), labels.values())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -12,16 +11,9 @@ from torch import Tensor
 
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import Split
-from secfpp.models.scoring import class_accuracies, cosine_logits
+from secfpp.models.scoring import Predictor, class_accuracies, cosine_logits, familiar_classes, redistributed
 
 _CHUNK = 8  # clients scored at once, which bounds memory
-
-
-class Predictor(TypedDict):
-    """What of a method's settings decides its predictions beside the prompt."""
-
-    class_prior: bool
-    smoothing: float
 
 
 @dataclass(frozen=True)
@@ -56,13 +48,16 @@ def example_images(split: Split, n_classes: int) -> list[int | None]:
     return [int(found[0]) if len(found) else None for found in first]
 
 
-def examples(contexts: Sequence[ClientContext], prompts: np.ndarray, test: Mapping[str, Split]) -> tuple[Example, ...]:
+def examples(
+    contexts: Sequence[ClientContext], prompts: np.ndarray, test: Mapping[str, Split], predictor: Predictor
+) -> tuple[Example, ...]:
     """Predictions for `example_images` of each domain, by the domain's first client.
 
     Args:
         contexts: the clients.
-        prompts: float32 [n_clients, n_ctx, text_dim].
+        prompts: as in `measure`.
         test: domain -> test images.
+        predictor: how they predict.
     """
     found: list[Example] = []
     for domain, split in test.items():
@@ -72,7 +67,7 @@ def examples(contexts: Sequence[ClientContext], prompts: np.ndarray, test: Mappi
             continue
         backbone = contexts[i].backbone
         texts = class_features([contexts[i]], prompts[i : i + 1])
-        scores = cosine_logits(backbone.features(split.images[chosen]), texts, backbone.logit_scale)[0]
+        scores = client_logits([contexts[i]], texts, backbone.features(split.images[chosen]), predictor)[0]
         best, predicted = scores.softmax(1).max(1)
         found += [
             Example(domain, contexts[i].client, number, int(split.labels[number]), int(guess), float(value))
@@ -82,36 +77,53 @@ def examples(contexts: Sequence[ClientContext], prompts: np.ndarray, test: Mappi
 
 
 def class_features(contexts: Sequence[ClientContext], prompts: np.ndarray) -> Tensor:
-    """Class features [n_clients, n_cls, projection] of prompts [n_clients, n_ctx, text_dim]; equal prompts once."""
-    unique, inverse = np.unique(prompts.reshape(len(prompts), -1), axis=0, return_inverse=True)
+    """Class features [n_clients, levels, n_cls, projection] of prompts as in `measure`; equal prompts once."""
+    levels = prompts[:, None] if prompts.ndim == 3 else prompts
+    unique, inverse = np.unique(levels.reshape(-1, levels[0, 0].size), axis=0, return_inverse=True)
     backbone, tokens = contexts[0].backbone, contexts[0].tokens
-    stack = torch.from_numpy(unique.reshape(-1, *prompts.shape[1:])).to(backbone.device)
+    stack = torch.from_numpy(unique.reshape(-1, *levels.shape[2:])).to(backbone.device)
     with torch.no_grad():
         encoded = torch.cat([backbone.class_features(part, tokens) for part in stack.split(_CHUNK)])
-    return encoded[torch.from_numpy(inverse.reshape(-1)).to(backbone.device)]
+    return encoded[torch.from_numpy(inverse.reshape(levels.shape[:2])).to(backbone.device)]
+
+
+def client_logits(contexts: Sequence[ClientContext], texts: Tensor, images: Tensor, predictor: Predictor) -> Tensor:
+    """Logits of each client's prompts, without any prior, float [k, n, n_cls].
+
+    Args:
+        contexts: the k clients.
+        texts: their `class_features`, [k, levels, n_cls, projection].
+        images: features [n, projection].
+        predictor: how they predict.
+    """
+    scale = contexts[0].backbone.logit_scale
+    personal = cosine_logits(images, texts[:, 0], scale)
+    if texts.shape[1] == 1:
+        return personal
+    familiar = np.stack([familiar_classes(context.histogram, predictor.familiar_share) for context in contexts])
+    domain = cosine_logits(images, texts[:, 1], scale)
+    return redistributed(domain, personal, torch.from_numpy(familiar).to(texts.device), predictor.trust)
 
 
 def measure(
     contexts: Sequence[ClientContext],
     prompts: np.ndarray,
     test: Mapping[str, Split],
-    *,
-    class_prior: bool,
-    smoothing: float,
+    predictor: Predictor,
 ) -> dict[str, np.ndarray]:
     """Test accuracies of every client, each float64 [n_clients] in percent.
 
     With a_i(D, c) the accuracy of client i on class c of domain D, d its own domain and h_i its training
     histogram: `own` = sum_c h_i(c) a_i(d, c), `own_domain` = mean_c a_i(d, c), `other_domains` = mean
-    over other domains and c. With `class_prior` the log-prior of the declared target shifts the logits: the
+    over other domains and c. With a class prior the log-prior of the declared target shifts the logits: the
     client's own for `own`, a uniform one (no shift) elsewhere. Keys ending in ``_no_prior`` have it off everywhere.
 
     Args:
         contexts: the clients.
-        prompts: float32 [n_clients, n_ctx, text_dim].
+        prompts: float32 [n_clients, n_ctx, text_dim]; or [n_clients, 2, n_ctx, text_dim], each client's personal
+            and domain prompt for a predictor on two levels.
         test: domain -> test images.
-        class_prior: whether the method uses the prior.
-        smoothing: of the prior.
+        predictor: how they predict.
     """
     backbone = contexts[0].backbone
     n_classes = len(contexts[0].tokens.names)
@@ -124,17 +136,19 @@ def measure(
         labels = torch.from_numpy(split.labels).to(backbone.device)
         for start in range(0, len(contexts), _CHUNK):
             chunk = range(start, min(start + _CHUNK, len(contexts)))
-            logits = cosine_logits(images, texts[chunk.start : chunk.stop], backbone.logit_scale)
+            logits = client_logits(
+                contexts[chunk.start : chunk.stop], texts[chunk.start : chunk.stop], images, predictor
+            )
             plain = class_accuracies(logits, labels, n_classes).double().cpu().numpy()
             for i in chunk:
                 if contexts[i].data.domain != domain:
                     others[i].append(plain[i - start])
                     continue
                 mine[i] = plain[i - start]
-                prior = torch.from_numpy(contexts[i].log_prior(smoothing)).to(backbone.device)
+                prior = torch.from_numpy(contexts[i].log_prior(predictor.smoothing)).to(backbone.device)
                 with_prior = class_accuracies((logits[i - start] + prior)[None], labels, n_classes)
                 shifted[i] = with_prior[0].double().cpu().numpy()
-    own = [_weighted(a, c.histogram) for a, c in zip(shifted if class_prior else mine, contexts, strict=True)]
+    own = [_weighted(a, c.histogram) for a, c in zip(shifted if predictor.class_prior else mine, contexts, strict=True)]
     own_plain = [_weighted(a, c.histogram) for a, c in zip(mine, contexts, strict=True)]
     own_domain = [float(np.nanmean(a)) for a in mine]
     other = [float(np.nanmean(np.stack(a))) if a else np.nan for a in others]
@@ -149,16 +163,14 @@ def measure(
     return {name: 100 * np.array(values, dtype=np.float64) for name, values in figures.items()}
 
 
-def validation_accuracy(
-    contexts: Sequence[ClientContext], prompts: np.ndarray, *, class_prior: bool, smoothing: float
-) -> np.ndarray:
+def validation_accuracy(contexts: Sequence[ClientContext], prompts: np.ndarray, predictor: Predictor) -> np.ndarray:
     """Each client's accuracy on its own validation images, float64 [n_clients] in percent; private to it."""
     texts = class_features(contexts, prompts)
     accuracies = []
-    for context, text in zip(contexts, texts, strict=True):
-        logits = cosine_logits(context.validation_features, text[None], context.backbone.logit_scale)[0]
-        if class_prior:
-            logits = logits + torch.from_numpy(context.log_prior(smoothing)).to(logits.device)
+    for i, context in enumerate(contexts):
+        logits = client_logits([context], texts[i : i + 1], context.validation_features, predictor)[0]
+        if predictor.class_prior:
+            logits = logits + torch.from_numpy(context.log_prior(predictor.smoothing)).to(logits.device)
         hits = logits.argmax(1).cpu().numpy() == context.data.validation.labels
         accuracies.append(100 * hits.mean() if len(hits) else np.nan)
     return np.array(accuracies, dtype=np.float64)

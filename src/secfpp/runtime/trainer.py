@@ -15,11 +15,12 @@ from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.models.backbone import Backbone
+from secfpp.models.scoring import familiar_classes
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from secfpp.runtime.costs import Costs
-from secfpp.runtime.evaluation import Example, Predictor, examples, measure, validation_accuracy
+from secfpp.runtime.evaluation import Example, examples, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
 from secfpp.seeding import derive
 
@@ -64,6 +65,9 @@ class RunResult:
         costs: bytes, messages, exchanges, seconds by component.
         seconds: of training, without evaluation.
         prompts: personal prompts, float32 [n_clients, n_ctx, text_dim].
+        domain_prompts: domain prompts of the same shape, if the method predicts on two levels.
+        familiar: each client's familiar classes, bool [n_clients, n_cls], used with domain prompts.
+        trust: weight of the personal prompt among them.
         log_priors: each client's smoothed class log-prior, float32 [n_clients, n_cls], if the method predicts with it.
         examples: a few test images as the prompts classify them.
     """
@@ -80,6 +84,9 @@ class RunResult:
     costs: Costs
     seconds: float
     prompts: np.ndarray
+    domain_prompts: np.ndarray | None = None
+    familiar: np.ndarray | None = None
+    trust: float = 1.0
     log_priors: np.ndarray | None = None
     examples: tuple[Example, ...] = ()
 
@@ -113,7 +120,7 @@ def train(
         dropouts: see `InProcessDriver`.
         transcript: where to record every message.
         checkpoint: file to go on from if it exists, and to save to after every round. A run that was killed and
-            goes on ends with the bits of an uninterrupted one; it may also be given more rounds than before.
+            goes on ends with the bits of an uninterrupted one.
         participation: share of the clients that take part in a round, see `participants`. The others keep their
             state, are not asked, and are evaluated all the same; their ``loss`` in `RunResult.rows` is None.
 
@@ -128,8 +135,8 @@ def train(
         raise ConfigError([Problem("participation", participation, "a share of the clients, above 0 and at most 1")])
     contexts = make_contexts(dataset, backbone, algorithm, seed)
     ordered = list(contexts.values())
-    predictor: Predictor = {"class_prior": algorithm.class_prior, "smoothing": algorithm.prior_smoothing}
-    run = _identity(dataset, backbone, algorithm, method, seed, participation)
+    predictor = algorithm.predictor
+    run = _identity(dataset, backbone, algorithm, method, seed, rounds, participation)
     state = (load_checkpoint(checkpoint, run) if checkpoint else None) or _start(algorithm, contexts)
     driver = InProcessDriver(
         algorithm, contexts, state.clients, force_wire=force_wire, dropouts=dropouts, chunk=CHUNK, transcript=transcript
@@ -140,12 +147,12 @@ def train(
     for number in range(state.round + 1, planned + 1):
         started = time.perf_counter()
         driver.round_ = number
-        cohort = Cohort(weights, number, seed).subset(participants(contexts, participation, seed, number))
+        cohort = Cohort(weights, number, seed, planned).subset(participants(contexts, participation, seed, number))
         state.server = driver.run(algorithm.round(state.server, cohort))
         state.clients, state.round = driver.states, number
         state.seconds += time.perf_counter() - started
         prompts = _prompts(algorithm, state)
-        accuracy = validation_accuracy(ordered, prompts, **predictor)
+        accuracy = validation_accuracy(ordered, prompts, predictor)
         _choose(state, prompts, accuracy)
         losses = [
             float(own["loss"]) if name in cohort.weights and "loss" in own else None
@@ -165,12 +172,14 @@ def train(
                 RoundRecord(number, planned, mean_loss, state.seconds, {"validation": float(np.nanmean(accuracy))})
             )
     prompts = _prompts(algorithm, state)
-    metrics = measure(ordered, prompts, dataset.test, **predictor)
+    metrics = measure(ordered, prompts, dataset.test, predictor)
     if planned:
-        selected = measure(ordered, state.chosen, dataset.test, **predictor)
+        selected = measure(ordered, state.chosen, dataset.test, predictor)
         metrics |= {f"{name}_selected": selected[name] for name in ("own", "own_domain", "other_domains")}
     clusters = state.server.assignment.cluster_of if state.server.assignment else None
     described = clusters is not None and all("descriptor" in own for own in state.clients.values())
+    two_levels = prompts.shape[1] > 1
+    familiar = np.stack([familiar_classes(c.histogram, predictor.familiar_share) for c in ordered])
     return RunResult(
         method=method,
         seed=seed,
@@ -183,11 +192,14 @@ def train(
         descriptors=np.stack([own["descriptor"] for own in state.clients.values()]) if described else None,
         costs=driver.costs,
         seconds=state.seconds,
-        prompts=prompts,
+        prompts=prompts[:, 0],
+        domain_prompts=prompts[:, 1] if two_levels else None,
+        familiar=familiar if two_levels else None,
+        trust=predictor.trust,
         log_priors=np.stack([c.log_prior(algorithm.prior_smoothing) for c in ordered])
         if algorithm.class_prior
         else None,
-        examples=examples(ordered, prompts, dataset.test),
+        examples=examples(ordered, prompts, dataset.test, predictor),
     )
 
 
@@ -226,7 +238,7 @@ def make_contexts(
 
 def _start(algorithm: FederatedAlgorithm, contexts: Mapping[str, ClientContext]) -> TrainingState:
     clients = {name: algorithm.client_state(context) for name, context in contexts.items()}
-    prompts = np.stack([algorithm.personal_prompt(own) for own in clients.values()])
+    prompts = np.stack([algorithm.prompts(own) for own in clients.values()])
     return TrainingState(algorithm.server_state(), clients, prompts, np.full(len(prompts), -np.inf))
 
 
@@ -261,10 +273,11 @@ def _identity(
     algorithm: FederatedAlgorithm,
     method: str,
     seed: int,
+    rounds: int,
     participation: float,
 ) -> str:
-    """A name for everything that a run's results depend on, except how many rounds it lasts."""
-    parts = (method, seed, participation, algorithm, backbone.spec.digest, dataset_digest(dataset))
+    """A name for everything that a run's results depend on."""
+    parts = (method, seed, rounds, participation, algorithm, backbone.spec.digest, dataset_digest(dataset))
     return sha256(repr(parts).encode()).hexdigest()
 
 
@@ -276,4 +289,4 @@ def _choose(state: TrainingState, prompts: np.ndarray, accuracy: np.ndarray) -> 
 
 
 def _prompts(algorithm: FederatedAlgorithm, state: TrainingState) -> np.ndarray:
-    return np.stack([algorithm.personal_prompt(own) for own in state.clients.values()])
+    return np.stack([algorithm.prompts(own) for own in state.clients.values()])

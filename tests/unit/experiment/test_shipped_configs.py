@@ -32,7 +32,8 @@ def test_shipped_variants_differ_from_their_base_as_named() -> None:
     config = load_config(CONFIGS / "icons.toml")
     chosen = config.choose([*DEMO_METHODS, *config.variants])
     assert chosen["secfpp+oracle"] == replace(chosen["secfpp"], clusterer=OracleClusters())
-    assert chosen["promptfl-prior"] == replace(chosen["promptfl"], class_prior=False)
+    assert chosen["promptfl+prior"] == chosen["promptfl"]
+    assert chosen["coop_local+prior+la"] == replace(chosen["coop_local"], logit_adjustment=1.0)
 
 
 def test_clusterers_are_chosen_by_kind_and_keep_their_settings() -> None:
