@@ -26,6 +26,13 @@ class Target(StrEnum):
     SAFETENSORS = "safetensors"
 
 
+class Level(StrEnum):
+    """Which of a client's two prompts."""
+
+    PERSONAL = "personal"
+    DOMAIN = "domain"
+
+
 class Source(StrEnum):
     """What a prompt can be made from."""
 
@@ -36,6 +43,10 @@ PROMPT = "A client's prompt: runs/NAME/prompts/METHOD/SEED/CLIENT.safetensors."
 FULL_STOP = (
     "CoOp puts a full stop behind class names; this prompt was learned without, so its scores may differ a little there"
 )
+ONE_LEVEL = (
+    "The client predicts with two prompts, {where} with one, here the {level}: expect less accuracy on {classes}"
+)
+WEAK = {Level.PERSONAL: "classes that the client has few images of, or none", Level.DOMAIN: "the classes that it has"}
 
 
 def predict(
@@ -88,27 +99,43 @@ def export(
     out: Path = typer.Option(
         ..., metavar="FILE", help="File to write; CoOp looks for DIR/prompt_learner/model.pth.tar-EPOCH."
     ),
-    no_prior: bool = typer.Option(False, "--no-prior", help="Leave the client's class frequencies out."),
+    level: Level | None = typer.Option(
+        None, help="Of a client's two prompts one alone; coop has room for one: the personal, if not told otherwise."
+    ),
+    no_prior: bool = typer.Option(
+        False, "--no-prior", help="Leave out what tells the client's classes; of two prompts that leaves one."
+    ),
     backbone: str | None = typer.Option(None, help="For coop: where the model is, if not under its name."),
     force: bool = typer.Option(False, "--force", help="Replace an existing file."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Write a client's prompt for another program, or without what it says of the client's classes.
 
-    A prompt file is private. It holds how often the client has each class (--no-prior leaves that out; CoOp's layout
-    has no place for it), the names of client, domain and classes, and vectors that were learned from the client's
-    images and may tell something about them to whoever has the file.
+    A prompt file is private. It holds how often the client has each class, and which it has enough of (--no-prior
+    leaves both out; CoOp's layout has no place for them), and the names of client, domain and classes. Its personal
+    prompt was learned on the client's images and may tell something about them to whoever has the file. Its domain
+    prompt is an average over the client's group, and the others of the group know it.
     """
     from secfpp.models.coop_checkpoint import to_coop
     from secfpp.models.prompt_file import load_prompt
 
     _require_free(out, force)
     learned = load_prompt(prompt)
-    learned = learned.without_prior() if no_prior else learned
+    notes = []
+    if level is not None or no_prior or to is Target.COOP:
+        kept = level or Level.PERSONAL
+        if learned.domain_prompt is not None:
+            where = "CoOp's own predictor" if to is Target.COOP else "this file"
+            notes.append(ONE_LEVEL.format(where=where, level=kept.value, classes=WEAK[kept]))
+        learned = learned.one_level("domain" if kept is Level.DOMAIN else "personal")
+        learned = learned.without_prior() if no_prior else learned
+    if to is Target.COOP and learned.class_template == "{}":
+        notes.append(FULL_STOP)
     content = to_coop(learned, backbone) if to is Target.COOP else learned.to_bytes()
-    plain_name = to is Target.COOP and learned.class_template == "{}"
+    levels = [(level or Level.PERSONAL).value] if learned.domain_prompt is None else [each.value for each in Level]
     holds_prior = to is Target.SAFETENSORS and learned.log_prior is not None
-    _write(out, content, as_json, format=to.value, class_frequencies=holds_prior, note=FULL_STOP if plain_name else "")
+    facts = {"levels": levels, "class_frequencies": holds_prior, "familiar_classes": learned.familiar is not None}
+    _write(out, content, as_json, notes=notes, format=to.value, **facts)
 
 
 def import_(
@@ -171,7 +198,7 @@ def _require_free(out: Path, force: bool) -> None:
         raise ConfigError([Problem("--out", str(out), "exists already: choose another name, or replace it by --force")])
 
 
-def _write(out: Path, content: bytes, as_json: bool, *, note: str = "", **facts: object) -> None:
+def _write(out: Path, content: bytes, as_json: bool, *, notes: Sequence[str] = (), **facts: object) -> None:
     from secfpp.cli.output import print_json
     from secfpp.errors import ConfigError, Problem
     from secfpp.experiment.text import amount
@@ -182,10 +209,14 @@ def _write(out: Path, content: bytes, as_json: bool, *, note: str = "", **facts:
     except OSError as error:
         raise ConfigError([Problem("--out", str(out), f"cannot be written: {error.strerror}")]) from error
     if as_json:
-        print_json({"path": str(out), "bytes": len(content), **facts} | ({"note": note} if note else {}))
+        print_json({"path": str(out), "bytes": len(content), **facts, "notes": list(notes)})
     else:
         typer.echo(f"wrote {out} ({amount(len(content))})")
-        if facts.get("class_frequencies"):
-            typer.echo("It holds how often the client has each class; --no-prior leaves that out.")
-        if note:
+        secrets = {
+            "class_frequencies": "how often the client has each class",
+            "familiar_classes": "which it knows well",
+        }
+        if held := [words for fact, words in secrets.items() if facts.get(fact)]:
+            typer.echo(f"It holds {' and '.join(held)}; --no-prior leaves that out.")
+        for note in notes:
             typer.echo(f"{note}.")

@@ -97,7 +97,7 @@ def costs_lines(results: Sequence[RunResult]) -> str:
 def client_prompts(
     result: RunResult, backbone: BackboneSpec, classes: Sequence[str], image_size: int = SIZE
 ) -> dict[str, ClientPrompt]:
-    """Each client's personal prompt, by its name.
+    """What each client predicts with, by its name.
 
     Args:
         result: of the run.
@@ -111,6 +111,9 @@ def client_prompts(
             classes=tuple(classes),
             backbone=backbone.name,
             backbone_digest=backbone.digest,
+            domain_prompt=None if result.domain_prompts is None else result.domain_prompts[i],
+            familiar=None if result.familiar is None else result.familiar[i],
+            trust=1.0 if result.domain_prompts is None else result.trust,
             log_prior=None if result.log_priors is None else result.log_priors[i],
             client=client,
             domain=result.domains[i],

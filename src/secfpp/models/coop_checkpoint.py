@@ -3,7 +3,8 @@
 CoOp stores a torch file ``prompt_learner/model.pth.tar-EPOCH``. Its ``state_dict`` has the context ``ctx`` and, of each
 class, the embeddings before and behind it: ``token_prefix`` [n_cls, 1, dim] and ``token_suffix`` [n_cls, rest, dim],
 which CoOp itself makes anew when it loads a file. Here they tell whether class names and model are the right ones. CoOp
-writes a class name with a full stop behind it; `ClientPrompt.class_template` keeps that.
+writes a class name with a full stop behind it; `ClientPrompt.class_template` keeps that. There is room for one context:
+of a prompt on two levels one is stored, and CoOp predicts with that one alone.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ _SKIPPED = ("torch.optim.", "dassl.optim.")
 
 
 def to_coop(prompt: ClientPrompt, backbone: Backbone | str | None = None) -> bytes:
-    """The content of a CoOp checkpoint with this prompt; class frequencies have no place in it.
+    """The content of a CoOp checkpoint with this prompt; what tells the client's classes has no place in it.
 
     Args:
-        prompt: to be exported.
+        prompt: to be exported; of two levels the personal one (`ClientPrompt.one_level` chooses).
         backbone: the model it was learned for, or its name; loaded by the prompt's own name by default.
 
     Raises:

@@ -1,8 +1,10 @@
 """One client's prompt in a file of its own: what was learned, for which classes and model, and how to predict with it.
 
-The file is safetensors: a tensor ``prompt`` float32 [n_ctx, text_dim], for some methods ``log_prior`` float32 [n_cls],
-and metadata of strings. It is private to the client: the vectors were learned from its images, and ``log_prior`` says
-how often each class occurs among them.
+The file is safetensors: a tensor ``prompt`` float32 [n_ctx, text_dim]; of methods that predict on two levels
+``domain_prompt`` of the same shape and ``familiar`` bool [n_cls]; of methods that predict with it ``log_prior`` float32
+[n_cls]; and metadata of strings. It is private to the client: ``prompt`` was learned on its images, ``log_prior`` says
+how often each class occurs among them, and ``familiar`` which do often enough. ``domain_prompt`` is an average over
+the client's group, known to the others of the group.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from secfpp.storage import atomic_write, read_arrays
 if TYPE_CHECKING:
     from secfpp.models.backbone import Backbone
 
-FORMAT = "secfpp-prompt-2"
-READABLE = ("secfpp-prompt-1", FORMAT)
+FORMAT = "secfpp-prompt-3"
+READABLE = ("secfpp-prompt-1", "secfpp-prompt-2", FORMAT)
 Prior = Literal["own", "uniform"]
+Level = Literal["personal", "domain"]
 _NUMBERS = ("seed", "rounds", "image_size")
 _TEXTS = ("client", "domain", "method", "backbone", "backbone_digest", "class_template")
 
@@ -36,10 +39,14 @@ class ClientPrompt:
     """What one client predicts with.
 
     Attributes:
-        prompt: the context vectors, float32 [n_ctx, text_dim].
+        prompt: the personal context vectors, float32 [n_ctx, text_dim].
         classes: names of the classes, in the order of scores.
         backbone: name of the model it was learned for, as `load_backbone` takes it.
         backbone_digest: hash of that model's content.
+        domain_prompt: those of the client's domain, of the same shape, if the method predicts on two levels:
+            `secfpp.models.scoring.redistributed` says how.
+        familiar: with a domain prompt, the classes among which the personal one decides, bool [n_cls].
+        trust: with a domain prompt, the weight of the personal one among them, 0..1.
         log_prior: log of the client's smoothed class frequencies, float32 [n_cls], if the method predicts with them.
         client: whose it is.
         domain: the client's domain, if known.
@@ -57,6 +64,9 @@ class ClientPrompt:
     classes: tuple[str, ...]
     backbone: str
     backbone_digest: str
+    domain_prompt: np.ndarray | None = None
+    familiar: np.ndarray | None = None
+    trust: float = 1.0
     log_prior: np.ndarray | None = None
     client: str = ""
     domain: str = ""
@@ -69,6 +79,7 @@ class ClientPrompt:
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
         problems = _array_problems("prompt", self.prompt, "[n_ctx, text_dim]", 2)
+        problems += self._level_problems()
         if self.log_prior is not None:
             problems += _array_problems("log_prior", self.log_prior, f"[{len(self.classes)}]", 1)
             if not problems and len(self.log_prior) != len(self.classes):
@@ -83,17 +94,19 @@ class ClientPrompt:
             problems.append(f"image_size {self.image_size} or class_template {self.class_template!r} makes no sense")
         if problems:
             raise DataError("; ".join(problems))
-        for name in ("prompt", "log_prior"):
-            if getattr(self, name) is not None:
-                own = np.array(getattr(self, name), dtype=np.float32, order="C")
-                own.setflags(write=False)
-                object.__setattr__(self, name, own)
+        for name, array in self._arrays().items():
+            own = np.array(array, dtype=bool if name == "familiar" else np.float32, order="C")
+            own.setflags(write=False)
+            object.__setattr__(self, name, own)
+        object.__setattr__(self, "trust", float(self.trust))
 
     def __repr__(self) -> str:
         n_ctx, text_dim = self.prompt.shape
+        levels = "" if self.domain_prompt is None else " on two levels"
         return (
             f"ClientPrompt(client={self.client!r}, method={self.method!r}, backbone={self.backbone!r}, "
-            f"{len(self.classes)} classes, {n_ctx} x {text_dim}{'' if self.log_prior is None else ', with log_prior'})"
+            f"{len(self.classes)} classes, {n_ctx} x {text_dim}{levels}"
+            f"{'' if self.log_prior is None else ', with log_prior'})"
         )
 
     def save(self, path: str | Path) -> None:
@@ -105,12 +118,31 @@ class ClientPrompt:
         about = {"format": FORMAT, "classes": json.dumps(self.classes)}
         about |= {name: getattr(self, name) for name in _TEXTS}
         about |= {name: str(getattr(self, name)) for name in _NUMBERS}
-        arrays = {"prompt": self.prompt} | ({} if self.log_prior is None else {"log_prior": self.log_prior})
-        return save(arrays, metadata=about)
+        about |= {} if self.domain_prompt is None else {"trust": repr(self.trust)}
+        return save(self._arrays(), metadata=about)
+
+    def one_level(self, level: Level = "personal") -> ClientPrompt:
+        """The personal or the domain prompt alone. Without the other it predicts less well.
+
+        The personal prompt alone: on classes that the client has few images of, or none. The domain prompt alone: on
+        the classes that it has.
+
+        Raises:
+            ConfigError: there is no such level.
+        """
+        kept = {"personal": self.prompt, "domain": self.domain_prompt}.get(level)
+        if kept is None:
+            levels = "personal" if self.domain_prompt is None else "personal or domain"
+            raise ConfigError([Problem("level", level, f"{levels}: this prompt has no other level")])
+        return replace(self, prompt=kept, domain_prompt=None, familiar=None, trust=1.0)
 
     def without_prior(self) -> ClientPrompt:
-        """The same without the class frequencies, for giving it away."""
-        return replace(self, log_prior=None)
+        """The same without what tells the client's classes, for giving it away.
+
+        Class frequencies and familiar classes are left out. Two levels cannot be used without the latter, so that
+        of those the personal prompt remains; ``one_level("domain").without_prior()`` keeps the other one.
+        """
+        return replace(self.one_level(), log_prior=None)
 
     def predict(
         self, images: ImagesLike, *, backbone: Backbone | str | None = None, prior: Prior | None = None
@@ -134,33 +166,42 @@ class ClientPrompt:
             ConfigError: no such model, or the frequencies are asked for and not there.
             DataError: images that cannot be read, or another model than the prompt was learned for.
         """
+        import torch
+
+        from secfpp.models.scoring import cosine_logits, redistributed
+
         if prior not in (None, "own", "uniform"):
             raise ConfigError([Problem("prior", prior, "own or uniform")])
         if prior == "own" and self.log_prior is None:
             raise ConfigError([Problem("prior", prior, "this prompt holds no class frequencies: take uniform")])
         pixels = as_array(images, self.image_size)
         model = self.model(backbone)
-        logits = model.logit_scale * model.features(pixels).cpu().numpy() @ self.class_features(model).T
+        features = model.features(pixels)
+        levels: tuple[Level, ...] = ("personal",) if self.domain_prompt is None else ("personal", "domain")
+        texts = torch.from_numpy(np.stack([self.class_features(model, level) for level in levels])).to(model.device)
+        logits = cosine_logits(features, texts, model.logit_scale)
+        if self.familiar is not None:
+            familiar = torch.tensor(self.familiar, device=model.device)
+            logits = redistributed(logits[1:], logits[:1], familiar[None], self.trust)
         if self.log_prior is not None and prior != "uniform":
-            logits = logits + self.log_prior
-        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: np.ndarray = exponents / exponents.sum(axis=1, keepdims=True)
+            logits = logits + torch.tensor(self.log_prior, device=model.device)
+        probabilities: np.ndarray = logits[0].softmax(1).cpu().numpy()
         return probabilities
 
-    def class_features(self, backbone: Backbone | str | None = None) -> np.ndarray:
-        """What image features are compared with, float32 [n_cls, projection], unit length.
+    def class_features(self, backbone: Backbone | str | None = None, level: Level = "personal") -> np.ndarray:
+        """What image features are compared with on one level, float32 [n_cls, projection], unit length.
 
         Raises:
-            ConfigError: no such model, or class names that it refuses.
+            ConfigError: no such model or level, or class names that the model refuses.
             DataError: another model than the prompt was learned for.
         """
         import torch
 
-        model = self.model(backbone)
+        prompt, model = self.one_level(level).prompt, self.model(backbone)
         names = [self.class_template.replace("{}", name) for name in self.classes]
         with torch.no_grad():
-            stack = torch.tensor(self.prompt, device=model.device)[None]
-            encoded = model.class_features(stack, model.class_tokens(names, len(self.prompt)))
+            stack = torch.tensor(prompt, device=model.device)[None]
+            encoded = model.class_features(stack, model.class_tokens(names, len(prompt)))
         features: np.ndarray = encoded[0].float().cpu().numpy()
         return features
 
@@ -181,6 +222,27 @@ class ClientPrompt:
                 "learned for as backbone"
             )
         return loaded
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that are there, by name."""
+        known = {name: getattr(self, name) for name in ("prompt", "domain_prompt", "familiar", "log_prior")}
+        return {name: array for name, array in known.items() if array is not None}
+
+    def _level_problems(self) -> list[str]:
+        """What is wrong with `domain_prompt`, `familiar` and `trust`."""
+        domain, familiar = self.domain_prompt, self.familiar
+        if (domain is None) != (familiar is None):
+            return ["domain_prompt and familiar belong together: give both or neither"]
+        if domain is None:
+            return [] if self.trust == 1 else [f"trust {self.trust} has no meaning without a domain_prompt"]
+        problems = _array_problems("domain_prompt", domain, "[n_ctx, text_dim]", 2)
+        if np.shape(domain) != np.shape(self.prompt):
+            problems.append(f"domain_prompt has shape {np.shape(domain)}, but prompt {np.shape(self.prompt)}")
+        if not 0 <= self.trust <= 1:
+            problems.append(f"trust {self.trust} is not in 0..1")
+        if not isinstance(familiar, np.ndarray) or familiar.shape != (len(self.classes),) or familiar.dtype != bool:
+            problems.append(f"familiar is {familiar!r} instead of a bool for each of {len(self.classes)} classes")
+        return problems
 
 
 def load_prompt(path: str | Path) -> ClientPrompt:
@@ -207,8 +269,13 @@ def _read(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> ClientP
     classes = json.loads(about["classes"])
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise DataError("its classes are no list of names")
+    if "domain_prompt" in arrays and "trust" not in about:
+        raise DataError("it has two levels and does not say how far to trust the personal one")
     return ClientPrompt(
         prompt=arrays["prompt"],
+        domain_prompt=arrays.get("domain_prompt"),
+        familiar=arrays.get("familiar"),
+        trust=float(about.get("trust", 1)),
         log_prior=arrays.get("log_prior"),
         classes=tuple(classes),
         seed=int(about.get("seed", 0)),

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from support.picture_folders import picture_tree
 from support.tiny_clip import TinyClip
 
 CLASSES = ("cat", "dog", "bird")
+LEVELS = ["personal", "domain"]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,14 @@ def prompt(backbone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cl
     )
     learned.save("a.safetensors")
     picture_tree(tmp_path / "photos", {"cat": 2, "dog/deep": 1})
+    return learned
+
+
+@pytest.fixture
+def two_levels(prompt: ClientPrompt) -> ClientPrompt:
+    """The same with a domain prompt, and saved as a.safetensors instead."""
+    learned = replace(prompt, domain_prompt=-prompt.prompt, familiar=np.array([True, True, False]), trust=0.5)
+    learned.save("a.safetensors")
     return learned
 
 
@@ -113,6 +123,15 @@ def test_the_prior_is_the_clients_unless_told_otherwise(prompt: ClientPrompt) ->
     )
 
 
+def test_predictions_on_two_levels_are_those_of_the_prompt(two_levels: ClientPrompt) -> None:
+    for words in ([], ["--prior", "own"], ["--prior", "uniform"]):
+        found = json.loads(predict("photos", "--json", *words))["images"]
+        prior: Any = words[1] if words else None
+        expected = two_levels.predict_proba([Path(name) for name in IMAGES], prior=prior)
+        assert [entry["probability"] for entry in found] == pytest.approx(expected.max(1).tolist(), abs=1e-5)
+        assert [entry["label"] for entry in found] == [CLASSES[i] for i in expected.argmax(1)]
+
+
 def test_wrong_input_is_named_before_the_model_is_loaded(prompt: ClientPrompt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("secfpp.models.backbone.load_backbone", lambda name: pytest.fail("too early"))
     Path("photos/bad.jpg").write_bytes(b"no image")
@@ -145,6 +164,63 @@ def test_export_leaves_the_class_frequencies_out_on_demand(prompt: ClientPrompt)
     for each in (whole, bare):
         np.testing.assert_array_equal(each.prompt, prompt.prompt)
     assert stat.S_IMODE(Path("c.safetensors").stat().st_mode) == 0o600
+
+
+def test_export_says_what_is_left_of_two_levels(two_levels: ClientPrompt) -> None:
+    def exported(*words: str) -> tuple[ClientPrompt, dict[str, Any], str]:
+        line = ["export", "a.safetensors", "--to", "safetensors", "--out", "b.safetensors", "--force", *words]
+        shown, facts = secfpp(*line), json.loads(secfpp(*line, "--json"))
+        assert all(note in shown for note in facts["notes"])
+        return load_prompt("b.safetensors"), facts, shown
+
+    whole, facts, shown = exported()
+    np.testing.assert_array_equal(whole.domain_prompt, two_levels.domain_prompt)
+    np.testing.assert_array_equal(whole.familiar, two_levels.familiar)
+    assert (facts["levels"], facts["class_frequencies"], facts["familiar_classes"]) == (LEVELS, True, True)
+    assert "how often the client has each class and which it knows well; --no-prior leaves" in shown
+    assert facts["notes"] == []
+    for level, vectors in zip(LEVELS, (two_levels.prompt, two_levels.domain_prompt), strict=True):
+        for more in ([], ["--no-prior"]):
+            alone, facts, shown = exported("--level", level, *more)
+            np.testing.assert_array_equal(alone.prompt, vectors)
+            assert (alone.domain_prompt, alone.familiar, alone.log_prior is None) == (None, None, bool(more))
+            assert (facts["levels"], facts["class_frequencies"]) == ([level], not more)
+            assert facts["familiar_classes"] is False
+            assert f"predicts with two prompts, this file with one, here the {level}: expect less accuracy" in shown
+    bare, facts, shown = exported("--no-prior")
+    np.testing.assert_array_equal(bare.prompt, two_levels.prompt)
+    assert (facts["levels"], bare.log_prior, bare.familiar) == (["personal"], None, None)
+    assert "few images of, or none" in shown and "It holds" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "level", "weak"),
+    [
+        ([], "personal", "classes that the client has few images of, or none"),
+        (["--level", "personal"], "personal", "classes that the client has few images of, or none"),
+        (["--level", "domain"], "domain", "the classes that it has"),
+        (["--level", "domain", "--no-prior"], "domain", "the classes that it has"),
+    ],
+)
+def test_coop_gets_one_of_two_levels_and_its_user_is_told(
+    words: list[str], level: str, weak: str, two_levels: ClientPrompt
+) -> None:
+    line = ["export", "a.safetensors", "--to", "coop", "--out", "x", "--force", *words]
+    told = f"two prompts, CoOp's own predictor with one, here the {level}: expect less accuracy on {weak}"
+    assert told + "." in secfpp(*line)
+    facts = json.loads(secfpp(*line, "--json"))
+    assert told in facts["notes"][0] and "full stop" in facts["notes"][1]
+    assert (facts["levels"], facts["class_frequencies"], facts["familiar_classes"]) == ([level], False, False)
+    expected = two_levels.prompt if level == "personal" else two_levels.domain_prompt
+    np.testing.assert_array_equal(torch.load("x")["state_dict"]["ctx"].numpy(), expected)
+
+
+@pytest.mark.parametrize("to", ["coop", "safetensors"])
+def test_a_prompt_on_one_level_has_no_other_and_loses_nothing(to: str, prompt: ClientPrompt) -> None:
+    line = ["export", "a.safetensors", "--to", to, "--out", "x"]
+    assert "level = 'domain': personal: this prompt has no other level" in fails(*line, "--level", "domain")
+    assert not Path("x").exists()
+    assert "two prompts" not in secfpp(*line, "--level", "personal")
 
 
 @pytest.mark.parametrize("as_file", [False, True])

@@ -145,6 +145,22 @@ def test_prompts_can_be_read_back_with_whose_they_are(tmp_path: Path) -> None:
     assert prompt.image_size == 48
 
 
+def test_prompts_of_a_method_on_two_levels_hold_both_and_how_they_are_used() -> None:
+    whole = fake_result()
+    familiar = np.arange(12).reshape(6, 2) % 3 == 0
+    domain = whole.prompts + 1
+    prompts = client_prompts(
+        dataclasses.replace(whole, domain_prompts=domain, familiar=familiar, trust=0.7), FakeSpec(), ("cat", "dog")
+    )
+    for i, prompt in enumerate(prompts.values()):
+        np.testing.assert_array_equal(prompt.prompt, whole.prompts[i])
+        np.testing.assert_array_equal(prompt.domain_prompt, domain[i])
+        np.testing.assert_array_equal(prompt.familiar, familiar[i])
+        assert prompt.trust == 0.7
+    one = client_prompts(dataclasses.replace(whole, trust=0.7), FakeSpec(), ("cat", "dog"))
+    assert all((p.domain_prompt, p.familiar, p.trust) == (None, None, 1) for p in one.values())
+
+
 def test_a_method_without_prior_leaves_none_in_the_file() -> None:
     prompts = client_prompts(fake_result(), FakeSpec(), ("cat", "dog"))
     assert list(prompts) == list(fake_result().clients)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -117,10 +118,15 @@ def test_the_fixed_embeddings_are_coops_own(prompt: ClientPrompt, backbone: Any,
 
 def test_nothing_private_but_the_context_is_exported(prompt: ClientPrompt, backbone: Any, tmp_path: Path) -> None:
     path = tmp_path / "x"
-    path.write_bytes(to_coop(prompt, backbone))
-    content = torch.load(path)
-    assert set(content) == {"state_dict", "epoch", "val_result"}
-    assert set(content["state_dict"]) == {"ctx", "token_prefix", "token_suffix"}
+    two = replace(prompt, domain_prompt=prompt.prompt + 1, familiar=np.ones(3, bool), trust=0.5)
+    for known in (prompt, two):
+        path.write_bytes(to_coop(known, backbone))
+        content = torch.load(path)
+        assert set(content) == {"state_dict", "epoch", "val_result"}
+        assert set(content["state_dict"]) == {"ctx", "token_prefix", "token_suffix"}
+    assert content["state_dict"]["ctx"].numpy().tobytes() == prompt.prompt.tobytes()
+    again = torch.load(io.BytesIO(to_coop(two.one_level("domain"), backbone)))
+    np.testing.assert_array_equal(again["state_dict"]["ctx"].numpy(), two.domain_prompt)
 
 
 @pytest.mark.parametrize("template", ["{}", "{}."])

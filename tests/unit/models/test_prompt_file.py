@@ -4,6 +4,7 @@ import json
 import stat
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from secfpp.errors import ConfigError, DataError
 from secfpp.models.backbone import load_backbone
 from secfpp.models.prompt_file import ClientPrompt, load_prompt
-from secfpp.models.scoring import cosine_logits
+from secfpp.models.scoring import Predictor, cosine_logits
+from secfpp.runtime.evaluation import class_features, client_logits
 from support.tiny_clip import TinyClip
 
 CLASSES = ("cat", "dog", "bird")
@@ -57,17 +60,29 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
 
 
+@pytest.fixture
+def two_levels(prompt: ClientPrompt) -> ClientPrompt:
+    """`prompt` with a domain prompt, trusted in part on two of the three classes."""
+    domain = np.random.default_rng(2).normal(size=(4, 32)).astype(np.float32)
+    return replace(prompt, domain_prompt=domain, familiar=np.array([True, False, True]), trust=0.7)
+
+
+ARRAYS = ("prompt", "domain_prompt", "familiar", "log_prior")
+
+
 def fields(prompt: ClientPrompt) -> dict[str, Any]:
-    return {name: value for name, value in vars(prompt).items() if name not in ("prompt", "log_prior")}
+    return {name: value for name, value in vars(prompt).items() if name not in ARRAYS}
 
 
-def test_what_is_saved_is_what_is_loaded(prompt: ClientPrompt, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["prompt", "two_levels"])
+def test_what_is_saved_is_what_is_loaded(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    prompt: ClientPrompt = request.getfixturevalue(kind)
     path = tmp_path / "new" / "a.safetensors"
     prompt.save(path)
     again = load_prompt(path)
     assert fields(again) == fields(prompt)
-    np.testing.assert_array_equal(again.prompt, prompt.prompt)
-    np.testing.assert_array_equal(again.log_prior, prompt.log_prior)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(again, name), getattr(prompt, name))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -76,15 +91,28 @@ def test_what_is_saved_is_what_is_loaded(prompt: ClientPrompt, tmp_path: Path) -
     vectors=arrays(np.float32, (2, 3), elements=st.floats(-(2.0**100), 2.0**100, width=32)),
     names=st.lists(st.text(st.characters(exclude_categories=["Cs", "Z", "C"]), min_size=1), min_size=2, unique=True),
     client=st.text(st.characters(exclude_categories=["Cs"])),
+    trust=st.floats(0, 1),
+    data=st.data(),
 )
 def test_any_names_and_numbers_survive(
-    vectors: np.ndarray, names: list[str], client: str, tmp_path_factory: pytest.TempPathFactory
+    vectors: np.ndarray,
+    names: list[str],
+    client: str,
+    trust: float,
+    data: st.DataObject,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
-    ClientPrompt(prompt=vectors, classes=tuple(names), backbone="m", backbone_digest="d", client=client).save(str(path))
-    again = load_prompt(str(path))
-    assert (again.classes, again.client, again.log_prior) == (tuple(names), client, None)
-    assert again.prompt.tobytes() == vectors.tobytes()
+    familiar = data.draw(arrays(bool, len(names)))
+    one = ClientPrompt(prompt=vectors, classes=tuple(names), backbone="m", backbone_digest="d", client=client)
+    for prompt in (one, replace(one, domain_prompt=vectors[::-1], familiar=familiar, trust=trust)):
+        prompt.save(str(path))
+        again = load_prompt(str(path))
+        assert (again.classes, again.client, again.log_prior) == (tuple(names), client, None)
+        assert again.prompt.tobytes() == vectors.tobytes()
+        assert again.trust == prompt.trust
+    assert again.domain_prompt is not None and again.domain_prompt.tobytes() == vectors[::-1].tobytes()
+    assert again.familiar is not None and again.familiar.tolist() == familiar.tolist()
 
 
 def test_arrays_are_its_own_and_cannot_be_changed(backbone: Any) -> None:
@@ -94,6 +122,12 @@ def test_arrays_are_its_own_and_cannot_be_changed(backbone: Any) -> None:
     assert prompt.prompt.dtype == np.float32 and not prompt.prompt.any()
     with pytest.raises(ValueError, match="read-only"):
         prompt.prompt[:] = 1
+    known = np.array([True, False])
+    second = replace(prompt, domain_prompt=np.zeros((1, 4)), familiar=known, trust=np.float32(0.5))
+    known[:] = False
+    assert second.familiar is not None and second.familiar.tolist() == [True, False]
+    assert second.domain_prompt is not None and second.domain_prompt.dtype == np.float32
+    assert type(second.trust) is float
 
 
 def test_predictions_are_the_evaluations_own(prompt: ClientPrompt, backbone: Any, pixels: np.ndarray) -> None:
@@ -110,6 +144,67 @@ def test_predictions_are_the_evaluations_own(prompt: ClientPrompt, backbone: Any
         labels = prompt.predict(pixels, backbone=backbone, prior=prior)  # type: ignore[arg-type]
         assert labels == [CLASSES[i] for i in expected.argmax(1)]
     assert found.dtype == np.float32
+
+
+def test_on_two_levels_predictions_are_the_evaluations_own(
+    two_levels: ClientPrompt, backbone: Any, pixels: np.ndarray
+) -> None:
+    tokens = backbone.class_tokens(CLASSES, 4)
+    contexts: Any = [SimpleNamespace(backbone=backbone, tokens=tokens, histogram=np.array([5, 1, 6]))]
+    for trust in (0.0, 0.7, 1.0):
+        prompt = replace(two_levels, trust=trust)
+        texts = class_features(contexts, np.stack([prompt.prompt, prompt.domain_prompt])[None])
+        predictor = Predictor(familiar_share=0.5, trust=trust)
+        logits = client_logits(contexts, texts, backbone.features(pixels), predictor)[0]
+        for prior, shift in (("uniform", 0), ("own", torch.tensor(prompt.log_prior))):
+            expected = (logits + shift).softmax(1).numpy()
+            found = prompt.predict_proba(pixels, backbone=backbone, prior=prior)  # type: ignore[arg-type]
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_the_domain_prompt_alone_says_how_likely_unfamiliar_classes_are(
+    two_levels: ClientPrompt, backbone: Any, pixels: np.ndarray
+) -> None:
+    strange = CLASSES.index("dog")
+    both = two_levels.predict_proba(pixels, backbone=backbone, prior="uniform")
+    domain, personal = (
+        two_levels.one_level(level).predict_proba(pixels, backbone=backbone, prior="uniform")
+        for level in ("domain", "personal")
+    )
+    np.testing.assert_allclose(both[:, strange], domain[:, strange], atol=1e-6)
+    assert np.abs(both - domain).max() > 1e-3 and np.abs(personal - domain)[:, strange].max() > 1e-3
+    for familiar, expected in ((np.ones(3, bool), personal), (np.zeros(3, bool), domain)):
+        found = replace(two_levels, familiar=familiar, trust=1.0).predict_proba(
+            pixels, backbone=backbone, prior="uniform"
+        )
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_one_level_can_be_taken_alone(two_levels: ClientPrompt, prompt: ClientPrompt, backbone: Any) -> None:
+    for level, vectors in (("personal", two_levels.prompt), ("domain", two_levels.domain_prompt)):
+        alone = two_levels.one_level(level)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(alone.prompt, vectors)
+        np.testing.assert_array_equal(alone.log_prior, two_levels.log_prior)
+        assert (alone.domain_prompt, alone.familiar, fields(alone)) == (None, None, fields(prompt))
+        features = two_levels.class_features(backbone, level)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(alone.class_features(backbone), features)
+    with pytest.raises(ConfigError, match="level = 'domain': personal: this prompt has no other level"):
+        prompt.one_level("domain")
+    with pytest.raises(ConfigError, match="level = 'both': personal or domain"):
+        two_levels.one_level("both")  # type: ignore[arg-type]
+
+
+def test_without_prior_nothing_tells_the_classes_of_the_client(two_levels: ClientPrompt) -> None:
+    for level, vectors in (("personal", two_levels.prompt), ("domain", two_levels.domain_prompt)):
+        bare = two_levels.one_level(level).without_prior()  # type: ignore[arg-type]
+        np.testing.assert_array_equal(bare.prompt, vectors)
+    bare = two_levels.without_prior()
+    np.testing.assert_array_equal(bare.prompt, two_levels.prompt)
+    assert all(getattr(bare, name) is None for name in ARRAYS[1:])
+    content = bare.to_bytes()
+    for word in (b"log_prior", b"familiar", b"trust", b"domain_prompt"):
+        assert word in two_levels.to_bytes() and word not in content
 
 
 def test_without_prior_it_is_as_with_a_uniform_one(prompt: ClientPrompt, backbone: Any, pixels: np.ndarray) -> None:
@@ -182,6 +277,9 @@ def test_the_class_template_stands_behind_the_context(prompt: ClientPrompt, back
         ({"classes": ("cat",), "log_prior": None}, "two names or more"),
         ({"classes": ("cat", " ", "x")}, "two names or more"),
         ({"classes": ("cat", "cat", "dog")}, "a class is named twice"),
+        ({"domain_prompt": np.zeros((4, 32))}, "domain_prompt and familiar belong together: give both or neither"),
+        ({"familiar": np.ones(3, bool)}, "domain_prompt and familiar belong together"),
+        ({"trust": 0.5}, "trust 0.5 has no meaning without a domain_prompt"),
         ({"backbone": ""}, "must name the model"),
         ({"class_template": "a"}, "makes no sense"),
         ({"image_size": 0}, "makes no sense"),
@@ -192,19 +290,52 @@ def test_what_does_not_fit_together_is_refused(prompt: ClientPrompt, changes: di
         replace(prompt, **changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trust": 1.5}, "trust 1.5 is not in 0..1"),
+        ({"trust": float("nan")}, "trust nan is not in 0..1"),
+        ({"domain_prompt": np.zeros((3, 32))}, r"domain_prompt has shape \(3, 32\), but prompt \(4, 32\)"),
+        ({"domain_prompt": np.full((4, 32), np.inf)}, "domain_prompt holds values that are not finite"),
+        ({"domain_prompt": np.zeros((4, 32), int)}, "domain_prompt holds int64"),
+        ({"familiar": np.ones(2, bool)}, "instead of a bool for each of 3 classes"),
+        ({"familiar": np.ones(3)}, "instead of a bool for each of 3 classes"),
+        ({"familiar": [True, False, True]}, "instead of a bool for each of 3 classes"),
+        ({"trust": -1, "familiar": np.ones(2), "backbone": ""}, "trust -1 .*; familiar is .*; backbone"),
+    ],
+)
+def test_levels_that_do_not_fit_together_are_refused(
+    two_levels: ClientPrompt, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        replace(two_levels, **changes)
+
+
 def about(**changes: str | None) -> dict[str, str]:
-    whole = {"format": "secfpp-prompt-2", "classes": json.dumps(CLASSES), "backbone": "mini", "backbone_digest": "abc"}
+    whole = {"format": "secfpp-prompt-3", "classes": json.dumps(CLASSES), "backbone": "mini", "backbone_digest": "abc"}
     return {name: value for name, value in (whole | changes).items() if value is not None}
 
 
 VECTORS = {"prompt": np.zeros((2, 4), np.float32)}
+TWO = {**VECTORS, "domain_prompt": np.ones((2, 4), np.float32), "familiar": np.ones(3, bool)}
 
 
-def test_files_of_the_first_format_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [1, 2])
+def test_files_of_earlier_formats_are_read(number: int, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    path.write_bytes(save(VECTORS, metadata=about(format="secfpp-prompt-1", seed="3", client="x")))
+    path.write_bytes(save(VECTORS, metadata=about(format=f"secfpp-prompt-{number}", seed="3", client="x")))
     prompt = load_prompt(path)
     assert (prompt.seed, prompt.client, prompt.log_prior, prompt.image_size) == (3, "x", None, 224)
+    assert (prompt.domain_prompt, prompt.familiar, prompt.trust) == (None, None, 1)
+
+
+def test_earlier_readers_which_would_predict_otherwise_refuse_the_file(
+    two_levels: ClientPrompt, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    two_levels.save(path)
+    with safe_open(path, framework="numpy") as file:
+        assert file.metadata()["format"] == "secfpp-prompt-3"
 
 
 @pytest.mark.parametrize(
@@ -220,6 +351,10 @@ def test_files_of_the_first_format_are_read(tmp_path: Path) -> None:
         (save(VECTORS, metadata=about(classes="{}")), "no list of names"),
         (save(VECTORS, metadata=about(classes="[1, 2]")), "no list of names"),
         (save(VECTORS, metadata=about(rounds="many")), "many"),
+        (save(TWO, metadata=about()), "does not say how far to trust"),
+        (save(TWO, metadata=about(trust="much")), "much"),
+        (save(TWO, metadata=about(trust="2.0")), "trust 2.0 is not in 0..1"),
+        (save({**VECTORS, "familiar": TWO["familiar"]}, metadata=about()), "belong together"),
         (save({"prompt": np.full((2, 4), np.inf, np.float32)}, metadata=about()), "not finite"),
     ],
 )
@@ -235,6 +370,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_prompt(tmp_path / "none")
 
 
-def test_it_shows_what_it_is_in_one_line(prompt: ClientPrompt) -> None:
+def test_it_shows_what_it_is_in_one_line(prompt: ClientPrompt, two_levels: ClientPrompt) -> None:
+    assert "3 classes, 4 x 32 on two levels, with log_prior" in repr(two_levels)
     shown = repr(prompt)
     assert "client='hospital-a'" in shown and "3 classes, 4 x 32, with log_prior" in shown and "\n" not in shown
