@@ -79,6 +79,29 @@ def test_predictions_are_those_of_the_clients_prompt(fitted: Personalizer, photo
     assert fitted.predict("a", image, prior="uniform")[0] in CLASSES
 
 
+def test_saved_prompts_predict_as_the_training_measured(fitted: Personalizer, data: Any, tmp_path: Path) -> None:
+    for client in data.clients:
+        fitted.prompts_[client.name].save(tmp_path / "a.safetensors")
+        prompt = secfpp.load_prompt(tmp_path / "a.safetensors")
+        assert prompt.domain_prompt is not None and not np.array_equal(prompt.domain_prompt, prompt.prompt)
+        test = data.test[client.domain]
+        scores = {
+            prior: prompt.predict_proba(test.images, backbone=fitted.backbone_, prior=prior)
+            for prior in ("own", "uniform")
+        }
+        of_class = {
+            prior: [(found.argmax(1) == test.labels)[test.labels == label].mean() for label in np.unique(test.labels)]
+            for prior, found in scores.items()
+        }
+        weights = client.train.histogram(len(CLASSES))[np.unique(test.labels)]
+        measured = {name: values[client.name] for name, values in fitted.metrics_.items()}
+        assert np.average(of_class["own"], weights=weights) == pytest.approx(measured["own"])
+        assert np.average(of_class["uniform"], weights=weights) == pytest.approx(measured["own_no_prior"])
+        assert np.mean(of_class["uniform"]) == pytest.approx(measured["own_domain"])
+        alone = prompt.one_level().predict_proba(test.images, backbone=fitted.backbone_, prior="uniform")
+        assert np.abs(alone - scores["uniform"]).max() > 1e-3  # what a reader of one level would have said
+
+
 def test_a_class_that_the_client_never_has_is_less_likely_for_it(fitted: Personalizer, tmp_path: Path) -> None:
     grey = picture(tmp_path / "x.png")
     bird = CLASSES.index("bird")

@@ -44,7 +44,7 @@ FULL_STOP = (
     "CoOp puts a full stop behind class names; this prompt was learned without, so its scores may differ a little there"
 )
 ONE_LEVEL = (
-    "The client predicts with two prompts, {where} with one, here the {level}: expect less accuracy on {classes}"
+    "The client predicts with two prompts, {where} with one, here the {level} one: expect less accuracy on {classes}"
 )
 WEAK = {Level.PERSONAL: "classes that the client has few images of, or none", Level.DOMAIN: "the classes that it has"}
 

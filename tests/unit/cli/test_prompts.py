@@ -186,7 +186,7 @@ def test_export_says_what_is_left_of_two_levels(two_levels: ClientPrompt) -> Non
             assert (alone.domain_prompt, alone.familiar, alone.log_prior is None) == (None, None, bool(more))
             assert (facts["levels"], facts["class_frequencies"]) == ([level], not more)
             assert facts["familiar_classes"] is False
-            assert f"predicts with two prompts, this file with one, here the {level}: expect less accuracy" in shown
+            assert f"predicts with two prompts, this file with one, here the {level} one: expect less accuracy" in shown
     bare, facts, shown = exported("--no-prior")
     np.testing.assert_array_equal(bare.prompt, two_levels.prompt)
     assert (facts["levels"], bare.log_prior, bare.familiar) == (["personal"], None, None)
@@ -206,7 +206,7 @@ def test_coop_gets_one_of_two_levels_and_its_user_is_told(
     words: list[str], level: str, weak: str, two_levels: ClientPrompt
 ) -> None:
     line = ["export", "a.safetensors", "--to", "coop", "--out", "x", "--force", *words]
-    told = f"two prompts, CoOp's own predictor with one, here the {level}: expect less accuracy on {weak}"
+    told = f"two prompts, CoOp's own predictor with one, here the {level} one: expect less accuracy on {weak}"
     assert told + "." in secfpp(*line)
     facts = json.loads(secfpp(*line, "--json"))
     assert told in facts["notes"][0] and "full stop" in facts["notes"][1]
