@@ -17,6 +17,7 @@ from secfpp.errors import ConfigError, DataError
 from secfpp.models.backbone import Backbone
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.trainer import RoundRecord, RunResult, dataset_digest, participants, train
+from support.stopping import stopped
 
 ROUNDS = 4
 TRAINED = [name for name in sorted(methods()) if methods()[name].trained]
@@ -73,7 +74,7 @@ def test_only_those_drawn_are_asked_and_everybody_is_measured(
 @pytest.mark.parametrize("name", TRAINED)
 def test_going_on_changes_no_bit(name: str, dataset: FederatedDataset, backbone: Backbone, tmp_path: Any) -> None:
     path = tmp_path / "run.checkpoint"
-    run(dataset, backbone, name, rounds=2, checkpoint=path)
+    stopped(2, lambda on_round: run(dataset, backbone, name, checkpoint=path, on_round=on_round))
     assert_same(run(dataset, backbone, name, checkpoint=path), run(dataset, backbone, name))
 
 
@@ -95,7 +96,7 @@ def test_a_checkpoint_of_another_share_is_refused(dataset: FederatedDataset, bac
     path = tmp_path / "run.checkpoint"
     run(dataset, backbone, "coop_local", rounds=1, checkpoint=path)
     with pytest.raises(DataError, match="other settings"):
-        run(dataset, backbone, "coop_local", checkpoint=path, participation=1.0)
+        run(dataset, backbone, "coop_local", rounds=1, checkpoint=path, participation=1.0)
 
 
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.01, float("nan")])

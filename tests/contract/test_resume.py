@@ -13,6 +13,7 @@ from secfpp.algorithms.base import methods
 from secfpp.algorithms.training import LocalTraining
 from secfpp.errors import DataError
 from secfpp.runtime.trainer import train
+from support.stopping import stopped
 
 ROUNDS = 4
 SCRIPT = """
@@ -69,7 +70,7 @@ def assert_same(a, b):
 @pytest.mark.parametrize("at", [1, 3])
 def test_stopping_between_rounds_changes_no_bit(name, at, dataset, backbone, tmp_path):
     path = tmp_path / "run.safetensors"
-    run(dataset, backbone, name, rounds=at, checkpoint=path)
+    stopped(at, lambda on_round: run(dataset, backbone, name, checkpoint=path, on_round=on_round))
     assert path.stat().st_mode & 0o777 == 0o600
     resumed = run(dataset, backbone, name, checkpoint=path)
     assert_same(resumed, run(dataset, backbone, name))
@@ -99,10 +100,12 @@ def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_refused(dataset, bac
     path = tmp_path / "run.safetensors"
     run(dataset, backbone, "promptfl", rounds=1, checkpoint=path)
     with pytest.raises(DataError, match="other settings, data or model"):
-        run(dataset, backbone, "coop_local", checkpoint=path)
+        run(dataset, backbone, "coop_local", rounds=1, checkpoint=path)
+    with pytest.raises(DataError, match="other settings, data or model"):
+        run(dataset, backbone, "promptfl", rounds=2, checkpoint=path)
     fewer = replace(dataset, clients=dataset.clients[1:])
     with pytest.raises(DataError, match="other settings, data or model"):
-        run(fewer, backbone, "promptfl", checkpoint=path)
+        run(fewer, backbone, "promptfl", rounds=1, checkpoint=path)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DataError, match="delete it"):
-        run(dataset, backbone, "promptfl", checkpoint=path)
+        run(dataset, backbone, "promptfl", rounds=1, checkpoint=path)

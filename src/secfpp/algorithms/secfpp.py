@@ -146,7 +146,8 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
     def rebase(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Keep the domain part just trained, but count its update from the public start prompt."""
         fresh = with_base(state, "domain_prompt", state["start"], int(payload["round"]))
-        return fresh.replace(domain_prompt=state["domain_prompt"]), {}
+        forgotten = state["domain_history"][:0]
+        return fresh.replace(domain_prompt=state["domain_prompt"], domain_history=forgotten), {}
 
     def local_update(
         self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int

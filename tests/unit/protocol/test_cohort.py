@@ -56,3 +56,14 @@ def test_labels_give_the_partition_numbered_by_first_client(labels: list[int]) -
     assert firsts == sorted(firsts)
     renamed = Assignment.from_labels(clients[::-1], [f"label {-label}" for label in labels[::-1]])
     assert renamed == assignment
+
+
+def test_a_partition_extends_another_and_keeps_who_is_absent():
+    old = Assignment.from_labels(["a", "b", "c", "d", "e"], ["x", "x", "y", "y", "z"])
+    new = Assignment.from_labels(["a", "c", "f"], [0, 1, 1])
+    assert new.extends(old) and not Assignment.from_labels(["a", "b"], [0, 1]).extends(old)
+    assert not Assignment.from_labels(["a", "c"], [0, 0]).extends(old)
+    both = new.with_absent(old)
+    together = [{"a", "b"}, {"c", "d", "f"}, {"e"}]
+    assert sorted(set(both.members(s)) for s in range(both.k)) == sorted(together) and both.k == 3
+    assert new.with_absent(new) == new

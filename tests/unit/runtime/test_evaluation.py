@@ -6,7 +6,7 @@ import torch
 
 from secfpp.algorithms.base import ServerState
 from secfpp.data.federated import ClientData, Split
-from secfpp.models.scoring import class_accuracies, cosine_logits, smoothed_log_prior
+from secfpp.models.scoring import Predictor, class_accuracies, cosine_logits, smoothed_log_prior
 from secfpp.runtime.checkpoint import TrainingState
 from secfpp.runtime.evaluation import class_features, measure, validation_accuracy
 from secfpp.runtime.trainer import _choose
@@ -62,7 +62,7 @@ def setting():
 
 def test_metrics_follow_their_definitions(setting):
     _, clients, test = setting
-    figures = measure(clients, np.zeros((2, 1, 3), np.float32), test, class_prior=False, smoothing=0.1)
+    figures = measure(clients, np.zeros((2, 1, 3), np.float32), test, Predictor(class_prior=False))
     # domain d: class 0 right twice, class 1 right once of two, class 2 absent; e: class 0 1/2, class 1 0/1, class 2 1/1
     assert figures["own"].tolist() == pytest.approx([(3 * 100 + 1 * 50) / 4, 100])
     assert figures["own_domain"].tolist() == pytest.approx([75, 50])
@@ -73,7 +73,7 @@ def test_metrics_follow_their_definitions(setting):
 def test_the_prior_moves_own_and_nothing_else(setting):
     _, clients, test = setting
     flat = 40 * np.ones((2, 1, 3), np.float32)  # nearly equal directions: the prior decides
-    plain, shifted = (measure(clients, flat, test, class_prior=prior, smoothing=1e-6) for prior in (False, True))
+    plain, shifted = (measure(clients, flat, test, Predictor(prior, 1e-6)) for prior in (False, True))
     assert shifted["own"][0] == pytest.approx(75)  # always answers class 0, which it holds three times of four
     assert shifted["own"][1] == pytest.approx(100)
     for name in ("own_domain", "other_domains", "own_no_prior"):
@@ -84,7 +84,7 @@ def test_the_prior_moves_own_and_nothing_else(setting):
 def test_equal_prompts_are_encoded_once(setting):
     backbone, clients, _ = setting
     features = class_features(clients * 10, np.zeros((20, 1, 3), np.float32))
-    assert features.shape == (20, 3, 3) and backbone.encoded == [1]
+    assert features.shape == (20, 1, 3, 3) and backbone.encoded == [1]
     different = np.arange(20, dtype=np.float32)[:, None, None] * np.array([1, 0, 0], np.float32)
     features = class_features(clients * 10, different)
     assert sum(backbone.encoded[1:]) == 20
@@ -93,14 +93,14 @@ def test_equal_prompts_are_encoded_once(setting):
 
 def test_a_single_domain_has_no_other(setting):
     _, clients, test = setting
-    figures = measure(clients[:1], np.zeros((1, 1, 3), np.float32), {"d": test["d"]}, class_prior=True, smoothing=0.1)
+    figures = measure(clients[:1], np.zeros((1, 1, 3), np.float32), {"d": test["d"]}, Predictor())
     assert np.isnan(figures["other_domains"][0]) and figures["own_domain"][0] == 75
 
 
 def test_validation_is_each_clients_own(setting):
     backbone, clients, _ = setting
     empty = context("z", "d", [1, 1, 1], backbone, validation=((), ()))
-    accuracy = validation_accuracy([*clients, empty], np.zeros((3, 1, 3), np.float32), class_prior=False, smoothing=0.1)
+    accuracy = validation_accuracy([*clients, empty], np.zeros((3, 1, 3), np.float32), Predictor(class_prior=False))
     assert accuracy[:2].tolist() == [50, 50] and np.isnan(accuracy[2])
 
 
