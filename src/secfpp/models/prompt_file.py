@@ -103,10 +103,10 @@ class ClientPrompt:
     def __repr__(self) -> str:
         n_ctx, text_dim = self.prompt.shape
         levels = "" if self.domain_prompt is None else " on two levels"
+        prior = "" if self.log_prior is None else ", with log_prior"
         return (
             f"ClientPrompt(client={self.client!r}, method={self.method!r}, backbone={self.backbone!r}, "
-            f"{len(self.classes)} classes, {n_ctx} x {text_dim}{levels}"
-            f"{'' if self.log_prior is None else ', with log_prior'})"
+            f"{len(self.classes)} classes, {n_ctx} x {text_dim}{levels}{prior})"
         )
 
     def save(self, path: str | Path) -> None:
@@ -122,10 +122,9 @@ class ClientPrompt:
         return save(self._arrays(), metadata=about)
 
     def one_level(self, level: Level = "personal") -> ClientPrompt:
-        """The personal or the domain prompt alone. Without the other it predicts less well.
+        """The personal or the domain prompt alone, which predicts less well than both.
 
-        The personal prompt alone: on classes that the client has few images of, or none. The domain prompt alone: on
-        the classes that it has.
+        The personal one on classes that the client has few images of, or none; the domain one on those that it has.
 
         Raises:
             ConfigError: there is no such level.
@@ -176,10 +175,9 @@ class ClientPrompt:
             raise ConfigError([Problem("prior", prior, "this prompt holds no class frequencies: take uniform")])
         pixels = as_array(images, self.image_size)
         model = self.model(backbone)
-        features = model.features(pixels)
         levels: tuple[Level, ...] = ("personal",) if self.domain_prompt is None else ("personal", "domain")
         texts = torch.from_numpy(np.stack([self.class_features(model, level) for level in levels])).to(model.device)
-        logits = cosine_logits(features, texts, model.logit_scale)
+        logits = cosine_logits(model.features(pixels), texts, model.logit_scale)
         if self.familiar is not None:
             familiar = torch.tensor(self.familiar, device=model.device)
             logits = redistributed(logits[1:], logits[:1], familiar[None], self.trust)
