@@ -46,6 +46,7 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
         local_lr: learning rate of the local part; 0 leaves it out.
         local_share: share of the rounds, the last ones, in which the local part is trained, and nothing is sent.
         joint: train both parts in every round instead, on their sum.
+        two_levels: predict with both prompts, see `secfpp.models.scoring.redistributed`; else with their sum alone.
         averaged_rounds: each part is the mean of what it was after this many rounds.
         familiar_share: how many images of a class make it familiar, see `secfpp.models.scoring.Predictor`.
         trust: weight of the sum of both parts against the domain part alone among familiar classes, 0..1.
@@ -62,6 +63,7 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
     local_lr: float = 0.02
     local_share: float = 0.3
     joint: bool = False
+    two_levels: bool = True
     averaged_rounds: int = 3
     familiar_share: float = 0.5
     trust: float = 0.7
@@ -232,9 +234,9 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
         return prompt
 
     def prompts(self, state: ClientState) -> np.ndarray:
-        """Personal and domain prompt; the former alone if both parts are trained jointly."""
+        """Personal and domain prompt, or the former alone."""
         personal = self.personal_prompt(state)
-        return personal[None] if self.joint else np.stack([personal, self.domain_part(state)])
+        return np.stack([personal, self.domain_part(state)]) if self.two_levels else personal[None]
 
     @property
     def predictor(self) -> Predictor:

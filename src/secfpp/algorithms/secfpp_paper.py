@@ -26,5 +26,5 @@ class SecFPPPaper(SecFPP):
     cluster_every: int = 1
     common_rounds: int = 0
     joint: bool = True
+    two_levels: bool = False
     averaged_rounds: int = 1
-    trust: float = 1.0
