@@ -61,7 +61,7 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
     domain_adjustment: float = 0.0
     local_adjustment: float = 0.5
     local_lr: float = 0.02
-    local_share: float = 0.3
+    local_share: float = 0.5
     joint: bool = False
     two_levels: bool = True
     averaged_rounds: int = 3
