@@ -11,12 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secfpp.algorithms.base import methods
+from secfpp.algorithms.secfpp import SecFPP
 from secfpp.algorithms.training import LocalTraining
 from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError, DataError
 from secfpp.models.backbone import Backbone
+from secfpp.protocol import wire
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.trainer import RoundRecord, RunResult, dataset_digest, participants, train
+from secfpp.secure.aggregation import PlainMean
+from secfpp.secure.clustering import OracleClusters
 from support.stopping import stopped
 
 ROUNDS = 4
@@ -76,6 +80,33 @@ def test_going_on_changes_no_bit(name: str, dataset: FederatedDataset, backbone:
     path = tmp_path / "run.checkpoint"
     stopped(2, lambda on_round: run(dataset, backbone, name, checkpoint=path, on_round=on_round))
     assert_same(run(dataset, backbone, name, checkpoint=path), run(dataset, backbone, name))
+
+
+def test_who_was_away_catches_up_before_training_and_counts(dataset: FederatedDataset, backbone: Backbone) -> None:
+    transcript = Transcript(keep_contents=True)
+    result = run(dataset, backbone, "promptfl", transcript=transcript)
+    weight = {client.name: len(client.train) for client in dataset.clients}
+    caught_up = {m.round for m in transcript if m.step == "aggregator.catch_up"}
+    assert caught_up and 1 not in caught_up
+    for number in range(1, ROUNDS + 1):
+        sums = [wire.decode(m.content) for m in transcript if (m.round, m.step) == (number, "aggregator.receive")]
+        drawn = participants(result.clients, 0.5, 0, number)
+        downs = [int(message["weight"]) for message in sums if "weight" in message]
+        assert set(downs) == {sum(weight[client] for client in drawn)}
+
+
+def test_groups_keep_their_absent_members(dataset: FederatedDataset, backbone: Backbone) -> None:
+    algorithm = SecFPP(
+        training=LocalTraining(steps=1, batch=8),
+        clusterer=OracleClusters(),
+        aggregator=PlainMean(min_responders=1),
+        common_rounds=0,
+        local_lr=0.0,
+    )
+    result = train(dataset, backbone, algorithm, method="secfpp", seed=0, rounds=8, participation=0.5)
+    drawn = {client for number in range(1, 9) for client in participants(result.clients, 0.5, 0, number)}
+    assert drawn == set(result.clients)
+    assert len(set(zip(result.assignment or (), result.domains, strict=True))) == 2
 
 
 def test_a_client_that_is_never_drawn_keeps_its_start(dataset: FederatedDataset, backbone: Backbone) -> None:

@@ -31,6 +31,8 @@ class PromptFL(CoOpLocal):
 
     def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
         """Local steps, then a mean over those who took them."""
+        if cohort.sampled:
+            yield from self.aggregator.refresh(cohort, "prompt")
         replies = yield self.ask_to_train(cohort)
         yield from self.aggregator.mean(cohort.subset(replies), "prompt")
         return state

@@ -112,6 +112,8 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
     def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
         """Take local steps and average inside each cluster; in the last rounds only the former."""
         domain_rounds = self.domain_rounds(cohort.rounds)
+        if cohort.sampled:
+            yield from self._refresh(state.assignment, cohort)
         if cohort.rounds and cohort.round > domain_rounds:
             yield Ask("method.personalize", {client: {"round": np.array(cohort.round)} for client in cohort.clients})
             return state
@@ -127,6 +129,17 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
             assignment = found
         yield from gather(self.cluster_means(assignment, trained))
         return ServerState(assignment)
+
+    def _refresh(self, assignment: Assignment | None, cohort: Cohort) -> Program[None]:
+        """Let those who missed a mean of their group, or of everybody while there are no groups, catch up."""
+        if assignment is None:
+            yield from self.aggregator.refresh(cohort, "domain_prompt")
+            return
+        groups = (set(cohort.clients) & set(assignment.members(s)) for s in range(assignment.k))
+        programs = {
+            f"cluster-{s}": self.aggregator.refresh(cohort.subset(g), "domain_prompt") for s, g in enumerate(groups)
+        }
+        yield from gather(programs)
 
     def _due(self, assignment: Assignment, cohort: Cohort) -> bool:
         somebody_new = bool(set(cohort.clients) - set(assignment.cluster_of))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from secfpp.errors import ProtocolError
 from secfpp.protocol.program import ClientId
@@ -18,6 +18,7 @@ class Cohort:
         round: number of the round.
         seed: the run's public seed; programs derive theirs from it.
         rounds: how many rounds the run will have; 0 if that is not known.
+        sampled: whether clients are drawn anew for each round, so that many missed the last one.
 
     Raises:
         ProtocolError: a weight below 1.
@@ -27,6 +28,7 @@ class Cohort:
     round: int
     seed: int
     rounds: int = 0
+    sampled: bool = False
 
     def __post_init__(self) -> None:
         for client, weight in self.weights.items():
@@ -53,7 +55,7 @@ class Cohort:
         chosen = set(clients)
         if strangers := sorted(chosen - self.weights.keys()):
             raise ProtocolError(f"{', '.join(strangers)}: not in this cohort of {', '.join(self.clients)}")
-        return Cohort({client: self.weights[client] for client in chosen}, self.round, self.seed, self.rounds)
+        return replace(self, weights={client: self.weights[client] for client in chosen})
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,9 @@ def train(
     for number in range(state.round + 1, planned + 1):
         started = time.perf_counter()
         driver.round_ = number
-        cohort = Cohort(weights, number, seed, planned).subset(participants(contexts, participation, seed, number))
+        cohort = Cohort(weights, number, seed, planned, participation < 1).subset(
+            participants(contexts, participation, seed, number)
+        )
         state.server = driver.run(algorithm.round(state.server, cohort))
         state.clients, state.round = driver.states, number
         state.seconds += time.perf_counter() - started

@@ -38,6 +38,10 @@ class Aggregator(ABC):
             went back to its base.
         """
 
+    @abstractmethod
+    def refresh(self, cohort: Cohort, slot: str) -> Program[None]:
+        """Give those of the cohort that missed a mean the present base, so that what they train next counts."""
+
 
 def with_base(state: ClientState, slot: str, base: np.ndarray, round_: int = 0) -> ClientState:
     """A state whose `slot` starts anew from the common `base` in round `round_` (e.g. after a new partition).
@@ -133,6 +137,31 @@ class PlainMean(Aggregator):
             base = {"slot": name, "base": acks[sponsor]["base"], "version": result["version"]}
             yield Ask("aggregator.catch_up", dict.fromkeys(late, base))
         return members if enough else ()
+
+    def refresh(self, cohort: Cohort, slot: str) -> Program[None]:
+        """See `Aggregator.refresh`: one small exchange, two more if somebody is late."""
+        name = np.array(slot)
+        replies = yield Ask("aggregator.tell", {client: {"slot": name} for client in cohort.clients})
+        versions = {client: _version_in(replies, client) for client in replies}
+        present = max(versions.values(), default=0)
+        late = [client for client, version in versions.items() if version < present]
+        if not late:
+            return
+        sponsor = min(client for client, version in versions.items() if version == present)
+        shown = yield Ask("aggregator.show", {sponsor: {"slot": name}})
+        if sponsor in shown:
+            base = {"slot": name, "base": shown[sponsor]["base"], "version": np.array(present)}
+            yield Ask("aggregator.catch_up", dict.fromkeys(late, base))
+
+    @step
+    def tell(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Reply the version of the base."""
+        return state, {"version": np.array(_version(state, payload["slot"].item()))}
+
+    @step
+    def show(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Reply the base, for members that lack it."""
+        return state, {"base": _base(state, payload["slot"].item())}
 
     @step
     def share(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
