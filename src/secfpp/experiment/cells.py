@@ -25,7 +25,7 @@ from secfpp.runtime.evaluation import Example
 from secfpp.runtime.trainer import RunResult
 from secfpp.storage import atomic_write, read_arrays
 
-_FORMAT = "secfpp-cell-1"
+_FORMAT = "secfpp-cell-2"
 _METRIC = "metric."
 _OPTIONAL = ("descriptors", "log_priors", "domain_prompts", "familiar")
 

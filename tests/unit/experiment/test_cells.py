@@ -47,6 +47,9 @@ def full_result() -> RunResult:
         metrics={**made.metrics, "own_domain": np.full(6, np.nan)},
         assignment=(0, 0, 0, 1, 1, -1),
         log_priors=np.log(np.full((6, 5), 0.2, np.float32)),
+        domain_prompts=made.prompts + 1,
+        familiar=np.arange(30).reshape(6, 5) % 3 == 0,
+        trust=0.7,
         examples=(Example("clipart", "clipart-0", 4, 1, 2, 0.1 + 0.7),),
     )
 
