@@ -148,7 +148,7 @@ def test_the_published_variant_groups_by_prompts_every_round(dataset, backbone):
     change = result.descriptors
     assert change.shape == (8, result.prompts[0].size) and np.abs(change).max() > 0.01
     features = run(dataset, backbone, "secfpp", rounds=3, dropouts=lambda r, step, c: steps.append((-r, step)))
-    assert {r for r, step in steps if r < 0 and step == "clusterer.describe"} == {-1}  # the only one that is not private
+    assert {r for r, step in steps if r < 0 and step == "clusterer.describe"} == {-1}  # the others are private
     assert features.descriptors.shape == (8, backbone.spec.projection)
 
 
