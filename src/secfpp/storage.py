@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -70,6 +72,27 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     with safe_open(path, framework="numpy") as file:
         names: list[str] = list(file.keys())
         return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+
+
+def write_record(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Write arrays and anything that JSON can say beside them, atomically; ``about["format"]`` names the kind."""
+    contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
+    atomic_write(path, save(contiguous, metadata={"secfpp": json.dumps(about)}))
+
+
+def read_record(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What `write_record` wrote.
+
+    Raises:
+        OSError: no such file, or one that cannot be read.
+        SafetensorError: a damaged one.
+        KeyError, TypeError, ValueError: no record, or one of another format than `kind`.
+    """
+    arrays, metadata = read_arrays(path)
+    about: dict[str, Any] = json.loads(metadata["secfpp"])
+    if about["format"] != kind:
+        raise ValueError(f"format {about['format']!r}, not {kind!r}")
+    return arrays, about
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:

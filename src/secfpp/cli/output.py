@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from secfpp.experiment.text import amount, duration
+from secfpp.experiment.text import amount, duration, points
 
 
 def print_json(value: object) -> None:
@@ -149,5 +149,10 @@ def _difference(entry: Mapping[str, Any] | None) -> tuple[str, str, str]:
     if entry is None:
         return "-", "-", "-"
     interval, lower = entry["ci95"], entry["lower95"]
-    span = f"{interval[0]:+.1f} to {interval[1]:+.1f}" if interval else "-"
-    return f"{entry['mean']:+.1f}", span, "-" if lower is None else f"{lower:+.1f}"
+    span = f"{_signed(interval[0])} to {_signed(interval[1])}" if interval else "-"
+    return _signed(entry["mean"]), span, "-" if lower is None else _signed(lower)
+
+
+def _signed(value: float) -> str:
+    """A difference in points, in plain ASCII for terminals; none that rounds to zero has a sign."""
+    return points(value, signed=True).replace("\N{MINUS SIGN}", "-")

@@ -7,7 +7,6 @@ summary, report and later questions need nothing else. While a cell trains, ``SE
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import save
 
 from secfpp.errors import DataError
 from secfpp.experiment.plan import SHOWN, Cell, differences
@@ -23,7 +21,7 @@ from secfpp.experiment.run_directory import path_part
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.evaluation import Example
 from secfpp.runtime.trainer import RunResult
-from secfpp.storage import atomic_write, read_arrays
+from secfpp.storage import atomic_write, read_record, write_record
 
 _FORMAT = "secfpp-cell-2"
 _METRIC = "metric."
@@ -90,10 +88,9 @@ def save_cell(directory: Path, finished: FinishedCell, identity: Mapping[str, An
         "trust": result.trust,
         "examples": [asdict(example) for example in result.examples],
     }
-    contiguous = {name: np.array(array, order="C") for name, array in {**arrays, "prompts": result.prompts}.items()}
     cell = Cell(result.method, result.seed)
     path = cell_file(directory, cell)
-    atomic_write(path, save(contiguous, metadata={"secfpp": json.dumps(about)}))
+    write_record(path, {**arrays, "prompts": result.prompts}, about)
     for old in (checkpoint_file(directory, cell), error_file(directory, cell)):
         old.unlink(missing_ok=True)
     return path
@@ -109,10 +106,7 @@ def load_cell(directory: Path, cell: Cell, identity: Mapping[str, Any]) -> Finis
     if not path.exists():
         return None
     try:
-        arrays, metadata = read_arrays(path)
-        about = json.loads(metadata["secfpp"])
-        if about["format"] != _FORMAT:
-            raise ValueError(f"format {about['format']!r}, not {_FORMAT!r}")
+        arrays, about = read_record(path, _FORMAT)
         finished = FinishedCell(_result(cell, about, arrays), about["data"], about["versions"], about["git"])
         found = differences(about["identity"], identity)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:

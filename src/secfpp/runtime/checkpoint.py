@@ -7,21 +7,19 @@ The file holds every simulated client's private parts and is readable by its own
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import save
 
 from secfpp.algorithms.base import ServerState
 from secfpp.errors import DataError
 from secfpp.protocol.cohort import Assignment
 from secfpp.protocol.program import ClientId, ClientState
 from secfpp.runtime.costs import Costs
-from secfpp.storage import atomic_write, read_arrays
+from secfpp.storage import read_record, write_record
 
 _FORMAT = "secfpp-checkpoint-1"
 
@@ -66,8 +64,7 @@ def save_checkpoint(path: Path, state: TrainingState, run: str) -> None:
         "costs": state.costs.as_dict(),
         "seconds": state.seconds,
     }
-    contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
-    atomic_write(path, save(contiguous, metadata={"secfpp": json.dumps(about)}))
+    write_record(path, arrays, about)
 
 
 def load_checkpoint(path: Path, run: str) -> TrainingState | None:
@@ -79,10 +76,7 @@ def load_checkpoint(path: Path, run: str) -> TrainingState | None:
     if not path.exists():
         return None
     try:
-        arrays, metadata = read_arrays(path)
-        about = json.loads(metadata["secfpp"])
-        if about["format"] != _FORMAT:
-            raise ValueError(f"format {about['format']!r}")
+        arrays, about = read_record(path, _FORMAT)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"checkpoint {path} cannot be read ({error}): delete it to train from the start") from error
     if about["run"] != run:

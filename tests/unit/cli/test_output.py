@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from secfpp.cli.output import aligned, bare_table, differences_table, print_results, results_table, reverse
+from secfpp.cli.output import _signed, aligned, bare_table, differences_table, print_results, results_table, reverse
 from secfpp.experiment.results import summarize
 from support_experiment import fake_result
 
@@ -102,3 +102,7 @@ def test_a_method_without_a_metric_is_printed_all_the_same(capsys: pytest.Captur
     print_results(summary, Path("o"), "a")
     assert "c " in capsys.readouterr().out
     assert results_table(summary)[3][3] == "-"
+
+
+def test_differences_that_round_to_zero_have_no_sign() -> None:
+    assert [_signed(value) for value in (-0.0, 0.04, -0.04, 0.06, -1.26)] == ["0.0", "0.0", "0.0", "+0.1", "-1.3"]

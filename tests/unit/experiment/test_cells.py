@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from secfpp import storage
 from secfpp.errors import DataError
-from secfpp.experiment import cells
 from secfpp.experiment.cells import (
     FinishedCell,
     cell_file,
@@ -161,7 +161,7 @@ def test_an_interrupted_write_leaves_checkpoint_and_error(tmp_path: Path, monkey
     def full(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(cells, "atomic_write", full)
+    monkeypatch.setattr(storage, "atomic_write", full)
     with pytest.raises(OSError, match="disk full"):
         save_cell(tmp_path, finished(), IDENTITY)
     assert checkpoint_file(tmp_path, CELL).exists() and failure(tmp_path, CELL) == "earlier"
