@@ -50,6 +50,15 @@ class WireError(ProtocolError):
     """Bytes that are not a valid message of this wire version."""
 
 
+class TamperError(ProtocolError):
+    """A message that its sender did not send so, here and now; `party` is that sender, None if it cannot be named."""
+
+    def __init__(self, party: str | None, step: str, found: str) -> None:
+        self.party, self.step = party, step
+        sender = "" if party is None else f", from {party!r}"
+        super().__init__(f"step {step!r}{sender}: {found}")
+
+
 class DropoutError(ProtocolError):
     """Too few clients answered a step."""
 

@@ -1,0 +1,260 @@
+"""Sealed messages between clients that meet only through a server which they do not trust.
+
+Assumptions: computational Diffie-Hellman on Curve25519 (X25519, RFC 7748), HKDF-SHA256 (RFC 5869) as a random
+oracle, ChaCha20-Poly1305 (RFC 8439) and Ed25519; all parties hold the same roster; ephemeral private keys never
+leave the process, so that recorded messages stay closed when an identity key is lost later (forward secrecy).
+
+Every envelope has a key of its own, derived from the pair's shared secret, the roster, and the label, sender and
+recipient of the envelope, which are authenticated as associated data too. The nonce is therefore constant. What
+a server can still do is to withhold an envelope; changed, moved or repeated ones are refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from secfpp.crypto.roster import KEY_BYTES, IdentityKey, Roster, pack, verify
+from secfpp.errors import ConfigError, ProtocolError, TamperError
+
+OFFER_BYTES = 96
+"""Length of an offer: a public key and a signature."""
+ENVELOPE_OVERHEAD = 16
+"""How much longer an envelope is than what it holds."""
+OFFER_STEP = "session.offer"
+"""The step that errors about session keys name."""
+_NONCE = bytes(12)
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a message belongs to; two messages with one sender and recipient never share a label.
+
+    Args:
+        component: the part of the protocol, e.g. ``aggregator``.
+        round: the round, from 0.
+        attempt: how often this round was started before, from 0.
+        step: the step within the component.
+        transcript: hash of what all parties should agree on so far; empty before there is anything.
+
+    Raises:
+        ProtocolError: a number that is negative or beyond 63 bits.
+    """
+
+    component: str
+    round: int
+    attempt: int
+    step: str
+    transcript: bytes = b""
+
+    def __post_init__(self) -> None:
+        for what, number in (("round", self.round), ("attempt", self.attempt)):
+            if not 0 <= operator.index(number) < 1 << 63:
+                raise ProtocolError(f"{what} {number} of a label: integers from 0 below 2^63 are possible")
+
+    @property
+    def name(self) -> str:
+        """Component and step as errors name them: ``component.step``."""
+        return f"{self.component}.{self.step}"
+
+    def encode(self) -> bytes:
+        """The label's bytes, different for different labels."""
+        numbers = (operator.index(number).to_bytes(8, "big") for number in (self.round, self.attempt))
+        return pack(b"secfpp/label/1", self.component.encode(), *numbers, self.step.encode(), self.transcript)
+
+
+class SessionKey:
+    """A client's ephemeral X25519 key; make a new one for every attempt of a session, it cannot be stored.
+
+    It remembers which one-time keys were used, so that not even two channels made from it use one twice.
+    """
+
+    def __init__(self, private: X25519PrivateKey) -> None:
+        self._private = private
+        self._spent: set[bytes] = set()
+
+    @classmethod
+    def generate(cls) -> SessionKey:
+        """A fresh key from the operating system's randomness."""
+        return cls(X25519PrivateKey.generate())
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+        return self._private.public_key().public_bytes_raw()
+
+    def offer(self, identity: IdentityKey, roster: Roster, name: str, context: bytes) -> bytes:
+        """This key for the others: public key and signature, `OFFER_BYTES` long.
+
+        Args:
+            identity: the long-lived key of the client `name`.
+            roster: the run's roster.
+            name: who offers.
+            context: what the session is for, e.g. an encoded `Label`; an offer is good for this context only.
+
+        Raises:
+            ConfigError: the roster lists another key under `name`, or none.
+        """
+        if roster.keys.get(name) != identity.public:
+            listed = "another key for" if name in roster.keys else "no client"
+            raise ConfigError(
+                f"roster version {roster.version} of run {roster.run!r} lists {listed} {name!r}: use that key, or get "
+                "the roster changed (secfpp keys roster add or replace)"
+            )
+        return self.public + identity.sign(_offered(roster, name, context, self.public))
+
+    def __repr__(self) -> str:
+        return "SessionKey(<secret>)"
+
+
+def _offered(roster: Roster, name: str, context: bytes, public: bytes) -> bytes:
+    return pack(b"secfpp/offer/1", roster.digest, name.encode(), context, public)
+
+
+def read_offer(offer: bytes, sender: str, roster: Roster, context: bytes) -> bytes:
+    """The session's public key, 32 bytes, from an offer that `sender` has signed for this roster and context.
+
+    Raises:
+        TamperError: the sender is unknown to the roster, or did not sign this.
+    """
+    lists = f"roster version {roster.version} ({roster.fingerprint}) of run {roster.run!r}"
+    if sender not in roster.keys:
+        raise TamperError(
+            sender,
+            OFFER_STEP,
+            f"{lists} has no such client. Compare roster versions (secfpp keys roster show); a new client must be "
+            "added to everyone's",
+        )
+    if len(offer) != OFFER_BYTES:
+        raise TamperError(sender, OFFER_STEP, f"a session key offer of {len(offer)} bytes, not {OFFER_BYTES}")
+    public, signature = offer[:KEY_BYTES], offer[KEY_BYTES:]
+    if not verify(roster.keys[sender], signature, _offered(roster, sender, context, public)):
+        raise TamperError(
+            sender,
+            OFFER_STEP,
+            f"the session key is not signed, for this session, with the key in {lists}. Either the sender has another "
+            "roster version (compare: secfpp keys roster show), or another key (a lost one must be replaced in "
+            "everyone's roster), or the message was changed or repeated on its way",
+        )
+    return public
+
+
+class Channel:
+    """One client's end of the sealed channels to the others of a session.
+
+    Args:
+        name: this client.
+        session: its session key.
+        roster_digest: digest of the roster that all offers were verified against.
+        peers: the other clients' public session keys, each from `read_offer`; an entry of its own is ignored.
+
+    Raises:
+        ProtocolError: a public key of another length.
+    """
+
+    def __init__(self, name: str, session: SessionKey, roster_digest: bytes, peers: Mapping[str, bytes]) -> None:
+        self.name = name
+        self._session, self._roster_digest = session, roster_digest
+        self._peers = {peer: bytes(public) for peer, public in peers.items() if peer != name}
+        self._pseudorandom: dict[str, bytes] = {}
+        for peer, public in self._peers.items():
+            if len(public) != KEY_BYTES:
+                raise ProtocolError(f"the session key of {peer!r} has {len(public)} bytes, not {KEY_BYTES}")
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The other clients, sorted."""
+        return tuple(sorted(self._peers))
+
+    def seal(self, recipient: str, label: Label, plaintext: bytes) -> bytes:
+        """An envelope for `recipient`, `ENVELOPE_OVERHEAD` bytes longer than `plaintext`.
+
+        Raises:
+            ProtocolError: `recipient` is no peer, or something was sealed for it under this label before: a
+                repeated step needs another attempt number.
+            TamperError: the recipient's session key is not usable.
+        """
+        if recipient not in self._peers:
+            raise ProtocolError(f"step {label.name!r}: {recipient!r} has no channel to {self.name!r} in this session")
+        key, info, use = self._one_time(recipient, label, self.name, recipient)
+        if use in self._session._spent:
+            raise ProtocolError(
+                f"step {label.name!r}, round {label.round}, attempt {label.attempt}: a message to {recipient!r} was "
+                "sealed already, and a key is used once only. Start the round again with the next attempt number"
+            )
+        self._session._spent.add(use)
+        return ChaCha20Poly1305(key).encrypt(_NONCE, plaintext, info)
+
+    def open(self, sender: str, label: Label, envelope: bytes) -> bytes:
+        """What `sender` sealed for this client under this label.
+
+        Raises:
+            TamperError: the envelope is not that: unknown sender, changed, meant for another step or party, from
+                another roster version, or opened before.
+        """
+        if sender not in self._peers:
+            raise TamperError(sender, label.name, "an envelope from someone who has no channel in this session")
+        key, info, use = self._one_time(sender, label, sender, self.name)
+        if use in self._session._spent:
+            raise TamperError(sender, label.name, "an envelope of this label was opened before: a repeated message")
+        try:
+            plaintext = ChaCha20Poly1305(key).decrypt(_NONCE, envelope, info)
+        except InvalidTag:
+            raise TamperError(
+                sender,
+                label.name,
+                "an envelope that is not authentic: changed on its way, or made for another step, round, attempt, "
+                "recipient or history of the protocol",
+            ) from None
+        self._session._spent.add(use)
+        return plaintext
+
+    def pair_key(self, peer: str, label: Label) -> bytes:
+        """A key that only this client and `peer` know, 32 bytes; the same at both ends and every time.
+
+        Raises:
+            ProtocolError: `peer` is none.
+            TamperError: its session key is not usable.
+        """
+        if peer not in self._peers:
+            raise ProtocolError(f"step {label.name!r}: {peer!r} has no channel to {self.name!r} in this session")
+        first, second = sorted((self.name, peer))
+        return self._expand(peer, _info(b"secfpp/pair/1", label, first, second))
+
+    def __repr__(self) -> str:
+        return f"Channel({self.name!r}, peers: {', '.join(self.peers) or 'none'})"
+
+    def _one_time(self, peer: str, label: Label, sender: str, recipient: str) -> tuple[bytes, bytes, bytes]:
+        """Key and associated data of one envelope, and a name for the key that tells nothing of it."""
+        info = _info(b"secfpp/envelope/1", label, sender, recipient)
+        return self._expand(peer, info), info, sha256(pack(self._salt(peer), info)).digest()
+
+    def _expand(self, peer: str, info: bytes) -> bytes:
+        return HKDFExpand(SHA256(), 32, info).derive(self._extracted(peer))
+
+    def _salt(self, peer: str) -> bytes:
+        publics = sorted((self._session.public, self._peers[peer]))
+        return sha256(pack(b"secfpp/channel/1", self._roster_digest, *publics)).digest()
+
+    def _extracted(self, peer: str) -> bytes:
+        """HKDF-Extract of the secret shared with `peer`, computed once."""
+        if peer not in self._pseudorandom:
+            try:  # the library refuses an all-zero secret
+                shared = self._session._private.exchange(X25519PublicKey.from_public_bytes(self._peers[peer]))
+            except ValueError:
+                raise TamperError(peer, OFFER_STEP, "a session key of low order, which would keep no secret") from None
+            self._pseudorandom[peer] = hmac.digest(self._salt(peer), shared, "sha256")
+        return self._pseudorandom[peer]
+
+
+def _info(domain: bytes, label: Label, first: str, second: str) -> bytes:
+    return pack(domain, label.encode(), first.encode(), second.encode())
