@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -31,7 +33,7 @@ class Costs:
         messages: asks received and replies sent.
         up: bytes sent, per client.
         down: bytes received, per client.
-        seconds: time spent in the clients' steps, per component.
+        seconds: of work per component: the clients' steps, the server's own, and encoding and decoding messages.
         components: the other counters per component; an exchange that several components share
             counts for each of them.
     """
@@ -76,8 +78,22 @@ class Costs:
         share.up += size
 
     def count_seconds(self, component: str, seconds: float) -> None:
-        """Time that clients spent in a step."""
+        """Time that one component worked."""
         self.seconds[component] = self.seconds.get(component, 0.0) + seconds
+
+    def split_seconds(self, components: Collection[str], seconds: float) -> None:
+        """Time that cannot be told apart by component: an equal part to each."""
+        for component in components:
+            self.count_seconds(component, seconds / len(components))
+
+    @contextmanager
+    def timed(self, components: Collection[str]) -> Iterator[None]:
+        """Count the seconds of a ``with`` block as `split_seconds` does, also when it raises."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.split_seconds(components, time.perf_counter() - started)
 
     def copy(self) -> Costs:
         """An independent copy, e.g. from before a round."""

@@ -34,6 +34,10 @@ class InProcessDriver:
     Asks of a `Joint` make one exchange and run one after the other, sorted by label. Either way of carrying a
     message hands over fresh arrays: no party can change another's by writing into what it got or sent.
 
+    The server's own work, what a program does between two exchanges, is timed too. It counts for the components
+    whose replies it has just been given, in equal parts if several shared that exchange; what a program does before
+    its first ask counts for those of that ask.
+
     Args:
         algorithm: the object whose components hold the steps.
         contexts: client to whatever its steps need; passed on as it is.
@@ -80,9 +84,13 @@ class InProcessDriver:
             ProtocolError: a step or client that does not exist; or whatever the program raises.
         """
         try:
+            started = time.perf_counter()
             request = next(program)
+            self.costs.split_seconds(_components(request), time.perf_counter() - started)
             while True:
-                request = program.send(self._exchange(request))
+                replies = self._exchange(request)
+                with self.costs.timed(_components(request)):
+                    request = program.send(replies)
         except StopIteration as stop:
             result: R = stop.value
             return result
@@ -90,12 +98,12 @@ class InProcessDriver:
             program.close()
 
     def _exchange(self, request: Ask | Joint) -> Replies:
-        asks = {"": request} if isinstance(request, Ask) else request.asks
+        asks = _asks(request)
         steps = {label: self._resolve(ask) for label, ask in asks.items()}
         if not any(ask.payloads for ask in asks.values()):
             replies = {label: Replies({}) for label in asks}
         else:
-            self.costs.count_exchange(_component(ask.step) for ask in asks.values() if ask.payloads)
+            self.costs.count_exchange(_components(request))
             replies = {label: self._carry(label, asks[label], steps[label]) for label in sorted(asks)}
         return replies[""] if isinstance(request, Ask) else Replies({}, joint=replies)
 
@@ -129,22 +137,20 @@ class InProcessDriver:
         self, name: str, step: ResolvedStep, clients: Sequence[ClientId], payloads: Mapping[ClientId, Arrays]
     ) -> list[tuple[ClientState, Arrays]]:
         """Run the step of one client, or of one chunk of clients, and check the form of what it returns."""
-        started = time.perf_counter()
+        contexts = [self.contexts[client] for client in clients]
+        states = [self.states[client] for client in clients]
+        received = [payloads[client] for client in clients]
         try:
-            contexts = [self.contexts[client] for client in clients]
-            states = [self.states[client] for client in clients]
-            received = [payloads[client] for client in clients]
-            if step.many:
-                results = step.many(contexts, states, received)
-            else:
-                results = [step.one(contexts[0], states[0], received[0])]
+            with self.costs.timed([_component(name)]):
+                if step.many:
+                    results = step.many(contexts, states, received)
+                else:
+                    results = [step.one(contexts[0], states[0], received[0])]
             _check_results(results, clients)
         except ClientError:
             raise
         except Exception as error:
             raise ClientError(", ".join(clients), self.round_, name, error) from error
-        finally:
-            self.costs.count_seconds(_component(name), time.perf_counter() - started)
         return results
 
     def _message(
@@ -152,12 +158,14 @@ class InProcessDriver:
     ) -> Arrays:
         """Count and record one message; return it as its receiver gets it."""
         need_bytes = self.force_wire or self.transcript is not None
-        data = wire.encode(arrays) if need_bytes else None
-        size = wire.measure(arrays) if data is None else len(data)
+        part = _component(step)
+        with self.costs.timed([part]):
+            data = wire.encode(arrays) if need_bytes else None
+            size = wire.measure(arrays) if data is None else len(data)
         if direction == "up":
-            self.costs.count_up(_component(step), client, size)
+            self.costs.count_up(part, client, size)
         elif delivered:
-            self.costs.count_down(_component(step), client, size)
+            self.costs.count_down(part, client, size)
         if data is not None and self.transcript is not None:
             self.transcript.record(
                 data,
@@ -169,13 +177,22 @@ class InProcessDriver:
                 direction=direction,
                 delivered=delivered,
             )
-        if data is not None and self.force_wire:
-            return wire.decode(data)
-        return wire.detach(arrays)
+        with self.costs.timed([part]):
+            return wire.decode(data) if data is not None and self.force_wire else wire.detach(arrays)
 
 
 def _component(step: str) -> str:
     return step.partition(".")[0]
+
+
+def _asks(request: Ask | Joint) -> Mapping[str, Ask]:
+    return {"": request} if isinstance(request, Ask) else request.asks
+
+
+def _components(request: Ask | Joint) -> list[str]:
+    """The components that ask somebody; all of them, if nobody is asked."""
+    asks = _asks(request).values()
+    return sorted({_component(ask.step) for ask in asks if ask.payloads} or {_component(ask.step) for ask in asks})
 
 
 def _chunks(clients: Sequence[ClientId], size: int) -> Iterable[Sequence[ClientId]]:

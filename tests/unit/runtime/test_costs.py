@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -24,6 +25,26 @@ def test_counters_by_client_and_by_component() -> None:
     assert (costs.client_up, costs.client_down) == (3, 15)
     assert costs.components == {"method": Share(1, 2, 3, 10), "aggregator": Share(1, 1, 0, 5)}
     assert costs.seconds == {"method": 0.5}
+
+
+def test_seconds_that_cannot_be_told_apart_are_split() -> None:
+    costs = spent()
+    costs.split_seconds(["method", "clusterer"], 3.0)
+    costs.split_seconds([], 7.0)
+    assert costs.seconds == {"method": 2.0, "clusterer": 1.5}
+
+
+def test_a_block_is_timed_even_if_it_fails() -> None:
+    costs = Costs()
+
+    def ending() -> None:
+        with costs.timed(["session"]):
+            time.sleep(0.002)
+            raise StopIteration
+
+    with pytest.raises(StopIteration):
+        ending()
+    assert 0.002 <= costs.seconds["session"] < 2
 
 
 def test_a_copy_does_not_follow() -> None:

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +12,7 @@ from hypothesis import strategies as st
 
 from secfpp.errors import ClientError, ProtocolError, WireError
 from secfpp.protocol import wire
-from secfpp.protocol.program import Ask, ClientState, Joint, Program, Replies, gather
+from secfpp.protocol.program import Arrays, Ask, ClientState, Joint, Program, Replies, gather, step
 from secfpp.protocol.transcript import SERVER, Transcript
 from secfpp.runtime.in_process import InProcessDriver
 from support.toy import Toy, adding, dropping, toy_driver
@@ -131,6 +136,84 @@ def test_costs_are_split_by_component() -> None:
     assert method.up + aggregator.up == driver.costs.client_up
     assert method.down + aggregator.down == driver.costs.client_down
     assert set(driver.costs.seconds) == {"method", "aggregator"}
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A component whose step takes so many seconds of a clock that stands still by itself."""
+
+    takes: float = 0.0
+    work: Callable[[float], None] = print
+
+    @step
+    def answer(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        self.work(self.takes)
+        return state, {}
+
+
+@dataclass(frozen=True)
+class SlowParts:
+    clusterer: Slow = field(default_factory=Slow)
+    aggregator: Slow = field(default_factory=Slow)
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """What moves the clock, in place of real work."""
+    now = [0.0]
+
+    def pass_by(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    return pass_by
+
+
+def test_seconds_are_those_of_clients_and_server(work: Callable[[float], None]) -> None:
+    group, mean = (Ask(f"{part}.answer", {"a": {}, "b": {}}) for part in ("clusterer", "aggregator"))
+
+    def program() -> Program[None]:
+        work(1)  # before the first ask: that ask's
+        yield group
+        work(10)  # on the replies of the clusterer
+        yield Joint({"x": group, "y": mean})
+        work(200)  # shared: half and half
+        yield Joint({"x": mean, "y": Ask("clusterer.answer", {})})
+        work(4000)  # nobody was asked for the clusterer
+
+    driver = toy_driver("ab", SlowParts(Slow(0.25, work), Slow(0.5, work)))
+    driver.run(program())
+    assert driver.costs.seconds == {"clusterer": 1 + 10 + 100 + 4 * 0.25, "aggregator": 100 + 4000 + 4 * 0.5}
+
+
+def test_the_servers_seconds_count_when_its_program_fails(work: Callable[[float], None]) -> None:
+    def program() -> Program[None]:
+        yield Ask("clusterer.answer", {"a": {}})
+        work(3)
+        raise ProtocolError("no")
+
+    driver = toy_driver("a", SlowParts(Slow(0.25, work)))
+    with pytest.raises(ProtocolError, match="no"):
+        driver.run(program())
+    assert driver.costs.seconds == {"clusterer": 3.25}
+
+
+@pytest.mark.parametrize("force_wire", [True, False])
+def test_carrying_messages_takes_time_too(
+    work: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, force_wire: bool
+) -> None:
+    def slowed(real: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def taking_a_second(value: Any) -> Any:
+            work(1)
+            return real(value)
+
+        return taking_a_second
+
+    for name in ("encode", "decode", "measure", "detach"):
+        monkeypatch.setattr(wire, name, slowed(getattr(wire, name)))
+    driver = toy_driver("ab", SlowParts(Slow(0.0, work)), transcript=None, force_wire=force_wire)
+    driver.run(ask_once(Ask("clusterer.answer", {"a": {}, "b": {}})))
+    assert driver.costs.seconds["clusterer"] >= 4 * 2  # two messages each, made and read; `detach` may measure again
 
 
 def test_transcript_and_costs_agree() -> None:
