@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from secfpp.errors import ProtocolError
-from secfpp.protocol.program import ClientId
+from secfpp.protocol.program import Arrays, ClientId
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Cohort:
         seed: the run's public seed; programs derive theirs from it.
         rounds: how many rounds the run will have; 0 if that is not known.
         sampled: whether clients are drawn anew for each round, so that many missed the last one.
+        keys: what the clients said in the round's key agreement, if there was one.
 
     Raises:
         ProtocolError: a weight below 1.
@@ -29,6 +30,7 @@ class Cohort:
     seed: int
     rounds: int = 0
     sampled: bool = False
+    keys: Mapping[ClientId, Arrays] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for client, weight in self.weights.items():
@@ -55,7 +57,8 @@ class Cohort:
         chosen = set(clients)
         if strangers := sorted(chosen - self.weights.keys()):
             raise ProtocolError(f"{', '.join(strangers)}: not in this cohort of {', '.join(self.clients)}")
-        return replace(self, weights={client: self.weights[client] for client in chosen})
+        kept = {client: self.keys[client] for client in chosen if client in self.keys}
+        return replace(self, weights={client: self.weights[client] for client in chosen}, keys=kept)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,209 @@
+"""Lagrange coding: several secrets in one polynomial, a value of it for every holder.
+
+`LagrangeCode` shares l blocks with threshold T as values of a random polynomial f of degree l + T - 1 with
+f(beta_i) = block i: holder j gets f(alpha_j). Any T shares are uniform and independent of the blocks, whatever an
+adversary can compute; any l + T shares give the blocks. Sums of codewords are codewords; products of d codewords
+are values of a polynomial of degree d (l + T - 1). Shamir's scheme is the case l = 1.
+
+The alphas are 1, -1, 2, -2, 4, -4, ...: multiplying by one of them is a turn of bits, see `PrimeField.turn`.
+
+Sources: A. Shamir, How to share a secret (1979); Q. Yu et al., Lagrange coded computing (arXiv 1806.00939).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.randomness import Stream
+from secfpp.errors import DropoutError, ProtocolError, TamperError
+
+_P = PrimeField.p
+_BLOCK = 1 << 13
+"""Secrets shared at a time, so that temporaries stay in the processor's cache."""
+MOST_HOLDERS = 2 * PrimeField.bits
+"""There are so many different alphas."""
+
+
+def alpha(holder: int) -> int:
+    """The point of holder number `holder`, from 0."""
+    power = 1 << (holder // 2)
+    return _P - power if holder % 2 else power
+
+
+def beta(block: int) -> int:
+    """The point of block number `block`, from 0: 0, then the odd numbers from 3, which no alpha is equal to."""
+    return 2 * block + 1 if block else 0
+
+
+@lru_cache(maxsize=512)
+def interpolation(sources: tuple[int, ...], targets: tuple[int, ...]) -> Elements:
+    """Matrix [targets, sources]: values at `sources` of a polynomial of lower degree to its values at `targets`."""
+    rows = []
+    for target in targets:
+        row = []
+        for i, source in enumerate(sources):
+            above = below = 1
+            for k, other in enumerate(sources):
+                if k != i:
+                    above, below = above * (target - other) % _P, below * (source - other) % _P
+            row.append(above * pow(below, -1, _P) % _P)
+        rows.append(row)
+    return np.array(rows, np.uint64).reshape(len(targets), len(sources))
+
+
+@lru_cache(maxsize=512)
+def weights_at_zero(holders: tuple[int, ...]) -> Elements:
+    """What the shares of `holders` are multiplied with to add up to the value at 0 [holders]."""
+    weights: Elements = interpolation(tuple(map(alpha, holders)), (0,))[0]
+    return weights
+
+
+@dataclass(frozen=True)
+class LagrangeCode:
+    """A code of `blocks` secrets for `holders`, of whom any `threshold` together learn nothing.
+
+    Raises:
+        ProtocolError: numbers that give no code.
+    """
+
+    holders: int
+    threshold: int
+    blocks: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.holders <= MOST_HOLDERS:
+            raise ProtocolError(f"{self.holders} holders: 1 to {MOST_HOLDERS} are possible")
+        if self.threshold < 0 or self.blocks < 1 or self.required() > self.holders:
+            raise ProtocolError(
+                f"{self.blocks} blocks with threshold {self.threshold} need {self.required()} holders, "
+                f"there are {self.holders}: lower one of them"
+            )
+
+    def required(self, degree: int = 1) -> int:
+        """How many shares give back the products of `degree` codewords."""
+        return degree * (self.blocks + self.threshold - 1) + 1
+
+    def encode(self, data: Elements, stream: Stream) -> Elements:
+        """Shares [holders, ...] of the blocks `data` [blocks, ...].
+
+        f(x) = sum_i block_i L_i(x) + Z(x) (m_0 + m_1 x + ... + m_{T-1} x^{T-1}) with L_i the Lagrange basis of the
+        betas, Z(x) = prod_i (x - beta_i) and uniform m_t from `stream`.
+        """
+        if data.shape[:1] != (self.blocks,):
+            raise ProtocolError(f"data of shape {data.shape}: the first axis holds the {self.blocks} blocks")
+        flat = data.reshape(self.blocks, -1)
+        shares = np.empty((self.holders, flat.shape[1]), np.uint64)
+        for start in range(0, flat.shape[1], _BLOCK):
+            shares[:, start : start + _BLOCK] = self._encode(flat[:, start : start + _BLOCK], stream)
+        return shares.reshape(self.holders, *data.shape[1:])
+
+    def _encode(self, data: Elements, stream: Stream) -> Elements:
+        masks = stream.elements((self.threshold, data.shape[1]))
+        known = np.broadcast_to(data, (self.holders, data.shape[1]))
+        if self.blocks > 1:
+            known = PrimeField.matmul(self._basis(), data)
+        shares = np.empty((self.holders, data.shape[1]), np.uint64)
+        for j in range(0, self.holders, 2):
+            even, odd = self._mask_parts(masks, j // 2)
+            for holder, mask in ((j, PrimeField.add(even, odd)), (j + 1, PrimeField.sub(even, odd))):
+                if holder < self.holders:
+                    shares[holder] = PrimeField.add(known[holder], self._vanish(holder, mask))
+        return shares
+
+    def decode(self, shares: Mapping[int, Elements], degree: int = 1) -> Elements:
+        """The blocks [blocks, ...] of products of `degree` codewords; redundant shares are checked.
+
+        Args:
+            shares: holder's number to its share; equal shapes.
+            degree: how many codewords were multiplied.
+
+        Raises:
+            DropoutError: too few shares.
+            TamperError: the shares are not of one polynomial; see `liars` for whom to blame.
+        """
+        need = self.required(degree)
+        if len(shares) < need:
+            raise DropoutError("decode", need, len(shares), ())
+        present = sorted(shares)
+        points = tuple(map(alpha, present[:need]))
+        first = np.stack([shares[h] for h in present[:need]]).reshape(need, -1)
+        rest = present[need:]
+        targets = tuple(map(beta, range(self.blocks))) + tuple(map(alpha, rest))
+        values = PrimeField.matmul(interpolation(points, targets), first)
+        for holder, expected in zip(rest, values[self.blocks :], strict=True):
+            if not np.array_equal(expected, shares[holder].reshape(-1)):
+                raise TamperError(None, "decode", "the shares are not of one polynomial: somebody sent a wrong one")
+        return values[: self.blocks].reshape(self.blocks, *shares[present[0]].shape)
+
+    def liars(self, shares: Mapping[int, Elements], degree: int = 1) -> tuple[int, ...] | None:
+        """The holders whose shares are off the polynomial of all others, if that is certain.
+
+        With n shares, up to (n - required) // 2 wrong ones have one explanation only; () if all shares fit.
+
+        Returns:
+            The numbers of the liars, or None: there are too many, or too few honest shares to tell.
+        """
+        need, present = self.required(degree), sorted(shares)
+        if len(present) < need:
+            return None
+        stacked = np.stack([shares[h] for h in present]).reshape(len(present), -1)
+        # One random combination per share: shares that differ stay different but for a chance of 2^-61.
+        challenge = Stream.fresh(_Challenge(stacked)).elements((stacked.shape[1], 1))
+        values = [int(v) for v in PrimeField.matmul(stacked, challenge)[:, 0]]
+        for count in range((len(present) - need) // 2 + 1):
+            for suspects in combinations(range(len(present)), count):
+                kept = [i for i in range(len(present)) if i not in suspects]
+                if _on_one_polynomial([alpha(present[i]) for i in kept], [values[i] for i in kept], need):
+                    return tuple(present[i] for i in suspects)
+        return None
+
+    def _basis(self) -> Elements:
+        """L_i(alpha_j) as [holders, blocks]."""
+        return interpolation(tuple(map(beta, range(self.blocks))), tuple(map(alpha, range(self.holders))))
+
+    def _mask_parts(self, masks: Elements, power: int) -> tuple[Elements, Elements]:
+        """Even and odd part of the mask polynomial at 2^power: their sum is its value there, at -2^power the difference."""
+        even = odd = np.zeros(masks.shape[1:], np.uint64)
+        for t, mask in enumerate(masks):
+            term = PrimeField.turn(mask, power * t)
+            if t % 2:
+                odd = PrimeField.add(odd, term)
+            else:
+                even = PrimeField.add(even, term)
+        return even, odd
+
+    def _vanish(self, holder: int, mask: Elements) -> Elements:
+        """`mask` times Z(alpha)."""
+        if self.blocks == 1:
+            turned = PrimeField.turn(mask, holder // 2)
+            return PrimeField.neg(turned) if holder % 2 else turned
+        factor = 1
+        for block in range(self.blocks):
+            factor = factor * (alpha(holder) - beta(block)) % _P
+        return PrimeField.mul(mask, np.array(factor, np.uint64))
+
+
+class _Challenge:
+    """Entropy that is a hash of the shares: unpredictable to whoever had to choose them before."""
+
+    def __init__(self, shares: Elements) -> None:
+        from hashlib import sha256
+
+        self._digest = sha256(np.ascontiguousarray(shares).data).digest()
+
+    def random_bytes(self, count: int) -> bytes:
+        return self._digest[:count]
+
+
+def _on_one_polynomial(points: Sequence[int], values: Sequence[int], need: int) -> bool:
+    matrix = interpolation(tuple(points[:need]), tuple(points[need:]))
+    return all(
+        sum(int(c) * v for c, v in zip(row, values[:need], strict=True)) % _P == value
+        for row, value in zip(matrix, values[need:], strict=True)
+    )

@@ -1,0 +1,323 @@
+"""Key agreement of a round: what clients need before they can send each other anything through the server.
+
+A client's `Party` holds its identity, the roster and its source of secret randomness, and in memory only the keys and
+shares of the present round. `greet` collects everybody's signed ephemeral keys and commitments; `Terms`, which every
+participant of one protocol run gets in the same words, is what all envelopes are bound to.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any, ClassVar
+
+import numpy as np
+
+from secfpp.crypto.channel import Channel, Label, SessionKey, read_offer
+from secfpp.crypto.roster import IdentityKey, Roster
+from secfpp.errors import ProtocolError, TamperError
+from secfpp.protocol import wire
+from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
+from secfpp.secure import committee
+from secfpp.seeding import Entropy, SystemEntropy
+
+PROTOCOL_VERSION = 1
+"""Raised with every change of what is computed or sent on shares; parties of different versions refuse each other."""
+
+
+@dataclass
+class Party:
+    """A client's secrets and what it keeps in memory for one round.
+
+    Args:
+        name: the client.
+        identity: its long-lived key.
+        roster: the keys of all clients, agreed before the run.
+        entropy: where its secret randomness comes from.
+    """
+
+    name: ClientId
+    identity: IdentityKey = field(repr=False)
+    roster: Roster
+    entropy: Entropy = field(default_factory=SystemEntropy, repr=False)
+    session: _Session | None = field(default=None, repr=False)
+
+
+@dataclass
+class _Session:
+    """One round's keys; `running` is what protocol runs keep between steps, by attempt."""
+
+    name: str
+    key: SessionKey
+    nonce: bytes
+    offer: bytes
+    shown_to: bytes | None = None
+    peers: dict[ClientId, bytes] = field(default_factory=dict)
+    joined: set[int] = field(default_factory=set)
+    running: dict[int, Any] = field(default_factory=dict)
+
+
+def parties_in_memory(names: Iterable[ClientId], run: str = "simulation") -> dict[ClientId, Party]:
+    """Fresh identities and their roster, for clients that share a process."""
+    keys = {name: IdentityKey.generate() for name in sorted(names)}
+    roster = Roster(run, 1, {name: key.public for name, key in keys.items()})
+    return {name: Party(name, key, roster) for name, key in keys.items()}
+
+
+def party_of(context: object) -> Party:
+    """The party in a client's context.
+
+    Raises:
+        ProtocolError: the context has none.
+    """
+    party = getattr(context, "party", None)
+    if not isinstance(party, Party):
+        raise ProtocolError(
+            "this client has no keys: secure steps need a context with a Party, see secfpp.secure.session"
+        )
+    return party
+
+
+@dataclass(frozen=True)
+class Session:
+    """The steps of key agreement; a field or class attribute named ``session`` of an algorithm."""
+
+    kind: ClassVar[str] = "session"
+
+    @step
+    def hello(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Reply a signed ephemeral key and a commitment to randomness; the same ones for the same session."""
+        party, name = party_of(context), str(payload["session"].item())
+        _require_version(payload)
+        if party.session is None or party.session.name != name:
+            key, nonce = SessionKey.generate(), party.entropy.random_bytes(32)
+            offer = key.offer(party.identity, party.roster, party.name, name.encode())
+            party.session = _Session(name, key, nonce, offer)
+        commitment = _commitment(party.name, party.session.nonce)
+        return state, {"offer": _array(party.session.offer), "commitment": _array(commitment)}
+
+    @step
+    def reveal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Show the committed randomness, after everybody's commitment is fixed; for one list of commitments only."""
+        party = party_of(context)
+        session = _session(party, str(payload["session"].item()))
+        if _bytes(payload[f"commitment.{party.name}"]) != _commitment(party.name, session.nonce):
+            raise TamperError(None, "session.reveal", f"the list has another commitment of {party.name!r} than it made")
+        seen = sha256(wire.encode(payload)).digest()
+        if session.shown_to not in (None, seen):
+            raise TamperError(None, "session.reveal", "a second, different list of commitments for one session")
+        session.shown_to = seen
+        return state, {"nonce": _array(session.nonce)}
+
+
+def greet(cohort: Cohort) -> Ask:
+    """The ask for everybody's session keys; `greeted` takes its replies. It may travel with another ask."""
+    payload = {"session": np.array(_session_name(cohort)), "version": np.array(PROTOCOL_VERSION)}
+    return Ask("session.hello", dict.fromkeys(cohort.clients, payload))
+
+
+def greeted(cohort: Cohort, replies: Mapping[ClientId, Arrays]) -> Cohort:
+    """The cohort of those who answered `greet`, with their keys."""
+    return replace(cohort.subset(set(replies) & set(cohort.clients)), keys=dict(replies))
+
+
+def with_keys(cohort: Cohort, size: int = committee.LARGEST) -> Program[Cohort]:
+    """`cohort` with everything that `terms` needs: keys, and the shown randomness if a committee has to be drawn."""
+    if set(cohort.clients) - set(cohort.keys):
+        cohort = greeted(cohort, (yield greet(cohort)))
+    if len(cohort) > size and not all("nonce" in cohort.keys[client] for client in cohort.clients):
+        shown = {f"commitment.{client}": cohort.keys[client]["commitment"] for client in cohort.clients}
+        payload = {"session": np.array(_session_name(cohort)), **shown}
+        replies = yield Ask("session.reveal", dict.fromkeys(cohort.clients, payload))
+        # Whoever commits and then does not show stays out, and its commitment is not counted.
+        cohort = replace(
+            cohort.subset(replies), keys={c: {**cohort.keys[c], "nonce": replies[c]["nonce"]} for c in replies}
+        )
+    return cohort
+
+
+def terms(component: str, cohort: Cohort, about: Mapping[str, Any], size: int = committee.LARGEST) -> Arrays:
+    """What all participants of one protocol run are told alike.
+
+    Args:
+        component: the part of the protocol.
+        cohort: the participants, with keys (see `with_keys`).
+        about: what else is agreed, ready for JSON.
+        size: most holders.
+    """
+    nonces = {c: _bytes(cohort.keys[c]["nonce"]) for c in cohort.clients if "nonce" in cohort.keys[c]}
+    facts = {
+        "version": PROTOCOL_VERSION,
+        "component": component,
+        "session": _session_name(cohort),
+        "round": cohort.round,
+        "attempt": secrets.randbits(62),  # public: tells runs of one session apart
+        "clients": list(cohort.clients),
+        "holders": list(committee.draw(cohort.clients, nonces, size)),
+        "size": size,
+        **about,
+    }
+    keys = {
+        f"{part}.{client}": cohort.keys[client][part]
+        for client in cohort.clients
+        for part in ("offer", "commitment", "nonce")
+        if part in cohort.keys[client] and (part == "offer" or len(cohort) > size)
+    }
+    return {"about": np.array(json.dumps(facts, sort_keys=True)), **keys}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A client's place in a protocol run whose terms it accepted.
+
+    Attributes:
+        about: the agreed facts.
+        digest: hash of the terms; part of every label.
+        clients: the participants, sorted.
+        holders: those who hold shares, sorted.
+        channel: to seal and open envelopes.
+    """
+
+    party: Party = field(repr=False)
+    about: Mapping[str, Any]
+    digest: bytes
+    clients: tuple[ClientId, ...]
+    holders: tuple[ClientId, ...]
+    channel: Channel = field(repr=False)
+
+    def label(self, step_name: str, transcript: bytes = b"") -> Label:
+        """The label of a step's messages."""
+        return Label(
+            str(self.about["component"]),
+            int(self.about["round"]),
+            int(self.about["attempt"]),
+            step_name,
+            sha256(self.digest + transcript).digest(),
+        )
+
+    @property
+    def attempt(self) -> int:
+        """The number that tells this protocol run apart."""
+        return int(self.about["attempt"])
+
+
+def join(context: object, component: str, agreed: Arrays) -> Joined:
+    """Check the terms of a protocol run and take part in it, once.
+
+    Raises:
+        ProtocolError: another protocol version, or terms that no honest server sends.
+        TamperError: keys that are not signed by their owners, a committee that does not follow from the
+            revealed randomness, or a run joined before.
+    """
+    party, name = party_of(context), f"{component}.join"
+    _require_version(about := _facts(agreed, name))
+    clients, holders = tuple(about["clients"]), tuple(about["holders"])
+    session = _session(party, str(about["session"]))
+    if about["component"] != component or list(clients) != sorted(set(clients)) or party.name not in clients:
+        raise ProtocolError(f"step {name!r}: terms of another protocol run, or of one without {party.name!r}")
+    if about["attempt"] in session.joined:
+        raise TamperError(None, name, "a protocol run that was joined before is offered again")
+    for client in clients:
+        offered = read_offer(_bytes(agreed.get(f"offer.{client}")), client, party.roster, session.name.encode())
+        if session.peers.setdefault(client, offered) != offered:
+            raise TamperError(client, name, "a second session key for the same round")
+    _check_committee(session, agreed, clients, holders, int(about["size"]), name)
+    session.joined.add(int(about["attempt"]))
+    peers = {client: session.peers[client] for client in clients if client != party.name}
+    channel = Channel(party.name, session.key, party.roster.digest, peers)
+    return Joined(party, about, sha256(wire.encode(agreed)).digest(), clients, holders, channel)
+
+
+def keep(joined: Joined, value: object) -> None:
+    """Keep what a protocol run needs in its next step, in memory."""
+    session = joined.party.session
+    assert session is not None
+    session.running[joined.attempt] = value
+
+
+def kept(context: object, attempt: int, kind: type[Any], step_name: str) -> Any:
+    """What `keep` kept for this attempt.
+
+    Raises:
+        ProtocolError: nothing: the client was not part of it, or lost its memory since.
+    """
+    session = party_of(context).session
+    value = session.running.get(attempt) if session else None
+    if not isinstance(value, kind):
+        raise ProtocolError(f"step {step_name!r}: this client takes no part in attempt {attempt}; run the round again")
+    return value
+
+
+def forget(context: object, attempt: int) -> None:
+    """Drop what was kept for this attempt."""
+    session = party_of(context).session
+    if session:
+        session.running.pop(attempt, None)
+
+
+def _check_committee(
+    session: _Session, agreed: Arrays, clients: Sequence[ClientId], holders: Sequence[ClientId], size: int, name: str
+) -> None:
+    nonces: dict[ClientId, bytes] = {}
+    if len(clients) > size:
+        for client in clients:
+            nonce = _bytes(agreed.get(f"nonce.{client}"))
+            if not hmac.compare_digest(_commitment(client, nonce), _bytes(agreed.get(f"commitment.{client}"))):
+                raise TamperError(client, name, "the randomness shown is not what was committed to")
+            nonces[client] = nonce
+        if session.nonce not in nonces.values():
+            raise TamperError(None, name, "this client's part of the joint randomness is missing")
+    if tuple(holders) != committee.draw(clients, nonces, size):
+        raise TamperError(None, name, "the holders are not those that the joint randomness gives")
+
+
+def _session(party: Party, name: str) -> _Session:
+    if party.session is None or party.session.name != name:
+        raise ProtocolError(
+            f"client {party.name!r} has no keys of session {name!r}: run the round again from its start"
+        )
+    return party.session
+
+
+def _facts(agreed: Arrays, name: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(str(agreed["about"].item()))
+        if not isinstance(facts, dict):
+            raise TypeError
+        return facts
+    except (KeyError, ValueError, TypeError) as error:
+        raise ProtocolError(f"step {name!r}: terms that cannot be read") from error
+
+
+def _require_version(facts: Mapping[str, Any]) -> None:
+    version = int(facts.get("version", 0))
+    if version != PROTOCOL_VERSION:
+        raise ProtocolError(
+            f"the server speaks version {version} of the secure protocol, this client {PROTOCOL_VERSION}: "
+            "install the same release of secfpp everywhere"
+        )
+
+
+def _session_name(cohort: Cohort) -> str:
+    return f"round-{cohort.round}"
+
+
+def _commitment(name: ClientId, nonce: bytes) -> bytes:
+    return sha256(b"secfpp/commitment/1\0" + name.encode() + b"\0" + nonce).digest()
+
+
+def _array(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, np.uint8)
+
+
+def _bytes(array: np.ndarray | None) -> bytes:
+    return b"" if array is None else array.astype(np.uint8).tobytes()
+
+
+as_array: Callable[[bytes], np.ndarray] = _array
+as_bytes: Callable[[np.ndarray | None], bytes] = _bytes
