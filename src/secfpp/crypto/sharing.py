@@ -105,9 +105,7 @@ class LagrangeCode:
 
     def _encode(self, data: Elements, stream: Stream) -> Elements:
         masks = stream.elements((self.threshold, data.shape[1]))
-        known = np.broadcast_to(data, (self.holders, data.shape[1]))
-        if self.blocks > 1:
-            known = PrimeField.matmul(self._basis(), data)
+        known = np.broadcast_to(data, (self.holders, data.shape[1])) if self.blocks == 1 else self._known(data)
         shares = np.empty((self.holders, data.shape[1]), np.uint64)
         for j in range(0, self.holders, 2):
             even, odd = self._mask_parts(masks, j // 2)
@@ -163,12 +161,13 @@ class LagrangeCode:
                     return tuple(present[i] for i in suspects)
         return None
 
-    def _basis(self) -> Elements:
-        """L_i(alpha_j) as [holders, blocks]."""
-        return interpolation(tuple(map(beta, range(self.blocks))), tuple(map(alpha, range(self.holders))))
+    def _known(self, data: Elements) -> Elements:
+        """The part of the shares that the data give: sum_i block_i L_i(alpha_j) for every holder j."""
+        basis = interpolation(tuple(map(beta, range(self.blocks))), tuple(map(alpha, range(self.holders))))
+        return PrimeField.matmul(basis, data)
 
     def _mask_parts(self, masks: Elements, power: int) -> tuple[Elements, Elements]:
-        """Even and odd part of the mask polynomial at 2^power: their sum is its value there, at -2^power the difference."""
+        """Even and odd part of the mask polynomial at 2^power: added there, subtracted at -2^power."""
         even = odd = np.zeros(masks.shape[1:], np.uint64)
         for t, mask in enumerate(masks):
             term = PrimeField.turn(mask, power * t)
