@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from secfpp import __version__
-from secfpp.cli import cache, doctor, listing, prompts, training
+from secfpp.cli import cache, doctor, keys, listing, prompts, training
 from secfpp.errors import ConfigError, DataError, MissingExtraError, SecFPPError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -58,6 +58,7 @@ app.command()(training.report)
 app.command()(prompts.predict)
 app.command()(prompts.export)
 app.command("import")(prompts.import_)
+app.add_typer(keys.keys, name="keys")
 app.command("list")(listing.list_)
 app.command()(doctor.doctor)
 app.command()(cache.cache)

@@ -147,9 +147,9 @@ def read_public_line(text: str) -> tuple[str, bytes]:
     match text.strip().split(" ", 2):
         case [kind, key, name] if kind == _LINE:
             try:
-                return _named(name), _decoded(key)
-            except ValueError as error:
-                raise DataError(f"a public key line that cannot be used: {error}") from None
+                return _named(name), _decoded(name, key)
+            except ConfigError as error:
+                raise DataError(str(error)) from error
     raise DataError(f"not a public key: one line '{_LINE} KEY NAME' is needed, as in the file NAME.pub")
 
 
@@ -167,10 +167,13 @@ def _named(name: str) -> str:
     return name
 
 
-def _decoded(text: object) -> bytes:
-    public = b64decode(text, validate=True) if isinstance(text, str) else b""
+def _decoded(name: str, text: object) -> bytes:
+    try:
+        public = b64decode(text, validate=True) if isinstance(text, str) else b""
+    except ValueError:
+        public = b""
     if len(public) != KEY_BYTES:
-        raise ValueError(f"public key {text!r}: {KEY_BYTES} bytes in base64 are needed")
+        raise ConfigError(f"the public key of {name!r}: {KEY_BYTES} bytes in base64 are needed")
     return public
 
 
@@ -289,7 +292,9 @@ class Roster:
         ]:
             if unknown := sorted(given.keys() - known):
                 raise ValueError(f"a roster has no {', '.join(map(repr, unknown))}")
-        roster = cls(about["run"], about["version"], {name: _decoded(entry["key"]) for name, entry in clients.items()})
+        roster = cls(
+            about["run"], about["version"], {name: _decoded(name, entry["key"]) for name, entry in clients.items()}
+        )
         for name, public in roster.keys.items():
             _check_fingerprint(f"the key of {name!r}", clients[name]["fingerprint"], fingerprint(public))
         _check_fingerprint("the roster", about["fingerprint"], roster.fingerprint)
