@@ -281,12 +281,16 @@ class Roster:
             return cls._parse(about)
         except KeyError as error:
             raise DataError(f"{path} is no roster: {error} is missing") from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise DataError(f"{path}: {error}") from error
 
     @classmethod
     def _parse(cls, about: Mapping[str, Any]) -> Roster:
         clients = about["clients"]
+        if not (isinstance(clients, dict) and all(isinstance(entry, dict) for entry in clients.values())):
+            raise ValueError("a roster has a table [clients.NAME] for each client")
+        if not isinstance(about["run"], str):
+            raise ValueError(f"run name {about['run']!r}: printable text is needed")
         for given, known in [(about, {"run", "version", "fingerprint", "clients"})] + [
             (entry, {"key", "fingerprint"}) for entry in clients.values()
         ]:
