@@ -17,6 +17,7 @@ import pytest
 from secfpp.experiment.report import render_report
 from secfpp.experiment.results import summarize
 from secfpp.experiment.samples import sample_images
+from secfpp.runtime.costs import Share
 from secfpp.runtime.evaluation import Example
 from support.browser import NAMES, Browser, Visit, find_browser
 from support_experiment import fake_result, toy_dataset
@@ -78,6 +79,8 @@ def results(names: tuple[str, ...], seeds: range, domains: tuple[str, ...] = DOM
             rows = tuple({**row, "validation": row["own"]} for row in result.rows)
             seen = tuple(Example(d, f"{d}-0", 0, c, (c + rank) % 3, 0.5) for d in domains for c in range(3))
             more = {f"{key}_selected": values - 1 for key, values in result.metrics.items() if "prior" not in key}
+            result.costs.components.update(SHARES if rank < 6 else {})
+            result.costs.seconds.update(dict.fromkeys(result.costs.components, 0.7 * (rank + 1)))
             found.append(replace(result, rows=rows, examples=seen, metrics={**result.metrics, **more}))
     return found
 
@@ -86,14 +89,19 @@ def page(runs: list[Any], config: str = "rounds = 8\n") -> str:
     facts = {"0": {"drawings": {"train": 181, "test": 121}}}
     about = {"versions": {"python": "3.11.7"}, "git": "49e1768816a2686a4b1349b41cbcb84f5fc5f422", "data": facts}
     samples = sample_images(toy_dataset(n_domains=len(DOMAINS)), seed=0)
-    return render_report({**summarize("icons", "mini", 8, runs), **about}, runs, samples, config)
+    summary = {**summarize("icons", "mini", 8, runs), **about}
+    for name in {"secfpp", LONG} & summary["methods"].keys():
+        summary["methods"][name]["security"] |= PROMISES
+    return render_report(summary, runs, samples, config)
 
 
-DEMO = ("secfpp", "coop_local", "promptfl", "zero_shot", "random_prompt")
+SHARES = {name: Share(20, 1200, up, 3 * up) for name, up in (("clusterer", 9_876), ("aggregator", 12_345_678))}
+DEMO = ("secfpp", "secfpp+clear", "coop_local", "promptfl", "zero_shot", "random_prompt")
 MANY = (
     *("secfpp+oracle", "secfpp", "coop_local+prior+la", "coop_local+prior", "coop_local", "secfpp+one"),
     *("secfpp_paper", "secfpp+random", "promptfl+prior", "promptfl", "zero_shot", "random_prompt"),
 )
+PROMISES = {"reveal": "partition", "holders": 16, "threshold": 2, "clustering": {"reveal": "partition", "holders": 16}}
 LONG = "averyverylongmethodnamewithoutanyplacetobreakit" * 2
 
 
@@ -137,7 +145,7 @@ def test_every_section_has_a_way_to_it(browser: Browser, pages: dict[str, str]) 
     with browser.visit(pages["many"], 420) as visit:
         linked = visit.evaluate("[...document.querySelectorAll('nav a')].map(link => link.hash.slice(1))")
         assert linked == visit.evaluate("[...document.querySelectorAll('section')].map(part => part.id)")
-        assert {"accuracy", "differences", "rounds", "clients", "clusters", "images", "costs"} < set(linked)
+        assert {"accuracy", "differences", "rounds", "clients", "clusters", "images", "costs", "security"} < set(linked)
         visit.evaluate("document.querySelector('nav a[href=\"#costs\"]').click()")
         assert visit.evaluate("location.hash") == "#costs"
 

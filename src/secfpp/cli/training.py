@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from secfpp.experiment.config import ExperimentConfig
     from secfpp.experiment.run_directory import RunDirectory
 
-DEMO_METHODS = ("zero_shot", "random_prompt", "promptfl", "coop_local", "secfpp")
+DEMO_METHODS = ("zero_shot", "random_prompt", "promptfl", "coop_local", "secfpp", "secfpp+clear")
+DEMO_VARIANTS = {
+    "secfpp+clear": {
+        "base": "secfpp",
+        "clusterer": {"kind": "plain_kmeans"},
+        "aggregator": {"kind": "plain", "min_responders": 4},
+    }
+}
 DEMO_OUT = Path("runs/demo")
 CONFIG = typer.Argument(metavar="CONFIG.toml", help="The experiment.")
 OUT = typer.Option(..., help="Directory for the results.")
@@ -36,7 +43,7 @@ def demo(
     force: bool = typer.Option(False, "--force", help="Replace another run's results in that directory."),
     as_json: bool = JSON,
 ) -> None:
-    """Compare five methods on the embedded benchmark with the embedded model: about a minute, offline.
+    """Compare six methods on the embedded benchmark with the embedded model: about a minute, offline.
 
     A demo replaces the results of an earlier demo in its directory without asking; anything else that
     lies there is left alone, and results of another command are replaced with --force only.
@@ -45,7 +52,7 @@ def demo(
     from secfpp.experiment.run_directory import open_run_directory
 
     model = {"device": device} | ({} if threads is None else {"threads": threads})
-    config = parse_config({"seed": seed, "rounds": rounds, "backbone": model})
+    config = parse_config({"seed": seed, "rounds": rounds, "backbone": model, "variants": DEMO_VARIANTS})
     with open_run_directory(out, "demo", force=force, own=True) as directory:
         _train(config, DEMO_METHODS, directory, as_json=as_json)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from secfpp.experiment.security_costs import is_twin
 from secfpp.experiment.statistics import t_interval
 from secfpp.experiment.text import points
 
@@ -142,8 +143,11 @@ def differences(summary: Summary, method: str, key: str) -> dict[str, Estimate]:
 
 
 def headline(summary: Summary, table: Estimates) -> tuple[str, str]:
-    """A title and a sentence: which method is ahead on ``own``, by how much, and how sure that is."""
-    ranked = ranking(table, "own")
+    """A title and a sentence: which method is ahead on ``own``, by how much, and how sure that is.
+
+    A method's twin in the clear is no rival.
+    """
+    ranked = [name for name in ranking(table, "own") if not is_twin(name, table)]
     if not ranked:
         return "Nothing to compare yet", "No method has been measured on its clients' own data."
     best, value = ranked[0], table[ranked[0]]["own"]

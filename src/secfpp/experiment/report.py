@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,8 +17,8 @@ from secfpp.experiment.comparison import Estimate, Estimates, Metric, Summary
 from secfpp.experiment.groupings import groupings
 from secfpp.experiment.plots import Dot, Line, Scale
 from secfpp.experiment.samples import Samples, guesses
+from secfpp.experiment.security_costs import ALL, IN_THE_CLEAR, PHASES, all_phase_costs, is_twin
 from secfpp.experiment.text import amount, duration, points
-from secfpp.runtime.costs import Share
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
@@ -53,15 +53,14 @@ class Gaps:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one component of a method costs: `up` and `down` in bytes per client; means over seeds."""
+class Promise:
+    """What others learn of a method's clients, in words; `parts` tells it by phase where phases differ."""
 
     method: str
-    component: str
-    exchanges: float
-    up: float
-    down: float
-    seconds: float
+    reveal: str
+    holders: str
+    threshold: str
+    parts: Mapping[str, str]
 
 
 def render_report(summary: Summary, results: Sequence[RunResult], samples: Samples, config_toml: str) -> str:
@@ -89,6 +88,7 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
     table = comparison.estimates(summary, results)
     reference = comparison.reference(summary, table, config_toml)
     metrics = comparison.shown(table)
+    priced, unpriced = all_phase_costs(summary["methods"])
     page: str = environment.get_template("report.html.j2").render(
         summary=summary,
         headline=comparison.headline(summary, table),
@@ -109,7 +109,10 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         samples=samples,
         guesses=guesses(samples, results),
         chosen=_chosen(table, reference),
-        parts=_parts(results),
+        revealed=_revealed(summary),
+        priced=priced,
+        unpriced=unpriced,
+        all_phases=ALL,
         facts=data_facts(summary),
         command=command(summary),
         n_clients=len({client for result in results for client in result.clients}),
@@ -244,26 +247,28 @@ def _gaps(summary: Summary, metrics: Sequence[Metric], reference: str | None) ->
 
 def _chosen(table: Estimates, reference: str | None) -> list[str]:
     """The methods whose predictions are shown at once: a floor, the reference, and the best or second best."""
-    ranked = comparison.ranking(table, "own")
+    ranked = [name for name in comparison.ranking(table, "own") if not is_twin(name, table)]
     wanted = [name for name in ("zero_shot", reference) if name in table]
     rival = next((name for name in ranked if name not in wanted), None)
     return [str(name) for name in [*wanted, rival] if name is not None]
 
 
-def _parts(results: Sequence[RunResult]) -> list[Part]:
+def _revealed(summary: Summary) -> list[Promise]:
+    """What others learn of the clients, for every method that tells them something."""
     found = []
-    for method in dict.fromkeys(result.method for result in results):
-        runs = [result for result in results if result.method == method]
-        for name in sorted({part for run in runs for part in (*run.costs.seconds, *run.costs.components)}):
-            shares = [(run.costs.components.get(name, Share()), len(run.clients)) for run in runs]
-            found.append(
-                Part(
-                    method,
-                    name,
-                    float(np.mean([share.exchanges for share, _ in shares])),
-                    float(np.mean([share.up / n for share, n in shares])),
-                    float(np.mean([share.down / n for share, n in shares])),
-                    float(np.mean([run.costs.seconds.get(name, 0.0) for run in runs])),
-                )
-            )
+    for name, method in summary["methods"].items():
+        table = method["security"]
+        if "reveal" not in table:
+            continue
+        parts = {phase: _in_words(part) for phase in PHASES.values() if isinstance(part := table.get(phase), Mapping)}
+        reveal, holders, threshold = (_word(table[key]) for key in IN_THE_CLEAR)
+        found.append(Promise(name, reveal, holders, threshold, parts))
     return found
+
+
+def _in_words(part: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {_word(value)}" for key, value in part.items() if value is not None)
+
+
+def _word(value: object) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,8 +13,10 @@ from secfpp.experiment.report import render_report
 from secfpp.experiment.results import costs_lines, metrics_lines, summarize
 from secfpp.experiment.run_directory import RunDirectory
 from secfpp.experiment.samples import Samples
+from secfpp.experiment.schema import build
 
 if TYPE_CHECKING:
+    from secfpp.algorithms.base import FederatedAlgorithm
     from secfpp.runtime.trainer import RunResult
 
 
@@ -53,10 +55,12 @@ class ResultFiles:
         seeds = sorted({cell.seed for cell in self.cells})
         partitions = {str(seed): self.directory.read_json(f"partitions/{seed}.json") for seed in seeds}
         missing = [cell for cell in self.plan.cells if cell not in self.cells]
-        results = self.ordered()
+        share = settings["participation"]
+        algorithms = {label: known_algorithm(table) for label, table in self.plan.methods.items()}
+        shared = settings["data"]["name"], settings["backbone"]["name"], settings["rounds"]
         return {
-            **summarize(settings["data"]["name"], settings["backbone"]["name"], settings["rounds"], results),
-            "participation": settings["participation"],
+            **summarize(*shared, self.ordered(), algorithms, share),
+            "participation": share,
             "missing": [
                 {"method": cell.method, "seed": cell.seed, "error": failure(self.directory.path, cell)}
                 for cell in missing
@@ -118,6 +122,15 @@ def read_cells(directory: RunDirectory, plan: Plan) -> dict[Cell, FinishedCell]:
     """
     found = {cell: load_cell(directory.path, cell, plan.identity(cell)) for cell in plan.cells}
     return {cell: finished for cell, finished in found.items() if finished is not None}
+
+
+def known_algorithm(table: Mapping[str, Any]) -> FederatedAlgorithm | None:
+    """The method that a plan's `table` describes; None if this installation has none with these settings."""
+    from secfpp.algorithms.base import methods
+
+    settings = dict(table)
+    declared = methods().get(settings.pop("name", ""))
+    return None if declared is None else build(declared, settings, "method", [])
 
 
 def _united(values: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from secfpp.experiment.security_costs import security
 from secfpp.experiment.statistics import adjusted_rand_index, purity, t_bounds, t_interval, tells_clusters_apart
 from secfpp.images import SIZE
 from secfpp.models.prompt_file import ClientPrompt
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 
-def summarize(dataset: str, backbone: str, rounds: int, results: Sequence[RunResult]) -> dict[str, Any]:
+def summarize(
+    dataset: str,
+    backbone: str,
+    rounds: int,
+    results: Sequence[RunResult],
+    algorithms: Mapping[str, object | None] | None = None,
+    participation: float = 1.0,
+) -> dict[str, Any]:
     """The content of ``summary.json``.
 
     Args:
@@ -30,21 +38,28 @@ def summarize(dataset: str, backbone: str, rounds: int, results: Sequence[RunRes
         backbone: name of the backbone.
         rounds: rounds of each run.
         results: one per method and seed, in the order methods are to be listed.
+        algorithms: label -> the method with its settings, which knows what it reveals; null where it is not here.
+        participation: share of the clients that take part in a round.
 
     Returns:
         ``{"dataset", "backbone", "seeds", "rounds", "methods", "differences"}``. Each method has, per
         metric in percent, ``mean`` over clients and seeds, ``ci95`` (a ``[low, high]`` t interval over
         seeds, null for one seed), ``worst`` (the lowest client, averaged over seeds) and ``per_seed``;
         ``clusters`` (null without; its ``ari`` and ``purity`` are null where all clients, or no two of them,
-        have a domain in common); ``seconds`` and ``bytes`` (per client) as means over seeds.
+        have a domain in common); ``seconds`` and ``bytes`` (per client) as means over seeds; ``security``, see
+        `secfpp.experiment.security_costs.security`.
     """
+    known = algorithms or {}
     methods = {name: [r for r in results if r.method == name] for name in dict.fromkeys(r.method for r in results)}
     return {
         "dataset": dataset,
         "backbone": backbone,
         "seeds": sorted({result.seed for result in results}),
         "rounds": rounds,
-        "methods": {name: _method(runs) for name, runs in methods.items()},
+        "methods": {
+            name: {**_method(runs), "security": security(runs, known.get(name), participation)}
+            for name, runs in methods.items()
+        },
         "differences": differences(results),
     }
 

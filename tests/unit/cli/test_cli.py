@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from secfpp import __version__
-from secfpp.cli import doctor
+from secfpp.cli import doctor, training
 from secfpp.cli.app import app
 from secfpp.cli.listing import first_line
 from secfpp.cli.training import DEMO_METHODS
@@ -33,7 +33,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECFPP_CACHE", str(tmp_path / "cache"))
     (tmp_path / "c.toml").write_text(CONFIG)
-    return toy_world(monkeypatch, DEMO_METHODS)
+    monkeypatch.setattr(training, "DEMO_VARIANTS", {"secfpp+clear": {"base": "secfpp", "class_prior": False}})
+    return toy_world(monkeypatch, DEMO_METHODS[:-1])
 
 
 def secfpp(*words: str) -> Any:
@@ -70,7 +71,7 @@ def test_json_on_standard_output_is_nothing_but_json(world: World) -> None:
     assert json.loads(result.stdout) == json.loads(Path("o/summary.json").read_text())
 
 
-def test_the_demo_compares_five_methods_and_can_be_run_again(world: World) -> None:
+def test_the_demo_compares_six_methods_and_can_be_run_again(world: World) -> None:
     first = secfpp("demo", "--out", "d", "--seed", "4", "--rounds", "2")
     assert first.exit_code == 0, first.output
     assert world.trained == [(method, 4) for method in DEMO_METHODS]

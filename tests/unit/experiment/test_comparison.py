@@ -114,6 +114,15 @@ def test_the_reference_is_the_method_of_the_settings_or_the_best(config: str, na
     assert reference(summary_of(results), estimates(summary_of(results), results), config) == name
 
 
+def test_a_method_is_not_its_own_rival_in_the_clear() -> None:
+    results = [fake_result(name, own=own) for name, own in (("grouped", 60), ("grouped+clear", 60), ("pooled", 50))]
+    title, _ = headline(summary_of(results), estimates(summary_of(results), results))
+    assert title == "grouped leads on clients' own data: 60.0 %, 10.0 points above pooled"
+    alone = results[1:]  # without the method itself it is a method like others
+    title, _ = headline(summary_of(alone), estimates(summary_of(alone), alone))
+    assert title.startswith("grouped+clear leads")
+
+
 def test_without_any_method_there_is_no_reference() -> None:
     assert reference(summary_of([]), {}, "") is None
 

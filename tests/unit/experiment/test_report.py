@@ -267,13 +267,67 @@ def test_without_stored_images_there_is_no_section_for_them() -> None:
     assert "<img" not in text and '"images"' not in text
 
 
-def test_costs_are_told_by_component() -> None:
-    (result,) = [fake_result("grouped")]
-    result.costs.components["clusterer"] = Share(exchanges=7, messages=9, up=6 * 2048, down=6 * 4096)
-    text = words(section(rendered([result]), "costs"))
-    assert "40.0 KiB" in text  # 41,000 bytes
-    assert "grouped clusterer 2.0 KiB 4.0 KiB 7 0.00 s" in text
-    assert "grouped training 0 B 0 B 0 1.5 s" in text
+def sending(name: str, up: int = 2048) -> Any:
+    """A run whose clusterer took part in 7 exchanges; every client sent `up` bytes and received 4 KiB."""
+    result = fake_result(name)
+    result.costs.components["clusterer"] = Share(exchanges=7, messages=9, up=6 * up, down=6 * 4096)
+    return result
+
+
+def secured(results: list[Any], **promised: Any) -> str:
+    """The section on security, where the method ``grouped`` promises this."""
+    summary = summarize("icons", "mini", 4, results)
+    summary["methods"]["grouped"]["security"] |= promised
+    text = render_report(summary, results, sample_images(toy_dataset()), "")
+    Page(text)
+    return section(text, "security")
+
+
+def test_costs_are_told_by_phase() -> None:
+    text = rendered([sending("grouped")])
+    assert "40.0 KiB" in words(section(text, "costs"))  # 41,000 bytes
+    told = words(section(text, "security"))
+    assert "Methods in the clear, by phase" in told
+    assert "grouped clustering 7 2.0 KiB 4.0 KiB 36.0 KiB 0.00 s" in told
+    assert "grouped training 0 0 B 0 B 0 B 1.5 s" in told
+    assert "grouped all 40 2.0 KiB 4.0 KiB 36.0 KiB 1.5 s" in told
+
+
+def test_a_method_stands_beside_itself_in_the_clear() -> None:
+    told = words(secured([sending("grouped"), sending("grouped+clear", 1024), sending("pooled")]))
+    times = "\N{MULTIPLICATION SIGN}"
+    beside = f"2.0 KiB clear 1.0 KiB, {times}2.0 4.0 KiB clear 4.0 KiB, {times}1.0 36.0 KiB clear 30.0 KiB, {times}1.2"
+    assert f"grouped clustering 7 clear 7, {times}1.0 {beside} 0.00 s clear 0.00 s grouped training" in told
+    others = told[told.index("Other methods, by phase") :]
+    assert "grouped+clear clustering 7 1.0 KiB" in others and "pooled clustering 7 2.0 KiB" in others
+    assert times not in others and "grouped clustering" not in others
+
+
+def test_who_learns_what_is_told() -> None:
+    told = words(secured([sending("grouped")], reveal="<partition>", holders=16, threshold=2))
+    assert "grouped &lt;partition&gt; 16 2" in told
+    assert "Below each figure" not in told  # nothing to compare with
+    parts = {"clustering": {"reveal": "partition", "max_dropouts": 5}, "aggregation": {"holders": 9, "threshold": None}}
+    told = words(secured([sending("grouped")], reveal="partition", holders=None, threshold=None, **parts))
+    assert (
+        "grouped partition clustering: reveal partition, max dropouts 5 aggregation: holders 9 \N{EN DASH} \N{EN DASH}"
+        in told
+    )
+
+
+def test_without_costs_there_is_nothing_about_security() -> None:
+    result = fake_result("zero_shot")
+    result.costs.seconds.clear()
+    text = rendered([result])
+    assert '"security"' not in text and "#security" not in text
+
+
+def test_a_twin_in_the_clear_is_no_rival_whose_guesses_are_shown() -> None:
+    seen = (Example("domain 0", "domain 0/0", 0, 0, 0, 0.9),)
+    results = [replace(fake_result(name, own=own), examples=seen)
+               for name, own in (("grouped", 60), ("grouped+clear", 60), ("pooled", 50), ("last", 40))]  # fmt: skip
+    text = section(rendered(results), "images").replace("<wbr>", "")
+    assert re.findall(r'<tr class="guess more"><th scope="row">([^<]*)', text) == ["grouped+clear", "last"]
 
 
 def test_settings_versions_and_data_are_told() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from secfpp.cli.training import DEMO_METHODS
+from secfpp.cli.training import DEMO_METHODS, DEMO_VARIANTS
 from secfpp.errors import ConfigError
 from secfpp.experiment.config import Catalog, load_config, parse_config, to_toml
+from secfpp.secure.aggregation import PlainMean
 from secfpp.secure.clustering import Clusterer, OracleClusters, PlainKMeans
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -40,6 +41,15 @@ def test_clusterers_are_chosen_by_kind_and_keep_their_settings() -> None:
     config = parse_config({"method": {"clusterer": {"kind": "plain_kmeans", "k_max": 3}}})
     assert config.method.algorithm.clusterer == PlainKMeans(k_max=3)
     assert issubclass(PlainKMeans, Clusterer)
+
+
+def test_the_method_in_the_clear_is_the_same_in_the_demo_and_in_the_config() -> None:
+    shipped = load_config(CONFIGS / "icons.toml").variants
+    shown = parse_config({"variants": DEMO_VARIANTS}).variants
+    assert list(shown) == [label for label in DEMO_METHODS if label in shipped] == ["secfpp+clear"]
+    clear = shown["secfpp+clear"].algorithm
+    assert clear == shipped["secfpp+clear"].algorithm
+    assert (clear.clusterer, clear.aggregator) == (PlainKMeans(), PlainMean(min_responders=4))
 
 
 @pytest.mark.parametrize(
