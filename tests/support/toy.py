@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -13,21 +13,25 @@ from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure.aggregation import Aggregator, PlainMean
 from secfpp.secure.clustering import Clusterer, OneCluster
+from secfpp.secure.session import Party, Session
 
 Fate = Literal["before", "after"] | None
 
 
 @dataclass(frozen=True)
 class Context:
-    """A client's context: its name, and a log shared by all of them."""
+    """A client's context: its name, a log shared by all of them, and its keys if it has any."""
 
     client: str
     calls: list[tuple[str, ...]]
+    party: Party | None = None
 
 
 @dataclass(frozen=True)
 class Toy:
     """One round is one call of `add`; `state["count"]` counts what a client was told to add."""
+
+    session: ClassVar[Session] = Session()
 
     aggregator: Aggregator = field(default_factory=PlainMean)
     clusterer: Clusterer = field(default_factory=OneCluster)
@@ -84,13 +88,14 @@ def toy_driver(
     states: Mapping[str, ClientState] | Iterable[str],
     algorithm: Any = None,
     dropouts: Callable[[int, str, str], Fate] | None = None,
+    parties: Mapping[str, Party] | None = None,
     **settings: Any,
 ) -> InProcessDriver:
-    """A driver for these clients, which count from 0 where no states are given."""
+    """A driver for these clients, which count from 0 where no states are given; `parties` gives them keys."""
     if not isinstance(states, Mapping):
         states = {client: ClientState({"count": np.array(0)}) for client in states}
     calls: list[tuple[str, ...]] = []
-    contexts = {client: Context(client, calls) for client in states}
+    contexts = {client: Context(client, calls, (parties or {}).get(client)) for client in states}
     settings.setdefault("transcript", Transcript())
     return InProcessDriver(algorithm or Toy(), contexts, states, dropouts=dropouts, **settings)
 

@@ -17,11 +17,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from secfpp.crypto.field import PrimeField
+from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.errors import ConfigError, FieldRangeError, Problem, ProtocolError
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, Replies, step
+from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 
 
 class Aggregator(ABC):
@@ -89,10 +89,7 @@ class PlainMean(Aggregator):
     min_responders: int = 1
 
     def __post_init__(self) -> None:
-        try:
-            FixedPoint(self.clip, self.bits)
-        except FieldRangeError as error:
-            raise ConfigError([Problem("aggregator.clip, bits", (self.clip, self.bits), str(error))]) from error
+        check_codec(self.clip, self.bits)
         if self.min_responders < 1:
             raise ConfigError([Problem("aggregator.min_responders", self.min_responders, "at least 1")])
 
@@ -109,7 +106,7 @@ class PlainMean(Aggregator):
             "aggregator.share",
             {client: {"slot": name, "weight": np.array(weight)} for client, weight in cohort.weights.items()},
         )
-        versions = {client: _version_in(replies, client) for client in replies}
+        versions = {client: version_in(replies, client) for client in replies}
         present = max(versions.values(), default=0)
         members = tuple(client for client, version in versions.items() if version == present)
         late = tuple(client for client in versions if client not in members)
@@ -120,7 +117,7 @@ class PlainMean(Aggregator):
                 "total": _sum({client: replies[client] for client in members}),
                 "weight": np.array(sum(cohort.weights[client] for client in members)),
                 "base_version": np.array(present),
-                "version": np.array(max(present + 1, 2 * cohort.round + 2)),
+                "version": np.array(next_version(present, cohort.round)),
             }
         else:
             result = {"slot": name, "version": np.array(present)}
@@ -142,7 +139,7 @@ class PlainMean(Aggregator):
         """See `Aggregator.refresh`: one small exchange, two more if somebody is late."""
         name = np.array(slot)
         replies = yield Ask("aggregator.tell", {client: {"slot": name} for client in cohort.clients})
-        versions = {client: _version_in(replies, client) for client in replies}
+        versions = {client: version_in(replies, client) for client in replies}
         present = max(versions.values(), default=0)
         late = [client for client, version in versions.items() if version < present]
         if not late:
@@ -156,63 +153,110 @@ class PlainMean(Aggregator):
     @step
     def tell(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply the version of the base."""
-        return state, {"version": np.array(_version(state, payload["slot"].item()))}
+        return state, {"version": np.array(version_of(state, payload["slot"].item()))}
 
     @step
     def show(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply the base, for members that lack it."""
-        return state, {"base": _base(state, payload["slot"].item())}
+        return state, {"base": base_of(state, payload["slot"].item())}
 
     @step
     def share(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply the weighted, clipped update as field elements, with the version of its base."""
         slot = payload["slot"].item()
-        value, base = state[slot].astype(np.float64), _base(state, slot).astype(np.float64)
-        update = clipped(value - base, self.clip)
-        encoded = FixedPoint(self.clip, self.bits).encode(update, int(payload["weight"]))
-        return state, {"update": encoded, "version": np.array(_version(state, slot))}
+        encoded = encoded_update(state, slot, FixedPoint(self.clip, self.bits), int(payload["weight"]))
+        return state, {"update": encoded, "version": np.array(version_of(state, slot))}
 
     @step
     def receive(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Add the mean to the base; a client with another base goes back to its own and waits."""
         slot = payload["slot"].item()
-        base = _base(state, slot)
-        if _version(state, slot) != int(payload["base_version"]):
+        base = base_of(state, slot)
+        if version_of(state, slot) != int(payload["base_version"]):
             return state.replace(**{slot: base.copy()}), {}
-        mean = FixedPoint(self.clip, self.bits).decode(payload["total"], int(payload["weight"]))
-        new = (base.astype(np.float64) + mean).astype(base.dtype)
-        return _rebased(state, slot, new, payload["version"]), _base_if_asked(payload, new)
+        new = moved(base, payload["total"], FixedPoint(self.clip, self.bits), int(payload["weight"]))
+        return rebased(state, slot, new, payload["version"]), _base_if_asked(payload, new)
 
     @step
     def keep(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Go back to the base: there was no mean."""
         slot = payload["slot"].item()
-        base = _base(state, slot)
+        base = base_of(state, slot)
         return state.replace(**{slot: base.copy()}), _base_if_asked(payload, base)
 
     @step
     def catch_up(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Take over the present base."""
         slot = payload["slot"].item()
-        base, own = payload["base"], _base(state, slot)
-        if base.shape != own.shape or base.dtype != own.dtype:
-            raise ProtocolError(
-                f"{slot!r}: the present base is {base.dtype} {base.shape}, this client's {own.dtype} {own.shape}"
-            )
-        return _rebased(state, slot, base, payload["version"]), {}
+        return caught_up(state, slot, payload["base"], payload["version"]), {}
 
 
-def _base(state: ClientState, slot: str) -> np.ndarray:
+def check_codec(clip: float, bits: int) -> None:
+    """Refuse settings of the fixed-point encoding that cannot work.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    try:
+        FixedPoint(clip, bits)
+    except FieldRangeError as error:
+        raise ConfigError([Problem("aggregator.clip, bits", (clip, bits), str(error))]) from error
+
+
+def encoded_update(state: ClientState, slot: str, codec: FixedPoint, weight: int) -> Elements:
+    """The weighted update of `slot`, clipped to the codec's bound, as field elements of the slot's shape.
+
+    Raises:
+        FieldRangeError: the update is not finite.
+        ProtocolError: the slot has no base.
+    """
+    base = base_of(state, slot).astype(np.float64)
+    return codec.encode(clipped(state[slot].astype(np.float64) - base, codec.bound), weight)
+
+
+def moved(base: np.ndarray, total: Elements, codec: FixedPoint, weight: int) -> np.ndarray:
+    """`base` plus the mean that is encoded in `total`, the sum of updates of this total weight."""
+    new: np.ndarray = (base.astype(np.float64) + codec.decode(total, weight)).astype(base.dtype)
+    return new
+
+
+def next_version(present: int, round_: int) -> int:
+    """The version that the mean of a round makes of the present one."""
+    return max(present + 1, 2 * round_ + 2)
+
+
+def caught_up(state: ClientState, slot: str, base: np.ndarray, version: np.ndarray) -> ClientState:
+    """The state of a late client with the present base.
+
+    Raises:
+        ProtocolError: a base of another shape or type than its own.
+    """
+    own = base_of(state, slot)
+    if base.shape != own.shape or base.dtype != own.dtype:
+        raise ProtocolError(
+            f"{slot!r}: the present base is {base.dtype} {base.shape}, this client's {own.dtype} {own.shape}"
+        )
+    return rebased(state, slot, base, version)
+
+
+def base_of(state: ClientState, slot: str) -> np.ndarray:
+    """The common base of `slot`.
+
+    Raises:
+        ProtocolError: there is none.
+    """
     if f"{slot}.base" not in state or slot not in state:
         raise ProtocolError(f"no common base for {slot!r}: set it and {slot}.base, e.g. with with_base, before a mean")
     return state[f"{slot}.base"]
 
 
-def _version(state: ClientState, slot: str) -> int:
+def version_of(state: ClientState, slot: str) -> int:
+    """The version of the base of `slot`."""
     return int(state[f"{slot}.version"]) if f"{slot}.version" in state else 0
 
 
-def _rebased(state: ClientState, slot: str, base: np.ndarray, version: np.ndarray) -> ClientState:
+def rebased(state: ClientState, slot: str, base: np.ndarray, version: np.ndarray) -> ClientState:
+    """The state whose `slot` starts anew from `base`."""
     return state.replace(**{slot: base.copy(), f"{slot}.base": base, f"{slot}.version": version})
 
 
@@ -220,7 +264,12 @@ def _base_if_asked(payload: Arrays, base: np.ndarray) -> Arrays:
     return {"base": base} if payload["send_base"] else {}
 
 
-def _version_in(replies: Replies, client: ClientId) -> int:
+def version_in(replies: Mapping[ClientId, Arrays], client: ClientId) -> int:
+    """The version of the base that a client replied.
+
+    Raises:
+        ProtocolError: it sent none.
+    """
     version = replies[client].get("version")
     if version is None or version.shape != () or version.dtype.kind != "i" or version < 0:
         raise ProtocolError(f"client {client!r} sent an update without a version; leave it out of the cohort")

@@ -50,7 +50,7 @@ class Party:
 
 @dataclass
 class _Session:
-    """One round's keys; `running` is what protocol runs keep between steps, by attempt."""
+    """One round's keys; `running` is what protocol runs keep between steps, by attempt; `done` see `once`."""
 
     name: str
     key: SessionKey
@@ -60,6 +60,7 @@ class _Session:
     peers: dict[ClientId, bytes] = field(default_factory=dict)
     joined: set[int] = field(default_factory=set)
     running: dict[int, Any] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
 
 
 def parties_in_memory(names: Iterable[ClientId], run: str = "simulation") -> dict[ClientId, Party]:
@@ -251,6 +252,28 @@ def kept(context: object, attempt: int, kind: type[Any], step_name: str) -> Any:
     if not isinstance(value, kind):
         raise ProtocolError(f"step {step_name!r}: this client takes no part in attempt {attempt}; run the round again")
     return value
+
+
+def takes_part(context: object, attempt: int) -> bool:
+    """Whether something is kept for this attempt."""
+    session = party_of(context).session
+    return session is not None and attempt in session.running
+
+
+def once(joined: Joined, what: str) -> None:
+    """Allow `what` a single time in a session, over all attempts of it.
+
+    Raises:
+        TamperError: it was done before.
+    """
+    session = joined.party.session
+    assert session is not None
+    component = str(joined.about["component"])
+    if f"{component}.{what}" in session.done:
+        raise TamperError(
+            None, f"{component}.{what}", "asked for a second time in one session: two answers could be compared"
+        )
+    session.done.add(f"{component}.{what}")
 
 
 def forget(context: object, attempt: int) -> None:
