@@ -262,7 +262,7 @@ def _revealed(summary: Summary) -> list[Promise]:
             continue
         parts = {phase: _in_words(part) for phase in PHASES.values() if isinstance(part := table.get(phase), Mapping)}
         reveal, holders, threshold = (_word(table[key]) for key in IN_THE_CLEAR)
-        found.append(Promise(name, reveal, holders, threshold, parts))
+        found.append(Promise(name, reveal if table["reveal"] is not None else "not stated", holders, threshold, parts))
     return found
 
 

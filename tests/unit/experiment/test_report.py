@@ -307,6 +307,7 @@ def test_who_learns_what_is_told() -> None:
     told = words(secured([sending("grouped")], reveal="<partition>", holders=16, threshold=2))
     assert "grouped &lt;partition&gt; 16 2" in told
     assert "Below each figure" not in told  # nothing to compare with
+    assert "grouped not stated 9" in words(secured([sending("grouped")], reveal=None, holders=9, threshold=3))
     parts = {"clustering": {"reveal": "partition", "max_dropouts": 5}, "aggregation": {"holders": 9, "threshold": None}}
     told = words(secured([sending("grouped")], reveal="partition", holders=None, threshold=None, **parts))
     assert (
