@@ -9,8 +9,8 @@ tools can read.
 from __future__ import annotations
 
 import os
+import secrets
 import stat
-import tempfile
 import tomllib
 from base64 import b32encode, b64decode, b64encode
 from collections.abc import Mapping
@@ -82,20 +82,25 @@ class IdentityKey:
 
         Raises:
             ConfigError: the file exists; a key is never overwritten.
+            DataError: it cannot be written.
         """
         pem = self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")  # mode 0600
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(pem)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(draft, path)  # unlike a rename, never replaces a file
-        except FileExistsError as error:
-            raise ConfigError(f"{path} exists: a key is never overwritten. Choose another file") from error
-        finally:
-            Path(draft).unlink()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(handle, "wb") as file:
+                    file.write(pem)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.link(draft, path)  # unlike a rename, never replaces a file
+            finally:
+                draft.unlink(missing_ok=True)
+        except OSError as error:
+            if path.exists():
+                raise ConfigError(f"{path} exists: a key is never overwritten. Choose another file") from error
+            raise DataError(f"{path} cannot be written: {error.strerror}. Choose another folder") from error
 
     @classmethod
     def load(cls, path: Path) -> IdentityKey:
@@ -256,13 +261,20 @@ class Roster:
             raise ConfigError(f"{name!r} is not in this roster of {', '.join(self.keys)}")
 
     def save(self, path: Path) -> None:
-        """Write the roster as TOML; replaces an older version."""
+        """Write the roster as TOML; replaces an older version.
+
+        Raises:
+            DataError: it cannot be written.
+        """
         clients = {
             name: {"key": b64encode(public).decode(), "fingerprint": fingerprint(public)}
             for name, public in self.keys.items()
         }
         about = {"run": self.run, "version": self.version, "fingerprint": self.fingerprint, "clients": clients}
-        atomic_write(path, tomli_w.dumps(about).encode())
+        try:
+            atomic_write(path, tomli_w.dumps(about).encode())
+        except OSError as error:
+            raise DataError(f"{path} cannot be written: {error.strerror}. Choose another folder") from error
 
     @classmethod
     def load(cls, path: Path) -> Roster:

@@ -343,6 +343,11 @@ def test_keys_and_envelopes_are_made_as_documented_from_the_secret_of_rfc_7748()
     assert channel.pair_key("ben", LABEL) == pair
 
 
+def test_a_tamper_error_may_know_nobody() -> None:
+    error = TamperError(None, "aggregator.sum", "two sums for one round")
+    assert (error.party, str(error)) == (None, "step 'aggregator.sum': two sums for one round")
+
+
 # Nothing secret is shown
 
 

@@ -96,14 +96,22 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_key_that_could_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_could_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        IdentityKey.generate().save(tmp_path / "anna.key")
+    for thing in (IdentityKey.generate(), ROSTER):
+        with pytest.raises(DataError, match=r"anna\.key cannot be written: No space"):
+            thing.save(tmp_path / "anna.key")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_cannot_be_inside_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for thing in (IdentityKey.generate(), ROSTER):
+        with pytest.raises(DataError, match="cannot be written"):
+            thing.save(tmp_path / "file" / "anna.key")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601, 0o644, 0o777])
