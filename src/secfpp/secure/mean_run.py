@@ -1,14 +1,10 @@
-"""What server and clients do in one run of the secure mean, message by message; see `secfpp.secure.secure_mean`.
-
-Envelopes for several recipients travel as one array, uint8 [recipients, bytes], in the sorted order of the recipients.
-"""
+"""A client's side of one run of the secure mean, message by message; see `secfpp.secure.secure_mean`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 import numpy as np
 
@@ -18,150 +14,17 @@ from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError, WireError
 from secfpp.protocol import wire
-from secfpp.protocol.program import Arrays, Ask, ClientId
+from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
+from secfpp.secure.mean_relay import Inclusion, others
 from secfpp.secure.session import Joined
 
 AGREE, SUM, RECEIVE = (f"aggregator.{step}" for step in ("agree", "sum", "receive"))
 
 
-def others(client: ClientId, group: Iterable[ClientId]) -> tuple[ClientId, ...]:
-    """`group` without `client`."""
-    return tuple(other for other in group if other != client)
-
-
 def code_for(holders: int, threshold: int) -> LagrangeCode:
     """The code in which a quorum of holders, and no fewer, decode."""
     return LagrangeCode(holders, threshold, committee.quorum(holders, threshold) - threshold)
-
-
-@dataclass(frozen=True)
-class Inclusion:
-    """Whose updates are in the mean: those of `included` (sorted), which count from the base of `version`."""
-
-    included: tuple[ClientId, ...]
-    version: int
-    digest: bytes
-
-    @staticmethod
-    def write(included: Sequence[ClientId], version: int) -> np.ndarray:
-        """The message that says so."""
-        return np.array(json.dumps({"included": list(included), "version": version}, sort_keys=True))
-
-    @classmethod
-    def read(cls, message: np.ndarray | None, weights: Mapping[ClientId, int], least: int, step: str) -> Inclusion:
-        """What `write` wrote.
-
-        Raises:
-            ProtocolError: it is not that, names clients without a weight, or fewer than `least`.
-        """
-        try:
-            text = str(message.item()) if message is not None else ""
-            facts = json.loads(text)
-            included, version = tuple(map(str, facts["included"])), int(facts["version"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise ProtocolError(f"step {step!r}: a list of included clients that cannot be read") from error
-        if list(included) != sorted(set(included)) or not set(included) <= weights.keys():
-            raise ProtocolError(f"step {step!r}: the included clients are not clients of this run, each once, sorted")
-        if len(included) < least:
-            raise ProtocolError(f"step {step!r}: a mean of {len(included)} updates, this client insists on {least}")
-        return cls(included, version, sha256(text.encode()).digest())
-
-
-class Relay:
-    """The server's side of one run: it hands envelopes on.
-
-    Args:
-        agreed: the terms.
-    """
-
-    def __init__(self, agreed: Arrays) -> None:
-        facts = json.loads(agreed["about"].item())
-        self.agreed = agreed
-        self.attempt = np.array(facts["attempt"])
-        self.clients, self.holders = tuple(facts["clients"]), tuple(facts["holders"])
-
-    def shares_for_holders(
-        self, shared: Mapping[ClientId, Arrays], members: Sequence[ClientId], inclusion: np.ndarray
-    ) -> dict[ClientId, Arrays]:
-        """To each holder that answered: who is in the mean, and those clients' envelopes for it."""
-        envelopes = _rows(shared, members, {m: len(others(m, self.holders)) for m in members}, "envelopes")
-        return {
-            holder: {
-                "attempt": self.attempt,
-                "inclusion": inclusion,
-                "envelopes": np.stack(
-                    [envelopes[m][others(m, self.holders).index(holder)] for m in others(holder, members)]
-                ),
-            }
-            for holder in self.holders
-            if holder in shared
-        }
-
-    def echoes_for_holders(self, echoes: Mapping[ClientId, Arrays]) -> dict[ClientId, Arrays]:
-        """To each holder that confirmed the inclusion: what the others say of it."""
-        found = _rows(echoes, sorted(echoes), dict.fromkeys(echoes, len(self.holders) - 1), "echoes")
-        return {
-            holder: {
-                "attempt": self.attempt,
-                "holders": np.array(json.dumps(others(holder, found))),
-                "echoes": np.stack([found[h][others(h, self.holders).index(holder)] for h in others(holder, found)]),
-            }
-            for holder in found
-        }
-
-    def sums_for_clients(
-        self, sums: Mapping[ClientId, Arrays], clients: Sequence[ClientId], inclusion: np.ndarray
-    ) -> dict[ClientId, Arrays]:
-        """To each of `clients`: the sums sealed for it."""
-        found = _rows(sums, sorted(sums), dict.fromkeys(sums, len(self.clients) - 1), "envelopes")
-        return {
-            client: {
-                "attempt": self.attempt,
-                "inclusion": inclusion,
-                "holders": np.array(json.dumps(others(client, found))),
-                "envelopes": np.stack([found[h][others(h, self.clients).index(client)] for h in others(client, found)]),
-            }
-            for client in clients
-        }
-
-    def catch_up(
-        self, sponsor: ClientId, shown: Mapping[ClientId, Arrays], late: Sequence[ClientId], first: bool = False
-    ) -> Ask:
-        """To each of `late`: the base that `sponsor` sealed for it; with the terms if it is told them `first` here."""
-        envelopes = _rows(shown, [sponsor], {sponsor: len(late)}, "bases")[sponsor]
-        common = {"attempt": self.attempt, "sponsor": np.array(sponsor), **(self.agreed if first else {})}
-        return Ask(
-            "aggregator.catch_up",
-            {client: {**common, "base": row} for client, row in zip(late, envelopes, strict=True)},
-        )
-
-
-def _rows(
-    replies: Mapping[ClientId, Arrays], senders: Sequence[ClientId], counts: Mapping[ClientId, int], key: str
-) -> dict[ClientId, np.ndarray]:
-    """Each sender's envelopes, checked for their number and for equal sizes.
-
-    Raises:
-        ProtocolError: other envelopes than an honest client sends.
-    """
-    found: dict[ClientId, np.ndarray] = {}
-    width = None
-    for sender in senders:
-        array = replies[sender].get(key)
-        if array is None or array.dtype != np.uint8 or array.ndim != 2 or len(array) != counts[sender]:
-            shape = "nothing" if array is None else f"{array.dtype} {array.shape}"
-            raise ProtocolError(
-                f"client {sender!r} sent {shape} as its {key}, not {counts[sender]} envelopes; leave it out"
-            )
-        width = array.shape[1] if width is None else width
-        if array.shape[1] != width:
-            raise ProtocolError(
-                f"client {sender!r} sent {key} of {array.shape[1]} bytes, {senders[0]!r} of {width}: one of them has "
-                "another slot than the rest; leave it out of the cohort"
-            )
-        found[sender] = array
-    return found
 
 
 @dataclass
@@ -209,7 +72,8 @@ class MeanRun:
         self.share = shares.get(self.name)
         recipients = others(self.name, holders)
         label, number = self.place.label("share"), np.array(version, np.int64)
-        return self._seal(recipients, label, [{"elements": shares[h], "version": number} for h in recipients])
+        messages = [wire.encode({"elements": shares[h], "version": number}) for h in recipients]
+        return self._seal(recipients, label, messages)
 
     def take_shares(self, payload: Arrays, size: int, least: int) -> np.ndarray:
         """Add the shares of the included clients; words for the other holders that this is the inclusion.
@@ -237,7 +101,7 @@ class MeanRun:
             total = PrimeField.add(total, self.share)
         self.agreed, self.sum, self.share = inclusion.digest, total, None
         recipients = others(self.name, self.place.holders)
-        return self._seal(recipients, self.place.label("agree", inclusion.digest), [{}] * len(recipients))
+        return self._seal(recipients, self.place.label("agree", inclusion.digest), [b""] * len(recipients))
 
     def seal_sums(self, payload: Arrays) -> np.ndarray:
         """Envelopes with the sum for all other participants.
@@ -262,8 +126,8 @@ class MeanRun:
                 f"{confirmed} holders confirm that they were told of the same updates in the mean, "
                 f"{self.code.required()} are needed: the server told others something else, or words were changed",
             )
-        recipients = others(self.name, self.place.clients)
-        return self._seal(recipients, self.place.label("sum", self.agreed), [{"elements": self.sum}] * len(recipients))
+        recipients, message = others(self.name, self.place.clients), wire.encode({"elements": self.sum})
+        return self._seal(recipients, self.place.label("sum", self.agreed), [message] * len(recipients))
 
     def open_sum(self, payload: Arrays, inclusion: Inclusion, size: int) -> tuple[Elements, dict[ClientId, str]]:
         """Decode the sum of the included updates, flat.
@@ -313,7 +177,7 @@ class MeanRun:
         if "late" not in payload:
             return {}
         late = _names(payload, "late", others(self.name, self.place.clients), "aggregator.catch_up")
-        message = {"base": base, "version": version}
+        message = wire.encode({"base": base, "version": version})
         return {"bases": self._seal(late, self.place.label("catch_up"), [message] * len(late))}
 
     def open_base(self, payload: Arrays) -> tuple[np.ndarray, np.ndarray]:
@@ -324,10 +188,10 @@ class MeanRun:
             raise TamperError(sponsor, label.name, "what it sealed is no base with its version")
         return message["base"], message["version"]
 
-    def _seal(self, recipients: Sequence[ClientId], label: Label, messages: Sequence[Arrays]) -> np.ndarray:
+    def _seal(self, recipients: Sequence[ClientId], label: Label, messages: Sequence[bytes]) -> np.ndarray:
         seal = self.place.channel.seal
         envelopes = [
-            np.frombuffer(seal(recipient, label, wire.encode(message) if message else b""), np.uint8)
+            np.frombuffer(seal(recipient, label, message), np.uint8)
             for recipient, message in zip(recipients, messages, strict=True)
         ]
         return np.stack(envelopes) if envelopes else np.zeros((0, ENVELOPE_OVERHEAD), np.uint8)

@@ -13,9 +13,7 @@ More than T of them already tell something about it. That two quorums have an ho
 therefore not enough: sums over two sets that differ in one client, each held by too few to decode, together would
 tell much of that client's update. So holders exchange sealed words of which set they were told, and
 none gives out its sum before a quorum has confirmed the same set (the consistency check of Bonawitz et al., Practical
-secure aggregation, CCS 2017).
-
-Source of the code: So, Guler, Avestimehr, Turbo-aggregate / Lagrange coding, see `secfpp.crypto.sharing`.
+Secure Aggregation for Privacy-Preserving Machine Learning, CCS 2017).
 """
 
 from __future__ import annotations
@@ -46,7 +44,8 @@ from secfpp.secure.aggregation import (
     version_in,
     version_of,
 )
-from secfpp.secure.mean_run import Inclusion, MeanRun, Relay
+from secfpp.secure.mean_relay import Inclusion, Relay
+from secfpp.secure.mean_run import MeanRun
 from secfpp.secure.session import forget, join, keep, kept, once, takes_part, terms, with_keys
 
 
@@ -272,8 +271,7 @@ class SecureMean(Aggregator):
         Raises:
             ProtocolError: they are.
         """
-        parts = ("about", "offer", "commitment", "nonce")
-        run = MeanRun(join(context, "aggregator", {k: v for k, v in payload.items() if k.split(".")[0] in parts}))
+        run = MeanRun(join(context, "aggregator", payload))
         about = run.place.about
         if task not in (None, about.get("task")):
             raise ProtocolError(f"terms of the task {about.get('task')!r} where {task!r} is asked for")

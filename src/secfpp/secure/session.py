@@ -1,8 +1,8 @@
 """Key agreement of a round: what clients need before they can send each other anything through the server.
 
 A client's `Party` holds its identity, the roster and its source of secret randomness, and in memory only the keys and
-shares of the present round. `greet` collects everybody's signed ephemeral keys and commitments; `Terms`, which every
-participant of one protocol run gets in the same words, is what all envelopes are bound to.
+shares of the present round. `greet` collects everybody's signed ephemeral keys and commitments; `terms`, which every
+participant of one protocol run gets in the same words, are what all envelopes are bound to.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, ClassVar
@@ -18,14 +18,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from secfpp.crypto.channel import Channel, Label, SessionKey, read_offer
-from secfpp.crypto.roster import IdentityKey, Roster
+from secfpp.crypto.roster import KEY_BYTES, IdentityKey, Roster
 from secfpp.errors import ProtocolError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.secure import committee
+from secfpp.secure.key_lists import SIZES, names_in, rows_in, stacked
+from secfpp.secure.key_lists import as_array as as_array
+from secfpp.secure.key_lists import as_bytes as as_bytes
 from secfpp.seeding import Entropy, SystemEntropy
 
+_TERMS = ("about", *(f"{part}s" for part in SIZES))
 PROTOCOL_VERSION = 1
 """Raised with every change of what is computed or sent on shares; parties of different versions refuse each other."""
 
@@ -50,7 +54,10 @@ class Party:
 
 @dataclass
 class _Session:
-    """One round's keys; `running` is what protocol runs keep between steps, by attempt; `done` see `once`."""
+    """One round's keys; `running` is what protocol runs keep between steps, by attempt; `done` see `once`.
+
+    `peers` holds the offers of others that were found to be signed by them, `channel` is to all of those.
+    """
 
     name: str
     key: SessionKey
@@ -58,6 +65,7 @@ class _Session:
     offer: bytes
     shown_to: bytes | None = None
     peers: dict[ClientId, bytes] = field(default_factory=dict)
+    channel: Channel | None = None
     joined: set[int] = field(default_factory=set)
     running: dict[int, Any] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
@@ -96,24 +104,26 @@ class Session:
         party, name = party_of(context), str(payload["session"].item())
         _require_version(payload)
         if party.session is None or party.session.name != name:
-            key, nonce = SessionKey.generate(), party.entropy.random_bytes(32)
+            key, nonce = SessionKey.generate(), party.entropy.random_bytes(SIZES["nonce"])
             offer = key.offer(party.identity, party.roster, party.name, name.encode())
             party.session = _Session(name, key, nonce, offer)
         commitment = _commitment(party.name, party.session.nonce)
-        return state, {"offer": _array(party.session.offer), "commitment": _array(commitment)}
+        return state, {"offer": as_array(party.session.offer), "commitment": as_array(commitment)}
 
     @step
     def reveal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Show the committed randomness, after everybody's commitment is fixed; for one list of commitments only."""
         party = party_of(context)
         session = _session(party, str(payload["session"].item()))
-        if _bytes(payload[f"commitment.{party.name}"]) != _commitment(party.name, session.nonce):
+        clients = names_in(payload, "session.reveal")
+        listed = rows_in(payload, "commitment", clients, "session.reveal").get(party.name)
+        if listed != _commitment(party.name, session.nonce):
             raise TamperError(None, "session.reveal", f"the list has another commitment of {party.name!r} than it made")
         seen = sha256(wire.encode(payload)).digest()
         if session.shown_to not in (None, seen):
             raise TamperError(None, "session.reveal", "a second, different list of commitments for one session")
         session.shown_to = seen
-        return state, {"nonce": _array(session.nonce)}
+        return state, {"nonce": as_array(session.nonce)}
 
 
 def greet(cohort: Cohort) -> Ask:
@@ -132,12 +142,15 @@ def with_keys(cohort: Cohort, size: int = committee.LARGEST) -> Program[Cohort]:
     if set(cohort.clients) - set(cohort.keys):
         cohort = greeted(cohort, (yield greet(cohort)))
     if len(cohort) > size and not all("nonce" in cohort.keys[client] for client in cohort.clients):
-        shown = {f"commitment.{client}": cohort.keys[client]["commitment"] for client in cohort.clients}
-        payload = {"session": np.array(_session_name(cohort)), **shown}
+        payload = {
+            "session": np.array(_session_name(cohort)),
+            "clients": np.array(json.dumps(cohort.clients)),
+            "commitments": stacked(cohort, "commitment"),
+        }
         replies = yield Ask("session.reveal", dict.fromkeys(cohort.clients, payload))
         # Whoever commits and then does not show stays out, and its commitment is not counted.
         cohort = replace(
-            cohort.subset(replies), keys={c: {**cohort.keys[c], "nonce": replies[c]["nonce"]} for c in replies}
+            cohort.subset(replies), keys={client: {**cohort.keys[client], **replies[client]} for client in replies}
         )
     return cohort
 
@@ -150,8 +163,13 @@ def terms(component: str, cohort: Cohort, about: Mapping[str, Any], size: int = 
         cohort: the participants, with keys (see `with_keys`).
         about: what else is agreed, ready for JSON.
         size: most holders.
+
+    Raises:
+        ProtocolError: keys that no honest client sends.
     """
-    nonces = {c: _bytes(cohort.keys[c]["nonce"]) for c in cohort.clients if "nonce" in cohort.keys[c]}
+    drawn = len(cohort) > size
+    arrays = {f"{part}s": stacked(cohort, part) for part in SIZES if drawn or part == "offer"}
+    nonces = rows_in(arrays, "nonce", cohort.clients, f"{component}.join") if drawn else {}
     facts = {
         "version": PROTOCOL_VERSION,
         "component": component,
@@ -163,13 +181,7 @@ def terms(component: str, cohort: Cohort, about: Mapping[str, Any], size: int = 
         "size": size,
         **about,
     }
-    keys = {
-        f"{part}.{client}": cohort.keys[client][part]
-        for client in cohort.clients
-        for part in ("offer", "commitment", "nonce")
-        if part in cohort.keys[client] and (part == "offer" or len(cohort) > size)
-    }
-    return {"about": np.array(json.dumps(facts, sort_keys=True)), **keys}
+    return {"about": np.array(json.dumps(facts, sort_keys=True)), **arrays}
 
 
 @dataclass(frozen=True)
@@ -207,8 +219,13 @@ class Joined:
         return int(self.about["attempt"])
 
 
-def join(context: object, component: str, agreed: Arrays) -> Joined:
+def join(context: object, component: str, message: Arrays) -> Joined:
     """Check the terms of a protocol run and take part in it, once.
+
+    Args:
+        context: the client's.
+        component: the part of the protocol that the terms must be of.
+        message: holds what `terms` gave, and may hold more.
 
     Raises:
         ProtocolError: another protocol version, or terms that no honest server sends.
@@ -216,22 +233,33 @@ def join(context: object, component: str, agreed: Arrays) -> Joined:
             revealed randomness, or a run joined before.
     """
     party, name = party_of(context), f"{component}.join"
+    agreed = {part: message[part] for part in _TERMS if part in message}
     _require_version(about := _facts(agreed, name))
-    clients, holders = tuple(about["clients"]), tuple(about["holders"])
+    clients = names_in(about, name)
     session = _session(party, str(about["session"]))
-    if about["component"] != component or list(clients) != sorted(set(clients)) or party.name not in clients:
+    if about["component"] != component or party.name not in clients:
         raise ProtocolError(f"step {name!r}: terms of another protocol run, or of one without {party.name!r}")
     if about["attempt"] in session.joined:
         raise TamperError(None, name, "a protocol run that was joined before is offered again")
-    for client in clients:
-        offered = read_offer(_bytes(agreed.get(f"offer.{client}")), client, party.roster, session.name.encode())
-        if session.peers.setdefault(client, offered) != offered:
+    offers = rows_in(agreed, "offer", clients, name)
+    for client, offer in offers.items():
+        if client not in session.peers:
+            read_offer(offer, client, party.roster, session.name.encode())
+            session.peers[client] = offer
+        if session.peers[client] != offer:
             raise TamperError(client, name, "a second session key for the same round")
-    _check_committee(session, agreed, clients, holders, int(about["size"]), name)
-    session.joined.add(int(about["attempt"]))
-    peers = {client: session.peers[client] for client in clients if client != party.name}
-    channel = Channel(party.name, session.key, party.roster.digest, peers)
-    return Joined(party, about, sha256(wire.encode(agreed)).digest(), clients, holders, channel)
+    _check_committee(session, agreed, clients, about, name)
+    session.joined.add(about["attempt"])
+    digest = sha256(wire.encode(agreed)).digest()
+    return Joined(party, about, digest, clients, tuple(about["holders"]), _channel(party, session, clients))
+
+
+def _channel(party: Party, session: _Session, clients: Iterable[ClientId]) -> Channel:
+    """The session's channel, which remembers the secrets it computed; made anew when there are new peers."""
+    if session.channel is None or set(clients) - {*session.channel.peers, party.name}:
+        publics = {peer: offer[:KEY_BYTES] for peer, offer in session.peers.items()}
+        session.channel = Channel(party.name, session.key, party.roster.digest, publics)
+    return session.channel
 
 
 def keep(joined: Joined, value: object) -> None:
@@ -284,18 +312,17 @@ def forget(context: object, attempt: int) -> None:
 
 
 def _check_committee(
-    session: _Session, agreed: Arrays, clients: Sequence[ClientId], holders: Sequence[ClientId], size: int, name: str
+    session: _Session, agreed: Arrays, clients: Sequence[ClientId], about: Mapping[str, Any], name: str
 ) -> None:
     nonces: dict[ClientId, bytes] = {}
-    if len(clients) > size:
-        for client in clients:
-            nonce = _bytes(agreed.get(f"nonce.{client}"))
-            if not hmac.compare_digest(_commitment(client, nonce), _bytes(agreed.get(f"commitment.{client}"))):
+    if len(clients) > about["size"]:
+        nonces = rows_in(agreed, "nonce", clients, name)
+        for client, committed in rows_in(agreed, "commitment", clients, name).items():
+            if not hmac.compare_digest(_commitment(client, nonces[client]), committed):
                 raise TamperError(client, name, "the randomness shown is not what was committed to")
-            nonces[client] = nonce
         if session.nonce not in nonces.values():
             raise TamperError(None, name, "this client's part of the joint randomness is missing")
-    if tuple(holders) != committee.draw(clients, nonces, size):
+    if tuple(about["holders"]) != committee.draw(clients, nonces, about["size"]):
         raise TamperError(None, name, "the holders are not those that the joint randomness gives")
 
 
@@ -308,9 +335,19 @@ def _session(party: Party, name: str) -> _Session:
 
 
 def _facts(agreed: Arrays, name: str) -> dict[str, Any]:
+    """The agreed facts; those that `terms` itself writes have the right type."""
+    kinds = {
+        "version": int,
+        "component": str,
+        "session": str,
+        "round": int,
+        "attempt": int,
+        "holders": list,
+        "size": int,
+    }
     try:
-        facts = json.loads(str(agreed["about"].item()))
-        if not isinstance(facts, dict):
+        facts = json.loads(agreed["about"].item())
+        if not isinstance(facts, dict) or not all(isinstance(facts[key], kind) for key, kind in kinds.items()):
             raise TypeError
         return facts
     except (KeyError, ValueError, TypeError) as error:
@@ -332,15 +369,3 @@ def _session_name(cohort: Cohort) -> str:
 
 def _commitment(name: ClientId, nonce: bytes) -> bytes:
     return sha256(b"secfpp/commitment/1\0" + name.encode() + b"\0" + nonce).digest()
-
-
-def _array(data: bytes) -> np.ndarray:
-    return np.frombuffer(data, np.uint8)
-
-
-def _bytes(array: np.ndarray | None) -> bytes:
-    return b"" if array is None else array.astype(np.uint8).tobytes()
-
-
-as_array: Callable[[bytes], np.ndarray] = _array
-as_bytes: Callable[[np.ndarray | None], bytes] = _bytes
