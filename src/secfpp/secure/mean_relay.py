@@ -15,6 +15,8 @@ import numpy as np
 from secfpp.errors import ProtocolError
 from secfpp.protocol.program import Arrays, Ask, ClientId
 
+AGREE, SUM, RECEIVE = (f"aggregator.{step}" for step in ("agree", "sum", "receive"))
+
 
 def others(client: ClientId, group: Iterable[ClientId]) -> tuple[ClientId, ...]:
     """`group` without `client`."""
@@ -121,6 +123,22 @@ class Relay:
             "aggregator.catch_up",
             {client: {**common, "base": row} for client, row in zip(late, envelopes, strict=True)},
         )
+
+    def read_wrong(self, client: ClientId, reply: Arrays) -> dict[ClientId, str]:
+        """The holders whose sums this client found wrong, and what was wrong with them.
+
+        Raises:
+            ProtocolError: it sent something else.
+        """
+        if "wrong" not in reply:
+            return {}
+        try:
+            wrong = {str(holder): str(what) for holder, what in json.loads(reply["wrong"].item()).items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ProtocolError(f"client {client!r} sent a list of wrong sums that cannot be read") from error
+        if not wrong.keys() <= set(self.holders):
+            raise ProtocolError(f"client {client!r} says that sums of clients were wrong that are no holders")
+        return wrong
 
 
 def _rows(

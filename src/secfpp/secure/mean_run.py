@@ -16,10 +16,8 @@ from secfpp.errors import FieldRangeError, ProtocolError, TamperError, WireError
 from secfpp.protocol import wire
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
-from secfpp.secure.mean_relay import Inclusion, others
+from secfpp.secure.mean_relay import AGREE, RECEIVE, SUM, Inclusion, others
 from secfpp.secure.session import Joined
-
-AGREE, SUM, RECEIVE = (f"aggregator.{step}" for step in ("agree", "sum", "receive"))
 
 
 def code_for(holders: int, threshold: int) -> LagrangeCode:
@@ -182,7 +180,10 @@ class MeanRun:
 
     def open_base(self, payload: Arrays) -> tuple[np.ndarray, np.ndarray]:
         """The base, and its version, that a sponsor sealed."""
-        label, sponsor = self.place.label("catch_up"), str(payload["sponsor"].item())
+        label = self.place.label("catch_up")
+        if not {"sponsor", "base"} <= payload.keys():
+            raise ProtocolError(f"step {label.name!r}: a message without a base")
+        sponsor = str(payload["sponsor"].item())
         message = self._message(sponsor, label, payload["base"])
         if message.keys() != {"base", "version"}:
             raise TamperError(sponsor, label.name, "what it sealed is no base with its version")
@@ -213,6 +214,18 @@ class MeanRun:
             return wire.decode(plaintext)
         except WireError:
             raise TamperError(sender, label.name, "what it sealed is no message of this protocol") from None
+
+
+def attempt_in(payload: Arrays) -> int:
+    """The attempt that a message is of.
+
+    Raises:
+        ProtocolError: it names none.
+    """
+    attempt = payload.get("attempt")
+    if attempt is None or attempt.shape != () or attempt.dtype.kind != "i":
+        raise ProtocolError("a message of the secure mean without the number of its attempt")
+    return int(attempt)
 
 
 def _names(payload: Arrays, key: str, allowed: Sequence[ClientId], step: str) -> tuple[ClientId, ...]:

@@ -44,8 +44,8 @@ from secfpp.secure.aggregation import (
     version_in,
     version_of,
 )
-from secfpp.secure.mean_relay import Inclusion, Relay
-from secfpp.secure.mean_run import MeanRun
+from secfpp.secure.mean_relay import RECEIVE, SUM, Inclusion, Relay
+from secfpp.secure.mean_run import MeanRun, attempt_in
 from secfpp.secure.session import forget, join, keep, kept, once, takes_part, terms, with_keys
 
 
@@ -142,7 +142,7 @@ class SecureMean(Aggregator):
         acks = yield Ask("aggregator.receive" if sums else "aggregator.keep", payloads)
         if late and "bases" in acks.get(members[0], {}):
             yield relay.catch_up(members[0], acks, late)
-        _raise_for_wrong_sums(acks)
+        _raise_for_wrong_sums(relay, acks)
         return members if sums else ()
 
     def _sums(
@@ -209,15 +209,13 @@ class SecureMean(Aggregator):
         run = self._run(context, payload, "mean", "receive")
         forget(context, run.place.attempt)
         base, own = base_of(state, run.slot), version_of(state, run.slot)
-        inclusion = Inclusion.read(payload.get("inclusion"), run.weights, self.min_responders, "aggregator.receive")
+        inclusion = Inclusion.read(payload.get("inclusion"), run.weights, self.min_responders, RECEIVE)
         if own != inclusion.version:
             return state.replace(**{run.slot: base.copy()}), {}
         total, wrong = run.open_sum(payload, inclusion, base.size)
         weight = sum(run.weights[client] for client in inclusion.included)
         if np.abs(PrimeField.lower(total)).max(initial=0) > self._codec.largest * weight:
-            raise TamperError(
-                None, "aggregator.receive", "the sum is larger than updates can make it: a client's shares are wrong"
-            )
+            raise TamperError(None, RECEIVE, "the sum is larger than updates can make it: a client's shares are wrong")
         new = moved(base, total.reshape(base.shape), self._codec, weight)
         version = np.array(next_version(own, int(run.place.about["round"])))
         reply = {"wrong": np.array(json.dumps(wrong))} if wrong else {}
@@ -233,7 +231,7 @@ class SecureMean(Aggregator):
             run = self._run(context, payload, "mean", "keep")
             reply = run.seal_base(payload, base, np.array(version_of(state, slot)))
         if "attempt" in payload:
-            forget(context, int(payload["attempt"]))
+            forget(context, attempt_in(payload))
         return state.replace(**{slot: base.copy()}), reply
 
     @step
@@ -257,7 +255,7 @@ class SecureMean(Aggregator):
         Raises:
             ProtocolError: the client has no part in it.
         """
-        attempt, name = int(payload["attempt"]), f"aggregator.{step_name}"
+        attempt, name = attempt_in(payload), f"aggregator.{step_name}"
         if "about" in payload and not takes_part(context, attempt):
             return self._join(context, payload, task)
         run: MeanRun = kept(context, attempt, MeanRun, name)
@@ -303,7 +301,7 @@ class SecureMean(Aggregator):
         self._codec.require_capacity(sum(about["weights"].values()))
 
 
-def _raise_for_wrong_sums(acks: Mapping[ClientId, Arrays]) -> None:
+def _raise_for_wrong_sums(relay: Relay, acks: Mapping[ClientId, Arrays]) -> None:
     """Name the holders whose sums the participants found wrong.
 
     Raises:
@@ -311,10 +309,11 @@ def _raise_for_wrong_sums(acks: Mapping[ClientId, Arrays]) -> None:
     """
     found: dict[ClientId, tuple[str, list[ClientId]]] = {}
     for client, reply in acks.items():
-        if "wrong" in reply:
-            for holder, what in json.loads(reply["wrong"].item()).items():
-                found.setdefault(holder, (what, []))[1].append(client)
+        for holder, what in relay.read_wrong(client, reply).items():
+            found.setdefault(holder, (what, []))[1].append(client)
     if found:
-        told = "; ".join(f"{holder!r}: {what}, say {', '.join(by)}" for holder, (what, by) in sorted(found.items()))
+        told = "; ".join(
+            f"{holder!r}: {what} (found by {', '.join(by)})" for holder, (what, by) in sorted(found.items())
+        )
         only = next(iter(found)) if len(found) == 1 else None
-        raise TamperError(only, "aggregator.sum", f"{told}. The mean is right without them; leave them out")
+        raise TamperError(only, SUM, f"{told}. The mean that clients hold is right; leave these holders out")

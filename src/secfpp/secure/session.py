@@ -61,13 +61,13 @@ class _Session:
 
     name: str
     key: SessionKey
-    nonce: bytes
+    nonce: bytes = field(repr=False)
     offer: bytes
     shown_to: bytes | None = None
     peers: dict[ClientId, bytes] = field(default_factory=dict)
     channel: Channel | None = None
     joined: set[int] = field(default_factory=set)
-    running: dict[int, Any] = field(default_factory=dict)
+    running: dict[int, Any] = field(default_factory=dict, repr=False)
     done: set[str] = field(default_factory=set)
 
 
