@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.program import Arrays, Ask, ClientState, Program, Replies, Request
+from secfpp.protocol.program import Ask, ClientState, Program, Replies, Request
 from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure.aggregation import Aggregator, with_base
 from secfpp.secure.mean_run import MeanRun
@@ -106,10 +106,11 @@ def changing(
     """Change what one client is sent in one step; `change` works on a copy, or returns another message."""
 
     def on_ask(ask: Ask) -> Ask:
-        if ask.step != f"aggregator.{step}" or client not in ask.payloads:
+        if ask.step != step or client not in ask.payloads:
             return ask
         message = {key: array.copy() for key, array in ask.payloads[client].items()}
-        return Ask(ask.step, {**ask.payloads, client: change(message) or message})
+        changed = change(message)
+        return Ask(ask.step, {**ask.payloads, client: message if changed is None else changed})
 
     return on_ask
 
@@ -120,10 +121,24 @@ def answering(
     """Change what one client replied in one step."""
 
     def on_replies(ask: Ask, replies: Replies) -> Replies:
-        if ask.step != f"aggregator.{step}" or client not in replies:
+        if ask.step != step or client not in replies:
             return replies
         message = {key: array.copy() for key, array in replies[client].items()}
-        changed: dict[str, Arrays] = {**dict(replies.items()), client: change(message) or message}
-        return Replies(changed, replies.missing)
+        changed = change(message)
+        return Replies({**dict(replies.items()), client: message if changed is None else changed}, replies.missing)
 
     return on_replies
+
+
+def everyone(step: str, change: Callable[[dict[str, np.ndarray]], None]) -> OnAsk:
+    """Change what all clients are sent in one step."""
+
+    def on_ask(ask: Ask) -> Ask:
+        if ask.step != step:
+            return ask
+        copies = {client: dict(payload) for client, payload in ask.payloads.items()}
+        for copy in copies.values():
+            change(copy)
+        return Ask(ask.step, copies)
+
+    return on_ask

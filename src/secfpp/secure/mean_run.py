@@ -33,12 +33,14 @@ class MeanRun:
         share: its own share of its own update, if it is a holder and has shared.
         agreed: digest of the inclusion that it confirmed.
         sum: the sum of the shares it holds of those.
+        given: whether it gave that out.
     """
 
     place: Joined
     share: Elements | None = field(default=None, repr=False)
     agreed: bytes | None = None
     sum: Elements | None = field(default=None, repr=False)
+    given: bool = False
 
     @property
     def name(self) -> ClientId:
@@ -91,7 +93,10 @@ class MeanRun:
         label, total = self.place.label("share"), np.zeros(length, np.uint64)
         for sender, row in zip(senders, _envelopes(payload, "envelopes", len(senders), AGREE), strict=True):
             message = self._open(sender, label, row, length)
-            if int(message["version"]) != inclusion.version:
+            version = message.get("version")
+            if version is None or version.shape != () or version.dtype.kind != "i":
+                raise TamperError(sender, label.name, "what it sealed is no share with its version")
+            if int(version) != inclusion.version:
                 raise TamperError(None, AGREE, f"{sender!r} is said to be in the mean, but has another base")
             total = PrimeField.add(total, message["elements"])
         if self.name in inclusion.included:
@@ -109,6 +114,8 @@ class MeanRun:
         """
         if self.agreed is None or self.sum is None:
             raise ProtocolError(f"step {SUM!r}: {self.name!r} was not told who is in the mean; run the round again")
+        if self.given:
+            raise TamperError(None, SUM, "a holder's sum is given out once, here it is asked for again")
         holders = _names(payload, "holders", others(self.name, self.place.holders), SUM)
         label, confirmed = self.place.label("agree", self.agreed), 1
         for holder, row in zip(holders, _envelopes(payload, "echoes", len(holders), SUM), strict=True):
@@ -124,6 +131,7 @@ class MeanRun:
                 f"{confirmed} holders confirm that they were told of the same updates in the mean, "
                 f"{self.code.required()} are needed: the server told others something else, or words were changed",
             )
+        self.given = True
         recipients, message = others(self.name, self.place.clients), wire.encode({"elements": self.sum})
         return self._seal(recipients, self.place.label("sum", self.agreed), [message] * len(recipients))
 
