@@ -172,7 +172,8 @@ class PrimeField:
 
 def _once(below_2p: np.ndarray) -> Elements:
     """Reduce numbers below 2p: the subtraction wraps round to something huge where it should not happen."""
-    reduced: Elements = np.minimum(below_2p, below_2p - _P)
+    number = np.asarray(below_2p)  # numpy warns of wrapping round for scalars only
+    reduced: Elements = np.minimum(number, number - _P)
     return reduced
 
 

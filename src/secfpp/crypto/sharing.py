@@ -95,6 +95,8 @@ class LagrangeCode:
         f(x) = sum_i block_i L_i(x) + Z(x) (m_0 + m_1 x + ... + m_{T-1} x^{T-1}) with L_i the Lagrange basis of the
         betas, Z(x) = prod_i (x - beta_i) and uniform m_t from `stream`.
         """
+        if not self.threshold:
+            raise ProtocolError("threshold 0 shares nothing in secret: it is for decoding only")
         if data.shape[:1] != (self.blocks,):
             raise ProtocolError(f"data of shape {data.shape}: the first axis holds the {self.blocks} blocks")
         flat = data.reshape(self.blocks, -1)
@@ -105,13 +107,20 @@ class LagrangeCode:
 
     def _encode(self, data: Elements, stream: Stream) -> Elements:
         masks = stream.elements((self.threshold, data.shape[1]))
-        known = np.broadcast_to(data, (self.holders, data.shape[1])) if self.blocks == 1 else self._known(data)
         shares = np.empty((self.holders, data.shape[1]), np.uint64)
-        for j in range(0, self.holders, 2):
-            even, odd = self._mask_parts(masks, j // 2)
-            for holder, mask in ((j, PrimeField.add(even, odd)), (j + 1, PrimeField.sub(even, odd))):
-                if holder < self.holders:
-                    shares[holder] = PrimeField.add(known[holder], self._vanish(holder, mask))
+        if self.blocks == 1:  # f = block + m_0 x + m_1 x^2 + ..., so the signs of x and -x tell odd from even terms
+            for j in range(0, self.holders, 2):
+                even, odd = _parts([data[0], *masks], j // 2)
+                shares[j] = PrimeField.add(even, odd)
+                if j + 1 < self.holders:
+                    shares[j + 1] = PrimeField.sub(even, odd)
+            return shares
+        basis = interpolation(tuple(map(beta, range(self.blocks))), tuple(map(alpha, range(self.holders))))
+        known = PrimeField.matmul(basis, data)
+        for j in range(self.holders):
+            even, odd = _parts([*masks, np.zeros(data.shape[1], np.uint64)], j // 2)
+            mask = PrimeField.sub(even, odd) if j % 2 else PrimeField.add(even, odd)
+            shares[j] = PrimeField.add(known[j], PrimeField.mul(mask, self._vanishing(j)))
         return shares
 
     def decode(self, shares: Mapping[int, Elements], degree: int = 1) -> Elements:
@@ -161,31 +170,24 @@ class LagrangeCode:
                     return tuple(present[i] for i in suspects)
         return None
 
-    def _known(self, data: Elements) -> Elements:
-        """The part of the shares that the data give: sum_i block_i L_i(alpha_j) for every holder j."""
-        basis = interpolation(tuple(map(beta, range(self.blocks))), tuple(map(alpha, range(self.holders))))
-        return PrimeField.matmul(basis, data)
-
-    def _mask_parts(self, masks: Elements, power: int) -> tuple[Elements, Elements]:
-        """Even and odd part of the mask polynomial at 2^power: added there, subtracted at -2^power."""
-        even = odd = np.zeros(masks.shape[1:], np.uint64)
-        for t, mask in enumerate(masks):
-            term = PrimeField.turn(mask, power * t)
-            if t % 2:
-                odd = PrimeField.add(odd, term)
-            else:
-                even = PrimeField.add(even, term)
-        return even, odd
-
-    def _vanish(self, holder: int, mask: Elements) -> Elements:
-        """`mask` times Z(alpha)."""
-        if self.blocks == 1:
-            turned = PrimeField.turn(mask, holder // 2)
-            return PrimeField.neg(turned) if holder % 2 else turned
+    def _vanishing(self, holder: int) -> Elements:
+        """Z(alpha) of a holder."""
         factor = 1
         for block in range(self.blocks):
             factor = factor * (alpha(holder) - beta(block)) % _P
-        return PrimeField.mul(mask, np.array(factor, np.uint64))
+        return np.array(factor, np.uint64)
+
+
+def _parts(coefficients: Sequence[Elements], power: int) -> tuple[Elements, Elements]:
+    """Even and odd terms at x = 2^power of the polynomial with these coefficients, at least two, lowest first."""
+    even, odd = coefficients[0], PrimeField.turn(coefficients[1], power)
+    for t, coefficient in enumerate(coefficients[2:], 2):
+        term = PrimeField.turn(coefficient, power * t)
+        if t % 2:
+            odd = PrimeField.add(odd, term)
+        else:
+            even = PrimeField.add(even, term)
+    return even, odd
 
 
 class _Challenge:

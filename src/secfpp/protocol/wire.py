@@ -53,13 +53,15 @@ def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
             `MAX_NDIM` dimensions, or one 0-d string), or a message over the limits.
     """
     measure(arrays)
-    parts = [_HEADER.pack(MAGIC, VERSION, len(arrays))]
+    parts: list[bytes | memoryview] = [_HEADER.pack(MAGIC, VERSION, len(arrays))]
     for name in sorted(arrays, key=str.encode):
         array = _checked(name, arrays[name])
         head, text = _head(name, array)
         parts += [head, _array_bytes(array) if text is None else text]
-    body = b"".join(parts)
-    return body + _U32.pack(zlib.crc32(body))
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return b"".join([*parts, _U32.pack(checksum)])
 
 
 def measure(arrays: Mapping[str, np.ndarray]) -> int:
@@ -210,11 +212,11 @@ def _head(name: str, array: np.ndarray) -> tuple[bytes, bytes | None]:
     return start + bytes((code, array.ndim)) + struct.pack(f"<{array.ndim}I", *array.shape), None
 
 
-def _array_bytes(array: np.ndarray) -> bytes:
+def _array_bytes(array: np.ndarray) -> memoryview:
     if array.dtype.kind == "b":
         array = np.asarray(array.view(np.uint8) != 0)  # memory may hold other true values than 1
-    data: bytes = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    return data
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return little.reshape(-1).view(np.uint8).data if little.size else memoryview(b"")
 
 
 def _utf8(text: str, what: str) -> bytes:

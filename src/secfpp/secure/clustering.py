@@ -14,6 +14,7 @@ from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, Replies, step
 from secfpp.secure import kmeans
 from secfpp.secure.descriptor import projection, quantise, radius
+from secfpp.secure.search import Search
 from secfpp.seeding import derive
 
 
@@ -98,21 +99,19 @@ class OracleClusters(Clusterer):
 
 
 @dataclass(frozen=True)
-class PlainKMeans(Clusterer):
-    """k-means with a choice of K, by a server that sees the descriptors; one exchange.
+class KMeans(Clusterer):
+    """What k-means on descriptors has in common, in the clear and on shares; both give the same partition.
 
-    Clients send their descriptor through a public projection, rounded to integers. The server runs the exact
-    integer Lloyd of `secfpp.secure.kmeans` from `restarts` random choices of seed points for each K, public
-    ones that depend on the cohort's seed and round only. For each K the run of least inertia counts, among those
+    Descriptors go through a public projection and are rounded to integers. The exact integer Lloyd of
+    `secfpp.secure.kmeans` runs from `restarts` random choices of seed points for each K, public ones that
+    depend on the cohort's seed and round only. For each K the run of least inertia counts, among those
     whose clusters all have `min_cluster_size` members; K is the one of best BIC. If no run has such
     clusters, there is one cluster.
-
-    On 6 clear groups of 5 clients, one run in five from random seed points finds the groups, hence 32 of them.
 
     Args:
         k: fixes K; None chooses among 1..k_max.
         k_max: largest K tried.
-        dimensions: of the projected descriptor.
+        dimensions: of the projected descriptor; a shorter one is filled up with zeros.
         scale: factor before rounding; at 127 and 8 bits, a descriptor of length 1 fills the range and a
             longer one is shortened.
         bits: of a coordinate with its sign; also bounds the L2 norm, to ``2^(bits - 1) - 1``.
@@ -120,24 +119,17 @@ class PlainKMeans(Clusterer):
         iterations: of Lloyd, in each run.
         min_cluster_size: fewest members of a cluster.
         pull: weight of a member beside its cluster's seed, see `secfpp.secure.kmeans`.
-
-    Raises:
-        ConfigError: values that cannot work, or a cohort smaller than one cluster.
-        DropoutError: fewer clients than one cluster's answered.
-        FieldRangeError: too many clients for exact arithmetic; nothing has been sent then.
     """
-
-    kind: ClassVar[str] = "plain_kmeans"
 
     k: int | None = None
     k_max: int = 8
     dimensions: int = 16
     scale: float = 127.0
     bits: int = 8
-    restarts: int = 32
-    iterations: int = 5
+    restarts: int = 16
+    iterations: int = 3
     min_cluster_size: int = 4
-    pull: int = 4
+    pull: int = 2
 
     def __post_init__(self) -> None:
         _require_at_least_one(self, "k", "k_max", "dimensions", "restarts", "iterations", "min_cluster_size", "pull")
@@ -151,13 +143,57 @@ class PlainKMeans(Clusterer):
         if problems:
             raise ConfigError(problems)
 
-    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
-        """See `Clusterer.assign`."""
+    def search(self, n: int, seed: int, round_: int) -> Search:
+        """The runs for `n` clients."""
+        return Search.plan(
+            n=n,
+            dimensions=self.dimensions,
+            radius=radius(self.bits),
+            k=self.k,
+            k_max=self.k_max,
+            restarts=self.restarts,
+            iterations=self.iterations,
+            min_size=self.min_cluster_size,
+            pull=self.pull,
+            seed=seed,
+            round_=round_,
+        )
+
+    def require_clients(self, cohort: Cohort) -> None:
+        """Refuse a cohort that cannot be clustered, before anything is sent.
+
+        Raises:
+            ConfigError: a cohort smaller than one cluster.
+            FieldRangeError: too many clients for exact arithmetic.
+        """
         if len(cohort) < self.min_cluster_size:
             raise ConfigError(
                 [Problem("clusterer.min_cluster_size", self.min_cluster_size, f"at most the {len(cohort)} clients")]
             )
         kmeans.require_range(len(cohort), radius(self.bits), self.pull)
+
+    def described(self, descriptor: np.ndarray, seed: int) -> np.ndarray:
+        """The reduced and rounded descriptor, int16 [dimensions]."""
+        descriptor = descriptor.astype(np.float64)
+        reduced = descriptor @ projection(seed, descriptor.size, self.dimensions)
+        return quantise(np.pad(reduced, (0, self.dimensions - reduced.size)), self.scale, radius(self.bits))
+
+
+@dataclass(frozen=True)
+class PlainKMeans(KMeans):
+    """k-means by a server that sees the descriptors; one exchange. See `KMeans` for what is computed.
+
+    Raises:
+        ConfigError: values that cannot work, or a cohort smaller than one cluster.
+        DropoutError: fewer clients than one cluster's answered.
+        FieldRangeError: too many clients for exact arithmetic; nothing has been sent then.
+    """
+
+    kind: ClassVar[str] = "plain_kmeans"
+
+    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
+        """See `Clusterer.assign`."""
+        self.require_clients(cohort)
         ask = {"slot": np.array(slot), "seed": np.array(cohort.seed)}
         replies = yield Ask("clusterer.describe", dict.fromkeys(cohort.clients, ask))
         if len(replies) < self.min_cluster_size:
@@ -174,39 +210,32 @@ class PlainKMeans(Clusterer):
             round_: number of the round; every round draws other seed points.
 
         Returns:
-            Cluster numbers [n], those of the best K.
+            Cluster numbers [n], those of the best run.
         """
-        n = len(points)
-        orders = np.stack(
-            [derive(seed, "kmeans", round_, restart).numpy().permutation(n) for restart in range(self.restarts)]
+        search = self.search(len(points), seed, round_)
+        labels = {
+            (k, run): found
+            for k, seeds in search.seeds.items()
+            for run, found in enumerate(kmeans.lloyd(points, seeds, self.iterations, self.pull))
+        }
+        sizes = {(k, run): np.bincount(found, minlength=k).tolist() for (k, run), found in labels.items()}
+        best = search.best(
+            {run: (sizes[run], kmeans.inertia(points, labels[run])) for run in labels if search.admits(sizes[run])}
         )
-        fitting = n // self.min_cluster_size  # with more clusters, one must be too small
-        tried = range(1, min(self.k_max, fitting) + 1) if self.k is None else [self.k] if self.k <= fitting else []
-        found = []
-        for k in tried:
-            runs = kmeans.lloyd(points, orders[:, :k], self.iterations, self.pull)
-            if candidate := kmeans.best_of(points, runs, k, self.min_cluster_size):
-                found.append(candidate)
-        if not found:
-            return np.zeros(n, np.int64)
-        return max(found, key=lambda candidate: candidate.bic).labels
+        return np.zeros(len(points), np.int64) if best is None else labels[best]
 
     @step
     def describe(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply the reduced and rounded descriptor, int16 [dimensions]."""
-        descriptor = state[payload["slot"].item()].astype(np.float64)
-        reduced = descriptor @ projection(int(payload["seed"]), descriptor.size, self.dimensions)
-        return state, {"descriptor": quantise(reduced, self.scale, radius(self.bits))}
+        return state, {"descriptor": self.described(state[payload["slot"].item()], int(payload["seed"]))}
 
     def _points(self, replies: Replies) -> np.ndarray:
         """The descriptors of all replies, int64 [n, d], checked."""
         points: list[np.ndarray] = []
         for client, reply in replies.items():
             point = reply.get("descriptor")
-            if point is None or point.dtype != np.int16 or point.ndim != 1 or point.size > self.dimensions:
-                raise ProtocolError(f"client {client!r} sent no int16 descriptor of at most {self.dimensions} numbers")
-            if points and point.size != points[0].size:
-                raise ProtocolError(f"client {client!r} sent {point.size} numbers, others {points[0].size}")
+            if point is None or point.dtype != np.int16 or point.shape != (self.dimensions,):
+                raise ProtocolError(f"client {client!r} sent no int16 descriptor of {self.dimensions} numbers")
             point = point.astype(np.int64)
             if int(point @ point) > radius(self.bits) ** 2:
                 raise ProtocolError(f"client {client!r} sent a descriptor longer than {radius(self.bits)}")

@@ -19,25 +19,30 @@ X-means (2000), the choice of K.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Sequence
 
 import numpy as np
 
 from secfpp.errors import FieldRangeError
 
 
-def require_range(n: int, radius: int, pull: int) -> None:
-    """Prove that no intermediate result of `lloyd` leaves int64, nor a difference of scores 60 bits.
+def score_bound(n: int, radius: int, pull: int) -> int:
+    """Largest magnitude of a difference of scores.
 
     Two cluster weights add up to at most ``pull n + 2``, so their product is at most
     ``((pull n + 2) / 2)^2``. A squared distance is at most ``4 radius^2``, so a difference of scores is at most
-    that times the square of the product, and each of its two terms three quarters of it.
+    that times the square of the product.
+    """
+    return 4 * radius**2 * (pull * n + 2) ** 4 // 16
+
+
+def require_range(n: int, radius: int, pull: int) -> None:
+    """Prove that no intermediate result of `lloyd` leaves int64: each term of a difference is below its bound.
 
     Raises:
         FieldRangeError: too many points, too long or too strongly weighted.
     """
-    worst = 4 * radius**2 * (pull * n + 2) ** 4 // 16
+    worst = score_bound(n, radius, pull)
     if worst >= 1 << 60:
         raise FieldRangeError(
             f"{n} points of length up to {radius} with pull {pull} need {worst.bit_length()} bits, 60 are there: "
@@ -92,17 +97,30 @@ def _nearest(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return best
 
 
-def inertia(points: np.ndarray, labels: np.ndarray) -> Fraction:
-    """Sum of squared distances of integer `points` [n, d] from the mean of their cluster, exactly."""
+INERTIA_SCALE = 1 << 20
+"""Inertia is computed in multiples of its inverse."""
+
+
+def inertia(points: np.ndarray, labels: np.ndarray) -> int:
+    """Sum of squared distances of integer `points` [n, d] from the mean of their cluster, times `INERTIA_SCALE`.
+
+    It is the sum of squares minus |sum of members|^2 / size for each cluster, the quotients rounded as `reciprocal`
+    rounds, so that the same number comes out on shares.
+    """
     points = points.astype(np.int64)
-    total = Fraction(int((points**2).sum()))
+    total = INERTIA_SCALE * int((points**2).sum())
     for label in np.unique(labels):
         members = points[labels == label]
-        total -= Fraction(sum(int(x) ** 2 for x in members.sum(0)), len(members))
+        total -= reciprocal(len(members)) * sum(int(x) ** 2 for x in members.sum(0))
     return total
 
 
-def bic(inertia_: Fraction | float, sizes: tuple[int, ...], dimensions: int) -> float:
+def reciprocal(size: int) -> int:
+    """`INERTIA_SCALE` divided by the size of a cluster, rounded half up; 0 for an empty one."""
+    return (2 * INERTIA_SCALE + size) // (2 * size) if size else 0
+
+
+def bic(inertia_: int, sizes: Sequence[int], dimensions: int) -> float:
     """Bayesian information criterion of a partition, the larger the better (X-means).
 
     The model is a mixture of spherical Gaussians of one variance, estimated from the inertia and not taken below
@@ -110,48 +128,16 @@ def bic(inertia_: Fraction | float, sizes: tuple[int, ...], dimensions: int) -> 
 
     Args:
         inertia_: see `inertia`.
-        sizes: points per cluster, all positive.
+        sizes: points per cluster, all positive, in any order.
         dimensions: coordinates of a point.
     """
     n, k = sum(sizes), len(sizes)
-    variance = max(float(inertia_) / (dimensions * max(n - k, 1)), 1 / 12)
+    distances = inertia_ / INERTIA_SCALE
+    variance = max(distances / (dimensions * max(n - k, 1)), 1 / 12)
     likelihood = (
-        sum(size * math.log(size / n) for size in sizes)
+        sum(size * math.log(size / n) for size in sorted(sizes))
         - n * dimensions / 2 * math.log(2 * math.pi * variance)
-        - float(inertia_) / (2 * variance)
+        - distances / (2 * variance)
     )
     parameters = (k - 1) + k * dimensions + 1
     return likelihood - parameters / 2 * math.log(n)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """The best partition found for one number of clusters: `labels` int64 [n], values 0..k-1 all in use."""
-
-    labels: np.ndarray
-    sizes: tuple[int, ...]
-    inertia: Fraction
-    bic: float
-
-
-def best_of(points: np.ndarray, runs: np.ndarray, k: int, min_size: int) -> Candidate | None:
-    """The run of least inertia, the first of several, among those with `k` clusters of at least `min_size`.
-
-    Args:
-        points: integers [n, d].
-        runs: labels of several runs [runs, n], see `lloyd`.
-        k: number of clusters.
-        min_size: runs with a smaller cluster are rejected, not repaired.
-
-    Returns:
-        None if every run was rejected.
-    """
-    best: Candidate | None = None
-    for labels in runs:
-        sizes = tuple(np.bincount(labels, minlength=k).tolist())
-        if min(sizes) < min_size:
-            continue
-        total = inertia(points, labels)
-        if best is None or total < best.inertia:
-            best = Candidate(labels, sizes, total, bic(total, sizes, points.shape[1]))
-    return best

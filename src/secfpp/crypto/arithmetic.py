@@ -1,0 +1,267 @@
+"""One holder's side of a computation on shares.
+
+A `Shared` is this holder's share of an array, with the degree of the polynomial it lies on, in multiples of the
+threshold T: sums keep the degree, products add it. A *computation* is a generator that yields arrays to be opened and
+is resumed with their public values; everything that is yielded at once is opened in one exchange, and `together` runs
+computations side by side. Up to `limit` T + 1 holders have to answer, so no degree may pass `limit`.
+
+Assumptions: at most T holders collude, holders follow the protocol, and opened values are uniform masks plus a
+secret (then they say nothing), or outputs.
+
+Degree reduction opens v + r for a random shared r and subtracts the share of r: one public value, so that survivors
+cannot disagree (I. Damgard, J. Nielsen, Scalable and unconditionally secure multiparty computation, 2007, with the
+opening masked by pairwise zero-sharings instead of a second sharing of r).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.errors import ProtocolError
+
+R = TypeVar("R")
+S = TypeVar("S")
+_BLOCK = 1 << 13
+
+
+class Shared:
+    """This holder's share of an array of field elements.
+
+    Args:
+        values: the share, uint64 of the array's shape.
+        degree: of the polynomial, in multiples of T; 0 is public.
+    """
+
+    __slots__ = ("degree", "values")
+
+    def __init__(self, values: Elements, degree: int) -> None:
+        self.values, self.degree = values, degree
+
+    @classmethod
+    def public(cls, integers: np.ndarray) -> Shared:
+        """A public array of signed integers, as every holder's share."""
+        return cls(PrimeField.lift(integers), 0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.values.shape
+
+    def __repr__(self) -> str:
+        return f"Shared(shape={self.shape}, degree={self.degree})"
+
+    def __add__(self, other: Shared | int) -> Shared:
+        other = _operand(other)
+        return Shared(PrimeField.add(self.values, other.values), max(self.degree, other.degree))
+
+    def __sub__(self, other: Shared | int) -> Shared:
+        other = _operand(other)
+        return Shared(PrimeField.sub(self.values, other.values), max(self.degree, other.degree))
+
+    def __rsub__(self, other: int) -> Shared:
+        return _operand(other) - self
+
+    def __mul__(self, other: Shared | int) -> Shared:
+        other = _operand(other)
+        return Shared(PrimeField.mul(self.values, other.values), self.degree + other.degree)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __matmul__(self, other: Shared) -> Shared:
+        return Shared(PrimeField.matmul(self.values, other.values), self.degree + other.degree)
+
+    def __iter__(self) -> Iterator[Shared]:
+        return (Shared(value, self.degree) for value in self.values)
+
+    def __getitem__(self, index: Any) -> Shared:
+        return Shared(self.values[index], self.degree)
+
+    def sum(self, axis: int) -> Shared:
+        """Sum over one axis."""
+        return Shared(PrimeField.sum_axis(self.values, axis), self.degree)
+
+    def reshape(self, *shape: int) -> Shared:
+        """The same elements in another shape."""
+        return Shared(self.values.reshape(shape), self.degree)
+
+    def transpose(self, *axes: int) -> Shared:
+        """The same elements with other axes."""
+        return Shared(self.values.transpose(axes), self.degree)
+
+    def turn(self, power: int) -> Shared:
+        """Times 2^power."""
+        return Shared(PrimeField.turn(self.values, power), self.degree)
+
+
+Computation = Generator[Sequence[Shared], Sequence[Elements], R]
+
+
+class Pool(Protocol):
+    """Where a computation takes its secret randomness from; see `secfpp.crypto.material`.
+
+    Attributes:
+        threshold: T.
+        limit: the largest degree that can be opened, in multiples of T.
+    """
+
+    threshold: int
+    limit: int
+
+    def uniform(self, shape: tuple[int, ...]) -> Shared:
+        """Uniform field elements, degree 1."""
+        ...
+
+    def integers(self, bits: int, shape: tuple[int, ...]) -> Shared:
+        """Sums of T + 1 uniform integers 0..2^bits-1, degree 1."""
+        ...
+
+    def permutations(self, size: int, count: int) -> Sequence[Shared]:
+        """T + 1 factors [count, size, size], degree 1; their matrix product is a uniform permutation matrix."""
+        ...
+
+
+def concatenate(arrays: Sequence[Shared], axis: int = -1) -> Shared:
+    """Arrays joined along an axis."""
+    return Shared(np.concatenate([array.values for array in arrays], axis), max(array.degree for array in arrays))
+
+
+def stack(arrays: Sequence[Shared], axis: int = -1) -> Shared:
+    """Arrays of equal shape along a new axis."""
+    return Shared(np.stack([array.values for array in arrays], axis), max(array.degree for array in arrays))
+
+
+class Square(Shared):
+    """The square of a uniform element, to be opened: the public value is its inverse square root."""
+
+    __slots__ = ()
+
+
+def signs(shape: tuple[int, ...], pool: Pool) -> Computation[Shared]:
+    """Uniform secret elements of {-1, 1}, degree 1; one exchange.
+
+    A uniform a over the public square root of a^2 (Damgard et al., 2006): -1 or 1 whatever was dealt, and a^2
+    does not tell which.
+    """
+    a = pool.uniform(shape)
+    (root,) = yield [Square(PrimeField.mul(a.values, a.values), 2 * a.degree)]
+    return Shared(PrimeField.mul(a.values, root), a.degree)
+
+
+def inverse_square_root(squares: Elements) -> Elements:
+    """An inverse square root of non-zero squares, elementwise: y^(2^59 - 1), since p = 3 modulo 4.
+
+    Raises:
+        ProtocolError: a square is 0, which happens to honest parties by chance of 2^-61.
+    """
+    if not np.all(squares):
+        raise ProtocolError("the square of a random element is 0: run the round again")
+    flat, roots = squares.reshape(-1), np.empty(squares.size, np.uint64)
+    for start in range(0, flat.size, _BLOCK):
+        roots[start : start + _BLOCK] = _ones_power(flat[start : start + _BLOCK], PrimeField.bits - 2)
+    return roots.reshape(squares.shape)
+
+
+def _ones_power(y: Elements, ones: int) -> Elements:
+    """The power 2^ones - 1 of y, by doubling the number of ones."""
+    if ones == 1:
+        return y
+    half = _ones_power(y, ones // 2)
+    power = half
+    for _ in range(ones // 2):
+        power = PrimeField.mul(power, power)
+    power = PrimeField.mul(power, half)
+    return PrimeField.mul(PrimeField.mul(power, power), y) if ones % 2 else power
+
+
+def opened(values: Sequence[Shared]) -> Computation[list[Elements]]:
+    """The public values; one exchange."""
+    return list((yield values))
+
+
+def lowered(values: Sequence[Shared], pool: Pool) -> Computation[list[Shared]]:
+    """The same secrets with degree 1; one exchange, none if there is nothing to do."""
+    high = [i for i, value in enumerate(values) if value.degree > 1]
+    result = list(values)
+    if high:
+        masks = [pool.uniform(values[i].shape) for i in high]
+        public = yield [values[i] + mask for i, mask in zip(high, masks, strict=True)]
+        for i, mask, value in zip(high, masks, public, strict=True):
+            result[i] = Shared(PrimeField.sub(value, mask.values), 1)
+    return result
+
+
+def fitting(value: Shared, others: int, pool: Pool) -> Computation[Shared]:
+    """`value`, with its degree lowered if a product with factors of degree `others` together would pass the limit."""
+    if value.degree + others > pool.limit:
+        (value,) = yield from lowered([value], pool)
+    return value
+
+
+def product(factors: Sequence[Shared], pool: Pool, *, matrices: bool = False) -> Computation[Shared]:
+    """The product of all factors, elementwise or as matrices; as many exchanges as the limit makes necessary."""
+    waiting = list(factors)
+    while len(waiting) > 1:
+        results = []
+        for start in range(0, len(waiting), pool.limit):
+            result, *rest = waiting[start : start + pool.limit]
+            for factor in rest:
+                result = result @ factor if matrices else result * factor
+            results.append(result)
+        waiting = results if len(results) == 1 else (yield from lowered(results, pool))
+    return waiting[0]
+
+
+def together(computations: Sequence[Computation[R]]) -> Computation[list[R]]:
+    """Run computations side by side, opening in one exchange whatever they want opened; their results in order."""
+    results: dict[int, R] = {}
+    waiting: dict[int, Sequence[Shared]] = {}
+
+    def advance(i: int, values: Sequence[Elements] | None) -> None:
+        waiting.pop(i, None)
+        try:
+            waiting[i] = next(computations[i]) if values is None else computations[i].send(values)
+        except StopIteration as stop:
+            results[i] = stop.value
+
+    for i in range(len(computations)):
+        advance(i, None)
+    while waiting:
+        asked = sorted(waiting)
+        counts = [len(waiting[i]) for i in asked]
+        values = yield [value for i in asked for value in waiting[i]]
+        position = 0
+        for i, count in zip(asked, counts, strict=True):
+            advance(i, values[position : position + count])
+            position += count
+    return [results[i] for i in range(len(computations))]
+
+
+def both(one: Computation[R], other: Computation[S]) -> Computation[tuple[R, S]]:
+    """Two computations side by side, see `together`."""
+    first: list[R] = []
+    second: list[S] = []
+
+    def kept(results: list[Any], computation: Computation[Any]) -> Computation[None]:
+        results.append((yield from computation))
+
+    yield from together([kept(first, one), kept(second, other)])
+    return first[0], second[0]
+
+
+def require_degree(values: Sequence[Shared], limit: int) -> None:
+    """Refuse to open what the holders could not decode.
+
+    Raises:
+        ProtocolError: a degree above `limit`.
+    """
+    worst = max((value.degree for value in values), default=0)
+    if worst > limit:
+        raise ProtocolError(f"an opening of degree {worst} T, at most {limit} T can be decoded: lower it before")
+
+
+def _operand(other: Shared | int) -> Shared:
+    return other if isinstance(other, Shared) else Shared(PrimeField.lift(np.array(other)), 0)

@@ -1,0 +1,328 @@
+"""Signs and minima of shared integers that nobody sees.
+
+*Sign*: for a shared integer x of magnitude at most `bound`, open
+
+    m = f x + 2^k + r  modulo p,      r = 2^k t + u,
+
+where t is made of w = 61 - k random bits and u is the sum of T + 1 integers below 2^k, one of which at least is
+uniform and secret. So r is uniform modulo p (to within 2^-61), and m says nothing. Dividing by 2^k,
+
+    top(m) - t = floor(f x / 2^k + 1 + carry)  modulo 2^w,      -1 <= carry <= T,
+
+whose top bit is the sign of x whenever f >= (T + 2) 2^k: the low bits can be off by their carry only. The sign is then
+computed from the digits of t: with one-hot digits, "greater" and "equal" at a public digit are linear. Digits are
+combined in groups of `limit`, one exchange per level of groups, until `limit` - 1 groups are left.
+
+*Minimum*: from all pairwise comparisons count the defeats of each candidate; only the minimum has none. Open
+rho_k loss_(k xor v) for a secret uniform rotation v and random rho: exactly one zero, at a uniform place, and
+uniform values elsewhere. The one-hot vector of the minimum is then a local selection from that of v.
+
+Sources: I. Damgard et al., Unconditionally secure constant-rounds multi-party computation for equality, comparison,
+bits and exponentiation (2006), for masked comparison; the carry bound and the rotated minimum are this project's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from secfpp.crypto.arithmetic import (
+    Computation,
+    Pool,
+    Shared,
+    concatenate,
+    fitting,
+    lowered,
+    opened,
+    signs,
+    stack,
+    together,
+)
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.errors import FieldRangeError
+
+_BLOCK = 1 << 14
+
+
+@dataclass(frozen=True)
+class Comparator:
+    """How signs of integers up to `bound` are found; `plan` chooses the rest.
+
+    Attributes:
+        bound: largest magnitude.
+        threshold: T.
+        widths: bits of the digits, least significant first; w in all.
+        levels: exchanges in which groups of digits are combined.
+    """
+
+    bound: int
+    threshold: int
+    widths: tuple[int, ...]
+    levels: int
+
+    @classmethod
+    def plan(cls, bound: int, threshold: int, limit: int, levels: int, bits: int | None = None) -> Comparator:
+        """The comparator with the cheapest digits.
+
+        Args:
+            bound: largest magnitude of what is compared.
+            threshold: T.
+            limit: the largest degree that can be opened.
+            levels: exchanges for combining digits.
+            bits: compare only so many bits, if fewer than an exact comparison needs: see `exact`.
+
+        Raises:
+            FieldRangeError: the bound needs more than 60 bits.
+        """
+        exact = ((threshold + 2) * (bound + 1)).bit_length() + 1
+        if bits is None and exact > 60:
+            raise FieldRangeError(
+                f"comparing numbers up to {bound} takes {exact} bits, 60 are there: use fewer bits or clients"
+            )
+        w = exact if bits is None else min(bits, exact)
+        count = min(w, (limit - 1) * limit**levels)
+        small, rest = divmod(w, count)
+        return cls(bound, threshold, (small,) * (count - rest) + (small + 1,) * rest, levels)
+
+    @property
+    def w(self) -> int:
+        """Bits compared."""
+        return sum(self.widths)
+
+    @property
+    def k(self) -> int:
+        """Bits below them."""
+        return PrimeField.bits - self.w
+
+    @property
+    def factor(self) -> int:
+        """f, the largest that keeps f x + 2^k in range."""
+        return (((1 << (self.w - 1)) - 2 - self.threshold) << self.k) // max(self.bound, 1)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every sign is right; else those of negative x above -`blur` may be taken for non-negative."""
+        return self.factor >= (self.threshold + 2) << self.k
+
+    @property
+    def blur(self) -> int:
+        """Smallest magnitude from which signs are certain."""
+        return -(-((self.threshold + 2) << self.k) // self.factor)
+
+    def prepare(self, count: int, pool: Pool) -> Computation[Masks]:
+        """Material for `count` signs, at no input: one exchange here, and one in `Masks.expand`."""
+        drawn = yield from signs((self.w, count), pool)
+        total = Shared(np.zeros(count, np.uint64), 0)
+        for j in range(self.w):  # t = sum_j 2^j (1 - x_j) / 2 = (2^w - 1 - sum_j 2^j x_j) / 2 for signs x_j
+            total = total + drawn[j].turn(j)
+        every = Shared(np.full(count, ((1 << self.w) - 1) % PrimeField.p, np.uint64), 0)
+        mask = (every - total).turn(self.k - 1) + pool.integers(self.k, (count,))
+        return Masks(self, drawn, mask)
+
+
+class Masks:
+    """Prepared material for the signs of one array.
+
+    Args:
+        comparator: its settings.
+        drawn: the signs (-1)^bit of the bits of t [w, count], least significant first.
+        mask: r [count].
+    """
+
+    def __init__(self, comparator: Comparator, drawn: Shared, mask: Shared) -> None:
+        self.comparator, self.mask = comparator, mask
+        self._drawn = drawn
+        self._characters: list[Elements] = []
+
+    def expand(self, pool: Pool) -> Computation[None]:
+        """Prepare the digits: in exchanges of which the first may be that of the opening in `negative`."""
+        starts = np.cumsum((0, *self.comparator.widths))
+        parts = [
+            characters([self._drawn[start + j] for j in range(bits)], pool)
+            for start, bits in zip(starts.tolist(), self.comparator.widths, strict=False)
+        ]
+        products = yield from together(parts)
+        reduced = yield from lowered(products, pool)
+        self._characters = [product.values for product in reduced]
+        del self._drawn
+
+    def negative(self, x: Shared, pool: Pool) -> Computation[Shared]:
+        """1 where the integer x [count] is negative, else 0; degree at most `limit` - 1; 1 + `levels` exchanges."""
+        c = self.comparator
+        scaled = Shared(PrimeField.mul(x.values, np.array(c.factor % PrimeField.p, np.uint64)), x.degree)
+        (m,) = yield from opened([scaled + (1 << c.k) + self.mask])
+        greater, equal = self._digits(m >> np.uint64(c.k))
+        for _ in range(c.levels):
+            groups = [_combined(g, e) for g, e in _grouped(greater, equal, pool.limit)]
+            count = len(groups)
+            flat = [g for g, _ in groups] + [e for _, e in groups if e is not None]
+            flat = yield from lowered(flat, pool)
+            greater, equal = flat[:count], [None, *flat[count:]]
+        return _combined(greater, equal)[0]
+
+    def _digits(self, m: np.ndarray) -> tuple[list[Shared], list[Shared | None]]:
+        """For every digit of t, least significant first, whether it is greater than that of m [count], and equal.
+
+        The sign of m - t modulo 2^w is [t > m] - [t > m'] + [m >= 2^(w-1)], where m' has the top bit turned; m' differs
+        from m in the top digit only, which takes up all three terms.
+        """
+        greater: list[Shared] = []
+        equal: list[Shared | None] = []
+        start = 0
+        for number, bits in enumerate(self.comparator.widths):
+            digit = (m >> np.uint64(start)) & np.uint64((1 << bits) - 1)
+            g, e = _at(self._characters[number], digit, bits)
+            if number == len(self.comparator.widths) - 1:
+                g2, e2 = _at(self._characters[number], digit ^ np.uint64(1 << (bits - 1)), bits)
+                g = PrimeField.add(PrimeField.sub(g, g2), digit >> np.uint64(bits - 1))
+                e = PrimeField.sub(e, e2)
+            greater.append(Shared(g, 1))
+            equal.append(Shared(e, 1))
+            start += bits
+        return greater, equal
+
+
+def characters(single: Sequence[Shared], pool: Pool) -> Computation[Shared]:
+    """The characters [2^bits - 1, ...] of several bits from their signs: entry S - 1 is the product over the bits of S.
+
+    No exchange for up to `limit` bits; of more, the halves are lowered first.
+    """
+    if len(single) > pool.limit:
+        half = len(single) // 2
+        halves = yield from together([characters(single[:half], pool), characters(single[half:], pool)])
+        low, high = yield from lowered(halves, pool)
+        crossed = [concatenate([one[None], low * one], axis=0) for one in high]
+        return concatenate([low, *crossed], axis=0)
+    found: dict[int, Shared] = {}
+    for mask in range(1, 1 << len(single)):
+        lowest = mask & -mask
+        one = single[lowest.bit_length() - 1]
+        found[mask] = one if mask == lowest else found[mask ^ lowest] * one
+    return stack(list(found.values()), axis=0)
+
+
+def one_hot(values: Elements, bits: int) -> Elements:
+    """Indicators [2^bits, ...] of a number from the characters [2^bits - 1, ...] of its bits."""
+    return _transformed(np.concatenate([np.ones((1, *values.shape[1:]), np.uint64), values]), bits)
+
+
+def _transformed(table: Elements, bits: int) -> Elements:
+    """Walsh-Hadamard transform of the first axis, over 2^bits."""
+    for j in range(bits):
+        pairs = table.reshape(-1, 2, 1 << j, *table.shape[1:])
+        a, b = pairs[:, 0], pairs[:, 1]
+        table = np.stack([PrimeField.add(a, b), PrimeField.sub(a, b)], 1).reshape(table.shape)
+    return PrimeField.turn(table, -bits)
+
+
+def _at(values: Elements, digits: np.ndarray, bits: int) -> tuple[Elements, Elements]:
+    """[digit of t > digits] and [digit of t = digits], both [count], from characters [2^bits - 1, count]."""
+    greater, equal = np.empty(digits.shape, np.uint64), np.empty(digits.shape, np.uint64)
+    for start in range(0, len(digits), _BLOCK >> bits):
+        block = slice(start, start + (_BLOCK >> bits))
+        exact = one_hot(values[:, block], bits)
+        above = np.zeros_like(exact)
+        for value in range((1 << bits) - 2, -1, -1):
+            above[value] = PrimeField.add(above[value + 1], exact[value + 1])
+        index = digits[None, block].astype(np.int64)
+        equal[block] = np.take_along_axis(exact, index, 0)[0]
+        greater[block] = np.take_along_axis(above, index, 0)[0]
+    return greater, equal
+
+
+def _grouped(
+    greater: Sequence[Shared], equal: Sequence[Shared | None], size: int
+) -> list[tuple[Sequence[Shared], Sequence[Shared | None]]]:
+    starts = range(0, len(greater), size)
+    return [(greater[s : s + size], [None, *equal[1:size]] if not s else equal[s : s + size]) for s in starts]
+
+
+def _combined(greater: Sequence[Shared], equal: Sequence[Shared | None]) -> tuple[Shared, Shared | None]:
+    """Several digits as one; without `equal` of the lowest digit, that of all is not computed."""
+    g, e = greater[0], equal[0]
+    for higher, same in zip(greater[1:], equal[1:], strict=True):
+        assert same is not None
+        g = higher + same * g
+        e = None if e is None else same * e
+    return g, e
+
+
+class Rotations:
+    """Secret rotations for minima over up to 2^bits candidates.
+
+    Args:
+        drawn: signs of the bits of the rotations [bits, count]; None leaves them out, so that opening tells which
+            candidate is the minimum.
+        rho: uniform elements [2^bits, count].
+    """
+
+    def __init__(self, drawn: Shared | None, rho: Shared) -> None:
+        self._drawn, self._rho = drawn, rho
+        fixed = np.zeros(rho.shape, np.uint64)
+        fixed[0] = 1
+        self._one_hot = Shared(fixed, 0)  # of the rotation [2^bits, count]
+        self._scaled = rho[:, None] * self._one_hot  # rho_k times it, [k, 2^bits, count]
+
+    @classmethod
+    def prepare(cls, candidates: int, count: int, pool: Pool, *, hidden: bool = True) -> Computation[Rotations]:
+        """Material for `count` minima of `candidates` numbers each: one exchange here, and one in `expand`."""
+        bits = max(candidates - 1, 1).bit_length()
+        rho = pool.uniform((1 << bits, count))
+        return cls((yield from signs((bits, count), pool)) if hidden else None, rho)
+
+    def expand(self, pool: Pool) -> Computation[None]:
+        """Prepare the one-hot vectors."""
+        if self._drawn is None:
+            return
+        bits = len(self._drawn.values)
+        products = yield from characters([self._drawn[j] for j in range(bits)], pool)
+        products = yield from fitting(products, 1, pool)
+        products, scaled = yield from lowered([products, self._rho[:, None] * products], pool)
+        scaled = concatenate([self._rho[:, None], scaled], axis=1).transpose(1, 0, 2)  # [2^bits, k, count]
+        self._one_hot = Shared(one_hot(products.values, bits), 1)
+        self._scaled = Shared(_transformed(scaled.values, bits), 1).transpose(1, 0, 2)
+        self._drawn = None
+
+    def minimum(self, loss: Shared, pool: Pool) -> Computation[tuple[Shared, np.ndarray]]:
+        """One-hot vectors of the candidates without a defeat; one exchange.
+
+        Args:
+            loss: defeats [candidates, count], of degree at most `limit` - 1.
+            pool: the randomness.
+
+        Returns:
+            One-hot vectors [candidates, count], and where there was exactly one such candidate, bool [count]: public,
+            and always true if the defeats are those of a strict order.
+        """
+        loss = yield from fitting(loss, 1, pool)
+        size, candidates = self._one_hot.shape[0], loss.shape[0]
+        places = np.arange(size)
+        total: Shared | None = None
+        for s in range(size):
+            term = self._scaled[places, places ^ s]
+            if s < candidates:  # a candidate that does not exist has one defeat
+                term = term * loss[s]
+            total = term if total is None else total + term
+        assert total is not None
+        (public,) = yield from opened([total])
+        found = public == 0
+        index = found.argmax(0) ^ np.arange(candidates)[:, None]
+        return Shared(np.take_along_axis(self._one_hot.values, index, 0), self._one_hot.degree), found.sum(0) == 1
+
+
+def defeats(beats: Shared, candidates: int) -> Shared:
+    """Defeats of each candidate [candidates, ...].
+
+    Args:
+        beats: [pairs, ...], 1 where t is strictly better than s, for s < t in the order of ``numpy.triu_indices``; so
+            ties are won by the lower number.
+        candidates: how many.
+    """
+    first, second = np.triu_indices(candidates, 1)
+    totals = []
+    for candidate in range(candidates):
+        won = np.flatnonzero(second == candidate)
+        totals.append(beats[np.flatnonzero(first == candidate)].sum(0) + len(won) - beats[won].sum(0))
+    return stack(totals, axis=0)

@@ -1,0 +1,177 @@
+"""Secret randomness that nobody knows, dealt before a computation and spent by it.
+
+Every holder deals, and at most T of them collude:
+
+* *Uniform elements*: c dealt ones give c - T that are uniform for everybody, by a matrix whose (c - T)-column minors
+  are all invertible (M. Hirt, J. Nielsen, Robust multiparty computation with linear communication, 2006). Here it is
+  [I | V] with V_jt = (j + 1)^t, every minor of which is positive and far below p. Whatever is dealt, an element is an
+  element, so nothing has to be proven but that shares are of degree T (`secfpp.crypto.checks`).
+* *Integers* are sums, *permutations* products of what T + 1 holders deal, so that one of them at least is honest. A
+  dealer of something else spoils the result, not the others' privacy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from secfpp.crypto.arithmetic import Shared
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.randomness import Stream
+
+Kind = tuple[str, int]
+"""("uniform", 0), ("integers", bits) or ("permutations", size)."""
+_BLOCK = 1 << 13
+UNIFORM: Kind = ("uniform", 0)
+
+
+def width(kind: Kind) -> int:
+    """Field elements per piece."""
+    name, size = kind
+    return size * size if name == "permutations" else 1
+
+
+@dataclass(frozen=True)
+class Deal:
+    """How much of each kind the holders deal for one computation.
+
+    Args:
+        holders: c.
+        threshold: T.
+        demand: pieces per kind.
+    """
+
+    holders: int
+    threshold: int
+    demand: Mapping[Kind, int]
+
+    def pieces(self, kind: Kind) -> int:
+        """Pieces that one holder deals of a kind."""
+        wanted = self.demand[kind]
+        if kind == UNIFORM:
+            return -(-wanted // (self.holders - self.threshold))
+        return (self.threshold + 1) * -(-wanted // self.holders)
+
+    @property
+    def sections(self) -> dict[Kind, slice]:
+        """Where in a holder's dealing each kind lies."""
+        sections, start = {}, 0
+        for kind in sorted(self.demand):
+            stop = start + self.pieces(kind) * width(kind)
+            sections[kind], start = slice(start, stop), stop
+        return sections
+
+    @property
+    def size(self) -> int:
+        """Field elements that one holder deals."""
+        return sum(self.pieces(kind) * width(kind) for kind in self.demand)
+
+    def make(self, stream: Stream) -> Elements:
+        """What one holder deals, before sharing, [size]."""
+        parts = [_made(kind, self.pieces(kind), stream) for kind in sorted(self.demand)]
+        return np.concatenate([part.reshape(-1) for part in parts]) if parts else np.zeros(0, np.uint64)
+
+
+def _made(kind: Kind, count: int, stream: Stream) -> Elements:
+    name, size = kind
+    if name == "uniform":
+        return stream.elements((count,))
+    if name == "integers":
+        return stream.integers(size, (count,))
+    matrices: Elements = np.eye(size, dtype=np.uint64)[stream.permutations(count, size)]
+    return matrices
+
+
+def extract(dealt: Sequence[Elements], threshold: int) -> Elements:
+    """Uniform elements [(c - T) m], c - T for each c dealt ones [m]; see the module."""
+    kept, m = len(dealt) - threshold, len(dealt[0])
+    result = np.empty((kept, m), np.uint64)
+    for start in range(0, m, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for j in range(kept):
+            total = PrimeField.add(dealt[j][block], dealt[kept][block])
+            for t in range(1, threshold):
+                factor = np.array((j + 1) ** t, np.uint64)
+                total = PrimeField.add(total, PrimeField.mul(dealt[kept + t][block], factor))
+            result[j, block] = total
+    return result.reshape(-1)
+
+
+class Material:
+    """One holder's shares of what all holders dealt, taken piece by piece; a `secfpp.crypto.arithmetic.Pool`.
+
+    Args:
+        deal: what was dealt.
+        received: this holder's shares of each holder's dealing, c vectors [size] in the holders' order.
+        limit: the largest degree that can be opened.
+    """
+
+    def __init__(self, deal: Deal, received: Sequence[Elements], limit: int) -> None:
+        self.threshold, self.limit = deal.threshold, limit
+        self._demand, self._taken = dict(deal.demand), Counter[Kind]()
+        self._ready: dict[Kind, Sequence[Elements]] = {}
+        for kind, section in deal.sections.items():
+            parts = [vector[section] for vector in received]
+            if kind == UNIFORM:
+                self._ready[kind] = [extract(parts, deal.threshold)[:, None]]
+            else:
+                rows = [part.reshape(deal.threshold + 1, -1) for part in parts]
+                self._ready[kind] = [  # block b's factor t is from dealer b + t
+                    np.concatenate([rows[(b + t) % deal.holders][t] for b in range(deal.holders)]).reshape(
+                        -1, width(kind)
+                    )
+                    for t in range(deal.threshold + 1)
+                ]
+
+    def _take(self, kind: Kind, shape: tuple[int, ...]) -> list[Elements]:
+        count = math.prod(shape)
+        start = self._taken[kind]
+        self._taken[kind] += count
+        taken = [factor[start : start + count].reshape(*shape, width(kind)) for factor in self._ready[kind]]
+        if self._taken[kind] == self._demand[kind]:
+            self._ready[kind] = ()  # all of it is spent: give the memory back
+        return taken
+
+    def uniform(self, shape: tuple[int, ...]) -> Shared:
+        """See `Pool.uniform`."""
+        return Shared(self._take(UNIFORM, shape)[0][..., 0], 1)
+
+    def integers(self, bits: int, shape: tuple[int, ...]) -> Shared:
+        """See `Pool.integers`."""
+        first, *rest = self._take(("integers", bits), shape)
+        for other in rest:
+            first = PrimeField.add(first, other)
+        return Shared(first[..., 0], 1)
+
+    def permutations(self, size: int, count: int) -> list[Shared]:
+        """See `Pool.permutations`."""
+        return [Shared(f.reshape(count, size, size), 1) for f in self._take(("permutations", size), (count,))]
+
+
+class Estimate:
+    """A pool of zeros that counts what is taken: run a computation on it to know its demand."""
+
+    def __init__(self, threshold: int, limit: int) -> None:
+        self.threshold, self.limit = threshold, limit
+        self.demand: Counter[Kind] = Counter()
+
+    def _take(self, kind: Kind, shape: tuple[int, ...]) -> Shared:
+        self.demand[kind] += math.prod(shape)
+        return Shared(np.zeros((*shape, width(kind)), np.uint64), 1)
+
+    def uniform(self, shape: tuple[int, ...]) -> Shared:
+        """See `Pool.uniform`."""
+        return self._take(UNIFORM, shape)[..., 0]
+
+    def integers(self, bits: int, shape: tuple[int, ...]) -> Shared:
+        """See `Pool.integers`."""
+        return self._take(("integers", bits), shape)[..., 0]
+
+    def permutations(self, size: int, count: int) -> list[Shared]:
+        """See `Pool.permutations`."""
+        factor = self._take(("permutations", size), (count,)).reshape(count, size, size)
+        return [factor] * (self.threshold + 1)

@@ -1,0 +1,267 @@
+"""A computation on shares between a server and the clients that hold them.
+
+Every client shares its input with all holders, and every holder deals randomness (`deal`). Then the holders go through
+the computation in step (`proceed`): each answers its masked shares of what is to be opened, and the server adds them
+up and tells everybody the sums. The server follows the same computation on shares of nothing, so it knows what is
+opened and what comes out.
+
+Dropouts: who does not deal is left out, and the rest starts anew. Later, a holder that does not answer an
+exchange is asked nothing in it; the others answer again, as a smaller set, as long as they are a quorum. It may
+come back, and is told what it missed: opened values are public, so that everybody goes on from the same shares.
+
+Checks: see `secfpp.crypto.checks`; they are answered in the second exchange.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from secfpp.crypto.arithmetic import Computation, Shared, require_degree
+from secfpp.crypto.checks import COIN_BYTES, combination, commitment, joint_stream
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.masks import masked, split
+from secfpp.crypto.material import Deal, Estimate, Kind, Material
+from secfpp.crypto.randomness import Stream
+from secfpp.crypto.sharing import LagrangeCode
+from secfpp.errors import FieldRangeError, ProtocolError, TamperError
+from secfpp.protocol.program import Arrays
+from secfpp.secure import committee
+from secfpp.secure.session import Joined, as_array, as_bytes, keep, kept
+
+CHECKED = 1
+"""Number of the exchange in which checks are answered."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is computed: public, and the same for all.
+
+    Args:
+        holders: c.
+        threshold: T.
+        limit: the largest degree opened, in multiples of T.
+        width: field elements that each client shares.
+        run: the computation on everybody's input [clients, width].
+        defects: what vanishes if the inputs are valid, degree at most `limit`: [clients, width] to [clients, m].
+        clients: how many there are.
+        deal: how much randomness it takes; see `demand`.
+    """
+
+    holders: int
+    threshold: int
+    limit: int
+    width: int
+    run: Callable[[Shared, Any], Computation[Any]]
+    defects: Callable[[Shared], Shared]
+    clients: int
+    deal: Deal
+
+    @property
+    def code(self) -> LagrangeCode:
+        """How everything is shared."""
+        return LagrangeCode(self.holders, self.threshold)
+
+    @property
+    def needed(self) -> int:
+        """Fewest holders that an exchange takes: enough to decode, and a quorum."""
+        return max(self.limit * self.threshold + 1, committee.quorum(self.holders, self.threshold))
+
+
+def demand(
+    run: Callable[[Shared, Any], Computation[Any]], shape: tuple[int, int], threshold: int, limit: int
+) -> Counter[Kind]:
+    """How much randomness a computation on inputs of `shape` takes: counted by running it on zeros."""
+    estimate = Estimate(threshold, limit)
+    computation = run(Shared(np.zeros(shape, np.uint64), 1), estimate)
+    try:
+        wanted = next(computation)
+        while True:
+            wanted = computation.send([np.zeros(value.shape, np.uint64) for value in wanted])
+    except StopIteration:
+        return estimate.demand
+
+
+@dataclass
+class Holding:
+    """What a holder keeps in memory during one computation."""
+
+    joined: Joined
+    plan: Plan
+    own: Elements
+    coin: bytes
+    inputs: Elements = field(default_factory=lambda: np.zeros((0, 0), np.uint64))
+    blinds: Elements = field(default_factory=lambda: np.zeros(0, np.uint64))
+    dealt: list[Elements] = field(default_factory=list)
+    computation: Computation[Any] | None = None
+    pending: Sequence[Shared] = ()
+    exchange: int = 0
+    history: bytes = b""
+    answered: tuple[int, ...] | None = None
+
+
+def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
+    """Share this client's input, and randomness if it is a holder: one sealed envelope for each holder."""
+    party, holders = joined.party, joined.holders
+    holder = party.name in holders
+    stream = Stream.fresh(party.entropy)
+    parts = [own_input, stream.elements((1,)), *([plan.deal.make(stream)] if holder else [])]
+    shares = plan.code.encode(np.concatenate(parts)[None], stream)
+    label = joined.label("deal")
+    reply: dict[str, np.ndarray] = {
+        f"to.{name}": as_array(joined.channel.seal(name, label, share.data.cast("B")))
+        for name, share in zip(holders, shares, strict=True)
+        if name != party.name
+    }
+    if holder:
+        coin = party.entropy.random_bytes(COIN_BYTES)
+        keep(joined, Holding(joined, plan, shares[holders.index(party.name)].copy(), coin))
+        reply["coin"] = as_array(commitment(party.name, coin))
+    return reply
+
+
+def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
+    """Take in what was opened and answer the next exchange, if asked to."""
+    holding: Holding = kept(context, int(payload["attempt"]), Holding, step_name)
+    if holding.computation is None:
+        _begin(holding, payload, step_name)
+    while holding.exchange < int(payload["exchange"]):
+        _advance(holding, payload, step_name)
+    return _answer(holding, payload, step_name) if bool(payload["answer"]) else {}
+
+
+def _begin(holding: Holding, payload: Arrays, step_name: str) -> None:
+    """Open the envelopes and start the computation."""
+    joined, plan = holding.joined, holding.plan
+    label, name = joined.label("deal"), joined.party.name
+    inputs = np.empty((len(joined.clients), plan.width), np.uint64)
+    blinds = np.empty(len(joined.clients), np.uint64)
+    dealt = []
+    for number, client in enumerate(joined.clients):
+        envelope = payload.get(f"from.{client}")
+        if client != name and envelope is None:
+            raise ProtocolError(f"step {step_name!r}: the shares of {client!r} did not come with it")
+        if client == name:
+            vector = holding.own
+        else:
+            vector = np.frombuffer(joined.channel.open(client, label, as_bytes(envelope)), np.uint64)
+        expected = plan.width + 1 + (plan.deal.size if client in joined.holders else 0)
+        if vector.shape != (expected,):
+            raise TamperError(client, step_name, f"{vector.size} shares, {expected} were expected")
+        try:
+            PrimeField.checked(vector)
+        except FieldRangeError as error:
+            raise TamperError(client, step_name, "shares that are no field elements") from error
+        inputs[number], blinds[number] = vector[: plan.width], vector[plan.width]
+        if client in joined.holders:
+            dealt.append(vector[plan.width + 1 :])
+    holding.inputs, holding.blinds, holding.dealt = inputs, blinds, dealt
+    holding.own = np.zeros(0, np.uint64)
+    holding.computation = plan.run(Shared(inputs, 1), Material(plan.deal, dealt, plan.limit))
+    holding.pending = next(holding.computation)
+
+
+def _advance(holding: Holding, payload: Arrays, step_name: str) -> None:
+    """Go on with the public values of the present exchange."""
+    number = holding.exchange
+    values, responders = payload.get(f"opened.{number}"), payload.get(f"responders.{number}")
+    if values is None or responders is None:
+        raise ProtocolError(f"step {step_name!r}: what was opened in exchange {number} did not come with it")
+    shapes = [value.shape for value in holding.pending]
+    if values.ndim != 1 or values.size != sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes):
+        raise ProtocolError(f"step {step_name!r}: exchange {number} opened {values.size} values, others were expected")
+    assert holding.computation is not None
+    history = sha256(holding.history + as_bytes(responders) + PrimeField.checked(values).tobytes())
+    for name in sorted(payload):
+        if number == CHECKED - 1 and name.startswith("coin."):
+            history.update(name.encode() + as_bytes(payload[name]))
+    holding.history, holding.exchange, holding.answered = history.digest(), number + 1, None
+    try:
+        holding.pending = holding.computation.send(split(values, shapes))
+    except StopIteration:
+        holding.pending = ()
+    if number == CHECKED:
+        holding.inputs, holding.dealt = holding.inputs[:0], []
+
+
+def _answer(holding: Holding, payload: Arrays, step_name: str) -> Arrays:
+    joined, plan = holding.joined, holding.plan
+    own = joined.holders.index(joined.party.name)
+    responders = tuple(int(number) for number in payload["responders"])
+    _require_quorum(holding, responders, own, step_name)
+    holding.answered = responders
+    require_degree(holding.pending, plan.limit)
+    transcript = holding.history + holding.exchange.to_bytes(4, "big") + bytes(responders)
+
+    def pads(purpose: str) -> Callable[[int], bytes]:
+        label = joined.label(purpose, transcript)
+        return lambda other: joined.channel.pair_key(joined.holders[other], label)
+
+    values = [value.values for value in holding.pending]
+    reply = {"masked": masked(values, responders, own, plan.threshold, pads("open"))}
+    if holding.exchange == CHECKED - 1:
+        reply["coin"] = as_array(holding.coin)
+    elif holding.exchange == CHECKED:
+        degree, zero = _checks(holding, payload, step_name)
+        reply |= {"degree": degree, "zero": masked([zero], responders, own, plan.threshold, pads("zero"))}
+    return reply
+
+
+def _require_quorum(holding: Holding, responders: tuple[int, ...], own: int, step_name: str) -> None:
+    if list(responders) != sorted(set(responders)) or own not in responders or responders[-1] >= holding.plan.holders:
+        raise ProtocolError(f"step {step_name!r}: holders {responders} should answer, which is no list of holders")
+    if len(responders) < holding.plan.needed:
+        raise TamperError(
+            None, step_name, f"{len(responders)} holders should answer, less than the quorum of {holding.plan.needed}"
+        )
+    if holding.answered is not None and not set(responders) < set(holding.answered):
+        raise TamperError(None, step_name, "an exchange that was answered already is asked for again")
+
+
+def _checks(holding: Holding, payload: Arrays, step_name: str) -> tuple[Elements, Elements]:
+    """The combinations of every client's shares that are shown, and those that must vanish, both [clients]."""
+    joined, plan = holding.joined, holding.plan
+    coins = {name: as_bytes(payload.get(f"coin.{name}")) for name in joined.holders if f"coin.{name}" in payload}
+    if len(coins) < plan.needed or coins.get(joined.party.name, holding.coin) != holding.coin:
+        raise TamperError(None, step_name, "the coins of a quorum did not come, or not the one that this client showed")
+    for name, coin in coins.items():
+        if commitment(name, coin) != as_bytes(payload.get(f"commitment.{name}")):
+            raise TamperError(name, step_name, "the coin shown is not what was committed to")
+    weights = joint_stream(coins, "degree")
+    degree = PrimeField.add(holding.blinds, combination(holding.inputs, weights.elements((plan.width,))))
+    members = [joined.clients.index(name) for name in joined.holders]
+    factors = weights.elements((plan.deal.size,))
+    material = np.concatenate([combination(vector[None], factors) for vector in holding.dealt])
+    degree[members] = PrimeField.add(degree[members], material)
+    weights = joint_stream(coins, "zero")
+    defects = plan.defects(Shared(holding.inputs, 1))
+    return degree, combination(defects.values, weights.elements((defects.shape[1],)))
+
+
+def blame(
+    plan: Plan,
+    clients: Sequence[str],
+    holders: Sequence[str],
+    degree: Mapping[int, Elements],
+    zero: Elements,
+    step: str,
+) -> None:
+    """Judge the checks; `degree` by holder's number, `zero` unmasked.
+
+    Raises:
+        TamperError: names who dealt something else than it should, or which holder showed a wrong share.
+    """
+    wrong = [i for i in range(len(clients)) if plan.code.liars({h: v[i] for h, v in degree.items()}) != ()]
+    if wrong:
+        liars = {plan.code.liars({h: v[i] for h, v in degree.items()}) for i in range(len(clients))}
+        found = next(iter(liars)) if len(liars) == 1 else None
+        if found:
+            raise TamperError(holders[found[0]], step, "a wrong share of a check was shown")
+        raise TamperError(clients[wrong[0]], step, "its shares are not of one polynomial of degree T")
+    for i in np.flatnonzero(zero).tolist():
+        raise TamperError(clients[i], step, "the input that it shared is out of range")

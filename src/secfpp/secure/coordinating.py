@@ -1,0 +1,132 @@
+"""The server's side of `secfpp.secure.computing`: it relays, adds up, and follows on shares of nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from secfpp.crypto.arithmetic import Shared, Square, inverse_square_root
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.masks import unmasked
+from secfpp.crypto.material import Estimate
+from secfpp.errors import DropoutError, FieldRangeError, TamperError
+from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
+from secfpp.secure.computing import CHECKED, Plan, blame
+
+
+def compute(
+    component: str, attempt: int, clients: Sequence[ClientId], holders: Sequence[ClientId], plan: Plan, dealt: Replies
+) -> Program[Any]:
+    """Lead the holders through a computation after everybody has dealt; its public result.
+
+    Args:
+        component: the component whose step ``proceed`` the holders run.
+        attempt: the number of this attempt.
+        clients: everybody who shared an input, sorted.
+        holders: who holds shares, sorted.
+        plan: what is computed.
+        dealt: everybody's reply to ``deal``.
+
+    Raises:
+        DropoutError: fewer holders are left than an exchange takes.
+        TamperError: a check failed; names whose if that can be told.
+    """
+    lead = _Lead(f"{component}.proceed", attempt, tuple(clients), tuple(holders), plan, dealt)
+    follower = plan.run(
+        Shared(np.zeros((len(clients), plan.width), np.uint64), 1), Estimate(plan.threshold, plan.limit)
+    )
+    try:
+        wanted = next(follower)
+        while True:
+            wanted = follower.send((yield from lead.open(wanted)))
+    except StopIteration as stop:
+        return stop.value
+
+
+class _Lead:
+    """What the server knows of a running computation."""
+
+    def __init__(
+        self, step: str, attempt: int, clients: tuple[str, ...], holders: tuple[str, ...], plan: Plan, dealt: Replies
+    ) -> None:
+        self.step, self.attempt, self.clients, self.holders, self.plan = step, attempt, clients, holders, plan
+        self.envelopes: dict[ClientId, dict[str, np.ndarray]] = {
+            holder: {
+                f"from.{client}": dealt[client][f"to.{holder}"]
+                for client in clients
+                if client != holder and f"to.{holder}" in dealt[client]
+            }
+            for holder in holders
+        }
+        self.public: dict[str, np.ndarray] = {
+            f"commitment.{holder}": dealt[holder]["coin"] for holder in holders if "coin" in dealt[holder]
+        }
+        self.coins: dict[str, np.ndarray] = {}
+        self.opened: list[tuple[np.ndarray, Elements]] = []
+        self.told = dict.fromkeys(holders, 0)
+        self.present = set(holders)
+
+    def open(self, wanted: Sequence[Shared]) -> Program[list[Elements]]:
+        """One exchange, asked again as long as holders go missing in it; `wanted` says what is opened."""
+        shapes = [value.shape for value in wanted]
+        size = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
+        responders = sorted(self.present)
+        while True:
+            if len(responders) < self.plan.needed:
+                missing = sorted(set(self.holders) - set(responders))
+                raise DropoutError(self.step, self.plan.needed, len(responders), missing)
+            replies = yield Ask(self.step, {holder: self._payload(holder, responders) for holder in self.holders})
+            self.present = set(replies)
+            for holder in replies:
+                self.told[holder] = len(self.opened)
+                self.envelopes.pop(holder, None)
+            answered = [holder for holder in responders if holder in replies]
+            if answered == responders:
+                break
+            responders = answered
+        numbers = np.array([self.holders.index(holder) for holder in responders], np.uint8)
+        values = unmasked([self._vector(replies[h], "masked", size, h) for h in responders], shapes)
+        values = [
+            inverse_square_root(value) if isinstance(of, Square) else value
+            for of, value in zip(wanted, values, strict=True)
+        ]
+        if len(self.opened) == CHECKED - 1:
+            self.coins = {f"coin.{h}": replies[h]["coin"] for h in responders if "coin" in replies[h]}
+        elif len(self.opened) == CHECKED:
+            self._judge({h: replies[h] for h in responders})
+        vector = np.concatenate([value.reshape(-1) for value in values]) if values else np.zeros(0, np.uint64)
+        self.opened.append((numbers, vector))
+        return values
+
+    def _payload(self, holder: ClientId, responders: Sequence[ClientId]) -> Arrays:
+        """What a holder has not been told yet, and whether it should answer."""
+        number = len(self.opened)
+        payload: dict[str, np.ndarray] = {
+            "attempt": np.array(self.attempt),
+            "exchange": np.array(number),
+            "answer": np.array(holder in responders),
+            "responders": np.array([self.holders.index(r) for r in responders], np.uint8),
+            **self.envelopes.get(holder, {}),
+        }
+        for missed in range(self.told[holder], number):
+            payload[f"responders.{missed}"], payload[f"opened.{missed}"] = self.opened[missed]
+        if self.told[holder] < CHECKED <= number:
+            payload |= self.public | self.coins
+        return payload
+
+    def _vector(self, reply: Arrays, name: str, size: int, holder: ClientId) -> Elements:
+        vector = reply.get(name)
+        if vector is None or vector.shape != (size,):
+            raise TamperError(holder, self.step, f"{0 if vector is None else vector.size} values, {size} were expected")
+        try:
+            return PrimeField.checked(vector)
+        except FieldRangeError as error:
+            raise TamperError(holder, self.step, "an answer that holds no field elements") from error
+
+    def _judge(self, replies: Mapping[ClientId, Arrays]) -> None:
+        count = len(self.clients)
+        degree = {self.holders.index(h): self._vector(r, "degree", count, h) for h, r in replies.items()}
+        zero = unmasked([self._vector(r, "zero", count, h) for h, r in replies.items()], [(count,)])[0]
+        blame(self.plan, self.clients, self.holders, degree, zero, self.step)

@@ -1,0 +1,90 @@
+"""Which runs of k-means are made for a cohort, and which of them wins: public, the same in the clear and on shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from secfpp.secure import kmeans
+from secfpp.seeding import derive
+
+
+@dataclass(frozen=True)
+class Search:
+    """All candidates for one cohort.
+
+    Args:
+        n: points.
+        dimensions: their coordinates.
+        radius: largest length of a point.
+        seeds: for each number of clusters K tried, the points that start the clusters of each run, int64 [runs, K],
+            ascending in each run.
+        iterations: of Lloyd in each run.
+        min_size: fewest members of a cluster.
+        pull: weight of a member beside its cluster's seed.
+    """
+
+    n: int
+    dimensions: int
+    radius: int
+    seeds: Mapping[int, np.ndarray]
+    iterations: int
+    min_size: int
+    pull: int
+
+    @classmethod
+    def plan(
+        cls,
+        *,
+        n: int,
+        dimensions: int,
+        radius: int,
+        k: int | None,
+        k_max: int,
+        restarts: int,
+        iterations: int,
+        min_size: int,
+        pull: int,
+        seed: int,
+        round_: int,
+    ) -> Search:
+        """The runs for `n` points: random seed points, which depend on `seed` and `round_` only.
+
+        K is tried from 1 to `k_max`, or `k` alone, as far as clusters of `min_size` fit; K = 1 needs one run.
+        """
+        orders = np.stack([derive(seed, "kmeans", round_, run).numpy().permutation(n) for run in range(restarts)])
+        fitting = n // min_size
+        tried = range(1, min(k_max, fitting) + 1) if k is None else [k] if k <= fitting else []
+        seeds = {number: np.sort(orders[: restarts if number > 1 else 1, :number], axis=1) for number in tried}
+        return cls(n, dimensions, radius, seeds, iterations, min_size, pull)
+
+    @property
+    def first_bound(self) -> int:
+        """Largest difference of two squared distances between points."""
+        return 4 * self.radius**2
+
+    @property
+    def bound(self) -> int:
+        """Largest difference of scores in an iteration, see `secfpp.secure.kmeans.require_range`."""
+        return kmeans.score_bound(self.n, self.radius, self.pull)
+
+    def best(self, candidates: Mapping[tuple[int, int], tuple[Sequence[int], int]]) -> tuple[int, int] | None:
+        """The winner among runs (K, number), given their clusters' sizes and their inertia.
+
+        Runs with a cluster below `min_size` do not count. Then K's run of least inertia is its candidate, the first of
+        several, and the best BIC wins, the smallest K of several.
+        """
+        least: dict[int, tuple[int, int]] = {}
+        for (k, run), (sizes, inertia) in sorted(candidates.items()):
+            if self.admits(sizes) and (k not in least or inertia < least[k][0]):
+                least[k] = inertia, run
+        scores = {
+            (k, run): kmeans.bic(inertia, candidates[k, run][0], self.dimensions) for k, (inertia, run) in least.items()
+        }
+        return max(scores, key=lambda candidate: (scores[candidate], -candidate[0]), default=None)
+
+    def admits(self, sizes: Sequence[int]) -> bool:
+        """Whether all clusters are large enough."""
+        return min(sizes) >= self.min_size

@@ -1,0 +1,287 @@
+"""SecPC: adaptive k-means on shared points, as one holder computes it.
+
+The result is that of `secfpp.secure.kmeans` on the same integers, assignment for assignment: every candidate number of
+clusters and every restart run side by side, assignments stay shared, and only this is opened besides uniform masks:
+
+* for every run the sizes of its clusters, in secret order,
+* for every run whose clusters are all large enough its inertia,
+* for the winner which pairs of points are together.
+
+Exchanges: one to prepare, 2 + `levels` for each iteration, three to choose (default: 3 I + 4).
+
+Sources: Hou, Li, Buyukates (arXiv 2505.22447) for clustering prompts on shares; what is opened, and all of the
+circuit, is this project's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from secfpp.crypto.arithmetic import (
+    Computation,
+    Pool,
+    Shared,
+    both,
+    fitting,
+    lowered,
+    opened,
+    product,
+    together,
+)
+from secfpp.crypto.comparison import Comparator, Masks, Rotations, defeats
+from secfpp.crypto.field import PrimeField
+from secfpp.secure.kmeans import INERTIA_SCALE, reciprocal
+from secfpp.secure.search import Search
+
+Reveal = Literal["partition", "assignments"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The public outcome.
+
+    Attributes:
+        labels: cluster of each point, numbered by first members; None if no run was admissible.
+        k: clusters.
+        sizes: of each run (K, number), ascending.
+        inertia: of each admissible run, in units of 1 / `INERTIA_SCALE`.
+        undecided: assignments that a comparison of fewer bits left as they were, see `SecPC.bits`.
+        assignments: with ``reveal="assignments"``, those of each run's iterations.
+    """
+
+    labels: np.ndarray | None
+    k: int
+    sizes: dict[tuple[int, int], tuple[int, ...]]
+    inertia: dict[tuple[int, int], int]
+    undecided: int
+    assignments: dict[tuple[int, int], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class SecPC:
+    """The computation for one search.
+
+    Args:
+        search: the public candidates.
+        threshold: T.
+        limit: the largest degree that is opened, in multiples of T.
+        levels: exchanges for combining digits of a comparison.
+        bits: compare so many bits only (fast), or all (None).
+        reveal: ``partition``, or ``assignments`` to open those of every iteration too.
+    """
+
+    search: Search
+    threshold: int
+    limit: int
+    levels: int
+    bits: int | None = None
+    reveal: Reveal = "partition"
+
+    def comparator(self, first: bool) -> Comparator:
+        """How scores are compared in the first iteration (exactly, always), or in the others."""
+        if first:
+            levels = self.levels if self.bits is None else 0
+            return Comparator.plan(self.search.first_bound, self.threshold, self.limit, levels)
+        return Comparator.plan(self.search.bound, self.threshold, self.limit, self.levels, self.bits)
+
+    def run(self, points: Shared, pool: Pool) -> Computation[Found]:
+        """Cluster `points` [n, d], degree 1."""
+        inner, first, runs = yield from self._prepare(points, pool)
+        nearer = _Nearer(self.search)
+        expanding = together([first.expand(pool), *(run.expand(pool) for run in runs)])
+        _, beats = yield from both(expanding, first.negative(nearer.differences(inner), pool))
+        results = yield from together([run.iterate(inner, nearer.of(beats, run.k), pool) for run in runs])
+        members = dict(zip((run.k for run in runs), results, strict=True))
+        sizes = yield from self._sizes(runs, members)
+        inertia = yield from self._inertia(runs, members, sizes, inner, pool)
+        undecided = sum(run.undecided for run in runs)
+        assignments = {(run.k, r): [a[r] for a in run.opened] for run in runs for r in range(run.count) if run.opened}
+        best = self.search.best({run: (sizes[run], inertia[run]) for run in inertia})
+        if best is None:
+            return Found(None, 1, sizes, inertia, undecided, assignments)
+        x = members[best[0]][:, best[1]]  # [K, n]
+        (pairs,) = yield from opened([x.transpose(1, 0) @ x])
+        labels = np.unique(pairs.argmax(1), return_inverse=True)[1]
+        return Found(labels, best[0], sizes, inertia, undecided, assignments)
+
+    def _prepare(self, points: Shared, pool: Pool) -> Computation[tuple[Shared, Masks, list[_Runs]]]:
+        """Inner products of all points [n, n] with degree 1, and material for everything that follows."""
+        upper = np.triu_indices(self.search.n)
+        gram = (points @ points.transpose(1, 0)).values[upper]
+        first = self.comparator(first=True)
+        later = self.comparator(first=False)
+        hidden = self.reveal == "partition"
+        runs = [_Runs(self.search, k, hidden) for k in self.search.seeds]
+        (reduced,), (masks, _) = yield from both(
+            lowered([Shared(gram, 2)], pool),
+            both(
+                first.prepare(self.search.n * len(_Nearer(self.search).pairs), pool),
+                together([run.prepare(later, pool) for run in runs]),
+            ),
+        )
+        inner = np.zeros((self.search.n, self.search.n), np.uint64)
+        inner[upper] = reduced.values
+        inner.T[upper] = reduced.values
+        return Shared(inner, 1), masks, runs
+
+    def _sizes(
+        self, runs: list[_Runs], members: dict[int, Shared]
+    ) -> Computation[dict[tuple[int, int], tuple[int, ...]]]:
+        """Sizes of all clusters of all runs, [K, number]; in secret order, which `_Runs.order` goes on using."""
+        shown = [run.reordered(members[run.k].sum(2)) for run in runs]
+        public = yield from opened(shown)
+        return {
+            (run.k, r): tuple(int(v) for v in PrimeField.lower(values[r]))
+            for run, values in zip(runs, public, strict=True)
+            for r in range(run.count)
+        }
+
+    def _inertia(
+        self,
+        runs: list[_Runs],
+        members: dict[int, Shared],
+        sizes: dict[tuple[int, int], tuple[int, ...]],
+        inner: Shared,
+        pool: Pool,
+    ) -> Computation[dict[tuple[int, int], int]]:
+        squares = inner[np.arange(self.search.n), np.arange(self.search.n)].sum(0) * INERTIA_SCALE
+        admitted = [run for run in sizes if self.search.admits(sizes[run])]
+        norms = dict(
+            zip(
+                (run.k for run in runs),
+                (yield from together([run.norms(members[run.k], inner, pool) for run in runs])),
+                strict=True,
+            )
+        )
+        values = []
+        for k, r in admitted:
+            weights = Shared.public(np.array([reciprocal(size) for size in sizes[k, r]]))
+            values.append(squares - (norms[k][r] * weights).sum(0))
+        public = yield from opened(values)
+        return {run: int(PrimeField.lower(value)) for run, value in zip(admitted, public, strict=True)}
+
+
+class _Nearer:
+    """Which of two seed points is nearer to each point, for all pairs of seed points that one run has."""
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+        used = [
+            np.stack([seeds[:, first].ravel(), seeds[:, second].ravel()], 1)
+            for k, seeds in search.seeds.items()
+            for first, second in [np.triu_indices(k, 1)]
+        ]
+        every = np.concatenate(used) if used else np.zeros((0, 2), np.int64)
+        self.pairs = np.unique(every, axis=0).reshape(-1, 2)  # [pairs, 2], first below second
+
+    def differences(self, inner: Shared) -> Shared:
+        """Squared distance to the second minus that to the first, [pairs n]."""
+        a, b = self.pairs[:, 0], self.pairs[:, 1]
+        squares = inner[np.arange(self.search.n), np.arange(self.search.n)]
+        value = (squares[b] - squares[a])[:, None] - (inner[b] - inner[a]) * 2
+        return value.reshape(-1)
+
+    def of(self, beats: Shared, k: int) -> Shared:
+        """The bits [K (K - 1) / 2, runs, n] that the runs of K clusters need, from all of them [pairs n]."""
+        number = {tuple(pair): i for i, pair in enumerate(self.pairs.tolist())}
+        seeds = self.search.seeds[k].tolist()
+        index = [[number[row[s], row[t]] for row in seeds] for s, t in zip(*np.triu_indices(k, 1), strict=True)]
+        table = beats.reshape(-1, self.search.n)
+        return table[np.array(index, np.int64).reshape(-1, len(seeds))]
+
+
+class _Runs:
+    """All restarts with one number of clusters."""
+
+    def __init__(self, search: Search, k: int, hidden: bool) -> None:
+        self.search, self.k, self.hidden = search, k, hidden
+        self.seeds = search.seeds[k]
+        self.count = len(self.seeds)
+        self.masks: list[Masks] = []
+        self.rotations: list[Rotations] = []
+        self.order: Shared | None = None
+        self.undecided = 0
+        self.opened: list[np.ndarray] = []
+
+    def prepare(self, comparator: Comparator, pool: Pool) -> Computation[None]:
+        if self.k == 1:
+            return
+        n, iterations = self.search.n, self.search.iterations
+        pairs = self.k * (self.k - 1) // 2
+        parts = [comparator.prepare(self.count * n * pairs, pool) for _ in range(iterations - 1)]
+        turns = [Rotations.prepare(self.k, self.count * n, pool, hidden=self.hidden) for _ in range(iterations)]
+        (self.masks, self.rotations), self.order = yield from both(
+            both(together(parts), together(turns)), self._order(pool)
+        )
+
+    def expand(self, pool: Pool) -> Computation[None]:
+        """Prepare digits and rotations, while the first iteration's scores are opened."""
+        parts: list[Masks | Rotations] = [*self.masks, *self.rotations]
+        yield from together([part.expand(pool) for part in parts])
+
+    def _order(self, pool: Pool) -> Computation[Shared | None]:
+        """A secret order of each run's clusters, permutation matrices [runs, K, K]; None if nothing is hidden."""
+        if not self.hidden:
+            return None
+        matrices = yield from product(pool.permutations(self.k, self.count), pool, matrices=True)
+        (reduced,) = yield from lowered([matrices], pool)
+        return reduced
+
+    def iterate(self, inner: Shared, beats: Shared, pool: Pool) -> Computation[Shared]:
+        """Members [K, runs, n] after all iterations; `beats` are the comparisons of the first, to the seeds."""
+        n, k, runs = self.search.n, self.k, self.count
+        if k == 1:
+            return Shared.public(np.ones((1, 1, n), np.int64))
+        start = np.zeros((k, runs, n), np.int64)
+        start[np.arange(k), np.arange(runs)[:, None], self.seeds] = 1
+        seed = Shared.public(start)
+        members = Shared.public(np.zeros((k, runs, n), np.int64))
+        for iteration in range(self.search.iterations):
+            if iteration:
+                differences = yield from self._differences(inner, members * self.search.pull + seed, pool)
+                masks = self.masks.pop(0)
+                beats = (yield from masks.negative(differences.reshape(-1), pool)).reshape(-1, runs, n)
+            loss = defeats(beats, k).reshape(k, runs * n)
+            chosen, decided = yield from self.rotations[iteration].minimum(loss, pool)
+            kept = np.where(decided.reshape(runs, n), chosen.values.reshape(k, runs, n), members.values)
+            members = Shared(kept, max(chosen.degree, members.degree))
+            self.undecided += int((~decided).sum())
+            if not self.hidden:
+                self.opened.append(members.values.argmax(0))
+        return members
+
+    def _inward(self, inner: Shared, weights: Shared) -> Shared:
+        """Sums of inner products of each point with the members of each cluster, [K, runs, n]."""
+        return (weights.reshape(-1, self.search.n) @ inner).reshape(*weights.shape)
+
+    def _differences(self, inner: Shared, weights: Shared, pool: Pool) -> Computation[Shared]:
+        """n_s^2 h_it - n_t^2 h_is for s < t, [pairs, runs, n]; see `secfpp.secure.kmeans`."""
+        total = weights.sum(2)  # n_s, [K, runs]
+        inward = yield from fitting(self._inward(inner, weights), 1, pool)  # q_is
+        norm = (weights * inward).sum(2)  # Q_s
+        scores = norm[..., None] - total[..., None] * inward * 2  # h_is
+        squares = total * total
+        scores = yield from fitting(scores, squares.degree, pool)
+        s, t = np.triu_indices(self.k, 1)
+        return squares[s][..., None] * scores[t] - squares[t][..., None] * scores[s]
+
+    def reordered(self, values: Shared) -> Shared:
+        """Values of the clusters [K, runs] in each run's secret order, [runs, K]."""
+        values = values.transpose(1, 0)
+        if self.order is None:
+            return values
+        return (self.order * values[:, None, :]).sum(2)
+
+    def norms(self, members: Shared, inner: Shared, pool: Pool) -> Computation[Shared]:
+        """Squared lengths of the clusters' sums, in secret order [runs, K]."""
+        inward = yield from fitting(self._inward(inner, members), members.degree, pool)
+        values = (members * inward).sum(2)
+        if self.order is not None:
+            values = yield from fitting(values, 1, pool)
+        return self.reordered(values)
+
+
+__all__ = ["Found", "Reveal", "SecPC"]

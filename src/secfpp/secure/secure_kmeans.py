@@ -1,0 +1,233 @@
+"""k-means on shares as a program: SecPC between a server that sees no descriptor and clients who hold shares of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from secfpp.crypto.arithmetic import Computation, Pool, Shared
+from secfpp.crypto.checks import bit_defects
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.material import Deal, Kind
+from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError
+from secfpp.protocol.cohort import Assignment, Cohort
+from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
+from secfpp.secure import committee
+from secfpp.secure.clustering import KMeans
+from secfpp.secure.computing import Plan, deal, demand, proceed
+from secfpp.secure.coordinating import compute
+from secfpp.secure.descriptor import radius
+from secfpp.secure.secpc import Found, SecPC
+from secfpp.secure.session import join, terms, with_keys
+
+
+@dataclass(frozen=True)
+class SecureKMeans(KMeans):
+    """`KMeans` on shares: the server and up to T holders together learn the partition and little more.
+
+    That is, for every K and restart the sizes of its clusters and, if none is too small, its inertia; and which pairs
+    of clients are together in the winner. See docs/threat-model.md for the statement.
+
+    Args:
+        reveal: ``partition``; or ``assignments``, to open every iteration's assignments of every run too, which
+            correlate with distances between clients: for research.
+        compare_bits: 0 compares all bits, so that the result is that of `PlainKMeans`; 20 or 24 compare the leading
+            ones, in one exchange less an iteration: near ties can go either way.
+        threshold: ``standard`` (c >= 5 T + 1 + dropouts, 3 exchanges an iteration) or ``high`` (c >= 3 T + 1, 6 of
+            them).
+        dropouts: how many holders may go missing; None tolerates 5 of 16, and fewer of fewer.
+        committee: most holders; of more clients, so many are drawn.
+
+    Raises:
+        ConfigError: values that cannot work, too few clients, or clusters that T holders could see through.
+        DropoutError: too few clients or holders are left.
+        TamperError: somebody shared something out of range, or changed a message.
+    """
+
+    kind: ClassVar[str] = "secure_kmeans"
+
+    reveal: Literal["partition", "assignments"] = "partition"
+    compare_bits: Literal[0, 20, 24] = 0
+    threshold: Literal["standard", "high"] = "standard"
+    dropouts: int | None = None
+    committee: int = committee.LARGEST
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems = []
+        if self.compare_bits and self.threshold == "high":
+            problems.append(Problem("clusterer.compare_bits", self.compare_bits, 'only with threshold = "standard"'))
+        if not 4 <= self.committee <= 100:
+            problems.append(Problem("clusterer.committee", self.committee, "4 to 100"))
+        if self.dropouts is not None and self.dropouts < 0:
+            problems.append(Problem("clusterer.dropouts", self.dropouts, "must not be negative"))
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def limit(self) -> int:
+        """The largest degree that is opened, in multiples of T."""
+        return 5 if self.threshold == "standard" else 3
+
+    def collusion(self, clients: int) -> int:
+        """T among `clients`.
+
+        Raises:
+            ConfigError: fewer clients than T = 1 takes, or a minimum cluster size of less than T + 2.
+        """
+        t = committee.clustering_threshold(min(clients, self.committee), self.limit, self.dropouts)
+        if self.min_cluster_size < t + 2:
+            raise ConfigError(
+                [
+                    Problem(
+                        "clusterer.min_cluster_size",
+                        self.min_cluster_size,
+                        f"at least {t + 2}: else {t} holders could take themselves out of a cluster's average",
+                    )
+                ]
+            )
+        return t
+
+    def security(self, n_clients: int) -> Mapping[str, object]:
+        """What a report says of a run with so many clients."""
+        holders = min(n_clients, self.committee)
+        return {"reveal": self.reveal, "holders": holders, "threshold": self.collusion(n_clients)}
+
+    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
+        """See `Clusterer.assign`."""
+        found, cohort = yield from self.find(cohort, slot)
+        if found.labels is None:
+            return Assignment(dict.fromkeys(cohort.clients, 0))
+        return Assignment.from_labels(cohort.clients, found.labels.tolist())
+
+    def find(self, cohort: Cohort, slot: str) -> Program[tuple[Found, Cohort]]:
+        """All that becomes public, and who took part: like `assign`, for audits and tests."""
+        self.require_clients(cohort)
+        self.collusion(len(cohort))
+        asked = cohort
+        cohort = yield from with_keys(cohort, self.committee)
+        while True:
+            self._require_enough(asked, cohort)
+            threshold = self.collusion(len(cohort))
+            about = {"slot": slot, "seed": cohort.seed, "threshold": threshold, "settings": asdict(self)}
+            agreed = terms("clusterer", cohort, about, self.committee)
+            facts = _facts(agreed)
+            replies = yield Ask("clusterer.deal", dict.fromkeys(cohort.clients, agreed))
+            if not replies.missing:
+                break
+            cohort = cohort.subset(replies)
+        plan = self.plan(cohort.clients, facts["holders"], threshold, cohort.seed, cohort.round)
+        found = yield from compute("clusterer", facts["attempt"], cohort.clients, facts["holders"], plan, replies)
+        return found, cohort
+
+    def plan(self, clients: Any, holders: Any, threshold: int, seed: int, round_: int) -> Plan:
+        """The computation for so many clients and holders."""
+        layout, run = Layout(self.dimensions, self.bits), _circuit(self, len(clients), threshold, seed, round_)
+        wanted = _demand(self, len(clients), threshold, seed, round_)
+        made = Deal(len(holders), threshold, wanted)
+        return Plan(len(holders), threshold, self.limit, layout.width, run, layout.defects, len(clients), made)
+
+    @step
+    def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Share the descriptor with all holders, and randomness if this client is one of them."""
+        joined = join(context, "clusterer", payload)
+        about = joined.about
+        if about["settings"] != asdict(self):
+            theirs = about["settings"]
+            other = {k: (theirs.get(k), v) for k, v in asdict(self).items() if theirs.get(k) != v}
+            raise ProtocolError(f"the server clusters with other settings than this client agreed to: {other}")
+        if about["threshold"] != self.collusion(len(joined.clients)) or len(joined.clients) < self.min_cluster_size:
+            raise ProtocolError(
+                f"the server clusters {len(joined.clients)} clients with threshold {about['threshold']}, which is not "
+                "what this client agreed to"
+            )
+        plan = self.plan(joined.clients, joined.holders, about["threshold"], about["seed"], about["round"])
+        point = self.described(state[about["slot"]], about["seed"])
+        return state, deal(joined, plan, Layout(self.dimensions, self.bits).encode(point))
+
+    @step
+    def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """A holder's part of one exchange."""
+        return state, proceed(context, payload, "clusterer.proceed")
+
+    def _require_enough(self, asked: Cohort, cohort: Cohort) -> None:
+        if len(cohort) < self.min_cluster_size:
+            missing = sorted(set(asked.clients) - set(cohort.clients))
+            raise DropoutError("clusterer.deal", self.min_cluster_size, len(cohort), missing)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a client shares its descriptor: bit by bit, so that its range can be checked.
+
+    For each coordinate x the `bits` bits of x + 2^(bits - 1), then those of R^2 - |z|^2 with R the largest length.
+    """
+
+    dimensions: int
+    bits: int
+
+    @property
+    def slack_bits(self) -> int:
+        """Bits of the squared radius."""
+        return (radius(self.bits) ** 2).bit_length()
+
+    @property
+    def width(self) -> int:
+        """Bits per client."""
+        return self.dimensions * self.bits + self.slack_bits
+
+    def encode(self, point: np.ndarray) -> Elements:
+        """The bits [width] of a descriptor [dimensions]."""
+        point = point.astype(np.int64)
+        slack = radius(self.bits) ** 2 - int(point @ point)
+        shifted = point + (1 << (self.bits - 1))
+        coordinates = (shifted[:, None] >> np.arange(self.bits)) & 1
+        return np.concatenate([coordinates.reshape(-1), (slack >> np.arange(self.slack_bits)) & 1]).astype(np.uint64)
+
+    def points(self, inputs: Shared) -> Shared:
+        """Descriptors [clients, dimensions] from bits [clients, width]."""
+        split = self.dimensions * self.bits
+        bits = inputs[:, :split].reshape(len(inputs.values), self.dimensions, self.bits)
+        return _weighed(bits) - (1 << (self.bits - 1))
+
+    def defects(self, inputs: Shared) -> Shared:
+        """What vanishes if these are bits of descriptors that are not too long, [clients, width + 1], degree 2."""
+        points = self.points(inputs)
+        slack = _weighed(inputs[:, self.dimensions * self.bits :])
+        length = (points * points).sum(1) + slack - radius(self.bits) ** 2
+        bits = bit_defects(inputs)
+        return Shared(np.concatenate([bits.values, length.values[:, None]], 1), 2)
+
+
+def _circuit(
+    settings: SecureKMeans, n: int, threshold: int, seed: int, round_: int
+) -> Callable[[Shared, Pool], Computation[Found]]:
+    levels = (1 if settings.limit == 5 else 2) if not settings.compare_bits else 0
+    bits = settings.compare_bits or None
+    circuit = SecPC(settings.search(n, seed, round_), threshold, settings.limit, levels, bits, settings.reveal)
+    layout = Layout(settings.dimensions, settings.bits)
+    return lambda inputs, pool: circuit.run(layout.points(inputs), pool)
+
+
+@lru_cache(maxsize=4)  # clients that share a process ask for the same
+def _demand(settings: SecureKMeans, n: int, threshold: int, seed: int, round_: int) -> Mapping[Kind, int]:
+    width = Layout(settings.dimensions, settings.bits).width
+    run = _circuit(settings, n, threshold, seed, round_)
+    return dict(demand(run, (n, width), threshold, settings.limit))
+
+
+def _weighed(bits: Shared) -> Shared:
+    """Integers from their bits, least significant first, on the last axis."""
+    terms_ = np.stack([PrimeField.turn(bits.values[..., j], j) for j in range(bits.shape[-1])], -1)
+    return Shared(PrimeField.sum_axis(terms_, -1), bits.degree)
+
+
+def _facts(agreed: Arrays) -> dict[str, Any]:
+    import json
+
+    facts: dict[str, Any] = json.loads(str(agreed["about"].item()))
+    return facts
