@@ -148,6 +148,17 @@ def test_a_late_holder_still_holds_shares() -> None:
     assert len({run.driver.states[client]["p"].tobytes() for client in run.clients}) == 1
 
 
+def test_a_late_client_that_returns_between_the_exchanges_goes_back_to_its_base() -> None:
+    run = SecureRun(6, dropouts=dropping((0, RECEIVE, "c02", "before"), (1, SHARE, "c02", "before")))
+    run.round(0)
+    old = run.driver.states["c02"]["p.base"].tobytes()
+    assert run.round(1) == ("c00", "c01", "c03", "c04", "c05")
+    assert run.settled("c02")
+    assert (run.version("c02"), run.driver.states["c02"]["p"].tobytes()) == (1, old)
+    run.round(2)
+    assert run.bits()["c02"] == run.bits()["c00"]
+
+
 def test_refresh_brings_late_clients_up_without_showing_the_base() -> None:
     drops = dropping(*((0, RECEIVE, client, "before") for client in ("c01", "c04")))
     run = SecureRun(6, dropouts=drops, transcript=Transcript(keep_contents=True))
