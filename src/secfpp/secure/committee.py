@@ -21,7 +21,7 @@ def clustering_threshold(holders: int, limit: int, tolerated: int | None = None)
     """How many of `holders` may collude when shares of `limit` times their degree are opened.
 
     ``holders >= limit T + 1 + tolerated``; by default, 5 dropouts of 16 holders are tolerated and of fewer holders
-    as many as leave T at least 1. So T = 2 of 16, 1 of 6 to 15.
+    as many as leave T at least 1. So T = 2 of 15 or 16, 1 of 6 to 14.
 
     Raises:
         ConfigError: fewer holders than T = 1 needs.

@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import hypergeom
+
+from secfpp.crypto.roster import IdentityKey, Roster
+from secfpp.errors import ClientError, ConfigError, ProtocolError, TamperError
+from secfpp.protocol import wire
+from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.program import Arrays, Ask, ClientState, Replies
+from secfpp.secure import committee
+from secfpp.secure.session import (
+    Joined,
+    Party,
+    forget,
+    greet,
+    greeted,
+    join,
+    keep,
+    kept,
+    once,
+    parties_in_memory,
+    party_of,
+    takes_part,
+    terms,
+    with_keys,
+)
+from support.secure_runs import between, everyone, names
+from support.toy import Context, Toy, dropping, toy_driver
+
+HELLO, REVEAL = "session.hello", "session.reveal"
+
+
+def cohort_of(count: int, number: int = 0) -> Cohort:
+    return Cohort(dict.fromkeys(names(count), 1), number, 0)
+
+
+class Agreement:
+    """Clients, and the key agreement of one round after another."""
+
+    def __init__(self, count: int, **driver: Any) -> None:
+        self.parties = parties_in_memory(names(count))
+        self.contexts = {name: Context(name, [], party) for name, party in self.parties.items()}
+        self.driver = toy_driver({c: ClientState() for c in self.parties}, Toy(), parties=self.parties, **driver)
+
+    def keys(
+        self, number: int = 0, size: int = committee.LARGEST, on_ask: Any = None, on_replies: Any = None
+    ) -> Cohort:
+        self.driver.round_ = number
+        program = with_keys(cohort_of(len(self.parties), number), size)
+        found: Cohort = self.driver.run(between(program, on_ask, on_replies))
+        return found
+
+    def join(self, client: str, agreed: Arrays) -> Joined:
+        return join(self.contexts[client], "aggregator", agreed)
+
+
+def agreed_by(cohort: Cohort, size: int = committee.LARGEST, **about: Any) -> dict[str, np.ndarray]:
+    return dict(terms("aggregator", cohort, about, size))
+
+
+def changed(agreed: Mapping[str, np.ndarray], **facts: Any) -> dict[str, np.ndarray]:
+    return {**agreed, "about": np.array(json.dumps({**json.loads(agreed["about"].item()), **facts}))}
+
+
+def test_everybody_can_talk_to_everybody_under_equal_terms() -> None:
+    run = Agreement(4)
+    agreed = agreed_by(run.keys(), extra=[1, 2])
+    joined = {client: run.join(client, agreed) for client in run.parties}
+    assert {place.digest for place in joined.values()} == {joined["c00"].digest}
+    assert joined["c00"].about["extra"] == [1, 2]
+    assert joined["c00"].clients == joined["c00"].holders == tuple(names(4))
+    label = joined["c00"].label("greet", b"so far")
+    assert label == joined["c01"].label("greet", b"so far") != joined["c01"].label("greet")
+    envelope = joined["c00"].channel.seal("c01", label, b"hello")
+    assert joined["c01"].channel.open("c00", label, envelope) == b"hello"
+
+
+def test_terms_may_travel_in_a_larger_message() -> None:
+    run = Agreement(3)
+    agreed = agreed_by(run.keys())
+    assert run.join("c00", {**agreed, "more": np.zeros(3)}).digest == run.join("c01", agreed).digest
+
+
+def test_hundreds_of_clients_fit_a_message() -> None:
+    run = Agreement(400, force_wire=False, transcript=None)
+    agreed = agreed_by(run.keys())
+    assert len(wire.encode(agreed)) < 100_000
+    assert len(run.join("c123", agreed).holders) == 16
+
+
+def test_one_exchange_of_small_groups_and_two_of_large_ones() -> None:
+    for count, exchanges in ((16, 1), (17, 2)):
+        run = Agreement(count)
+        cohort = run.keys()
+        assert run.driver.costs.exchanges == exchanges
+        again = run.driver.run(with_keys(cohort))
+        assert again.keys == cohort.keys
+        assert run.driver.costs.exchanges == exchanges
+
+
+def test_a_session_has_one_key_and_the_next_another() -> None:
+    run = Agreement(3)
+    first, repeated, later = run.keys(0), run.keys(0), run.keys(1)
+    for client in first.clients:
+        for part in ("offer", "commitment"):
+            assert np.array_equal(first.keys[client][part], repeated.keys[client][part])
+            assert not np.array_equal(first.keys[client][part], later.keys[client][part])
+
+
+def test_the_greeting_may_be_sent_by_the_round() -> None:
+    run, cohort = Agreement(4, dropouts=dropping((0, HELLO, "c02", "before"))), cohort_of(4)
+
+    def program() -> Any:
+        return greeted(cohort, (yield greet(cohort)))
+
+    found = run.driver.run(program())
+    assert found.clients == ("c00", "c01", "c03")
+    assert run.driver.run(with_keys(found)).clients == found.clients
+    assert run.driver.costs.exchanges == 1
+
+
+@pytest.mark.parametrize("fate", ["before", "after"])
+@pytest.mark.parametrize("step", [HELLO, REVEAL])
+def test_whoever_does_not_answer_is_left_out(step: str, fate: Any) -> None:
+    run = Agreement(19, dropouts=dropping((0, step, "c04", fate)))
+    cohort = run.keys()
+    assert cohort.clients == tuple(client for client in names(19) if client != "c04")
+    agreed = agreed_by(cohort)
+    holders = json.loads(agreed["about"].item())["holders"]
+    assert len(holders) == 16
+    assert all(run.join(client, agreed).holders == tuple(holders) for client in cohort.clients)
+
+
+def test_a_small_group_of_a_large_round_shows_no_randomness() -> None:
+    run = Agreement(18)
+    cohort = run.keys()
+    assert set(agreed_by(cohort)) == {"about", "offers", "commitments", "nonces"}
+    assert set(agreed_by(cohort.subset(names(5)))) == {"about", "offers"}
+
+
+def test_randomness_is_shown_for_one_list_of_commitments() -> None:
+    run = Agreement(18)
+    run.keys()
+
+    def other(message: dict[str, np.ndarray]) -> None:
+        message["commitments"] = message["commitments"].copy()
+        message["commitments"][5] ^= 1
+
+    with pytest.raises(ClientError, match=r"c05.*another commitment|second, different list of commitments"):
+        run.keys(0, on_ask=everyone(REVEAL, other))
+
+
+def test_a_client_does_not_show_randomness_it_is_not_listed_with() -> None:
+    def swap(message: dict[str, np.ndarray]) -> None:
+        message["commitments"] = message["commitments"][::-1].copy()
+
+    with pytest.raises(ClientError, match="another commitment of 'c00' than it made"):
+        Agreement(18).keys(on_ask=everyone(REVEAL, swap))
+
+
+def test_randomness_that_was_not_committed_to_is_noticed_by_all() -> None:
+    run = Agreement(18)
+    cohort = run.keys()
+    agreed = agreed_by(cohort)
+    agreed["nonces"] = agreed["nonces"].copy()
+    agreed["nonces"][7] ^= 1
+    nonces = {c: row.tobytes() for c, row in zip(cohort.clients, agreed["nonces"], strict=True)}
+    with pytest.raises(TamperError, match="not what was committed to") as caught:
+        run.join("c03", changed(agreed, holders=committee.draw(cohort.clients, nonces)))
+    assert caught.value.party == "c07"
+
+
+def test_randomness_is_not_drawn_without_this_client() -> None:
+    """A server that replaces a client's commitment and randomness by its own could choose the committee."""
+    run, other = Agreement(18), Agreement(18)
+    cohort, foreign = run.keys(), other.keys()
+    agreed, strange = agreed_by(cohort), agreed_by(foreign)
+    agreed |= {"commitments": strange["commitments"], "nonces": strange["nonces"]}
+    agreed = changed(agreed, holders=json.loads(strange["about"].item())["holders"])
+    with pytest.raises(TamperError, match="this client's part of the joint randomness is missing"):
+        run.join("c00", agreed)
+
+
+def test_the_committee_is_what_the_randomness_gives() -> None:
+    run = Agreement(18)
+    agreed = agreed_by(run.keys())
+    with pytest.raises(TamperError, match="holders are not those that the joint randomness gives"):
+        run.join("c00", changed(agreed, holders=names(16)))
+
+
+def test_a_run_is_joined_once() -> None:
+    run = Agreement(3)
+    agreed = agreed_by(run.keys())
+    run.join("c00", agreed)
+    with pytest.raises(TamperError, match="joined before is offered again"):
+        run.join("c00", agreed)
+    run.join("c00", agreed_by(run.keys()))  # another attempt
+
+
+def test_a_second_key_of_a_peer_is_refused_even_if_signed() -> None:
+    run = Agreement(3)
+    run.join("c00", agreed_by(run.keys()))
+    run.parties["c01"].session = None
+    with pytest.raises(TamperError, match="second session key for the same round") as caught:
+        run.join("c00", agreed_by(run.keys()))
+    assert caught.value.party == "c01"
+
+
+@pytest.mark.parametrize(
+    ("facts", "match"),
+    [
+        ({"version": 2}, "server speaks version 2 of the secure protocol, this client 1: install the same release"),
+        ({"component": "clusterer"}, "another protocol run"),
+        ({"clients": ["c01", "c02"]}, "without 'c00'"),
+        ({"clients": ["c00", "c00", "c01"]}, "names one twice"),
+        ({"clients": 3}, "cannot be read"),
+        ({"clients": []}, "not sorted"),
+        ({"clients": names(2)}, "offers of 2 clients are missing"),
+        ({"session": "round-1"}, "no keys of session 'round-1': run the round again"),
+        ({"session": 1}, "terms that cannot be read"),
+        ({"size": "16"}, "terms that cannot be read"),
+        ({"size": 2}, "nonces of 3 clients are missing"),
+        ({"holders": ["c00", "c01"]}, "holders are not those"),
+    ],
+)
+def test_terms_of_no_honest_server_are_refused(facts: dict[str, Any], match: str) -> None:
+    run = Agreement(3)
+    with pytest.raises(ProtocolError, match=match):
+        run.join("c00", changed(agreed_by(run.keys()), **facts))
+
+
+def test_terms_that_are_none_are_refused() -> None:
+    run = Agreement(3)
+    run.keys()
+    for message in ({}, {"about": np.array("[]")}, {"about": np.array("{")}, {"about": np.zeros(3)}):
+        with pytest.raises(ProtocolError, match="terms that cannot be read"):
+            run.join("c00", message)
+
+
+@pytest.mark.parametrize(
+    ("reply", "match"),
+    [
+        ({}, "sent no offer of 96 bytes"),
+        ({"offer": np.zeros(95, np.uint8)}, "sent no offer of 96 bytes"),
+        ({"offer": np.zeros(96, np.int64)}, "sent no offer of 96 bytes"),
+    ],
+)
+def test_keys_of_no_honest_client_are_refused_by_name(reply: Arrays, match: str) -> None:
+    def on_replies(ask: Ask, replies: Replies) -> Replies:
+        return Replies({**dict(replies.items()), "c01": reply})
+
+    with pytest.raises(ProtocolError, match=f"client 'c01' {match}; leave it out"):
+        agreed_by(Agreement(3).keys(on_replies=on_replies))
+
+
+def test_a_reveal_without_randomness_is_refused_by_name() -> None:
+    def on_replies(ask: Ask, replies: Replies) -> Replies:
+        return Replies({**dict(replies.items()), "c01": {}}) if ask.step == REVEAL else replies
+
+    with pytest.raises(ProtocolError, match="client 'c01' sent no nonce of 32 bytes; leave it out"):
+        agreed_by(Agreement(18).keys(on_replies=on_replies))
+
+
+def test_offers_are_good_for_their_round_and_roster_only() -> None:
+    run = Agreement(3)
+    old = run.keys(0)
+    present = run.keys(1)
+    replayed = Cohort(present.weights, 1, 0, keys={**present.keys, "c02": old.keys["c02"]})
+    with pytest.raises(TamperError, match="not signed, for this session") as caught:
+        run.join("c00", agreed_by(replayed))
+    assert caught.value.party == "c02"
+
+
+def own_offer(run: Agreement, agreed: Arrays) -> np.ndarray:
+    """The offers, with one of c00 that is good for its roster."""
+    party = run.parties["c00"]
+    assert party.session is not None
+    offer = party.session.key.offer(party.identity, party.roster, "c00", b"round-0")
+    return np.stack([np.frombuffer(offer, np.uint8), *agreed["offers"][1:]])
+
+
+def test_strangers_are_refused() -> None:
+    run = Agreement(3)
+    agreed = agreed_by(run.keys())
+    party = run.parties["c00"]
+    party.roster = Roster(party.roster.run, 2, {"c00": party.identity.public})
+    with pytest.raises(TamperError, match=r"roster version 2 .* has no such client") as caught:
+        run.join("c00", {**agreed, "offers": own_offer(run, agreed)})
+    assert caught.value.party == "c01"
+
+
+def test_what_a_run_keeps_is_dropped_with_it_or_with_the_session() -> None:
+    run = Agreement(3)
+    joined = run.join("c00", agreed_by(run.keys()))
+    context = run.contexts["c00"]
+    assert not takes_part(context, joined.attempt)
+    keep(joined, "something")
+    assert kept(context, joined.attempt, str, "x") == "something"
+    with pytest.raises(ProtocolError, match="takes no part"):
+        kept(context, joined.attempt, int, "x")
+    forget(context, joined.attempt)
+    forget(context, joined.attempt)
+    with pytest.raises(ProtocolError, match=f"step 'x': this client takes no part in attempt {joined.attempt}"):
+        kept(context, joined.attempt, str, "x")
+    keep(joined, "something")
+    run.keys(1)
+    assert not takes_part(context, joined.attempt)
+
+
+def test_some_things_happen_once_in_a_session() -> None:
+    run = Agreement(3)
+    once(run.join("c00", agreed_by(run.keys())), "deed")
+    again = run.join("c00", agreed_by(run.keys()))
+    once(again, "another deed")
+    once(run.join("c01", agreed_by(run.keys())), "deed")
+    with pytest.raises(TamperError, match=r"'aggregator.deed'.*second time in one session"):
+        once(again, "deed")
+    run.keys(1)
+    once(run.join("c00", agreed_by(run.keys(1))), "deed")
+
+
+def test_a_context_without_keys_is_refused() -> None:
+    for context in (object(), Context("a", [])):
+        with pytest.raises(ProtocolError, match="context with a Party"):
+            party_of(context)
+    with pytest.raises(ProtocolError, match="has no keys of session 'round-0'"):
+        join(Agreement(3).contexts["c00"], "aggregator", agreed_by(Agreement(3).keys()))
+
+
+def test_identities_are_checked_against_the_roster_before_anything_is_sent() -> None:
+    run = Agreement(3)
+    key = IdentityKey.generate()
+    run.parties["c01"].roster = Roster("other", 1, {"c00": key.public})
+    with pytest.raises(ClientError, match="lists no client 'c01'") as caught:
+        run.keys()
+    assert isinstance(caught.value.__cause__, ConfigError)
+
+
+def test_secret_randomness_comes_from_the_partys_source() -> None:
+    class Counted:
+        asked = 0
+
+        def random_bytes(self, count: int) -> bytes:
+            self.asked += count
+            return bytes(count)
+
+    run, source = Agreement(2), Counted()
+    old = run.parties["c00"]
+    party = Party("c00", old.identity, old.roster, source)
+    run.driver.contexts["c00"] = Context("c00", [], party)
+    run.keys()
+    assert source.asked == 32
+
+
+@pytest.mark.parametrize(("holders", "threshold"), [(c, t) for c in range(4, 17) for t in (1, 2, 3) if c >= t + 2])
+def test_two_quorums_share_an_honest_holder_and_fewer_would_not_do(holders: int, threshold: int) -> None:
+    least = committee.quorum(holders, threshold)
+    assert least <= holders
+    assert 2 * least - holders > threshold
+    assert 2 * (least - 1) - holders <= threshold
+
+
+def test_quorums_by_trying_all_of_a_small_committee() -> None:
+    everybody, corrupt = set(range(6)), {0, 1}
+    sets = [set(group) for group in combinations(everybody, committee.quorum(6, 2))]
+    assert all((one & two) - corrupt for one in sets for two in sets)
+
+
+def test_committees_are_drawn_fairly_from_all_nonces() -> None:
+    clients = names(20)
+    nonces = {client: client.encode() * 8 for client in clients}
+    drawn = committee.draw(clients, nonces, 16)
+    assert drawn == committee.draw(clients[::-1], dict(reversed(nonces.items())), 16)
+    assert len(set(drawn)) == 16
+    assert list(drawn) == sorted(drawn)
+    assert any(committee.draw(clients, {**nonces, c: b"other" * 6}, 16) != drawn for c in clients[:3])  # each has a say
+    counts = dict.fromkeys(clients, 0)
+    for trial in range(1000):
+        for client in committee.draw(clients, {**nonces, "c00": trial.to_bytes(32, "big")}, 16):
+            counts[client] += 1
+    assert all(abs(count - 800) < 60 for count in counts.values())
+    assert committee.draw(clients[:16], {}, 16) == tuple(clients[:16])
+
+
+@pytest.mark.parametrize(("clients", "holders", "threshold"), [(100, 16, 2), (30, 16, 3), (1000, 16, 2), (20, 16, 1)])
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.1, 0.2, 1.0])
+def test_the_risk_of_a_corrupt_committee_is_hypergeometric(
+    clients: int, holders: int, threshold: int, rate: float
+) -> None:
+    expected = hypergeom.sf(threshold, clients, int(rate * clients), holders)
+    assert committee.corruption_risk(clients, holders, threshold, rate) == pytest.approx(expected, abs=1e-12)
+
+
+def test_clustering_thresholds() -> None:
+    assert [committee.clustering_threshold(c, 5) for c in (6, 7, 10, 14, 15, 16)] == [1, 1, 1, 1, 2, 2]
+    assert committee.clustering_threshold(16, 5, 0) == 3
+    assert committee.clustering_threshold(16, 3) == 5
+    with pytest.raises(ConfigError, match=r"5 holders of shares.*at least 6 are needed"):
+        committee.clustering_threshold(5, 5)
