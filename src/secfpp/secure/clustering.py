@@ -126,10 +126,10 @@ class KMeans(Clusterer):
     dimensions: int = 16
     scale: float = 127.0
     bits: int = 8
-    restarts: int = 16
-    iterations: int = 3
+    restarts: int = 32
+    iterations: int = 2
     min_cluster_size: int = 4
-    pull: int = 2
+    pull: int = 1
 
     def __post_init__(self) -> None:
         _require_at_least_one(self, "k", "k_max", "dimensions", "restarts", "iterations", "min_cluster_size", "pull")

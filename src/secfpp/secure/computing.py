@@ -5,9 +5,11 @@ the computation in step (`proceed`): each answers its masked shares of what is t
 up and tells everybody the sums. The server follows the same computation on shares of nothing, so it knows what is
 opened and what comes out.
 
-Dropouts: who does not deal is left out, and the rest starts anew. Later, a holder that does not answer an
-exchange is asked nothing in it; the others answer again, as a smaller set, as long as they are a quorum. It may
-come back, and is told what it missed: opened values are public, so that everybody goes on from the same shares.
+Dropouts: who does not deal is left out, and the rest starts anew. Later, only as many holders answer as it takes to
+decode; the others stand by, and cost nothing. If one of those who should answer is missing, the exchange is asked for
+again with another in its place, who first is told what it missed: opened values are public, so that everybody goes on
+from the same shares, also a holder that comes back. All sets that answer an exchange open the same values, since a
+holder knows one history only, which is part of what its pads are labelled with.
 
 Checks: see `secfpp.crypto.checks`; they are answered in the second exchange.
 """
@@ -102,7 +104,6 @@ class Holding:
     pending: Sequence[Shared] = ()
     exchange: int = 0
     history: bytes = b""
-    answered: tuple[int, ...] | None = None
 
 
 def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
@@ -126,13 +127,15 @@ def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
 
 
 def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
-    """Take in what was opened and answer the next exchange, if asked to."""
+    """Take in what was opened since, and answer the next exchange."""
     holding: Holding = kept(context, int(payload["attempt"]), Holding, step_name)
     if holding.computation is None:
         _begin(holding, payload, step_name)
+    if int(payload["exchange"]) < holding.exchange:
+        raise TamperError(None, step_name, "an exchange that is over is asked for again")
     while holding.exchange < int(payload["exchange"]):
         _advance(holding, payload, step_name)
-    return _answer(holding, payload, step_name) if bool(payload["answer"]) else {}
+    return _answer(holding, payload, step_name)
 
 
 def _begin(holding: Holding, payload: Arrays, step_name: str) -> None:
@@ -180,7 +183,7 @@ def _advance(holding: Holding, payload: Arrays, step_name: str) -> None:
     for name in sorted(payload):
         if number == CHECKED - 1 and name.startswith("coin."):
             history.update(name.encode() + as_bytes(payload[name]))
-    holding.history, holding.exchange, holding.answered = history.digest(), number + 1, None
+    holding.history, holding.exchange = history.digest(), number + 1
     try:
         holding.pending = holding.computation.send(split(values, shapes))
     except StopIteration:
@@ -194,7 +197,6 @@ def _answer(holding: Holding, payload: Arrays, step_name: str) -> Arrays:
     own = joined.holders.index(joined.party.name)
     responders = tuple(int(number) for number in payload["responders"])
     _require_quorum(holding, responders, own, step_name)
-    holding.answered = responders
     require_degree(holding.pending, plan.limit)
     transcript = holding.history + holding.exchange.to_bytes(4, "big") + bytes(responders)
 
@@ -219,8 +221,6 @@ def _require_quorum(holding: Holding, responders: tuple[int, ...], own: int, ste
         raise TamperError(
             None, step_name, f"{len(responders)} holders should answer, less than the quorum of {holding.plan.needed}"
         )
-    if holding.answered is not None and not set(responders) < set(holding.answered):
-        raise TamperError(None, step_name, "an exchange that was answered already is asked for again")
 
 
 def _checks(holding: Holding, payload: Arrays, step_name: str) -> tuple[Elements, Elements]:

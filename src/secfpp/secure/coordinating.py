@@ -12,12 +12,17 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.masks import unmasked
 from secfpp.crypto.material import Estimate
 from secfpp.errors import DropoutError, FieldRangeError, TamperError
-from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
+from secfpp.protocol.program import Arrays, Ask, ClientId, Program
 from secfpp.secure.computing import CHECKED, Plan, blame
 
 
 def compute(
-    component: str, attempt: int, clients: Sequence[ClientId], holders: Sequence[ClientId], plan: Plan, dealt: Replies
+    component: str,
+    attempt: int,
+    clients: Sequence[ClientId],
+    holders: Sequence[ClientId],
+    plan: Plan,
+    dealt: dict[ClientId, Arrays],
 ) -> Program[Any]:
     """Lead the holders through a computation after everybody has dealt; its public result.
 
@@ -27,7 +32,7 @@ def compute(
         clients: everybody who shared an input, sorted.
         holders: who holds shares, sorted.
         plan: what is computed.
-        dealt: everybody's reply to ``deal``.
+        dealt: everybody's reply to ``deal``; emptied, because it is large.
 
     Raises:
         DropoutError: fewer holders are left than an exchange takes.
@@ -49,7 +54,13 @@ class _Lead:
     """What the server knows of a running computation."""
 
     def __init__(
-        self, step: str, attempt: int, clients: tuple[str, ...], holders: tuple[str, ...], plan: Plan, dealt: Replies
+        self,
+        step: str,
+        attempt: int,
+        clients: tuple[str, ...],
+        holders: tuple[str, ...],
+        plan: Plan,
+        dealt: dict[ClientId, Arrays],
     ) -> None:
         self.step, self.attempt, self.clients, self.holders, self.plan = step, attempt, clients, holders, plan
         self.envelopes: dict[ClientId, dict[str, np.ndarray]] = {
@@ -63,29 +74,33 @@ class _Lead:
         self.public: dict[str, np.ndarray] = {
             f"commitment.{holder}": dealt[holder]["coin"] for holder in holders if "coin" in dealt[holder]
         }
+        dealt.clear()
         self.coins: dict[str, np.ndarray] = {}
         self.opened: list[tuple[np.ndarray, Elements]] = []
-        self.told = dict.fromkeys(holders, 0)
-        self.present = set(holders)
+        self.told = dict.fromkeys(holders, -1)
+        self.unreliable: set[ClientId] = set()
 
     def open(self, wanted: Sequence[Shared]) -> Program[list[Elements]]:
-        """One exchange, asked again as long as holders go missing in it; `wanted` says what is opened."""
+        """One exchange, asked again with others for those who go missing in it; `wanted` says what is opened."""
         shapes = [value.shape for value in wanted]
         size = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
-        responders = sorted(self.present)
+        missing: set[ClientId] = set()
         while True:
-            if len(responders) < self.plan.needed:
-                missing = sorted(set(self.holders) - set(responders))
-                raise DropoutError(self.step, self.plan.needed, len(responders), missing)
-            replies = yield Ask(self.step, {holder: self._payload(holder, responders) for holder in self.holders})
-            self.present = set(replies)
+            # Those who missed an exchange come last, whoever has nothing to catch up with first.
+            order = sorted(
+                set(self.holders) - missing, key=lambda h: (h in self.unreliable, -self.told[h], self.holders.index(h))
+            )
+            if len(order) < self.plan.needed:
+                raise DropoutError(self.step, self.plan.needed, len(order), sorted(missing))
+            responders = sorted(order[: self.plan.needed])
+            replies = yield Ask(self.step, {holder: self._payload(holder, responders) for holder in responders})
             for holder in replies:
                 self.told[holder] = len(self.opened)
                 self.envelopes.pop(holder, None)
-            answered = [holder for holder in responders if holder in replies]
-            if answered == responders:
+            if not replies.missing:
                 break
-            responders = answered
+            missing |= set(replies.missing)
+            self.unreliable |= missing
         numbers = np.array([self.holders.index(holder) for holder in responders], np.uint8)
         values = unmasked([self._vector(replies[h], "masked", size, h) for h in responders], shapes)
         values = [
@@ -106,11 +121,10 @@ class _Lead:
         payload: dict[str, np.ndarray] = {
             "attempt": np.array(self.attempt),
             "exchange": np.array(number),
-            "answer": np.array(holder in responders),
             "responders": np.array([self.holders.index(r) for r in responders], np.uint8),
             **self.envelopes.get(holder, {}),
         }
-        for missed in range(self.told[holder], number):
+        for missed in range(max(self.told[holder], 0), number):
             payload[f"responders.{missed}"], payload[f"opened.{missed}"] = self.opened[missed]
         if self.told[holder] < CHECKED <= number:
             payload |= self.public | self.coins

@@ -120,8 +120,10 @@ class SecureKMeans(KMeans):
             if not replies.missing:
                 break
             cohort = cohort.subset(replies)
+        dealt = dict(replies)
+        del replies
         plan = self.plan(cohort.clients, facts["holders"], threshold, cohort.seed, cohort.round)
-        found = yield from compute("clusterer", facts["attempt"], cohort.clients, facts["holders"], plan, replies)
+        found = yield from compute("clusterer", facts["attempt"], cohort.clients, facts["holders"], plan, dealt)
         return found, cohort
 
     def plan(self, clients: Any, holders: Any, threshold: int, seed: int, round_: int) -> Plan:
