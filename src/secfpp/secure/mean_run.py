@@ -12,7 +12,7 @@ from secfpp.crypto.channel import ENVELOPE_OVERHEAD, Label
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
-from secfpp.errors import FieldRangeError, ProtocolError, TamperError, WireError
+from secfpp.errors import ProtocolError, TamperError, WireError
 from secfpp.protocol import wire
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
@@ -31,14 +31,16 @@ class MeanRun:
 
     Attributes:
         share: its own share of its own update, if it is a holder and has shared.
-        agreed: digest of the inclusion that it confirmed.
+        agreed: the inclusion that it confirmed.
+        size: how many numbers the slot has.
         sum: the sum of the shares it holds of those.
         given: whether it gave that out.
     """
 
     place: Joined
     share: Elements | None = field(default=None, repr=False)
-    agreed: bytes | None = None
+    agreed: Inclusion | None = None
+    size: int = 0
     sum: Elements | None = field(default=None, repr=False)
     given: bool = False
 
@@ -66,14 +68,13 @@ class MeanRun:
     def seal_shares(self, update: Elements, version: int, stream: Stream) -> np.ndarray:
         """Share the encoded update; envelopes for the other holders."""
         code, holders = self.code, self.place.holders
-        blocks = np.zeros((code.blocks, -(-update.size // code.blocks)), np.uint64)
+        blocks = np.zeros((code.blocks, self._length(update.size)), np.uint64)
         blocks.reshape(-1)[: update.size] = update.reshape(-1)
         shares = dict(zip(holders, code.encode(blocks, stream), strict=True))
         self.share = shares.get(self.name)
         recipients = others(self.name, holders)
-        label, number = self.place.label("share"), np.array(version, np.int64)
-        messages = [wire.encode({"elements": shares[h], "version": number}) for h in recipients]
-        return self._seal(recipients, label, messages)
+        messages = [_numbers(version, update.size, shares[holder]) for holder in recipients]
+        return self._seal(recipients, self.place.label("share"), messages)
 
     def take_shares(self, payload: Arrays, size: int, least: int) -> np.ndarray:
         """Add the shares of the included clients; words for the other holders that this is the inclusion.
@@ -89,20 +90,16 @@ class MeanRun:
         if self.name in inclusion.included and self.share is None:
             raise TamperError(None, AGREE, f"{self.name!r} is said to be in the mean, but shared nothing")
         senders = others(self.name, inclusion.included)
-        length = -(-size // self.code.blocks)
-        label, total = self.place.label("share"), np.zeros(length, np.uint64)
+        label, total = self.place.label("share"), np.zeros(self._length(size), np.uint64)
         for sender, row in zip(senders, _envelopes(payload, "envelopes", len(senders), AGREE), strict=True):
-            message = self._open(sender, label, row, length)
-            version = message.get("version")
-            if version is None or version.shape != () or version.dtype.kind != "i":
-                raise TamperError(sender, label.name, "what it sealed is no share with its version")
-            if int(version) != inclusion.version:
+            version, share = self._open(sender, label, row, size)
+            if version != inclusion.version:
                 raise TamperError(None, AGREE, f"{sender!r} is said to be in the mean, but has another base")
-            total = PrimeField.add(total, message["elements"])
+            total = PrimeField.add(total, share)
         if self.name in inclusion.included:
             assert self.share is not None
             total = PrimeField.add(total, self.share)
-        self.agreed, self.sum, self.share = inclusion.digest, total, None
+        self.agreed, self.size, self.sum, self.share = inclusion, size, total, None
         recipients = others(self.name, self.place.holders)
         return self._seal(recipients, self.place.label("agree", inclusion.digest), [b""] * len(recipients))
 
@@ -117,7 +114,7 @@ class MeanRun:
         if self.given:
             raise TamperError(None, SUM, "a holder's sum is given out once, here it is asked for again")
         holders = _names(payload, "holders", others(self.name, self.place.holders), SUM)
-        label, confirmed = self.place.label("agree", self.agreed), 1
+        label, confirmed = self.place.label("agree", self.agreed.digest), 1
         for holder, row in zip(holders, _envelopes(payload, "echoes", len(holders), SUM), strict=True):
             try:
                 self.place.channel.open(holder, label, row.tobytes())
@@ -132,8 +129,8 @@ class MeanRun:
                 f"{self.code.required()} are needed: the server told others something else, or words were changed",
             )
         self.given = True
-        recipients, message = others(self.name, self.place.clients), wire.encode({"elements": self.sum})
-        return self._seal(recipients, self.place.label("sum", self.agreed), [message] * len(recipients))
+        recipients, message = others(self.name, self.place.clients), _numbers(self.agreed.version, self.size, self.sum)
+        return self._seal(recipients, self.place.label("sum", self.agreed.digest), [message] * len(recipients))
 
     def open_sum(self, payload: Arrays, inclusion: Inclusion, size: int) -> tuple[Elements, dict[ClientId, str]]:
         """Decode the sum of the included updates, flat.
@@ -144,15 +141,15 @@ class MeanRun:
         Raises:
             TamperError: not enough good sums are left to tell.
         """
-        if self.agreed not in (None, inclusion.digest):
+        if self.agreed not in (None, inclusion):
             raise TamperError(None, RECEIVE, "the mean is said to be of other updates than was agreed")
         code, holders = self.code, self.place.holders
-        length, label = -(-size // code.blocks), self.place.label("sum", inclusion.digest)
+        label = self.place.label("sum", inclusion.digest)
         sums, wrong = {} if self.sum is None else {holders.index(self.name): self.sum}, {}
         senders = _names(payload, "holders", others(self.name, holders), RECEIVE)
         for sender, row in zip(senders, _envelopes(payload, "envelopes", len(senders), RECEIVE), strict=True):
             try:
-                sums[holders.index(sender)] = self._open(sender, label, row, length)["elements"]
+                sums[holders.index(sender)] = self._open(sender, label, row, size)[1]
             except TamperError as error:
                 wrong[sender] = str(error).partition(": ")[2]
         if len(sums) < code.required():
@@ -192,10 +189,11 @@ class MeanRun:
         if not {"sponsor", "base"} <= payload.keys():
             raise ProtocolError(f"step {label.name!r}: a message without a base")
         sponsor = str(payload["sponsor"].item())
-        message = self._message(sponsor, label, payload["base"])
-        if message.keys() != {"base", "version"}:
-            raise TamperError(sponsor, label.name, "what it sealed is no base with its version")
-        return message["base"], message["version"]
+        try:
+            message = wire.decode(self.place.channel.open(sponsor, label, payload["base"].tobytes()))
+            return message["base"], message["version"]
+        except (WireError, KeyError):
+            raise TamperError(sponsor, label.name, "what it sealed is no base with its version") from None
 
     def _seal(self, recipients: Sequence[ClientId], label: Label, messages: Sequence[bytes]) -> np.ndarray:
         seal = self.place.channel.seal
@@ -205,23 +203,23 @@ class MeanRun:
         ]
         return np.stack(envelopes) if envelopes else np.zeros((0, ENVELOPE_OVERHEAD), np.uint8)
 
-    def _open(self, sender: ClientId, label: Label, row: np.ndarray, length: int) -> dict[str, np.ndarray]:
-        """A sealed message with `length` field elements."""
-        message = self._message(sender, label, row)
-        elements = message.get("elements")
-        try:
-            if elements is not None and PrimeField.checked(elements).shape == (length,):
-                return message
-        except FieldRangeError:
-            pass
-        raise TamperError(sender, label.name, f"what it sealed are not {length} field elements")
-
-    def _message(self, sender: ClientId, label: Label, row: np.ndarray) -> dict[str, np.ndarray]:
+    def _open(self, sender: ClientId, label: Label, row: np.ndarray, size: int) -> tuple[int, Elements]:
+        """A version and a block of a slot of `size` numbers, see `_numbers`."""
         plaintext = self.place.channel.open(sender, label, row.tobytes())
-        try:
-            return wire.decode(plaintext)
-        except WireError:
-            raise TamperError(sender, label.name, "what it sealed is no message of this protocol") from None
+        if len(plaintext) == 8 * (2 + self._length(size)):
+            words = np.frombuffer(plaintext, "<u8").astype(np.uint64)
+            if int(words[1]) == size and int(words[2:].max(initial=0)) < PrimeField.p:
+                return int(words[0]), words[2:]
+        raise TamperError(sender, label.name, f"what it sealed is no share of a slot of {size} numbers")
+
+    def _length(self, size: int) -> int:
+        """Numbers in a block of a slot."""
+        return -(-size // self.code.blocks)
+
+
+def _numbers(version: int, size: int, elements: Elements) -> bytes:
+    """What is sealed: the version of the base, the size of the slot, a block; each number in 8 bytes, little-endian."""
+    return np.array([version, size], "<u8").tobytes() + elements.astype("<u8").tobytes()
 
 
 def attempt_in(payload: Arrays) -> int:

@@ -15,7 +15,6 @@ from secfpp.crypto.randomness import Stream
 from secfpp.crypto.roster import IdentityKey
 from secfpp.crypto.sharing import LagrangeCode, alpha, beta, interpolation
 from secfpp.errors import ClientError, ProtocolError, TamperError
-from secfpp.protocol import wire
 from secfpp.protocol.program import Ask, Program, Replies
 from secfpp.secure.aggregation import PlainMean
 from secfpp.secure.mean_relay import Inclusion, others
@@ -294,14 +293,15 @@ def test_nonsense_that_a_client_shared_is_noticed(clients: int, match: str) -> N
     refused(run, match, shift_sums(run, run.clients, anything))
 
 
-def forged(run: SecureRun, sender: str, plaintext: bytes) -> OnAsk:
-    """A client that seals something else for c02 than its share."""
+def forged(run: SecureRun, sender: str, numbers: list[int]) -> OnAsk:
+    """Put another envelope of `sender` into what c02 is sent, with these numbers in it."""
 
     def on_ask(ask: Ask) -> Ask:
         if ask.step != AGREE:
             return ask
         place = run.memory(sender).place
         place.channel._session._spent.clear()
+        plaintext = np.array(numbers, "<u8").tobytes()
         message = {key: array.copy() for key, array in ask.payloads["c02"].items()}
         envelope = np.frombuffer(place.channel.seal("c02", place.label("share"), plaintext), np.uint8)
         message["envelopes"][row_of("c02", sender, run.clients)] = envelope
@@ -311,24 +311,29 @@ def forged(run: SecureRun, sender: str, plaintext: bytes) -> OnAsk:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "match"),
+    ("numbers", "match"),
     [
-        ({"elements": np.array([1, 2, PrimeField.p], np.uint64), "version": np.array(1)}, "are not 3 field elements"),
-        ({"elements": np.array([1, 2, 3], np.int64), "version": np.array(1)}, "are not 3 field elements"),
-        ({"elements": np.array([1, 2], np.uint64), "versionnumber!!": np.array(1)}, "are not 3 field elements"),
-        ({"elements": np.array([1, 2, 3], np.uint64), "wersion": np.array(1)}, "is no share with its version"),
-        ({"elements": np.array([1, 2, 3], np.uint64), "version": np.array(7)}, "has another base"),
-        (None, "no message of this protocol"),
+        ([1, 7, 5, 6, PrimeField.p], "no share of a slot of 7 numbers"),
+        ([1, 7, 5, (1 << 64) - 1, 7], "no share of a slot of 7 numbers"),
+        ([1, 9, 5, 6, 7], "no share of a slot of 7 numbers"),
+        ([7, 7, 5, 6, 7], "'c04' is said to be in the mean, but has another base"),
     ],
 )
-def test_what_is_sealed_must_be_a_share(arrays: Message | None, match: str) -> None:
+def test_what_is_sealed_must_be_a_share(numbers: list[int], match: str) -> None:
     run = SecureRun(6)
-    assert code_for(6, 2).blocks == 3
-    good = wire.encode({"elements": np.zeros(3, np.uint64), "version": np.array(1)})
-    plaintext = bytes(len(good)) if arrays is None else wire.encode(arrays)
-    assert len(plaintext) == len(good)  # another length would show before anything is opened
-    found = refused(run, match, forged(run, "c04", plaintext))
-    assert found.party == "c04" or match == "has another base"
+    refused(run, match, forged(run, "c04", numbers))
+
+
+@pytest.mark.parametrize(
+    ("size", "match"), [(9, "no share of a slot of 7 numbers"), (20, r"'c01' sent envelopes of .* bytes, 'c00' of")]
+)
+def test_a_slot_of_another_size_is_noticed(size: int, match: str) -> None:
+    """By the server from the envelopes' size; by a holder where blocks are of equal size (of 3 for 7 and 9 numbers)."""
+    run = SecureRun(6)
+    other = np.zeros(size, np.float32)
+    run.driver.states["c01"] = run.driver.states["c01"].replace(p=other, **{"p.base": other})
+    with pytest.raises((ProtocolError, ClientError), match=match):
+        run.driver.run(run.aggregator.mean(run.cohort(), "p"))
 
 
 def test_a_mean_of_too_few_is_refused_by_holders_and_by_members() -> None:
