@@ -25,7 +25,10 @@ from secfpp.errors import ConfigError, Problem
 from secfpp.models.prompt import SoftPrompt
 from secfpp.models.scoring import Predictor, cosine_logits
 from secfpp.protocol.cohort import Assignment, Cohort
-from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, batched, step
+from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Joint, Program, batched, step
+from secfpp.secure.aggregation import Aggregator
+from secfpp.secure.clustering import Clusterer
+from secfpp.secure.session import Session, greet, greeted
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class FederatedAlgorithm(ABC):
 
     name: ClassVar[str]
     trained: ClassVar[bool] = True
+    session: ClassVar[Session] = Session()
 
     prompt: SoftPrompt = field(default_factory=SoftPrompt)
     training: LocalTraining = field(default_factory=LocalTraining)
@@ -105,6 +109,13 @@ class FederatedAlgorithm(ABC):
     ) -> list[tuple[ClientState, Arrays]]:
         """`train` for several clients in one pass through the frozen encoder."""
         return [(state, {}) for state in self.local_update(contexts, states, int(payloads[0]["round"]))]
+
+    def train_cohort(self, cohort: Cohort, *parts: Aggregator | Clusterer) -> Program[Cohort]:
+        """Local training; returns those who did it, with the round's keys if one of `parts` needs them."""
+        if not any(part.needs_keys for part in parts):
+            return cohort.subset((yield self.ask_to_train(cohort)))
+        replies = yield Joint({"keys": greet(cohort), "train": self.ask_to_train(cohort)})
+        return greeted(cohort.subset(replies.joint["train"]), replies.joint["keys"])
 
     def ask_to_train(self, cohort: Cohort) -> Ask:
         """The ask that starts a round's local training."""

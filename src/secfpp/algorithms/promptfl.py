@@ -33,8 +33,8 @@ class PromptFL(CoOpLocal):
         """Local steps, then a mean over those who took them."""
         if cohort.sampled:
             yield from self.aggregator.refresh(cohort, "prompt")
-        replies = yield self.ask_to_train(cohort)
-        yield from self.aggregator.mean(cohort.subset(replies), "prompt")
+        trained = yield from self.train_cohort(cohort, self.aggregator)
+        yield from self.aggregator.mean(trained, "prompt")
         return state
 
     def local_update(

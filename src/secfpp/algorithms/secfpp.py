@@ -26,8 +26,11 @@ from secfpp.errors import ConfigError, Problem
 from secfpp.models.scoring import Predictor
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, batched, gather, step
-from secfpp.secure.aggregation import Aggregator, PlainMean, with_base
-from secfpp.secure.clustering import Clusterer, PlainKMeans
+from secfpp.secure.aggregation import Aggregator, with_base
+from secfpp.secure.clustering import Clusterer
+from secfpp.secure.secure_kmeans import SecureKMeans
+from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.session import with_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +57,10 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
 
     name: ClassVar[str] = "secfpp"
 
-    clusterer: Clusterer = field(default_factory=PlainKMeans)
+    clusterer: Clusterer = field(default_factory=SecureKMeans)
     descriptor: Literal["features", "prompt"] = "features"
     cluster_every: int = 0
-    aggregator: Aggregator = field(default_factory=lambda: PlainMean(min_responders=4))
+    aggregator: Aggregator = field(default_factory=SecureMean)
     domain_adjustment: float = 0.0
     local_adjustment: float = 0.5
     local_lr: float = 0.02
@@ -117,7 +120,9 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
         if cohort.rounds and cohort.round > domain_rounds:
             yield Ask("method.personalize", {client: {"round": np.array(cohort.round)} for client in cohort.clients})
             return state
-        trained = cohort.subset((yield self.ask_to_train(cohort)))
+        trained = yield from self.train_cohort(cohort, self.aggregator, self.clusterer)
+        if state.assignment is None and self.aggregator.needs_keys:
+            trained = yield from with_keys(trained)  # once for all that everybody takes part in
         assignment, proof = state.assignment, min(self.common_rounds, domain_rounds or self.common_rounds)
         if assignment is None and cohort.round < proof:
             yield from self.aggregator.mean(trained, "domain_prompt")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from secfpp.data.federated import ClientData
 from secfpp.errors import ConfigError, Problem, SecFPPError
 from secfpp.models.scoring import smoothed_log_prior
+from secfpp.secure.session import Party
 from secfpp.seeding import derive
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ Loss = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 class ClientContext:
     """What a client has at hand and never saves: data, frozen model, class names, public seed and start prompt.
 
-    `domain` is the number of the client's true domain, known to simulations only.
+    `domain` is the number of the client's true domain, known to simulations only. `party` holds the client's keys; steps
+    on shares need it.
     """
 
     client: str
@@ -37,6 +39,7 @@ class ClientContext:
     tokens: ClassTokens
     seed: int
     start: np.ndarray
+    party: Party | None = field(default=None, repr=False)
 
     @cached_property
     def features(self) -> Tensor:

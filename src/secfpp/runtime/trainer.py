@@ -22,6 +22,7 @@ from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_check
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.evaluation import Example, examples, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
+from secfpp.secure.session import parties_in_memory
 from secfpp.seeding import derive
 
 CHUNK = 32
@@ -224,6 +225,7 @@ def make_contexts(
             raise DataError(f"client {client.name!r} has no training image: remove it or give it data")
     start = algorithm.prompt.initial(backbone, dataset.template, derive(seed, "start"))
     tokens = backbone.class_tokens(dataset.classes, len(start))
+    parties = parties_in_memory(names)
     return {
         client.name: ClientContext(
             client=client.name,
@@ -233,6 +235,7 @@ def make_contexts(
             tokens=tokens,
             seed=seed,
             start=start,
+            party=parties[client.name],
         )
         for client in sorted(dataset.clients, key=lambda client: client.name)
     }

@@ -28,6 +28,7 @@ class Aggregator(ABC):
     """A way to average; a field named ``aggregator`` of an algorithm, which gives its steps their name."""
 
     kind: ClassVar[str]
+    needs_keys: ClassVar[bool] = False
 
     @abstractmethod
     def mean(self, cohort: Cohort, slot: str) -> Program[tuple[ClientId, ...]]:

@@ -22,6 +22,7 @@ class Clusterer(ABC):
     """A way to group clients; a field named ``clusterer`` of an algorithm, which gives its steps their name."""
 
     kind: ClassVar[str]
+    needs_keys: ClassVar[bool] = False
 
     @abstractmethod
     def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:

@@ -49,6 +49,7 @@ class SecureKMeans(KMeans):
     """
 
     kind: ClassVar[str] = "secure_kmeans"
+    needs_keys: ClassVar[bool] = True
 
     reveal: Literal["partition", "assignments"] = "partition"
     compare_bits: Literal[0, 20, 24] = 0
@@ -107,6 +108,8 @@ class SecureKMeans(KMeans):
     def find(self, cohort: Cohort, slot: str) -> Program[tuple[Found, Cohort]]:
         """All that becomes public, and who took part: like `assign`, for audits and tests."""
         self.require_clients(cohort)
+        if max(self.search(len(cohort), cohort.seed, cohort.round).seeds, default=1) == 1:
+            return Found(None, 1, {}, {}, 0, {}), cohort  # too few for two clusters: nothing to compute
         self.collusion(len(cohort))
         asked = cohort
         cohort = yield from with_keys(cohort, self.committee)

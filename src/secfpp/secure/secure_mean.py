@@ -74,6 +74,7 @@ class SecureMean(Aggregator):
     """
 
     kind: ClassVar[str] = "secure"
+    needs_keys: ClassVar[bool] = True
 
     clip: float = 10.0
     bits: int = 24
