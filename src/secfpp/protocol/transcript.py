@@ -79,7 +79,7 @@ class Transcript:
 
     def record(
         self,
-        data: bytes,
+        data: bytes | bytearray,
         *,
         exchange: int,
         round_: int,
@@ -92,7 +92,7 @@ class Transcript:
         """Append one message with the bytes `data`; drivers call this."""
         keep = self._keep(step) if callable(self._keep) else self._keep
         digest = sha256(data).hexdigest()
-        content = data if keep else None
+        content = bytes(data) if keep else None
         self._messages.append(
             Message(exchange, round_, step, label, client, direction, len(data), digest, delivered, content)
         )

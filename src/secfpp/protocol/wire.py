@@ -45,8 +45,8 @@ _DTYPES: dict[int, np.dtype[np.generic]] = {
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
-def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The message's bytes; the order of `arrays` does not matter.
+def encode(arrays: Mapping[str, np.ndarray]) -> bytearray:
+    """The message's bytes, freshly made; the order of `arrays` does not matter.
 
     Raises:
         WireError: a value that is no array of a supported type (bool, integers, float32/64 of up to
@@ -61,7 +61,7 @@ def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
     checksum = 0
     for part in parts:
         checksum = zlib.crc32(part, checksum)
-    return b"".join([*parts, _U32.pack(checksum)])
+    return bytearray().join([*parts, _U32.pack(checksum)])
 
 
 def measure(arrays: Mapping[str, np.ndarray]) -> int:
@@ -82,8 +82,10 @@ def measure(arrays: Mapping[str, np.ndarray]) -> int:
     return total
 
 
-def decode(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a message, sorted by name: fresh, writable, native byte order.
+def decode(data: bytes | bytearray) -> dict[str, np.ndarray]:
+    """The arrays of a message, sorted by name: writable, native byte order.
+
+    They are fresh, or parts of `data` itself if it is a bytearray, which then belongs to them.
 
     Raises:
         WireError: `data` is not exactly what `encode` gives for some message.
@@ -172,7 +174,9 @@ def _read_array(reader: _Reader, name: str) -> np.ndarray:
     raw = reader.take(math.prod(shape) * dtype.itemsize)
     if dtype.kind == "b" and raw.nbytes and np.frombuffer(raw, np.uint8).max() > 1:
         raise WireError(f"array {name!r} holds booleans other than 0 and 1")
-    return np.frombuffer(raw, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    array = np.frombuffer(raw, dtype).reshape(shape)
+    ready = array.flags.writeable and array.flags.aligned and dtype.isnative
+    return array if ready else array.astype(dtype.newbyteorder("="))
 
 
 def _checked(name: object, value: object) -> np.ndarray:
