@@ -49,17 +49,9 @@ def singular_minors(matrix: np.ndarray, seed: int = 0, most: int = 1500) -> int:
     return sum(determinant([[int(v) for v in row[list(columns)]] for row in matrix]) == 0 for columns in every)
 
 
-@pytest.mark.parametrize(
-    ("holders", "threshold"), [(4, 1), (6, 1), (7, 2), (11, 2), (12, 3), (16, 1), (16, 2), (16, 3)]
-)
-def test_whoever_deals_nothing_useful_the_extracted_elements_are_uniform(holders: int, threshold: int) -> None:
-    assert singular_minors(extractor(holders, threshold), most=150) == 0
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("holders", range(6, 17))
 @pytest.mark.parametrize("threshold", range(1, 6))
-def test_every_minor_of_every_extractor(holders: int, threshold: int) -> None:
+def test_whoever_deals_nothing_useful_the_extracted_elements_are_uniform(holders: int, threshold: int) -> None:
     assert singular_minors(extractor(holders, threshold), most=4500) == 0
 
 
@@ -157,10 +149,9 @@ def test_nothing_is_handed_out_twice() -> None:
     assert again.uniform((12,)).values.tolist() == taken.tolist()
     with pytest.raises((ValueError, IndexError)):
         again.uniform((1,))
-    first, second = pool.permutations(2, 5)
-    assert first.shape == second.shape == (5, 2, 2)
-    with pytest.raises((ValueError, IndexError)):
-        pool.permutations(2, 2)
+    early, late = pool.permutations(2, 2), pool.permutations(2, 3)
+    factors = np.concatenate([part.values.reshape(-1) for part in (*early, *late)])
+    assert len(set(factors.tolist())) == 2 * 5 * 4
 
 
 @pytest.mark.parametrize(("holders", "threshold"), [(6, 1), (16, 2), (7, 2)])
