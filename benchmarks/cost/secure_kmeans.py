@@ -1,0 +1,130 @@
+"""Time and traffic of k-means on shares, the work of all parties added up, beside the same k-means in the clear.
+
+All clients and the server run in one process, every message passes through the wire format, and the holders are 16 of
+whom 2 may collude (the defaults). Exact comparisons and hidden assignments unless an option says otherwise:
+
+    OMP_NUM_THREADS=1 python benchmarks/cost/secure_kmeans.py
+    OMP_NUM_THREADS=1 python benchmarks/cost/secure_kmeans.py --shape default-30 --threshold high --repeats 3
+
+Shapes are K, restarts R, iterations I and clients N. A comparison is one sign of a difference that some iteration
+needs: N for each pair of clusters of each run in each iteration, where runs that start from the same two clients
+share theirs in the first one. MB are those that a holder sends, of those holders that answer openings. Exact
+comparisons find the partition of the clear, or the script fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from secfpp.protocol.cohort import Assignment, Cohort
+from secfpp.protocol.program import ClientState
+from secfpp.protocol.transcript import Transcript
+from secfpp.runtime.in_process import InProcessDriver
+from secfpp.secure.clustering import Clusterer, KMeans, PlainKMeans
+from secfpp.secure.cost_model import ClusteringCost
+from secfpp.secure.secure_kmeans import SecureKMeans
+from secfpp.secure.session import Party, Session, parties_in_memory
+
+SEED, DIMENSION = 0, 64
+SHAPES: dict[str, tuple[int, dict[str, int]]] = {
+    "k6-24": (24, {"k": 6, "restarts": 1, "iterations": 5}),
+    "k8-100": (100, {"k": 8, "restarts": 1, "iterations": 5}),
+    "default-30": (30, {}),
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the steps of a client need."""
+
+    party: Party
+
+
+@dataclass(frozen=True)
+class OnlyClustering:
+    """An algorithm that does nothing else."""
+
+    clusterer: Clusterer
+    session: Session = field(default_factory=Session)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run took, `sent` in bytes of a holder that answers openings."""
+
+    seconds: float
+    exchanges: int
+    sent: float
+    partition: Assignment
+
+
+def measure(clusterer: KMeans, parties: dict[str, Party]) -> Measured:
+    rng = np.random.default_rng(SEED)
+    groups = clusterer.k or 4
+    centres = rng.normal(size=(groups, DIMENSION)) / 10
+    names = sorted(parties)
+    states = {
+        name: ClientState({"d": centres[i % groups] + rng.normal(size=DIMENSION) / 20}) for i, name in enumerate(names)
+    }
+    contexts = {name: Context(parties[name]) for name in names}
+    transcript = Transcript()
+    driver = InProcessDriver(OnlyClustering(clusterer), contexts, states, force_wire=True, transcript=transcript)
+    started = time.perf_counter()
+    partition = driver.run(clusterer.assign(Cohort(dict.fromkeys(names, 1), 0, SEED), "d", None))
+    seconds = time.perf_counter() - started
+    holders = {m.client for m in transcript if m.step == "clusterer.proceed"} or set(names)
+    sent = sum(driver.costs.up[name] for name in holders) / len(holders)
+    return Measured(seconds, driver.costs.exchanges, sent, partition)
+
+
+def best(clusterer: KMeans, n: int, repeats: int) -> Measured:
+    """The fastest of several runs, each with fresh keys."""
+    runs = [measure(clusterer, parties_in_memory(f"client-{i:03d}" for i in range(n))) for _ in range(repeats)]
+    return min(runs, key=lambda run: run.seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, action="append", help="one or more of the shapes; default: all")
+    parser.add_argument("--threshold", choices=("standard", "high"), default="standard")
+    parser.add_argument("--compare-bits", type=int, choices=(0, 20, 24), default=0, help="0 is exact")
+    parser.add_argument("--reveal", choices=("partition", "assignments"), default="partition")
+    parser.add_argument("--repeats", type=int, default=1)
+    arguments = parser.parse_args()
+    threads, bits = os.environ.get("OMP_NUM_THREADS", "all"), arguments.compare_bits or "all"
+    print("exact" if bits == "all" else f"{bits} bits compared", end=", ")
+    print(f"threshold {arguments.threshold}, reveal {arguments.reveal}")
+    print(f"numpy {np.__version__}, threads of BLAS: {threads}, best of {arguments.repeats}")
+    columns = ("shape", 12), ("N", 4), ("K", 5), ("R", 4), ("I", 3), ("T", 3), ("seconds", 9), ("exchanges", 11)
+    columns += ("MB/holder", 11), ("comparisons", 13), ("ms each", 9), ("in the clear, s", 17), ("ratio", 8)
+    print("".join(f"{title:>{width}}" if i else f"{title:<{width}}" for i, (title, width) in enumerate(columns)))
+    for name in arguments.shape or SHAPES:
+        n, settings = SHAPES[name]
+        secure = SecureKMeans(
+            threshold=arguments.threshold,
+            compare_bits=arguments.compare_bits,
+            reveal=arguments.reveal,
+            min_cluster_size=5 if arguments.threshold == "high" else 4,
+            **settings,
+        )
+        plain = PlainKMeans(**{each.name: getattr(secure, each.name) for each in fields(KMeans)})
+        found, clear = best(secure, n, arguments.repeats), best(plain, n, max(3, arguments.repeats))
+        if not arguments.compare_bits and found.partition != clear.partition:
+            raise SystemExit(f"{name}: the partitions differ")
+        cost = ClusteringCost(secure, n, SEED)
+        compared, tried = cost.comparisons, list(cost.search.seeds)
+        ks = f"{tried[0]}-{tried[-1]}" if len(tried) > 1 else f"{tried[0]}"
+        print(
+            f"{name:<12}{n:>4}{ks:>5}{secure.restarts:>4}{secure.iterations:>3}{cost.threshold:>3}"
+            f"{found.seconds:>9.2f}{found.exchanges:>11}{found.sent / 1e6:>11.2f}{compared:>13}"
+            f"{1e3 * found.seconds / compared:>9.3f}{clear.seconds:>17.4f}{found.seconds / clear.seconds:>8.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

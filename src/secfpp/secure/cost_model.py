@@ -1,0 +1,347 @@
+"""What the secure programs cost, from public numbers alone: exchanges, messages, openings and bytes.
+
+The formulas hold for runs without dropouts, key agreement included, and are compared with measured counts in the
+tests. See docs/costs.md for them in words.
+
+Symbols: c holders, of whom T may collude; n clients; L T is the largest degree that is opened; R runs for each K, of I
+iterations. A *comparison* is one sign of a difference of scores; an *opening* is one field element, 8 bytes, that
+becomes public.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, zip_longest
+from typing import Literal
+
+from secfpp.crypto.channel import ENVELOPE_OVERHEAD, OFFER_BYTES
+from secfpp.crypto.checks import COIN_BYTES
+from secfpp.crypto.comparison import Comparator
+from secfpp.crypto.material import UNIFORM, Deal, Kind
+from secfpp.secure import committee
+from secfpp.secure.key_lists import SIZES
+from secfpp.secure.mean_run import code_for
+from secfpp.secure.search import Search
+from secfpp.secure.secure_kmeans import Layout, SecureKMeans
+
+ELEMENT = 8
+"""Bytes of a field element."""
+Role = Literal["responder", "standby", "client"]
+"""A holder that answers openings, one that stands by in case another drops out, or a client that holds no shares."""
+_COMMITMENT, _NONCE = SIZES["commitment"], SIZES["nonce"]
+
+
+def _array(name: int, dimensions: int, size: int) -> int:
+    """Bytes of an array in a message: see `secfpp.protocol.wire`."""
+    return 1 + name + 2 + 4 * dimensions + size
+
+
+def _message(*arrays: int) -> int:
+    return 11 + sum(arrays)
+
+
+def _greeting(drawn: bool) -> int:
+    """Bytes that a client sends in key agreement."""
+    hello = _message(_array(5, 1, OFFER_BYTES), _array(10, 1, _COMMITMENT))
+    return hello + (_message(_array(5, 1, _NONCE)) if drawn else 0)
+
+
+def _keys(n: int, drawn: bool) -> int:
+    """Bytes of everybody's keys that a client receives."""
+    return n * (OFFER_BYTES + (2 * _COMMITMENT + _NONCE if drawn else 0))
+
+
+@dataclass(frozen=True)
+class MeanCost:
+    """Costs of one `SecureMean`.
+
+    Args:
+        n: clients, all of whom answer.
+        size: elements of an update.
+        threshold: T.
+    """
+
+    n: int
+    size: int
+    threshold: int = 2
+
+    @property
+    def holders(self) -> int:
+        """How many hold shares, c."""
+        return min(self.n, committee.LARGEST)
+
+    @property
+    def share(self) -> int:
+        """Field elements of a share: the update's over the quorum less T."""
+        return -(-self.size // code_for(self.holders, self.threshold).blocks)
+
+    @property
+    def exchanges(self) -> int:
+        """Greeting, randomness for a committee if one is drawn, sharing, agreement, sums, results."""
+        return 5 + (self.n > self.holders)
+
+    @property
+    def messages(self) -> int:
+        """Asks and replies."""
+        return 2 * ((self.exchanges - 2) * self.n + 2 * self.holders)
+
+    def sent(self, holder: bool = True) -> int:
+        """Bytes that a client sends, exactly."""
+        recipients = self.holders - holder
+        total = _greeting(self.n > self.holders) + _message()
+        total += _message(_array(9, 2, recipients * self._envelope), _array(7, 0, 8))
+        if holder:
+            total += _message(_array(6, 2, recipients * ENVELOPE_OVERHEAD))
+            total += _message(_array(9, 2, (self.n - 1) * self._envelope))
+        return total
+
+    def received(self, holder: bool = True) -> int:
+        """Bytes of keys and envelopes that a client receives; texts and framing come on top."""
+        others = self.holders - holder
+        total = _keys(self.n, self.n > self.holders) + others * self._envelope
+        if holder:
+            total += (self.n - 1) * self._envelope + others * ENVELOPE_OVERHEAD
+        return total
+
+    @property
+    def _envelope(self) -> int:
+        """A share or a sum, with the version of the base and the size of the update, sealed."""
+        return ELEMENT * (2 + self.share) + ENVELOPE_OVERHEAD
+
+
+@dataclass(frozen=True)
+class ClusteringCost:
+    """Costs of one `SecureKMeans` that reveals the partition or the assignments.
+
+    Where only K = 1 is tried nothing is sent, and all costs are 0.
+
+    Args:
+        settings: the clusterer.
+        n: clients, all of whom answer.
+        seed: the public seed, which decides which runs start from a pair of clients in common.
+        round_: number of the round.
+        admitted: runs whose clusters are all large enough; None takes all for it. If there is none, nothing is found
+            and the last exchange is not needed.
+    """
+
+    settings: SecureKMeans
+    n: int
+    seed: int = 0
+    round_: int = 0
+    admitted: int | None = None
+
+    @property
+    def holders(self) -> int:
+        """How many hold shares, c."""
+        return min(self.n, self.settings.committee)
+
+    @property
+    def threshold(self) -> int:
+        """How many of them may collude, T."""
+        return self.settings.collusion(self.n)
+
+    @property
+    def responders(self) -> int:
+        """Holders that answer an exchange, the first of them as long as none drops out."""
+        return max(self.settings.limit * self.threshold + 1, committee.quorum(self.holders, self.threshold))
+
+    @cached_property
+    def search(self) -> Search:
+        """The public candidates."""
+        return self.settings.search(self.n, self.seed, self.round_)
+
+    @cached_property
+    def first_comparisons(self) -> int:
+        """Comparisons of the first iteration, to seed points: runs that have two of them in common share those."""
+        runs = (run for seeds in self.search.seeds.values() for run in seeds.tolist())
+        return self.n * len({pair for run in runs for pair in combinations(run, 2)})
+
+    @property
+    def later_comparisons(self) -> int:
+        """Those of all other iterations: n R K (K - 1) / 2 in each, summed over K."""
+        return (self.search.iterations - 1) * sum(points * k * (k - 1) // 2 for k, points in self._points)
+
+    @property
+    def comparisons(self) -> int:
+        """All comparisons."""
+        return self.first_comparisons + self.later_comparisons
+
+    @cached_property
+    def opened(self) -> tuple[int, ...]:
+        """Openings in every exchange of the computation, in order."""
+        if not self._points:
+            return ()
+        choices = [sum(points * _size(k) for k, points in self._points)]
+        lowered = [sum(points * k for k, points in self._points)] if self._hidden and self._high else []
+        count, rest = self._per_iteration, self.search.iterations - 1
+        iteration = [*lowered, count, *self._combined(self._later, count), *choices]
+        return (*self._prepared(), *self._started(), *choices, *iteration * rest, *self._outcome())
+
+    @property
+    def exchanges(self) -> int:
+        """Greeting, randomness for a committee if one is drawn, dealing, and those of the computation."""
+        return len(self.opened) and 2 + (self.n > self.holders) + len(self.opened)
+
+    @property
+    def messages(self) -> int:
+        """Asks and replies."""
+        return 2 * ((self.exchanges - len(self.opened)) * self.n + len(self.opened) * self.responders)
+
+    @cached_property
+    def demand(self) -> dict[Kind, int]:
+        """Pieces of randomness by kind: comparisons take integers, outputs nothing, the rest uniform elements."""
+        shown = sum(self._outcome()) - sum(self._norms)
+        wanted = Counter[Kind]({UNIFORM: sum(self.opened) - self.comparisons - shown})
+        wanted["integers", self._first.k] += self.first_comparisons
+        if self.later_comparisons:
+            wanted["integers", self._later.k] += self.later_comparisons
+        for k, points in self._points if self._hidden else []:
+            wanted["permutations", k] = points // self.n
+        return dict(wanted)
+
+    @property
+    def shared(self) -> int:
+        """Field elements that a client shares: its descriptor's bits and one to blind the check of them."""
+        return Layout(self.settings.dimensions, self.settings.bits).width + 1
+
+    @cached_property
+    def dealt(self) -> int:
+        """Field elements of randomness that a holder shares on top."""
+        return Deal(self.holders, self.threshold, self.demand).size
+
+    def sent(self, role: Role, name_bytes: int) -> int:
+        """Bytes that a client sends, exactly, if all names are `name_bytes` long."""
+        holder = role != "client"
+        if not self.opened:
+            return 0
+        size = ELEMENT * (self.shared + holder * self.dealt) + ENVELOPE_OVERHEAD
+        total = _greeting(self.n > self.holders) + holder * _array(4, 1, _COMMITMENT)
+        total += _message(*[_array(3 + name_bytes, 1, size)] * (self.holders - holder))
+        if role == "responder":
+            total += sum(_message(_array(6, 1, ELEMENT * count)) for count in self.opened)
+            total += _array(4, 1, COIN_BYTES) + _array(6, 1, ELEMENT * self.n) + _array(4, 1, ELEMENT * self.n)
+        return total
+
+    def received(self, role: Role) -> int:
+        """Bytes of keys, envelopes and opened values that a client receives; texts and framing come on top."""
+        if not self.opened:
+            return 0
+        total = _keys(self.n, self.n > self.holders)
+        if role == "responder":
+            total += (self.n - 1) * (ELEMENT * self.shared + ENVELOPE_OVERHEAD)
+            total += (self.holders - 1) * ELEMENT * self.dealt + ELEMENT * sum(self.opened[:-1])
+            total += self.holders * _COMMITMENT + self.responders * COIN_BYTES
+        return total
+
+    @property
+    def _hidden(self) -> bool:
+        return self.settings.reveal == "partition"
+
+    @property
+    def _high(self) -> bool:
+        return self.settings.threshold == "high"
+
+    @property
+    def _points(self) -> list[tuple[int, int]]:
+        """K and the points of all its runs, R n, for K > 1."""
+        return [(k, len(seeds) * self.n) for k, seeds in self.search.seeds.items() if k > 1]
+
+    @property
+    def _per_iteration(self) -> int:
+        return sum(points * k * (k - 1) // 2 for k, points in self._points)
+
+    @property
+    def _levels(self) -> int:
+        return 0 if self.settings.compare_bits else 2 if self._high else 1
+
+    @property
+    def _first(self) -> Comparator:
+        return Comparator.plan(self.search.first_bound, self.threshold, self.settings.limit, self._levels)
+
+    @property
+    def _later(self) -> Comparator:
+        bits = self.settings.compare_bits or None
+        return Comparator.plan(self.search.bound, self.threshold, self.settings.limit, self._levels, bits)
+
+    def _prepared(self) -> list[int]:
+        """Inner products, random bits of comparisons and choices, and secret orders of clusters."""
+        bits = self._first.w * self.first_comparisons + self._later.w * self.later_comparisons
+        choices = [self.search.iterations * _bits(k) * points for k, points in self._points]
+        opened = [[self.n * (self.n + 1) // 2 + bits + (sum(choices) if self._hidden else 0)]]
+        for k, points in self._points if self._hidden else []:
+            entries, count, orders = points // self.n * k * k, self.threshold + 1, []
+            while count > 1:  # the product of `count` permutation matrices, in groups of L
+                orders.append(entries * (count // self.settings.limit + (count % self.settings.limit > 1)))
+                count = -(-count // self.settings.limit)
+            opened.append(orders)
+        return _side_by_side(opened)
+
+    def _started(self) -> list[int]:
+        """The digits of random numbers and one-hot choices, beside the first comparisons."""
+        first = [self.first_comparisons, *self._combined(self._first, self.first_comparisons)]
+        opened = [first, self._digits(self._first, self.first_comparisons)]
+        opened.append(self._digits(self._later, self.later_comparisons))
+        for k, points in self._points if self._hidden else []:
+            bits, size, count = _bits(k), _size(k), self.search.iterations * points
+            ahead, degree = self._characters(bits)
+            if degree + 1 > self.settings.limit:
+                ahead, degree = [*ahead, size - 1], 1
+            last = (size - 1) * (size + (degree > 1))
+            opened.append([count * each for each in (*ahead, last)])
+        return _side_by_side(opened)
+
+    def _characters(self, bits: int) -> tuple[list[int], int]:
+        """Openings for the products of all subsets of some bits, and the degree of those products."""
+        if bits <= self.settings.limit:
+            return [], bits
+        halves = bits // 2, bits - bits // 2
+        return [sum((1 << half) - 1 for half in halves if half > 1)], 2
+
+    def _digits(self, comparator: Comparator, count: int) -> list[int]:
+        parts = []
+        for bits in comparator.widths:
+            ahead, degree = self._characters(bits)
+            parts.append((ahead, (1 << bits) - 1 if degree > 1 else 0))
+        ahead = _side_by_side([early for early, _ in parts])
+        last = sum(late for _, late in parts)
+        return [count * each for each in (*ahead, *([last] if last else []))]
+
+    def _combined(self, comparator: Comparator, count: int) -> list[int]:
+        """Openings for combining digits in groups of L: "greater" of all groups, "equal" of all but the lowest."""
+        digits, opened = len(comparator.widths), []
+        for _ in range(comparator.levels):
+            single = digits % self.settings.limit == 1
+            groups = -(-digits // self.settings.limit)
+            opened.append(count * (2 * (groups - single) - 1))
+            digits = groups
+        return opened
+
+    @property
+    def _norms(self) -> list[int]:
+        """Lengths of clusters' sums, where their degree is too high to put them in order."""
+        return [sum(points * k for k, points in self._points) // self.n] if self._hidden and self._high else []
+
+    def _outcome(self) -> list[int]:
+        """Sizes, inertia, and the partition."""
+        runs = {k: len(seeds) for k, seeds in self.search.seeds.items()}
+        admitted = sum(runs.values()) if self.admitted is None else self.admitted
+        partition = [self.n**2] if admitted else []
+        return [sum(k * count for k, count in runs.items()), *self._norms, admitted, *partition]
+
+
+def _bits(k: int) -> int:
+    """Bits of a choice among k."""
+    return max(k - 1, 1).bit_length()
+
+
+def _size(k: int) -> int:
+    """Places of a choice among k: k, rounded up to a power of two."""
+    return 1 << _bits(k)
+
+
+def _side_by_side(sequences: Sequence[Sequence[int]]) -> list[int]:
+    """Openings in each exchange of computations that run together."""
+    return [sum(counts) for counts in zip_longest(*sequences, fillvalue=0)]

@@ -1,0 +1,132 @@
+"""The formulas of secfpp.secure.cost_model against counts of real runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secfpp.protocol import wire
+from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.program import ClientState
+from secfpp.protocol.transcript import Transcript
+from secfpp.runtime.in_process import InProcessDriver
+from secfpp.secure.aggregation import with_base
+from secfpp.secure.cost_model import ClusteringCost, MeanCost, Role
+from secfpp.secure.secpc import Found
+from secfpp.secure.secure_kmeans import SecureKMeans
+from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.session import parties_in_memory
+from support.toy import Toy, toy_driver
+
+SMALL: dict[str, Any] = {"dimensions": 4, "restarts": 2, "iterations": 2}
+NAME = 3
+
+
+def texts(n: int, exchanges: int) -> int:
+    """The room that names, settings and the framing of messages may take beside what `received` counts."""
+    return 1500 + n * (3 * (NAME + 6) + NAME + 12) + 150 * exchanges
+
+
+def kept(step: str) -> bool:
+    return step == "clusterer.proceed"
+
+
+def clustered(settings: SecureKMeans, n: int, spread: bool = True) -> tuple[Found, InProcessDriver]:
+    rng = np.random.default_rng(0)
+    centres = np.eye(4)[np.arange(n) % 2 if spread else np.zeros(n, int)] * 0.8
+    names = [f"c{i:02d}" for i in range(n)]
+    states = {c: ClientState({"d": z + 0.02 * rng.normal(size=4)}) for c, z in zip(names, centres, strict=True)}
+    driver = toy_driver(
+        states, Toy(clusterer=settings), parties=parties_in_memory(names), transcript=Transcript(keep_contents=kept)
+    )
+    found, _ = driver.run(settings.find(Cohort(dict.fromkeys(names, 1), 0, 0), "d"))
+    return found, driver
+
+
+def openings(driver: InProcessDriver) -> tuple[int, ...]:
+    """Elements in one holder's answers, exchange by exchange."""
+    answers = [m for m in driver.transcript or () if kept(m.step) and m.direction == "up"]
+    first = min(m.client for m in answers)
+    return tuple(wire.decode(m.content or b"")["masked"].size for m in answers if m.client == first)
+
+
+def roles(driver: InProcessDriver, clients: list[str], holders: int) -> Mapping[str, Role]:
+    sent = {m.client for m in driver.transcript or () if kept(m.step)}
+    dealt = {m.client: m.size for m in driver.transcript or () if m.step == "clusterer.deal" and m.direction == "up"}
+    least = min(dealt.values()) if len(clients) > holders else 0
+    return {c: "responder" if c in sent else "client" if dealt[c] == least else "standby" for c in clients}
+
+
+@pytest.mark.parametrize(
+    ("n", "settings"),
+    [
+        (9, {"k": 2, "iterations": 1}),
+        (12, {"k": 3, "iterations": 3}),
+        (16, {"k_max": 4}),
+        (18, {"k_max": 3}),
+        (12, {"reveal": "assignments", "iterations": 3}),
+        (16, {"compare_bits": 20, "iterations": 3}),
+        (9, {"compare_bits": 24}),
+        (8, {"threshold": "high"}),
+        (16, {"threshold": "high", "min_cluster_size": 7, "iterations": 3}),
+        (11, {"threshold": "high", "min_cluster_size": 5, "reveal": "assignments", "iterations": 3}),
+        (10, {"threshold": "high", "min_cluster_size": 5, "k_max": 2, "pull": 3, "bits": 6}),
+        (22, {"committee": 22, "dropouts": 1, "min_cluster_size": 6, "k_max": 2}),
+    ],
+)
+def test_clustering(n: int, settings: dict[str, Any]) -> None:
+    clusterer = SecureKMeans(**SMALL | settings)
+    found, driver = clustered(clusterer, n)
+    cost = ClusteringCost(clusterer, n, admitted=len(found.inertia))
+    assert cost.opened == openings(driver)
+    assert cost.exchanges == driver.costs.exchanges
+    assert cost.messages == driver.costs.messages
+    assert cost.demand == dict(clusterer.plan(range(n), range(cost.holders), cost.threshold, 0, 0).deal.demand)
+    clients = list(driver.states)
+    by_role = roles(driver, clients, cost.holders)
+    assert Counter(by_role.values())["responder"] == cost.responders
+    for client, role in by_role.items():
+        assert driver.costs.up[client] == cost.sent(role, NAME)
+        assert 0 <= driver.costs.down[client] - cost.received(role) <= texts(n, cost.exchanges)
+
+
+def test_nothing_found_saves_the_last_exchange() -> None:
+    clusterer = SecureKMeans(**SMALL, k=2)
+    found, driver = clustered(clusterer, 9, spread=False)
+    assert found.inertia or found.labels is None
+    assert ClusteringCost(clusterer, 9, admitted=len(found.inertia)).exchanges == driver.costs.exchanges
+
+
+@pytest.mark.parametrize(("n", "size", "threshold"), [(4, 7, 2), (6, 100, 1), (16, 1000, 2), (24, 333, 3)])
+def test_mean(n: int, size: int, threshold: int) -> None:
+    names = [f"c{i:02d}" for i in range(n)]
+    aggregator = SecureMean(threshold=threshold, min_responders=max(4, threshold + 2) if n > 4 else 4)
+    base = np.zeros(size, np.float32)
+    states = {c: with_base(ClientState(), "p", base).replace(p=base + np.float32(0.5)) for c in names}
+    driver = toy_driver(states, Toy(aggregator=aggregator), parties=parties_in_memory(names))
+    assert driver.run(aggregator.mean(Cohort(dict.fromkeys(names, 1), 0, 0), "p")) == tuple(names)
+    cost = MeanCost(n, size, threshold)
+    assert cost.exchanges == driver.costs.exchanges
+    assert cost.messages == driver.costs.messages
+    holders = {m.client for m in driver.transcript or () if m.step == "aggregator.sum"}
+    assert len(holders) == cost.holders
+    for client in names:
+        assert driver.costs.up[client] == cost.sent(client in holders)
+        assert 0 <= driver.costs.down[client] - cost.received(client in holders) <= texts(n, cost.exchanges)
+
+
+def test_one_cluster_costs_nothing() -> None:
+    cost = ClusteringCost(SecureKMeans(**SMALL, k=1), 8)
+    _, driver = clustered(cost.settings, 8)
+    assert (cost.exchanges, cost.messages, cost.sent("responder", NAME), cost.received("client")) == (0, 0, 0, 0)
+    assert driver.costs.messages == 0
+
+
+def test_the_default_settings() -> None:
+    cost = ClusteringCost(SecureKMeans(), 30)
+    assert (cost.holders, cost.threshold, cost.responders) == (16, 2, 11)
+    assert len(cost.opened) == 3 * SecureKMeans().iterations + 4
