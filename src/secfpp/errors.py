@@ -83,3 +83,7 @@ class MissingExtraError(SecFPPError, ImportError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional dependency: pip install 'secfpp[{extra}]'")
+
+
+class LeakyProtocolWarning(UserWarning):
+    """Something was asked for that gives away more than it has to; says what, to whom, and what does not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -13,15 +14,15 @@ from secfpp.crypto.arithmetic import Computation, Pool, Shared
 from secfpp.crypto.checks import bit_defects
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.material import Deal, Kind
-from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError
+from secfpp.errors import ConfigError, DropoutError, LeakyProtocolWarning, Problem, ProtocolError
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
-from secfpp.secure import committee
+from secfpp.secure import committee, lcc_kmeans
 from secfpp.secure.clustering import KMeans
 from secfpp.secure.computing import Plan, deal, demand, proceed
 from secfpp.secure.coordinating import compute
 from secfpp.secure.descriptor import radius
-from secfpp.secure.secpc import Found, SecPC
+from secfpp.secure.secpc import Found, Reveal, SecPC
 from secfpp.secure.session import join, terms, with_keys
 
 
@@ -34,7 +35,8 @@ class SecureKMeans(KMeans):
 
     Args:
         reveal: ``partition``; or ``assignments``, to open every iteration's assignments of every run too, which
-            correlate with distances between clients: for research.
+            correlate with distances between clients: for research. ``distances`` is the paper's variant, which lets
+            the server see all distances to all centres, and warns: see `secfpp.secure.lcc_kmeans`.
         compare_bits: 0 compares all bits, so that the result is that of `PlainKMeans`; 20 or 24 compare the leading
             ones, in one exchange less an iteration: near ties can go either way.
         threshold: ``standard`` (c >= 5 T + 1 + dropouts, 3 exchanges an iteration) or ``high`` (c >= 3 T + 1, 6 of
@@ -51,7 +53,7 @@ class SecureKMeans(KMeans):
     kind: ClassVar[str] = "secure_kmeans"
     needs_keys: ClassVar[bool] = True
 
-    reveal: Literal["partition", "assignments"] = "partition"
+    reveal: Literal["partition", "assignments", "distances"] = "partition"
     compare_bits: Literal[0, 20, 24] = 0
     threshold: Literal["standard", "high"] = "standard"
     dropouts: int | None = None
@@ -62,6 +64,8 @@ class SecureKMeans(KMeans):
         problems = []
         if self.compare_bits and self.threshold == "high":
             problems.append(Problem("clusterer.compare_bits", self.compare_bits, 'only with threshold = "standard"'))
+        if self.compare_bits and self.reveal == "distances":
+            problems.append(Problem("clusterer.compare_bits", self.compare_bits, 'not with reveal = "distances"'))
         if not 4 <= self.committee <= 100:
             problems.append(Problem("clusterer.committee", self.committee, "4 to 100"))
         if self.dropouts is not None and self.dropouts < 0:
@@ -108,6 +112,13 @@ class SecureKMeans(KMeans):
     def find(self, cohort: Cohort, slot: str) -> Program[tuple[Found, Cohort]]:
         """All that becomes public, and who took part: like `assign`, for audits and tests."""
         self.require_clients(cohort)
+        if self.reveal == "distances":
+            warnings.warn(
+                f"{self.kind} with reveal = 'distances': {self.dimensions + 1} clients and the server together compute "
+                "everybody's descriptor exactly; reveal = 'partition' gives the same groups without that",
+                LeakyProtocolWarning,
+                stacklevel=2,
+            )
         if max(self.search(len(cohort), cohort.seed, cohort.round).seeds, default=1) == 1:
             return Found(None, 1, {}, {}, 0, {}), cohort  # too few for two clusters: nothing to compute
         self.collusion(len(cohort))
@@ -125,6 +136,12 @@ class SecureKMeans(KMeans):
             cohort = cohort.subset(replies)
         dealt = dict(replies)
         del replies
+        if self.reveal == "distances":
+            search = self.search(len(cohort), cohort.seed, cohort.round)
+            slices = self.slices(len(facts["holders"]), threshold)
+            clients, holders = cohort.clients, facts["holders"]
+            found = yield from lcc_kmeans.lead(facts["attempt"], clients, holders, slices, search, dealt)
+            return found, cohort
         plan = self.plan(cohort.clients, facts["holders"], threshold, cohort.seed, cohort.round)
         found = yield from compute("clusterer", facts["attempt"], cohort.clients, facts["holders"], plan, dealt)
         return found, cohort
@@ -135,6 +152,11 @@ class SecureKMeans(KMeans):
         wanted = _demand(self, len(clients), threshold, seed, round_)
         made = Deal(len(holders), threshold, wanted)
         return Plan(len(holders), threshold, self.limit, layout.width, run, layout.defects, len(clients), made)
+
+    def slices(self, holders: int, threshold: int) -> lcc_kmeans.Slices:
+        """How ``reveal="distances"`` cuts and codes descriptors."""
+        tolerated = lcc_kmeans.tolerated(holders, threshold, self.limit, self.dropouts)
+        return lcc_kmeans.Slices.plan(holders, threshold, tolerated, self.dimensions)
 
     @step
     def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -150,14 +172,23 @@ class SecureKMeans(KMeans):
                 f"the server clusters {len(joined.clients)} clients with threshold {about['threshold']}, which is not "
                 "what this client agreed to"
             )
-        plan = self.plan(joined.clients, joined.holders, about["threshold"], about["seed"], about["round"])
         point = self.described(state[about["slot"]], about["seed"])
+        if self.reveal == "distances":
+            search = self.search(len(joined.clients), about["seed"], about["round"])
+            slices = self.slices(len(joined.holders), about["threshold"])
+            return state, lcc_kmeans.deal(joined, slices, search, point)
+        plan = self.plan(joined.clients, joined.holders, about["threshold"], about["seed"], about["round"])
         return state, deal(joined, plan, Layout(self.dimensions, self.bits).encode(point))
 
     @step
     def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """A holder's part of one exchange."""
         return state, proceed(context, payload, "clusterer.proceed")
+
+    @step
+    def measure(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """A holder's part of one exchange with ``reveal="distances"``."""
+        return state, lcc_kmeans.measure(context, payload)
 
     def _require_enough(self, asked: Cohort, cohort: Cohort) -> None:
         if len(cohort) < self.min_cluster_size:
@@ -213,7 +244,8 @@ def _circuit(
 ) -> Callable[[Shared, Pool], Computation[Found]]:
     levels = (1 if settings.limit == 5 else 2) if not settings.compare_bits else 0
     bits = settings.compare_bits or None
-    circuit = SecPC(settings.search(n, seed, round_), threshold, settings.limit, levels, bits, settings.reveal)
+    reveal: Reveal = "assignments" if settings.reveal == "assignments" else "partition"
+    circuit = SecPC(settings.search(n, seed, round_), threshold, settings.limit, levels, bits, reveal)
     layout = Layout(settings.dimensions, settings.bits)
     return lambda inputs, pool: circuit.run(layout.points(inputs), pool)
 

@@ -1,0 +1,295 @@
+"""k-means as the paper runs it: on coded descriptors, with every distance decoded by the server.
+
+Each client cuts its integer descriptor into l slices and shares them as one Lagrange code, so that a holder's share is
+one l-th as long. A holder computes, on its shares, n_s^2 |z_i - mu_s|^2 for every client i and centre mu_s with total
+weight n_s: two factors, so values of a polynomial of degree 2 (l + T - 1). The server decodes them, assigns every
+client to its nearest centre, and tells the assignment. The result is that of `secfpp.secure.kmeans`.
+
+What this gives away: all distances between clients and centres, slice by slice. The first centres are clients, so
+whoever knows the descriptors of d + 1 clients and sees what the server sees computes everybody's exactly; with the
+slices of d / l coordinates, d / l + 1 clients are enough. It is here to be compared with and to be attacked. Shares of
+descriptors are secret from T holders, but not from T holders who are told what the server decodes.
+
+Answers carry no masks: each is a function of the shares and of what the server asks, equal however often it asks.
+
+Sources: Hou, Li, Buyukates (arXiv 2505.22447), Secure federated clustering (arXiv 2205.15564), Lagrange coded computing
+(arXiv 1806.00939).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.randomness import Stream
+from secfpp.crypto.sharing import LagrangeCode
+from secfpp.errors import DropoutError, FieldRangeError, ProtocolError, TamperError
+from secfpp.protocol.program import Arrays, Ask, ClientId, Program
+from secfpp.secure import committee
+from secfpp.secure.kmeans import INERTIA_SCALE, reciprocal
+from secfpp.secure.search import Search
+from secfpp.secure.secpc import Found
+from secfpp.secure.session import Joined, as_array, as_bytes, keep, kept
+
+DEAL, MEASURE = "clusterer.deal", "clusterer.measure"
+
+
+@dataclass(frozen=True)
+class Slices:
+    """How descriptors are cut and coded.
+
+    Args:
+        code: for as many blocks as there are slices.
+        dimensions: of a descriptor; the last slice is filled up with zeros.
+    """
+
+    code: LagrangeCode
+    dimensions: int
+
+    @classmethod
+    def plan(cls, holders: int, threshold: int, tolerated: int, dimensions: int) -> Slices:
+        """As many slices as can be decoded when `tolerated` of the holders are gone."""
+        blocks = (holders - tolerated - 1) // 2 - threshold + 1
+        return cls(LagrangeCode(holders, threshold, max(1, min(blocks, dimensions))), dimensions)
+
+    @property
+    def width(self) -> int:
+        """Coordinates of a slice."""
+        return -(-self.dimensions // self.code.blocks)
+
+    @property
+    def needed(self) -> int:
+        """Fewest holders that have to answer."""
+        return self.code.required(2)
+
+    def encode(self, point: np.ndarray, stream: Stream) -> Elements:
+        """Shares [holders, width] of a descriptor [dimensions]."""
+        filled = np.zeros(self.code.blocks * self.width, np.int64)
+        filled[: self.dimensions] = point
+        return self.code.encode(PrimeField.lift(filled).reshape(self.code.blocks, self.width), stream)
+
+    def decode(self, answers: dict[int, Elements]) -> np.ndarray:
+        """Integers of degree 2, summed over the slices."""
+        total: np.ndarray = PrimeField.lower(self.code.decode(answers, 2)).sum(0)
+        return total
+
+
+def tolerated(holders: int, threshold: int, limit: int, dropouts: int | None) -> int:
+    """How many holders may go missing: `dropouts`, or by default what `committee.clustering_threshold` makes of it."""
+    most = holders - limit * threshold - 1
+    return min(most, holders * 5 // committee.LARGEST if dropouts is None else dropouts)
+
+
+@dataclass
+class Coded:
+    """What a holder keeps in memory during one run: its shares [clients, width], once they came."""
+
+    joined: Joined
+    slices: Slices
+    search: Search
+    own: Elements = field(repr=False)
+    shares: Elements | None = field(default=None, repr=False)
+
+
+def deal(joined: Joined, slices: Slices, search: Search, point: np.ndarray) -> Arrays:
+    """Share this client's descriptor: one sealed envelope for each holder."""
+    party, holders = joined.party, joined.holders
+    shares = slices.encode(point, Stream.fresh(party.entropy))
+    if party.name in holders:
+        keep(joined, Coded(joined, slices, search, shares[holders.index(party.name)]))
+    label = joined.label("deal")
+    return {
+        f"to.{name}": as_array(joined.channel.seal(name, label, share.tobytes()))
+        for name, share in zip(holders, shares, strict=True)
+        if name != party.name
+    }
+
+
+def measure(context: object, payload: Arrays) -> Arrays:
+    """A holder's evaluations: of distances to the centres that `labels` make, or at the end of squared lengths."""
+    coded: Coded = kept(context, int(payload["attempt"]), Coded, MEASURE)
+    if coded.shares is None:
+        coded.shares = _opened(coded, payload)
+    labels = payload.get("labels")
+    if labels is not None:
+        _require_labels(coded.search, labels)
+    if "lengths" in payload and labels is not None:
+        return {"evaluations": _lengths(coded.shares, _members(coded.search, labels))}
+    return {"evaluations": _distances(coded.shares, _weights(coded.search, labels))}
+
+
+def _opened(coded: Coded, payload: Arrays) -> Elements:
+    joined, width = coded.joined, coded.slices.width
+    shares = np.empty((len(joined.clients), width), np.uint64)
+    for number, client in enumerate(joined.clients):
+        share = coded.own
+        if client != joined.party.name:
+            if f"from.{client}" not in payload:
+                raise ProtocolError(f"step {MEASURE!r}: the shares of {client!r} did not come with it")
+            envelope = as_bytes(payload[f"from.{client}"])
+            share = np.frombuffer(joined.channel.open(client, joined.label("deal"), envelope), np.uint64)
+        try:
+            if PrimeField.checked(share).shape != (width,):
+                raise TamperError(client, MEASURE, f"{share.size} shares, {width} were expected")
+        except FieldRangeError as error:
+            raise TamperError(client, MEASURE, "shares that are no field elements") from error
+        shares[number] = share
+    return shares
+
+
+def _require_labels(search: Search, labels: np.ndarray) -> None:
+    shape = (sum(len(seeds) for seeds in search.seeds.values()), search.n)
+    if labels.dtype != np.uint8 or labels.shape != shape:
+        raise ProtocolError(f"step {MEASURE!r}: assignments {labels.dtype} {labels.shape}, not uint8 {shape}")
+
+
+def _members(search: Search, labels: np.ndarray) -> np.ndarray:
+    """Who is in which cluster of all runs, int64 [centres, n]; `labels` as `_runs` orders them, [runs, n]."""
+    members = [label == np.arange(k)[:, None] for (k, _), label in zip(_runs(search), labels, strict=True)]
+    return np.concatenate(members).astype(np.int64)
+
+
+def _weights(search: Search, labels: np.ndarray | None) -> np.ndarray:
+    """What every centre is made of, int64 [centres, n]: its seed, and its members `pull` times."""
+    seeds = np.concatenate([seeds.reshape(-1) for seeds in search.seeds.values()])
+    weights: np.ndarray = (np.arange(search.n) == seeds[:, None]).astype(np.int64)
+    return weights if labels is None else weights + search.pull * _members(search, labels)
+
+
+def _runs(search: Search) -> list[tuple[int, int]]:
+    """All runs (K, number), in the order of everything that is sent."""
+    return [(k, run) for k, seeds in search.seeds.items() for run in range(len(seeds))]
+
+
+def _parts(search: Search) -> list[slice]:
+    """Where the centres of each run are among all centres."""
+    ends = np.cumsum([k for k, _ in _runs(search)]).tolist()
+    return [slice(end - k, end) for end, (k, _) in zip(ends, _runs(search), strict=True)]
+
+
+def _squares(vectors: Elements) -> Elements:
+    squares: Elements = PrimeField.sum_axis(PrimeField.mul(vectors, vectors), -1)
+    return squares
+
+
+def _distances(shares: Elements, weights: np.ndarray) -> Elements:
+    """Evaluations of n_s^2 |z_i - mu_s|^2 = n_s^2 |z_i|^2 - 2 n_s <z_i, S_s> + |S_s|^2, flat [centres clients]."""
+    total = PrimeField.lift(weights.sum(1))[:, None]
+    sums = PrimeField.matmul(PrimeField.lift(weights), shares)  # [centres, width]
+    mixed = PrimeField.mul(total, PrimeField.matmul(sums, shares.T))
+    own = PrimeField.mul(PrimeField.mul(total, total), _squares(shares)[None])
+    found = PrimeField.add(PrimeField.sub(own, PrimeField.turn(mixed, 1)), _squares(sums)[:, None])
+    return found.reshape(found.size)
+
+
+def _lengths(shares: Elements, members: np.ndarray) -> Elements:
+    """Evaluations of the sum of all squared lengths, then of the squared length of each cluster's sum [1 + centres]."""
+    sums = PrimeField.matmul(PrimeField.lift(members), shares)
+    return np.concatenate([PrimeField.sum_axis(_squares(shares), 0)[None], _squares(sums)])
+
+
+def lead(
+    attempt: int,
+    clients: Sequence[ClientId],
+    holders: Sequence[ClientId],
+    slices: Slices,
+    search: Search,
+    dealt: Mapping[ClientId, Arrays],
+) -> Program[Found]:
+    """The server's side after everybody has dealt: one exchange per iteration, and one for the choice.
+
+    Raises:
+        DropoutError: fewer holders are left than decoding takes.
+        TamperError: the answers are not of one polynomial; names the holder if that can be told.
+    """
+    if not search.seeds:
+        return Found(None, 1, {}, {}, 0, {})
+    server = _Server(attempt, clients, holders, slices, dealt)
+    runs, weights, labels = _runs(search), _weights(search, None), np.zeros((0, search.n), np.uint8)
+    parts = _parts(search)
+    history: dict[tuple[int, int], list[np.ndarray]] = {run: [] for run in runs}
+    for iteration in range(search.iterations):
+        if iteration:
+            weights = _weights(search, labels)
+        values = yield from server.ask({"labels": labels} if iteration else {}, weights.size)
+        distances, totals = values.reshape(weights.shape), weights.sum(1)
+        labels = np.stack([nearest(distances[part], totals[part]) for part in parts]).astype(np.uint8)
+        for run, label in zip(runs, labels, strict=True):
+            history[run].append(label.astype(np.int64))
+    lengths = yield from server.ask({"labels": labels, "lengths": np.array(True)}, 1 + len(weights))
+    sizes, inertia = {}, {}
+    for run, part, label in zip(runs, parts, labels, strict=True):
+        counts = np.bincount(label, minlength=run[0]).tolist()
+        sizes[run] = tuple(sorted(counts))
+        if search.admits(counts):
+            squares = zip(counts, lengths[1:][part].tolist(), strict=True)
+            inertia[run] = INERTIA_SCALE * int(lengths[0]) - sum(
+                reciprocal(count) * square for count, square in squares
+            )
+    best = search.best({run: (sizes[run], inertia[run]) for run in inertia})
+    if best is None:
+        return Found(None, 1, sizes, inertia, 0, history)
+    return Found(history[best][-1], best[0], sizes, inertia, 0, history)
+
+
+def nearest(distances: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """The nearest centre of each point, the first of several: int64 [n].
+
+    Args:
+        distances: n_s^2 |z_i - mu_s|^2, int64 [centres, n].
+        totals: n_s [centres].
+    """
+    crossed = distances[:, None] * (totals**2)[None, :, None]  # [s, t, n]: compare [s, t] with [t, s]
+    farther = (crossed > crossed.swapaxes(0, 1)) & ~np.eye(len(totals), dtype=bool)[..., None]
+    first: np.ndarray = farther.any(1).argmin(0)
+    return first
+
+
+class _Server:
+    def __init__(
+        self,
+        attempt: int,
+        clients: Sequence[ClientId],
+        holders: Sequence[ClientId],
+        slices: Slices,
+        dealt: Mapping[ClientId, Arrays],
+    ) -> None:
+        self.attempt, self.holders, self.slices = attempt, tuple(holders), slices
+        self.envelopes: dict[ClientId, dict[str, np.ndarray]] = {}
+        for holder in holders:
+            senders = [client for client in clients if client != holder]
+            for client in senders:
+                if f"to.{holder}" not in dealt[client]:
+                    raise TamperError(client, DEAL, f"no envelope for {holder!r}")
+            self.envelopes[holder] = {f"from.{client}": dealt[client][f"to.{holder}"] for client in senders}
+
+    def ask(self, question: Arrays, size: int) -> Program[np.ndarray]:
+        """Ask all holders for evaluations, and decode them: int64 [size]."""
+        common = {"attempt": np.array(self.attempt), **question}
+        payloads = {holder: {**common, **self.envelopes.get(holder, {})} for holder in self.holders}
+        replies = yield Ask(MEASURE, payloads)
+        if len(replies) < self.slices.needed:
+            raise DropoutError(MEASURE, self.slices.needed, len(replies), replies.missing)
+        answers = {}
+        for holder, reply in replies.items():
+            self.envelopes.pop(holder, None)
+            answers[self.holders.index(holder)] = _evaluations(holder, reply, size)
+        try:
+            return self.slices.decode(answers)
+        except TamperError:
+            liars = self.slices.code.liars(answers, 2)
+            who = self.holders[liars[0]] if liars else None
+            raise TamperError(who, MEASURE, "evaluations that are not of one polynomial") from None
+
+
+def _evaluations(holder: ClientId, reply: Arrays, size: int) -> Elements:
+    values = reply.get("evaluations")
+    if values is None or values.shape != (size,):
+        raise TamperError(holder, MEASURE, f"{0 if values is None else values.size} values, {size} were expected")
+    try:
+        return PrimeField.checked(values)
+    except FieldRangeError as error:
+        raise TamperError(holder, MEASURE, "an answer that holds no field elements") from error
