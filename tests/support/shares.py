@@ -131,3 +131,45 @@ def _advanced(computations: list[Computation[Any]], values: Any, evaluation: Eva
             evaluation.results[h] = stop.value
     assert len(waiting) in (0, len(computations)), "holders are not in step"
     return waiting
+
+
+class ChosenPool:
+    """Randomness that is no secret, for `in_the_clear`: signs and integers as given, the rest from a stream.
+
+    Args:
+        threshold: T.
+        limit: the largest degree that may be opened.
+        signs: what `uniform` gives for an array of this shape, -1 and 1.
+        integers: what the T + 1 integers of each sum are: `lowest`, `highest` or `random`.
+    """
+
+    def __init__(self, threshold: int, limit: int, signs: np.ndarray, integers: str, seed: object = 0) -> None:
+        self.threshold, self.limit = threshold, limit
+        self._signs, self._integers, self._stream = signs, integers, stream("chosen", seed)
+
+    def uniform(self, shape: tuple[int, ...]) -> Shared:
+        return Shared(PrimeField.lift(self._signs) if shape == self._signs.shape else self._stream.elements(shape), 1)
+
+    def integers(self, bits: int, shape: tuple[int, ...]) -> Shared:
+        total = np.zeros(shape, np.uint64)
+        for _ in range(self.threshold + 1):
+            drawn = self._stream.integers(bits, shape)
+            edge = {"lowest": 0 * drawn, "highest": 0 * drawn + np.uint64((1 << bits) - 1)}
+            total = PrimeField.add(total, edge.get(self._integers, drawn))
+        return Shared(total, 1)
+
+    def permutations(self, size: int, count: int) -> list[Shared]:
+        raise NotImplementedError
+
+
+def in_the_clear(circuit: Circuit, inputs: np.ndarray, pool: Pool) -> Any:
+    """Evaluate `circuit` by a single party that sees everything: every share is the secret itself."""
+    computation = circuit(Shared(PrimeField.lift(inputs), 1), pool)
+    values: list[Elements] | None = None
+    try:
+        while True:
+            wanted = next(computation) if values is None else computation.send(values)
+            require_degree(wanted, pool.limit)
+            values = [inverse_square_root(v.values) if isinstance(v, Square) else v.values for v in wanted]
+    except StopIteration as stop:
+        return stop.value
