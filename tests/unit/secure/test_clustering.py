@@ -163,6 +163,15 @@ def test_the_range_is_refused_before_anything_is_sent() -> None:
     assert driver.costs.messages == 0
 
 
+def test_short_descriptors_are_filled_up_with_zeros() -> None:
+    settings = PlainKMeans(dimensions=8)
+    found = settings.described(np.array([0.5, -0.25]), seed=0)
+    assert found.dtype == np.int16
+    assert found.tolist() == [64, -32, 0, 0, 0, 0, 0, 0]  # 63.5 and -31.75, halves to even
+    assert settings.described(np.full(8, 0.1), seed=0).tolist() == [13] * 8
+    assert settings.described(np.full(9, 0.1), seed=0).shape == (8,)
+
+
 def test_clients_send_only_the_short_descriptor() -> None:
     states = grouped(0)
     driver = driver_for(states, PlainKMeans())
@@ -176,8 +185,8 @@ BAD = [
     ({}, "no int16 descriptor"),
     ({"descriptor": np.zeros(16)}, "no int16 descriptor"),
     ({"descriptor": np.zeros((4, 4), np.int16)}, "no int16 descriptor"),
-    ({"descriptor": np.zeros(17, np.int16)}, "at most 16"),
-    ({"descriptor": np.zeros(15, np.int16)}, "15 numbers, others 16"),
+    ({"descriptor": np.zeros(17, np.int16)}, "descriptor of 16 numbers"),
+    ({"descriptor": np.zeros(15, np.int16)}, "descriptor of 16 numbers"),
     ({"descriptor": np.full(16, 32, np.int16)}, "longer than 127"),
 ]
 
