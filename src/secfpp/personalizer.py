@@ -239,13 +239,23 @@ def _require_group(algorithm: FederatedAlgorithm, n_clients: int) -> None:
     too_large = {path: size for path, size in _group_sizes(algorithm) if size > n_clients}
     if not too_large:
         return
-    lowered = ", ".join(f"{part}={{'{name}': {n_clients}}}" for part, name in too_large)
+    lowered = ", ".join(f"{part}={_smaller(getattr(algorithm, part), name, n_clients)}" for part, name in too_large)
     remedy = (
         f"the method {algorithm.name!r} works in groups of at least {max(too_large.values())}, so that nobody's prompt "
         "is averaged with too few others: bring more clients, take method='coop_local' (everybody learns alone), or "
         f"give up that protection: {lowered}"
     )
     raise ConfigError([Problem("clients", n_clients, remedy)])
+
+
+def _smaller(component: object, name: str, size: int) -> dict[str, object]:
+    """Settings with which `component` accepts groups of `size`."""
+    colluders = getattr(component, "threshold", None)
+    if not isinstance(colluders, int) or colluders + 2 <= size:
+        return {name: size}
+    if size >= 3:
+        return {name: size, "threshold": size - 2}
+    return {"kind": "plain", name: size}
 
 
 def _group_sizes(algorithm: FederatedAlgorithm) -> Iterator[tuple[tuple[str, str], int]]:

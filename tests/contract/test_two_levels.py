@@ -86,7 +86,7 @@ def test_who_misses_part_of_the_proof_catches_up(
         return "before" if (round_, asked, client) == (2, step, "pixel-1") else None
 
     result = run(dataset, backbone, 5, common_rounds=2, min_gain=min_gain, local_lr=0.0, averaged_rounds=1,
-                 aggregator=replace(SecFPP().aggregator, min_responders=3), dropouts=lose)  # fmt: skip
+                 aggregator=replace(SecFPP().aggregator, min_responders=3, threshold=1), dropouts=lose)  # fmt: skip
     prompts = dict(zip(result.clients, result.prompts, strict=True))
     assert np.array_equal(prompts["pixel-1"], prompts["pixel-0"])
     assert np.array_equal(prompts["pixel-0"], prompts["sketch-0"]) == (min_gain == NEVER)

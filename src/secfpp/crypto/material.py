@@ -133,7 +133,7 @@ class Material:
         self._taken[kind] += count
         taken = [factor[start : start + count].reshape(*shape, width(kind)) for factor in self._ready[kind]]
         if self._taken[kind] == self._demand[kind]:
-            self._ready[kind] = ()  # all of it is spent: give the memory back
+            self._ready[kind] = [factor[:0].copy() for factor in self._ready[kind]]  # spent: give the memory back
         return taken
 
     def uniform(self, shape: tuple[int, ...]) -> Shared:

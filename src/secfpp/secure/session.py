@@ -175,7 +175,7 @@ def terms(component: str, cohort: Cohort, about: Mapping[str, Any], size: int = 
         "component": component,
         "session": _session_name(cohort),
         "round": cohort.round,
-        "attempt": secrets.randbits(62),  # public: tells runs of one session apart
+        "attempt": (1 << 61) + secrets.randbits(61),  # public: tells runs of one session apart
         "clients": list(cohort.clients),
         "holders": list(committee.draw(cohort.clients, nonces, size)),
         "size": size,
