@@ -1,0 +1,194 @@
+"""What the server and one holder see of SecPC on a tiny instance: for real, and made up from the outputs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from unittest import mock
+
+import numpy as np
+
+from secfpp.crypto import comparison, masks
+from secfpp.crypto.arithmetic import Computation, Shared, Square, inverse_square_root
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.material import Deal, Material
+from secfpp.crypto.randomness import Stream
+from secfpp.crypto.sharing import LagrangeCode, alpha, weights_at_zero
+from secfpp.secure import secpc
+from secfpp.secure.computing import demand
+from secfpp.secure.secpc import Found, SecPC
+from support.shares import stream
+
+HOLDERS, THRESHOLD, LIMIT = 6, 1, 5
+CORRUPT = 0
+"""The holder that tells the server all it knows; its point is that of client 0."""
+HONEST = tuple(range(1, HOLDERS))
+CODE = LagrangeCode(HOLDERS, THRESHOLD)
+
+
+@dataclass
+class View:
+    """All that the server and the corrupt holder receive.
+
+    Attributes:
+        received: the corrupt holder's shares of honest points [n - 1, d], and of honest dealings.
+        opened: of each exchange the sums that the server computes, before a square is replaced by its root.
+        answers: of each exchange the masked answers of the honest holders [honest, size].
+    """
+
+    received: list[Elements]
+    opened: list[Elements] = field(default_factory=list)
+    answers: list[Elements] = field(default_factory=list)
+
+    def numbers(self) -> Elements:
+        """Everything, flat."""
+        return np.concatenate([part.reshape(-1) for part in (*self.received, *self.opened, *self.answers)])
+
+
+def real_view(circuit: SecPC, points: np.ndarray, seed: object) -> tuple[View, Found]:
+    """Run the computation on `points` [n, d] with honest holders, all in step."""
+    randomness, deal = stream("real", seed), _deal(circuit)
+    shares = CODE.encode(PrimeField.lift(points)[None], randomness)
+    dealt = [CODE.encode(deal.make(randomness)[None], randomness) for _ in range(HOLDERS)]
+    view = View([shares[CORRUPT][1:], np.stack([dealt[h][CORRUPT] for h in HONEST])])
+    computations = [
+        circuit.run(Shared(shares[h], 1), Material(deal, [vector[h] for vector in dealt], LIMIT))
+        for h in range(HOLDERS)
+    ]
+    pending = [next(computation) for computation in computations]
+    while True:
+        pads = _pads("real", seed, len(view.opened))
+        answers = [_answer(pending[h], h, pads) for h in range(HOLDERS)]
+        opened = PrimeField.sum(answers, answers[0].shape)
+        view.answers.append(np.stack([answers[h] for h in HONEST]))
+        view.opened.append(opened)
+        values = _as_told(pending[0], opened)
+        try:
+            pending = [computation.send(values) for computation in computations]
+        except StopIteration as stop:
+            return view, stop.value
+
+
+def simulated_view(circuit: SecPC, found: Found, own_point: np.ndarray, seed: object) -> View:
+    """A view made without anybody's point but the corrupt holder's [d], and without anybody's randomness but its own.
+
+    Honest shares, whatever is opened under a mask, and all but one of the honest answers are uniform. A rotated minimum
+    has one zero at a uniform place. Outputs are taken from `found`, sizes in a uniform order.
+    """
+    made_up, own, deal = stream("simulated", seed), stream("own", seed), _deal(circuit)
+    points = made_up.elements((circuit.search.n, circuit.search.dimensions))
+    points[0] = CODE.encode(PrimeField.lift(own_point)[None], own)[CORRUPT]
+    dealt = made_up.elements((HOLDERS, deal.size))
+    dealt[CORRUPT] = CODE.encode(deal.make(own)[None], own)[CORRUPT]
+    view = View([points[1:], dealt[list(HONEST)]])
+    outputs = _outputs(circuit, found, made_up)
+    with mock.patch.object(secpc, "opened", _as_output), mock.patch.object(comparison, "opened", _as_comparison):
+        computation = circuit.run(Shared(points, 1), Material(deal, list(dealt), LIMIT))
+        pending = next(computation)
+        while True:
+            public = [_made_up(value, outputs, made_up).reshape(-1) for value in pending]
+            opened = np.concatenate(public)
+            mine = _answer(pending, CORRUPT, _pads("simulated", seed, len(view.opened)))
+            answers = made_up.elements((len(HONEST), opened.size))
+            others = PrimeField.sum([mine, *answers[1:]], opened.shape)
+            answers[0] = PrimeField.sub(opened, others)
+            view.opened.append(opened)
+            view.answers.append(answers)
+            try:
+                pending = computation.send(_as_told(pending, opened))
+            except StopIteration:
+                return view
+
+
+class Output(Shared):
+    """Opened as a result."""
+
+    __slots__ = ()
+
+
+class Rotated(Shared):
+    """Opened as a rotated minimum [places, count]."""
+
+    __slots__ = ()
+
+
+def _as_output(values: Sequence[Shared]) -> Computation[list[Elements]]:
+    return list((yield [Output(value.values, value.degree) for value in values]))
+
+
+def _as_comparison(values: Sequence[Shared]) -> Computation[list[Elements]]:
+    """A comparison opens masked differences [count]; a minimum its rotated defeats [places, count]."""
+    return list((yield [Rotated(v.values, v.degree) if v.values.ndim == 2 else v for v in values]))
+
+
+def _made_up(value: Shared, outputs: Iterator[Elements], made_up: Stream) -> Elements:
+    if isinstance(value, Output):
+        output = next(outputs)
+        assert output.shape == value.shape
+        return output
+    uniform = made_up.elements(value.shape)
+    if isinstance(value, Square):
+        return PrimeField.mul(uniform, uniform)
+    if isinstance(value, Rotated):
+        places, count = value.shape
+        uniform[made_up.permutations(count, places)[:, 0], np.arange(count)] = 0
+    return uniform
+
+
+def _outputs(circuit: SecPC, found: Found, made_up: Stream) -> Iterator[Elements]:
+    """What `SecPC` opens as results, in its order."""
+    for k, seeds in circuit.search.seeds.items():
+        order = made_up.permutations(len(seeds), k)
+        yield np.array([np.array(found.sizes[k, r])[order[r]] for r in range(len(seeds))], np.uint64)
+    for run, sizes in found.sizes.items():
+        if circuit.search.admits(sizes):
+            yield PrimeField.lift(np.array(found.inertia[run]))
+    if found.labels is not None:
+        yield (found.labels[:, None] == found.labels).astype(np.uint64)
+
+
+def _answer(pending: Sequence[Shared], holder: int, pads: bytes) -> Elements:
+    def key(other: int) -> bytes:
+        low, high = sorted((holder, other))
+        return stream(pads, low, high).words((4,)).tobytes()
+
+    return masks.masked([value.values for value in pending], tuple(range(HOLDERS)), holder, THRESHOLD, key)
+
+
+def _pads(kind: str, seed: object, exchange: int) -> bytes:
+    return repr((kind, seed, exchange)).encode()
+
+
+def _as_told(pending: Sequence[Shared], opened: Elements) -> list[Elements]:
+    values = masks.split(opened, [value.shape for value in pending])
+    return [inverse_square_root(v) if isinstance(of, Square) else v for of, v in zip(pending, values, strict=True)]
+
+
+def _deal(circuit: SecPC) -> Deal:
+    shape = (circuit.search.n, circuit.search.dimensions)
+    return Deal(HOLDERS, THRESHOLD, dict(demand(circuit.run, shape, THRESHOLD, LIMIT)))
+
+
+def read_without_pads(view: View, n: int) -> np.ndarray:
+    """Coordinates of the honest clients [n - 1], as they can be read where answers have no pads and d = 1; else noise.
+
+    Inner products are opened under masks of degree T. Without pads, the coefficients of x^2 of what is opened are
+    the products of the sharings' own coefficients m_i, which with the corrupt holder's shares z_i + m_i give z_i.
+    """
+    weights = weights_at_zero(tuple(range(HOLDERS)))
+    points = [alpha(h) for h in HONEST[:3]]
+    top = np.zeros(n * (n + 1) // 2, np.uint64)
+    for i, point in enumerate(points):
+        scale = int(weights[HONEST[i]])
+        for other in points[:i] + points[i + 1 :]:
+            scale = scale * (point - other) % PrimeField.p
+        inverse = np.array(pow(scale, -1, PrimeField.p), np.uint64)
+        top = PrimeField.add(top, PrimeField.mul(view.answers[0][i, : top.size], inverse))
+    products = np.zeros((n, n), np.uint64)
+    products[np.triu_indices(n)] = top
+    square = products[1, 1]
+    root = inverse_square_root(np.maximum(square, np.uint64(1)).reshape(1))  # 1 / m_1, up to its sign
+    m = PrimeField.mul(products[1, 1:], root)
+    assert alpha(CORRUPT) == 1
+    candidates = [PrimeField.lower(f(view.received[0][:, 0], m)) for f in (PrimeField.add, PrimeField.sub)]
+    return min(candidates, key=lambda z: float(np.abs(z).astype(np.float64).sum()))
