@@ -83,8 +83,10 @@ class SecPC:
     def comparator(self, first: bool) -> Comparator:
         """How scores are compared in the first iteration (exactly, always), or in the others."""
         if first:
-            levels = self.levels if self.bits is None else 0
-            return Comparator.plan(self.search.first_bound, self.threshold, self.limit, levels)
+            plan = Comparator.plan(self.search.first_bound, self.threshold, self.limit, self.levels)
+            if max(plan.widths) > self.limit:  # so wide digits would not be ready when they are used
+                plan = Comparator.plan(self.search.first_bound, self.threshold, self.limit, self.levels + 1)
+            return plan
         return Comparator.plan(self.search.bound, self.threshold, self.limit, self.levels, self.bits)
 
     def run(self, points: Shared, pool: Pool) -> Computation[Found]:
