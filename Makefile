@@ -3,15 +3,18 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_OUT ?= runs/demo
+FUZZ_SECONDS ?= 60
 BIN := $(VENV)/bin
+PEERS := build/peers
+ONE_THREAD := OMP_NUM_THREADS=1
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check lint types layers docs smoke bench format clean
+.PHONY: help demo test test-slow fuzz check lint types layers docs smoke bench bench-cost bench-peers format clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Settings: PYTHON=$(PYTHON) (3.11 or newer) VENV=$(VENV) DEMO_OUT=$(DEMO_OUT)"
 
 demo: $(VENV)/.ready-run ## compare the methods on the embedded benchmark, about a minute; a report to look at
@@ -23,6 +26,9 @@ test: $(VENV)/.ready-test ## the test suite without the slow tests
 
 test-slow: $(VENV)/.ready-test ## only the slow tests
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/.ready-run ## damaged messages to everything that reads them, one minute; FUZZ_SECONDS to change that
+	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
 
 check: lint types layers docs smoke ## every check but the tests: style, types, imports, docs, installed wheel
 
@@ -43,8 +49,15 @@ docs: $(VENV)/.ready-dev ## the documentation, to site/
 smoke: $(VENV)/.ready-dev ## build the wheel, install it elsewhere, use it there
 	PYTHON=$(BIN)/python tools/smoke_wheel.sh
 
-bench: $(VENV)/.ready-run ## the micro benchmarks
-	@set -e; for script in benchmarks/micro/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: $(VENV)/.ready-run ## the micro benchmarks, numpy on one thread
+	@set -e; for script in benchmarks/micro/*.py; do echo "== $$script"; $(ONE_THREAD) $(BIN)/python "$$script"; done
+
+bench-cost: $(VENV)/.ready-run ## time and traffic of clustering on shares, one thread, about a minute
+	$(ONE_THREAD) $(BIN)/python benchmarks/cost/secure_kmeans.py
+
+bench-peers: $(PEERS)/.ready ## beside MPyC, galois and Flower, in a virtual environment of their own
+	@set -e; for script in galois_field flower_mean mpyc_comparisons; do \
+	  echo "== $$script"; $(ONE_THREAD) PYTHONPATH=src $(PEERS)/bin/python benchmarks/peers/$$script.py; done
 
 format: $(VENV)/.ready-dev ## put the sources into shape
 	$(BIN)/ruff check --fix-only .
@@ -61,6 +74,12 @@ EXTRAS_dev := [test,dev]
 $(VENV)/.ready-%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV), once (some minutes, most of it PyTorch) ..."
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.$(EXTRAS_$*)'
+	@touch $@
+
+$(PEERS)/.ready: benchmarks/peers/requirements.txt | $(BIN)/python
+	@echo "Installing the peers into $(PEERS), once ..."
+	@$(BIN)/python -m venv $(PEERS)
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 $(BIN)/python:

@@ -21,6 +21,7 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.errors import ConfigError, FieldRangeError, Problem, ProtocolError
 from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 
 
@@ -154,41 +155,41 @@ class PlainMean(Aggregator):
     @step
     def tell(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply the version of the base."""
-        return state, {"version": np.array(version_of(state, payload["slot"].item()))}
+        return state, {"version": np.array(version_of(state, text_in(payload, "slot")))}
 
     @step
     def show(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply the base, for members that lack it."""
-        return state, {"base": base_of(state, payload["slot"].item())}
+        return state, {"base": base_of(state, text_in(payload, "slot"))}
 
     @step
     def share(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply the weighted, clipped update as field elements, with the version of its base."""
-        slot = payload["slot"].item()
-        encoded = encoded_update(state, slot, FixedPoint(self.clip, self.bits), int(payload["weight"]))
+        slot = text_in(payload, "slot")
+        encoded = encoded_update(state, slot, FixedPoint(self.clip, self.bits), integer_in(payload, "weight"))
         return state, {"update": encoded, "version": np.array(version_of(state, slot))}
 
     @step
     def receive(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Add the mean to the base; a client with another base goes back to its own and waits."""
-        slot = payload["slot"].item()
+        slot = text_in(payload, "slot")
         base = base_of(state, slot)
-        if version_of(state, slot) != int(payload["base_version"]):
+        if version_of(state, slot) != integer_in(payload, "base_version"):
             return state.replace(**{slot: base.copy()}), {}
-        new = moved(base, payload["total"], FixedPoint(self.clip, self.bits), int(payload["weight"]))
+        new = moved(base, payload["total"], FixedPoint(self.clip, self.bits), integer_in(payload, "weight"))
         return rebased(state, slot, new, payload["version"]), _base_if_asked(payload, new)
 
     @step
     def keep(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Go back to the base: there was no mean."""
-        slot = payload["slot"].item()
+        slot = text_in(payload, "slot")
         base = base_of(state, slot)
         return state.replace(**{slot: base.copy()}), _base_if_asked(payload, base)
 
     @step
     def catch_up(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Take over the present base."""
-        slot = payload["slot"].item()
+        slot = text_in(payload, "slot")
         return caught_up(state, slot, payload["base"], payload["version"]), {}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError
 from secfpp.protocol.cohort import Assignment, Cohort
+from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, Replies, step
 from secfpp.secure import kmeans
 from secfpp.secure.descriptor import projection, quantise, radius
@@ -228,7 +229,7 @@ class PlainKMeans(KMeans):
     @step
     def describe(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply the reduced and rounded descriptor, int16 [dimensions]."""
-        return state, {"descriptor": self.described(state[payload["slot"].item()], int(payload["seed"]))}
+        return state, {"descriptor": self.described(state[text_in(payload, "slot")], integer_in(payload, "seed"))}
 
     def _points(self, replies: Replies) -> np.ndarray:
         """The descriptors of all replies, int64 [n, d], checked."""

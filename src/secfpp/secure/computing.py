@@ -32,6 +32,7 @@ from secfpp.crypto.material import Deal, Estimate, Kind, Material
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
+from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays
 from secfpp.secure import committee
 from secfpp.secure.session import Joined, as_array, as_bytes, keep, kept
@@ -128,12 +129,12 @@ def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
 
 def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
     """Take in what was opened since, and answer the next exchange."""
-    holding: Holding = kept(context, int(payload["attempt"]), Holding, step_name)
+    holding: Holding = kept(context, integer_in(payload, "attempt"), Holding, step_name)
     if holding.computation is None:
         _begin(holding, payload, step_name)
-    if int(payload["exchange"]) < holding.exchange:
+    if integer_in(payload, "exchange") < holding.exchange:
         raise TamperError(None, step_name, "an exchange that is over is asked for again")
-    while holding.exchange < int(payload["exchange"]):
+    while holding.exchange < integer_in(payload, "exchange"):
         _advance(holding, payload, step_name)
     return _answer(holding, payload, step_name)
 
@@ -195,7 +196,10 @@ def _advance(holding: Holding, payload: Arrays, step_name: str) -> None:
 def _answer(holding: Holding, payload: Arrays, step_name: str) -> Arrays:
     joined, plan = holding.joined, holding.plan
     own = joined.holders.index(joined.party.name)
-    responders = tuple(int(number) for number in payload["responders"])
+    listed = payload.get("responders", np.zeros(0))
+    if listed.ndim != 1 or listed.dtype != np.uint8:
+        raise ProtocolError(f"step {step_name!r}: a message without the holders that should answer")
+    responders = tuple(listed.tolist())
     _require_quorum(holding, responders, own, step_name)
     require_degree(holding.pending, plan.limit)
     transcript = holding.history + holding.exchange.to_bytes(4, "big") + bytes(responders)
@@ -215,7 +219,7 @@ def _answer(holding: Holding, payload: Arrays, step_name: str) -> Arrays:
 
 
 def _require_quorum(holding: Holding, responders: tuple[int, ...], own: int, step_name: str) -> None:
-    if list(responders) != sorted(set(responders)) or own not in responders or responders[-1] >= holding.plan.holders:
+    if own not in responders or list(responders) != sorted(set(responders)) or responders[-1] >= holding.plan.holders:
         raise ProtocolError(f"step {step_name!r}: holders {responders} should answer, which is no list of holders")
     if len(responders) < holding.plan.needed:
         raise TamperError(

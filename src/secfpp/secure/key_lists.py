@@ -24,7 +24,7 @@ def as_array(data: bytes) -> np.ndarray:
 
 def as_bytes(array: np.ndarray | None) -> bytes:
     """Undoes `as_array`; nothing gives no bytes."""
-    return b"" if array is None else array.astype(np.uint8).tobytes()
+    return b"" if array is None or array.dtype != np.uint8 else array.tobytes()
 
 
 def names_in(message: Mapping[str, Any], step_name: str) -> tuple[ClientId, ...]:

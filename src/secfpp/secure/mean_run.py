@@ -180,7 +180,7 @@ class MeanRun:
         if "late" not in payload:
             return {}
         late = _names(payload, "late", others(self.name, self.place.clients), "aggregator.catch_up")
-        message = wire.encode({"base": base, "version": version})
+        message = bytes(wire.encode({"base": base, "version": version}))
         return {"bases": self._seal(late, self.place.label("catch_up"), [message] * len(late))}
 
     def open_base(self, payload: Arrays) -> tuple[np.ndarray, np.ndarray]:

@@ -162,22 +162,24 @@ class SecureKMeans(KMeans):
     def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Share the descriptor with all holders, and randomness if this client is one of them."""
         joined = join(context, "clusterer", payload)
-        about = joined.about
-        if about["settings"] != asdict(self):
-            theirs = about["settings"]
+        theirs, threshold = joined.fact("settings", dict), joined.fact("threshold", int)
+        slot, seed, round_ = joined.fact("slot", str), joined.fact("seed", int), joined.fact("round", int)
+        if theirs != asdict(self):
             other = {k: (theirs.get(k), v) for k, v in asdict(self).items() if theirs.get(k) != v}
             raise ProtocolError(f"the server clusters with other settings than this client agreed to: {other}")
-        if about["threshold"] != self.collusion(len(joined.clients)) or len(joined.clients) < self.min_cluster_size:
+        if threshold != self.collusion(len(joined.clients)) or len(joined.clients) < self.min_cluster_size:
             raise ProtocolError(
-                f"the server clusters {len(joined.clients)} clients with threshold {about['threshold']}, which is not "
+                f"the server clusters {len(joined.clients)} clients with threshold {threshold}, which is not "
                 "what this client agreed to"
             )
-        point = self.described(state[about["slot"]], about["seed"])
+        if slot not in state:
+            raise ProtocolError(f"this client has no {slot!r} to be clustered by")
+        point = self.described(state[slot], seed)
         if self.reveal == "distances":
-            search = self.search(len(joined.clients), about["seed"], about["round"])
-            slices = self.slices(len(joined.holders), about["threshold"])
+            search = self.search(len(joined.clients), seed, round_)
+            slices = self.slices(len(joined.holders), threshold)
             return state, lcc_kmeans.deal(joined, slices, search, point)
-        plan = self.plan(joined.clients, joined.holders, about["threshold"], about["seed"], about["round"])
+        plan = self.plan(joined.clients, joined.holders, threshold, seed, round_)
         return state, deal(joined, plan, Layout(self.dimensions, self.bits).encode(point))
 
     @step

@@ -30,6 +30,7 @@ from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.crypto.randomness import Stream
 from secfpp.errors import ConfigError, Problem, ProtocolError, TamperError
 from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.fields import text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.secure import committee
 from secfpp.secure.aggregation import (
@@ -181,7 +182,7 @@ class SecureMean(Aggregator):
     @step
     def tell(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply the version of the base."""
-        return state, {"version": np.array(version_of(state, payload["slot"].item()))}
+        return state, {"version": np.array(version_of(state, text_in(payload, "slot")))}
 
     @step
     def share(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -225,7 +226,7 @@ class SecureMean(Aggregator):
     @step
     def keep(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Go back to the base: there was no mean."""
-        slot = payload["slot"].item()
+        slot = text_in(payload, "slot")
         base = base_of(state, slot)
         reply: Arrays = {}
         if "late" in payload:

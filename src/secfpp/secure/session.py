@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from secfpp.crypto.roster import KEY_BYTES, IdentityKey, Roster
 from secfpp.errors import ProtocolError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.secure import committee
 from secfpp.secure.key_lists import SIZES, names_in, rows_in, stacked
@@ -30,6 +31,7 @@ from secfpp.secure.key_lists import as_bytes as as_bytes
 from secfpp.seeding import Entropy, SystemEntropy
 
 _TERMS = ("about", *(f"{part}s" for part in SIZES))
+F = TypeVar("F")
 PROTOCOL_VERSION = 1
 """Raised with every change of what is computed or sent on shares; parties of different versions refuse each other."""
 
@@ -101,8 +103,8 @@ class Session:
     @step
     def hello(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply a signed ephemeral key and a commitment to randomness; the same ones for the same session."""
-        party, name = party_of(context), str(payload["session"].item())
-        _require_version(payload)
+        party, name = party_of(context), text_in(payload, "session")
+        _require_version(integer_in(payload, "version"))
         if party.session is None or party.session.name != name:
             key, nonce = SessionKey.generate(), party.entropy.random_bytes(SIZES["nonce"])
             offer = key.offer(party.identity, party.roster, party.name, name.encode())
@@ -114,7 +116,7 @@ class Session:
     def reveal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Show the committed randomness, after everybody's commitment is fixed; for one list of commitments only."""
         party = party_of(context)
-        session = _session(party, str(payload["session"].item()))
+        session = _session(party, text_in(payload, "session"))
         clients = names_in(payload, "session.reveal")
         listed = rows_in(payload, "commitment", clients, "session.reveal").get(party.name)
         if listed != _commitment(party.name, session.nonce):
@@ -213,6 +215,17 @@ class Joined:
             sha256(self.digest + transcript).digest(),
         )
 
+    def fact(self, name: str, kind: type[F]) -> F:
+        """The agreed fact `name`.
+
+        Raises:
+            ProtocolError: there is none of this type.
+        """
+        value = self.about.get(name)
+        if type(value) is not kind:
+            raise ProtocolError(f"terms without {name!r}: the parties do not run the same protocol")
+        return value
+
     @property
     def attempt(self) -> int:
         """The number that tells this protocol run apart."""
@@ -234,7 +247,8 @@ def join(context: object, component: str, message: Arrays) -> Joined:
     """
     party, name = party_of(context), f"{component}.join"
     agreed = {part: message[part] for part in _TERMS if part in message}
-    _require_version(about := _facts(agreed, name))
+    about = _facts(agreed, name)
+    _require_version(about.get("version"))
     clients = names_in(about, name)
     session = _session(party, str(about["session"]))
     if about["component"] != component or party.name not in clients:
@@ -354,11 +368,10 @@ def _facts(agreed: Arrays, name: str) -> dict[str, Any]:
         raise ProtocolError(f"step {name!r}: terms that cannot be read") from error
 
 
-def _require_version(facts: Mapping[str, Any]) -> None:
-    version = int(facts.get("version", 0))
+def _require_version(version: object) -> None:
     if version != PROTOCOL_VERSION:
         raise ProtocolError(
-            f"the server speaks version {version} of the secure protocol, this client {PROTOCOL_VERSION}: "
+            f"the server speaks version {version!r} of the secure protocol, this client {PROTOCOL_VERSION}: "
             "install the same release of secfpp everywhere"
         )
 

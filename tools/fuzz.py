@@ -1,0 +1,169 @@
+"""Feed damaged messages to everything that reads bytes from outside: the wire format, and the steps on shares.
+
+    python tools/fuzz.py [--seconds 60] [--seed 0]
+
+Whatever comes in, only errors of this package may come out. Prints how many inputs were tried and how they ended;
+on a finding it prints the seed and number that repeat it, and ends with exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from secfpp.errors import SecFPPError
+from secfpp.protocol import wire
+from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.program import Arrays, ClientState, resolve
+from secfpp.runtime.in_process import InProcessDriver
+from secfpp.secure.aggregation import Aggregator, with_base
+from secfpp.secure.clustering import Clusterer
+from secfpp.secure.secure_kmeans import SecureKMeans
+from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.session import Party, Session, parties_in_memory
+
+CLIENTS = tuple(f"c{i}" for i in range(8))
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What the steps belong to."""
+
+    aggregator: Aggregator = SecureMean()
+    clusterer: Clusterer = SecureKMeans(restarts=2, k_max=2)
+    session: ClassVar[Session] = Session()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the steps need."""
+
+    party: Party
+
+
+class Recorder(InProcessDriver):
+    """Keeps every message to and from clients on its way, with the step it belongs to."""
+
+    def __init__(self, *args: object, **settings: object) -> None:
+        super().__init__(*args, **settings)  # type: ignore[arg-type]
+        self.asked: list[tuple[str, bytes]] = []
+
+    def _message(  # type: ignore[override]
+        self, arrays: Arrays, step: str, label: str, client: str, direction: str, delivered: bool
+    ) -> Arrays:
+        if direction == "down":
+            self.asked.append((step, bytes(wire.encode(arrays))))
+        return super()._message(arrays, step, label, client, direction, delivered)  # type: ignore[arg-type]
+
+
+def world() -> Recorder:
+    """Clients after one clustering and one mean."""
+    rng = np.random.default_rng(0)
+    parties = parties_in_memory(CLIENTS)
+    states = {
+        name: with_base(ClientState({"z": rng.normal(size=16) / 8}), "w", np.zeros(5, np.float32)) for name in CLIENTS
+    }
+    algorithm = Algorithm()
+    driver = Recorder(algorithm, {name: Context(parties[name]) for name in CLIENTS}, states)
+    cohort = Cohort(dict.fromkeys(CLIENTS, 1), 1, 0)
+    driver.run(algorithm.clusterer.assign(cohort, "z", None))
+    driver.run(algorithm.aggregator.mean(cohort, "w"))
+    return driver
+
+
+def mutated(message: bytes, rng: np.random.Generator) -> bytes:
+    """One to four changes: flipped bits, set bytes, cuts, repetitions; the checksum is made right half the time."""
+    data = bytearray(message)
+    for _ in range(int(rng.integers(1, 5))):
+        if not data:
+            break
+        place, what = int(rng.integers(len(data))), int(rng.integers(5))
+        if what == 0:
+            data[place] ^= 1 << int(rng.integers(8))
+        elif what == 1:
+            data[place] = int(rng.choice([0, 1, 127, 128, 255]))
+        elif what == 2:
+            del data[place : place + int(rng.integers(1, 16))]
+        elif what == 3:
+            data[place:place] = rng.bytes(int(rng.integers(1, 16)))
+        else:
+            data[place:place] = data[place : place + int(rng.integers(1, 64))]
+    if rng.random() < 0.5 and len(data) > 4:
+        import zlib
+
+        data[-4:] = zlib.crc32(bytes(data[:-4])).to_bytes(4, "little")
+    return bytes(data)
+
+
+def damaged(arrays: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A well-formed message of which one array was left out, replaced or changed."""
+    changed = dict(arrays)
+    if not changed:
+        return {"x": np.zeros(3)}
+    name = str(rng.choice(sorted(changed)))
+    what = int(rng.integers(6))
+    if what == 0:
+        del changed[name]
+    elif what == 1:
+        changed[name] = rng.integers(0, 256, int(rng.integers(0, 50))).astype(np.uint8)
+    elif what == 2:
+        changed[name] = np.array(int(rng.integers(-(2**62), 2**62)))
+    elif what == 3:
+        changed[name] = np.array("not what you think")
+    elif what == 4:
+        changed[name] = np.array([np.nan, np.inf])
+    else:
+        array = changed[name]
+        if array.size and array.dtype.kind in "iu":
+            flat = array.reshape(-1).copy()
+            flat[int(rng.integers(flat.size))] ^= flat.dtype.type(1)
+            changed[name] = flat.reshape(array.shape)
+    return changed
+
+
+def run(seconds: float, seed: int) -> tuple[Counter[str], str | None]:
+    """Try inputs for so long; returns how they ended, and what repeats the first finding."""
+    driver = world()
+    samples = sorted(set(driver.asked))
+    outcomes: Counter[str] = Counter()
+    end, number = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        rng = np.random.default_rng((seed, number))
+        step, message = samples[int(rng.integers(len(samples)))]
+        try:
+            if number % 2:
+                arrays = wire.decode(mutated(message, rng))
+            else:
+                arrays = damaged(wire.decode(message), rng)
+            client = CLIENTS[int(rng.integers(len(CLIENTS)))]
+            resolve(driver.algorithm, step).one(driver.contexts[client], driver.states[client], arrays)
+            outcomes["accepted"] += 1
+        except SecFPPError as error:
+            outcomes[type(error).__name__] += 1
+        except Exception as error:
+            return outcomes, f"seed {seed}, number {number}, step {step}: {type(error).__name__}: {error}"
+        number += 1
+    return outcomes, None
+
+
+def main() -> int:
+    """Parse the command line and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    outcomes, finding = run(given.seconds, given.seed)
+    print(f"{sum(outcomes.values())} inputs: " + ", ".join(f"{name} {n}" for name, n in outcomes.most_common()))
+    if finding:
+        print(f"FOUND {finding}")
+    return 1 if finding else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
