@@ -1,0 +1,147 @@
+"""Signs of secret integers: SecFPP's comparisons beside MPyC's, with as many parties and as many colluders.
+
+Integers of the width that clustering 24 clients needs are put in by all parties, compared with 0, and the signs made
+public. MPyC runs its own processes on this machine, one for each party, which talk over local sockets, and computes on
+whole arrays. Ours runs through the driver: keys, checks, envelopes and the wire format included. Seconds are
+processor time of all parties, so that the number of cores does not matter. Masks hide to within 2^-30 in MPyC (its
+default) and 2^-61 in ours.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/peers/mpyc_comparisons.py --parties 16 --each 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from secfpp.crypto.arithmetic import Computation, Pool, Shared, both, opened
+from secfpp.crypto.comparison import Comparator
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.material import Deal
+from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
+from secfpp.runtime.in_process import InProcessDriver
+from secfpp.secure.computing import Plan, deal, demand, proceed
+from secfpp.secure.coordinating import compute
+from secfpp.secure.kmeans import score_bound
+from secfpp.secure.session import Joined, Party, Session, join, parties_in_memory, terms, with_keys
+
+THRESHOLD, LIMIT = 2, 5
+BOUND = score_bound(24, 127, 1)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the steps of a client need."""
+
+    party: Party
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Public signs of secret integers, `each` from every client."""
+
+    each: int
+
+    def run(self, inputs: Shared, pool: Pool) -> Computation[Elements]:
+        """The circuit: 1 where an integer of `inputs` [clients, each] is negative."""
+        x = inputs.reshape(-1)
+        masks = yield from Comparator.plan(BOUND, THRESHOLD, LIMIT, 1).prepare(x.shape[0], pool)
+        _, negative = yield from both(masks.expand(pool), masks.negative(x, pool))
+        (public,) = yield from opened([negative])
+        return public
+
+    def plan(self, parties: int) -> Plan:
+        """What everybody agrees on; all inputs are valid."""
+        wanted = demand(self.run, (parties, self.each), THRESHOLD, LIMIT)
+        made = Deal(parties, THRESHOLD, wanted)
+        return Plan(parties, THRESHOLD, LIMIT, self.each, self.run, _nothing, parties, made)
+
+    def program(self, cohort: Cohort) -> Program[Elements]:
+        """The server's side."""
+        cohort = yield from with_keys(cohort)
+        agreed = terms("signs", cohort, {})
+        replies = yield Ask("signs.deal", dict.fromkeys(cohort.clients, agreed))
+        facts: dict[str, Any] = json.loads(str(agreed["about"].item()))
+        plan = self.plan(len(cohort))
+        public = yield from compute(
+            "signs", facts["attempt"], cohort.clients, facts["holders"], plan, dict(replies.items())
+        )
+        return np.asarray(public)
+
+    @step
+    def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Share the client's integers and randomness."""
+        joined: Joined = join(context, "signs", payload)
+        return state, deal(joined, self.plan(len(joined.clients)), PrimeField.lift(state["x"]))
+
+    @step
+    def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """A holder's part of one exchange."""
+        return state, proceed(context, payload, "signs.proceed")
+
+
+@dataclass(frozen=True)
+class OnlySigns:
+    """An algorithm that does nothing else."""
+
+    signs: Signs
+    session: Session = field(default_factory=Session)
+
+
+def _nothing(inputs: Shared) -> Shared:
+    return Shared(np.zeros((inputs.shape[0], 1), np.uint64), 2)
+
+
+def ours(parties: int, each: int) -> tuple[float, float, int]:
+    """Seconds of waiting and of work, and bytes sent, of all parties."""
+    names = [f"party-{i:02d}" for i in range(parties)]
+    contexts = {name: Context(party) for name, party in parties_in_memory(names).items()}
+    values = np.random.default_rng(0).integers(-BOUND, BOUND, (parties, each))
+    states = {name: ClientState({"x": x}) for name, x in zip(names, values, strict=True)}
+    signs = Signs(each)
+    driver = InProcessDriver(OnlySigns(signs), contexts, states, force_wire=True)
+    wall, work = time.perf_counter(), time.process_time()
+    public = driver.run(signs.program(Cohort(dict.fromkeys(names, 1), 0, 0)))
+    wall, work = time.perf_counter() - wall, time.process_time() - work
+    assert np.array_equal(public.astype(int), (values < 0).reshape(-1))
+    return wall, work, driver.costs.client_up
+
+
+def mpyc(parties: int, each: int, width: int) -> tuple[float, float, int]:
+    """The same of MPyC."""
+    script = Path(__file__).with_name("mpyc_party.py")
+    command = [sys.executable, str(script), str(width), str(each), f"-M{parties}", f"-T{THRESHOLD}", "--no-log"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=1800)
+    found = json.loads(told.stdout.strip().splitlines()[-1])
+    assert found["right"]
+    return found["wall"], found["seconds"], found["sent"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parties", type=int, default=16, help="12 to 16")
+    parser.add_argument("--each", type=int, default=20, help="integers of every party")
+    arguments = parser.parse_args()
+    parties, each = arguments.parties, arguments.each
+    width, count = BOUND.bit_length() + 1, parties * each
+    print(f"mpyc {version('mpyc')}, {count} signs of {width}-bit integers, {parties} parties, T = {THRESHOLD}")
+    print(f"{'of one sign, all parties':<26}{'work, ms':>10}{'kB sent':>9}{'waiting for all, s':>20}")
+    results = {"MPyC": mpyc(parties, each, width), "SecFPP": ours(parties, each)}
+    for name, (wall, work, sent) in results.items():
+        print(f"{name:<26}{1e3 * work / count:>10.3f}{sent / count / 1e3:>9.2f}{wall:>20.2f}")
+    theirs, own = results["MPyC"], results["SecFPP"]
+    print(f"ratio: {theirs[1] / own[1]:.1f} in work, {theirs[2] / own[2]:.1f} in bytes")
+
+
+if __name__ == "__main__":
+    main()
