@@ -219,7 +219,7 @@ def sent_to_server(transcript: Transcript, step: str, key: str) -> list[dict[str
     return list(exchanges.values())
 
 
-def trilaterate(distances: np.ndarray, colluders: Sequence[int], points: np.ndarray) -> np.ndarray:
+def trilaterate(distances: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Descriptors [n, d] from squared distances [colluders, n] to those [colluders, d] who tell theirs."""
     base, *others = points
     left = 2.0 * (np.array(others) - base)
@@ -251,8 +251,25 @@ def test_distances_give_everybody_away_to_d_plus_one_colluders(d: int) -> None:
     seeds = seed_rows(search)
     colluders = list(dict.fromkeys(seeds.tolist()))[: d + 1]
     rows = [seeds.tolist().index(client) for client in colluders]
-    guess = trilaterate(distances[rows], colluders, points[colluders])
+    guess = trilaterate(distances[rows], points[colluders])
     assert exact(guess, points, colluders) == 1.0
+
+
+def test_distances_of_slices_take_fewer_colluders() -> None:
+    with pytest.warns(LeakyProtocolWarning):
+        clusterer, points, _, transcript, search = observed("distances", 8)
+    answers = sent_to_server(transcript, "clusterer.measure", "evaluations")[0]
+    slices = clusterer.slices(len(answers), clusterer.collusion(len(points)))
+    assert slices.code.blocks == 2 and slices.width == 4
+    sliced = PrimeField.lower(slices.code.decode(dict(enumerate(answers[h] for h in sorted(answers))), 2))
+    seeds = seed_rows(search)
+    colluders = list(dict.fromkeys(seeds.tolist()))[:5]
+    rows = [seeds.tolist().index(client) for client in colluders]
+    guess = [
+        trilaterate(distances.reshape(-1, len(points))[rows], points[colluders, 4 * part : 4 * part + 4])
+        for part, distances in enumerate(sliced)
+    ]
+    assert exact(np.concatenate(guess, 1), points, colluders) == 1.0
 
 
 @pytest.mark.parametrize("d", [4, 8])
@@ -278,13 +295,13 @@ def test_what_the_default_opens_gives_nobody_away(d: int) -> None:
     inner = inner + inner.T - np.diag(inner.diagonal())
     tables.append((inner.diagonal()[None] + inner.diagonal()[:, None] - 2 * inner)[colluders])
     assert len(tables) > 20 and len(found.inertia) > 1
-    guesses = [trilaterate(table.astype(np.float64), colluders, points[colluders]) for table in tables]
+    guesses = [trilaterate(table.astype(np.float64), points[colluders]) for table in tables]
     labels = np.zeros(n, np.int64) if found.labels is None else found.labels
     near = [[c for c in colluders if labels[c] == labels[i]] or colluders for i in range(n)]
     guesses.append(np.rint(np.stack([points[group].mean(0) for group in near])))
     assert [exact(guess, points, colluders) for guess in guesses] == [0.0] * len(guesses)
     true = ((points[colluders][:, None] - points[None]) ** 2).sum(-1)
-    assert exact(trilaterate(true, colluders, points[colluders]), points, colluders) == 1.0  # the attack works
+    assert exact(trilaterate(true, points[colluders]), points, colluders) == 1.0  # the attack works
 
 
 # ---- What travels
