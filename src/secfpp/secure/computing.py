@@ -258,14 +258,19 @@ def blame(
     """Judge the checks; `degree` by holder's number, `zero` unmasked.
 
     Raises:
-        TamperError: names who dealt something else than it should, or which holder showed a wrong share.
+        TamperError: names who dealt something else than it should, or which holder showed wrong shares of everything;
+            nobody if one share is off, which may be its dealer's doing or its holder's.
     """
-    wrong = [i for i in range(len(clients)) if plan.code.liars({h: v[i] for h, v in degree.items()}) != ()]
-    if wrong:
-        liars = {plan.code.liars({h: v[i] for h, v in degree.items()}) for i in range(len(clients))}
-        found = next(iter(liars)) if len(liars) == 1 else None
-        if found:
-            raise TamperError(holders[found[0]], step, "a wrong share of a check was shown")
-        raise TamperError(clients[wrong[0]], step, "its shares are not of one polynomial of degree T")
+    off = [plan.code.liars({h: v[i] for h, v in degree.items()}) for i in range(len(clients))]
+    for client, wrong in zip(clients, off, strict=True):
+        if wrong is None:
+            raise TamperError(client, step, "its shares are not of one polynomial of degree T")
+    for holder in sorted(set[int]().union(*(wrong or () for wrong in off))):
+        accused = [client for client, wrong in zip(clients, off, strict=True) if holder in (wrong or ())]
+        if accused == list(clients):
+            raise TamperError(holders[holder], step, "a wrong share of a check was shown")
+        raise TamperError(
+            None, step, f"the share that {accused[0]!r} dealt to {holders[holder]!r} is wrong: one of the two cheats"
+        )
     for i in np.flatnonzero(zero).tolist():
         raise TamperError(clients[i], step, "the input that it shared is out of range")
