@@ -15,6 +15,7 @@ import hmac
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
@@ -68,6 +69,10 @@ class Label:
 
     def encode(self) -> bytes:
         """The label's bytes, different for different labels."""
+        return self._encoded
+
+    @cached_property
+    def _encoded(self) -> bytes:
         numbers = (operator.index(number).to_bytes(8, "big") for number in (self.round, self.attempt))
         return pack(b"secfpp/label/1", self.component.encode(), *numbers, self.step.encode(), self.transcript)
 
@@ -166,6 +171,7 @@ class Channel:
         self._session, self._roster_digest = session, roster_digest
         self._peers = {peer: bytes(public) for peer, public in peers.items() if peer != name}
         self._pseudorandom: dict[str, bytes] = {}
+        self._salts: dict[str, bytes] = {}
         for peer, public in self._peers.items():
             if len(public) != KEY_BYTES:
                 raise ProtocolError(f"the session key of {peer!r} has {len(public)} bytes, not {KEY_BYTES}")
@@ -242,8 +248,10 @@ class Channel:
         return HKDFExpand(SHA256(), 32, info).derive(self._extracted(peer))
 
     def _salt(self, peer: str) -> bytes:
-        publics = sorted((self._session.public, self._peers[peer]))
-        return sha256(pack(b"secfpp/channel/1", self._roster_digest, *publics)).digest()
+        if peer not in self._salts:
+            publics = sorted((self._session.public, self._peers[peer]))
+            self._salts[peer] = sha256(pack(b"secfpp/channel/1", self._roster_digest, *publics)).digest()
+        return self._salts[peer]
 
     def _extracted(self, peer: str) -> bytes:
         """HKDF-Extract of the secret shared with `peer`, computed once."""
