@@ -1,0 +1,40 @@
+"""On shares and in the clear a method learns the same, bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secfpp.algorithms.secfpp import SecFPP
+from secfpp.algorithms.training import LocalTraining
+from secfpp.data.federated import FederatedDataset
+from secfpp.data.icons import IconSettings, load_icons
+from secfpp.runtime.trainer import RunResult, train
+from secfpp.secure.aggregation import PlainMean
+from secfpp.secure.clustering import PlainKMeans
+
+SECURE = SecFPP(training=LocalTraining(steps=2, batch=8), min_gain=-100.0)
+CLEAR = replace(SECURE, clusterer=PlainKMeans(), aggregator=PlainMean(min_responders=4))
+
+
+def run(data: FederatedDataset, backbone: Any, algorithm: SecFPP, seed: int) -> RunResult:
+    return train(data, backbone, algorithm, method="secfpp", seed=seed, rounds=5)
+
+
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))])
+def test_prompts_groups_and_figures_are_those_of_the_clear_run(seed: int, backbone: Any) -> None:
+    settings = IconSettings(
+        shots=6, validation_shots=2, test_shots=2, clients_per_domain=4, domains=("sketch", "pixel")
+    )
+    data = load_icons(settings, seed)
+    secure, clear = (run(data, backbone, algorithm, seed) for algorithm in (SECURE, CLEAR))
+    assert secure.assignment == clear.assignment and len(set(secure.assignment or ())) == 2
+    np.testing.assert_array_equal(secure.prompts, clear.prompts)
+    assert secure.domain_prompts is not None and clear.domain_prompts is not None
+    np.testing.assert_array_equal(secure.domain_prompts, clear.domain_prompts)
+    assert all(np.array_equal(values, clear.metrics[name]) for name, values in secure.metrics.items())
+    assert secure.rows == clear.rows
+    assert secure.costs.client_up > 10 * clear.costs.client_up
