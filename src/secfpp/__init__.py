@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from secfpp.algorithms.secfpp import SecFPP
     from secfpp.algorithms.training import ClientContext, LocalTraining
     from secfpp.algorithms.zero_shot import ZeroShot
+    from secfpp.crypto.roster import IdentityKey, Roster
     from secfpp.data.catalog import datasets
     from secfpp.data.federated import ClientData, FederatedDataset, Split
     from secfpp.data.folders import FolderSettings, load_folder
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         NotFittedError,
         ProtocolError,
         SecFPPError,
+        TamperError,
         WireError,
     )
     from secfpp.models.backbone import Backbone, load_backbone
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from secfpp.runtime.trainer import RoundRecord, RunResult, train
     from secfpp.secure.aggregation import Aggregator, PlainMean
     from secfpp.secure.clustering import Clusterer, OneCluster, OracleClusters, PlainKMeans, RandomClusters
+    from secfpp.secure.secure_kmeans import SecureKMeans
+    from secfpp.secure.secure_mean import SecureMean
     from secfpp.seeding import Seed, derive
 
 __version__ = "0.1.0"
@@ -55,12 +59,13 @@ _HOME = {
     "algorithms.secfpp": "SecFPP",
     "algorithms.training": "ClientContext LocalTraining",
     "algorithms.zero_shot": "ZeroShot",
+    "crypto.roster": "IdentityKey Roster",
     "data.catalog": "datasets",
     "data.federated": "ClientData FederatedDataset Split",
     "data.folders": "FolderSettings load_folder",
     "data.icons": "IconSettings load_icons",
     "errors": "ClientError ConfigError DataError DropoutError MissingExtraError NotFittedError ProtocolError "
-    "SecFPPError WireError",
+    "SecFPPError TamperError WireError",
     "models.backbone": "Backbone load_backbone",
     "models.coop_checkpoint": "from_coop to_coop",
     "models.prompt": "SoftPrompt",
@@ -73,6 +78,8 @@ _HOME = {
     "runtime.trainer": "RoundRecord RunResult train",
     "secure.aggregation": "Aggregator PlainMean",
     "secure.clustering": "Clusterer OneCluster OracleClusters PlainKMeans RandomClusters",
+    "secure.secure_kmeans": "SecureKMeans",
+    "secure.secure_mean": "SecureMean",
     "seeding": "Seed derive",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
@@ -97,6 +104,7 @@ __all__ = [
     "FederatedDataset",
     "FolderSettings",
     "IconSettings",
+    "IdentityKey",
     "InProcessDriver",
     "Joint",
     "LocalTraining",
@@ -113,14 +121,18 @@ __all__ = [
     "RandomClusters",
     "RandomPrompt",
     "Replies",
+    "Roster",
     "RoundRecord",
     "RunResult",
     "SecFPP",
     "SecFPPError",
+    "SecureKMeans",
+    "SecureMean",
     "Seed",
     "ServerState",
     "SoftPrompt",
     "Split",
+    "TamperError",
     "Transcript",
     "WireError",
     "ZeroShot",
