@@ -126,7 +126,7 @@ class _Lead:
         }
         for missed in range(max(self.told[holder], 0), number):
             payload[f"responders.{missed}"], payload[f"opened.{missed}"] = self.opened[missed]
-        if self.told[holder] < CHECKED <= number:
+        if number == CHECKED or self.told[holder] < CHECKED < number:  # asked again, the checks are answered again
             payload |= self.public | self.coins
         return payload
 
