@@ -59,6 +59,15 @@ class Found:
     undecided: int
     assignments: dict[tuple[int, int], list[np.ndarray]]
 
+    def plausible(self, n: int) -> bool:
+        """Whether this may be a partition of `n` points: most wrong answers of holders lead to something else."""
+        if not all(min(sizes) >= 0 and sum(sizes) == n for sizes in self.sizes.values()):
+            return False
+        if self.labels is None:
+            return True
+        counted = np.sort(np.bincount(self.labels)).tolist()
+        return any(k == self.k and sorted(sizes) == counted for (k, _), sizes in self.sizes.items())
+
 
 @dataclass(frozen=True)
 class SecPC:

@@ -14,7 +14,7 @@ from secfpp.crypto.arithmetic import Computation, Pool, Shared
 from secfpp.crypto.checks import bit_defects
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.material import Deal, Kind
-from secfpp.errors import ConfigError, DropoutError, LeakyProtocolWarning, Problem, ProtocolError
+from secfpp.errors import ConfigError, DropoutError, LeakyProtocolWarning, Problem, ProtocolError, TamperError
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
 from secfpp.secure import committee, lcc_kmeans
@@ -144,6 +144,8 @@ class SecureKMeans(KMeans):
             return found, cohort
         plan = self.plan(cohort.clients, facts["holders"], threshold, cohort.seed, cohort.round)
         found = yield from compute("clusterer", facts["attempt"], cohort.clients, facts["holders"], plan, dealt)
+        if not found.plausible(len(cohort)):
+            raise TamperError(None, "clusterer.proceed", "what was opened is no partition: a holder answered wrongly")
         return found, cohort
 
     def plan(self, clients: Any, holders: Any, threshold: int, seed: int, round_: int) -> Plan:
