@@ -1,4 +1,4 @@
-"""Ways to group a cohort's clients: all in one, at random, by their true domain, by k-means in the clear."""
+"""Ways to group a cohort's clients: all in one, at random, by their true domain, by k-means in the clear or on shares."""
 
 from __future__ import annotations
 
