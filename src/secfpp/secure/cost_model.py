@@ -21,10 +21,12 @@ from secfpp.crypto.channel import ENVELOPE_OVERHEAD, OFFER_BYTES
 from secfpp.crypto.checks import COIN_BYTES
 from secfpp.crypto.comparison import Comparator
 from secfpp.crypto.material import UNIFORM, Deal, Kind
+from secfpp.errors import ConfigError, Problem
 from secfpp.secure import committee
 from secfpp.secure.key_lists import SIZES
 from secfpp.secure.mean_run import code_for
 from secfpp.secure.search import Search
+from secfpp.secure.secpc import SecPC
 from secfpp.secure.secure_kmeans import Layout, SecureKMeans
 
 ELEMENT = 8
@@ -125,6 +127,9 @@ class ClusteringCost:
         round_: number of the round.
         admitted: runs whose clusters are all large enough; None takes all for it. If there is none, nothing is found
             and the last exchange is not needed.
+
+    Raises:
+        ConfigError: settings that reveal distances.
     """
 
     settings: SecureKMeans
@@ -132,6 +137,11 @@ class ClusteringCost:
     seed: int = 0
     round_: int = 0
     admitted: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.settings.reveal == "distances":
+            allowed = "partition or assignments: there are no formulas for this one"
+            raise ConfigError([Problem("clusterer.reveal", self.settings.reveal, allowed)])
 
     @property
     def holders(self) -> int:
@@ -253,18 +263,19 @@ class ClusteringCost:
     def _per_iteration(self) -> int:
         return sum(points * k * (k - 1) // 2 for k, points in self._points)
 
-    @property
-    def _levels(self) -> int:
-        return 0 if self.settings.compare_bits else 2 if self._high else 1
+    @cached_property
+    def _circuit(self) -> SecPC:
+        levels = 0 if self.settings.compare_bits else 2 if self._high else 1
+        bits = self.settings.compare_bits or None
+        return SecPC(self.search, self.threshold, self.settings.limit, levels, bits)
 
     @property
     def _first(self) -> Comparator:
-        return Comparator.plan(self.search.first_bound, self.threshold, self.settings.limit, self._levels)
+        return self._circuit.comparator(first=True)
 
     @property
     def _later(self) -> Comparator:
-        bits = self.settings.compare_bits or None
-        return Comparator.plan(self.search.bound, self.threshold, self.settings.limit, self._levels, bits)
+        return self._circuit.comparator(first=False)
 
     def _prepared(self) -> list[int]:
         """Inner products, random bits of comparisons and choices, and secret orders of clusters."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secfpp.errors import ConfigError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState
@@ -71,6 +72,7 @@ def roles(driver: InProcessDriver, clients: list[str], holders: int) -> Mapping[
         (12, {"reveal": "assignments", "iterations": 3}),
         (16, {"compare_bits": 20, "iterations": 3}),
         (9, {"compare_bits": 24}),
+        (9, {"compare_bits": 20, "k": 2, "bits": 10}),
         (8, {"threshold": "high"}),
         (16, {"threshold": "high", "min_cluster_size": 7, "iterations": 3}),
         (11, {"threshold": "high", "min_cluster_size": 5, "reveal": "assignments", "iterations": 3}),
@@ -117,6 +119,11 @@ def test_mean(n: int, size: int, threshold: int) -> None:
     for client in names:
         assert driver.costs.up[client] == cost.sent(client in holders)
         assert 0 <= driver.costs.down[client] - cost.received(client in holders) <= texts(n, cost.exchanges)
+
+
+def test_other_variants_are_refused() -> None:
+    with pytest.raises(ConfigError, match="distances"):
+        ClusteringCost(SecureKMeans(reveal="distances"), 9)
 
 
 def test_one_cluster_costs_nothing() -> None:
