@@ -39,7 +39,7 @@ class SecureKMeans(KMeans):
             the server see all distances to all centres, and warns: see `secfpp.secure.lcc_kmeans`.
         compare_bits: 0 compares all bits, so that the result is that of `PlainKMeans`; 20 or 24 compare the leading
             ones, in one exchange less an iteration: near ties can go either way.
-        threshold: ``standard`` (c >= 5 T + 1 + dropouts, 3 exchanges an iteration) or ``high`` (c >= 3 T + 1, 6 of
+        threshold: ``standard`` (c >= 5 T + 1 + dropouts, 3 exchanges an iteration) or ``high`` (c >= 3 T + 1, 5 of
             them).
         dropouts: how many holders may go missing; None tolerates 5 of 16, and fewer of fewer.
         committee: most holders; of more clients, so many are drawn.
