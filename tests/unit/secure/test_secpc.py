@@ -139,9 +139,10 @@ def test_hundreds_of_tiny_instances_are_those_of_k_means_in_the_clear(parties: H
     tally = Tally()
     for seed, (n, min_size, pull, iterations) in enumerate([(5, 1, 2, 3), (7, 2, 1, 2), (6, 1, 4, 2)]):
         search = plan(n, min_size=min_size, pull=pull, iterations=iterations, seed=seed, restarts=4)
-        tally += check(parties, [search] * 6, grids(rng, 6, n), (seed, reveal), reveal=reveal)
-    assert tally.instances > 140
-    assert min(tally.empty, tally.single, tally.tied) > 10
+        count = 5 if parties == SMALL else 3
+        tally += check(parties, [search] * count, grids(rng, count, n), (seed, reveal), reveal=reveal)
+    assert tally.instances >= 80
+    assert min(tally.empty, tally.single, tally.tied) > 5
 
 
 @pytest.mark.slow
