@@ -247,6 +247,18 @@ class ClusteringCost:
         return total
 
     @property
+    def largest_message(self) -> int:
+        """Bytes of the largest message but for texts and framing: what a holder deals, or gets of that, or an opening.
+
+        `secfpp.protocol.wire.MAX_MESSAGE` is as much as fits.
+        """
+        if not self.opened:
+            return 0
+        envelope, inputs = ELEMENT * self.dealt, ELEMENT * self.shared + ENVELOPE_OVERHEAD
+        received = (self.holders - 1) * envelope + (self.n - 1) * inputs
+        return max((self.holders - 1) * (envelope + inputs), received, ELEMENT * max(self.opened))
+
+    @property
     def _hidden(self) -> bool:
         return self.settings.reveal == "partition"
 
