@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.in_process import InProcessDriver
+from secfpp.secure import committee
 from secfpp.secure.aggregation import with_base
 from secfpp.secure.cost_model import ClusteringCost, MeanCost, Role
 from secfpp.secure.secpc import Found
@@ -88,6 +90,8 @@ def test_clustering(n: int, settings: dict[str, Any]) -> None:
     assert cost.exchanges == driver.costs.exchanges
     assert cost.messages == driver.costs.messages
     assert cost.demand == dict(clusterer.plan(range(n), range(cost.holders), cost.threshold, 0, 0).deal.demand)
+    largest = max(message.size for message in driver.transcript or ())
+    assert 0 <= largest - cost.largest_message <= texts(n, 1)
     clients = list(driver.states)
     by_role = roles(driver, clients, cost.holders)
     assert Counter(by_role.values())["responder"] == cost.responders
@@ -133,7 +137,22 @@ def test_one_cluster_costs_nothing() -> None:
     assert driver.costs.messages == 0
 
 
+def test_the_default_search_fits_messages_up_to_88_clients() -> None:
+    assert ClusteringCost(SecureKMeans(), 88).largest_message + texts(88, 1) < wire.MAX_MESSAGE
+    assert ClusteringCost(SecureKMeans(), 90).largest_message > wire.MAX_MESSAGE
+    assert ClusteringCost(SecureKMeans(k=8, restarts=1), 1000).largest_message < wire.MAX_MESSAGE
+
+
 def test_the_default_settings() -> None:
     cost = ClusteringCost(SecureKMeans(), 30)
     assert (cost.holders, cost.threshold, cost.responders) == (16, 2, 11)
     assert len(cost.opened) == 3 * SecureKMeans().iterations + 4
+
+
+def test_the_documented_risks() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "costs.md").read_text()
+    rows = [row.strip("| ").split(" | ") for row in text.partition("20 % |\n")[2].partition("\n\n")[0].splitlines()[1:]]
+    assert len(rows) >= 6
+    for n, t, *shown in rows:
+        risks = [committee.corruption_risk(int(n.replace(",", "")), 16, int(t), rate) for rate in (0.05, 0.1, 0.2)]
+        assert shown == [f"{100 * risk:.2g} %" for risk in risks]
