@@ -1,19 +1,19 @@
 """Evidence that a dealer dealt what it should, without learning what it dealt.
 
 After everything is dealt, holders show coins they had committed to; their hash gives random weights that no dealer
-could foresee. For every dealer the holders then compute two random combinations of its shares:
+could foresee. For every dealer two kinds of random combinations are opened, under zero-masks (`secfpp.crypto.masks`):
 
-* *Degree*: the combination of all its shares plus one more that the dealer made of a uniform element is shown share by
-  share. It must lie on a polynomial of degree T, and does so by chance of 2^-61 if the shares do not.
-* *Zero*: the combination of everything that should vanish (b^2 - b for a bit, ...), of degree 2 T, is opened under
-  zero-masks and must be 0.
+* *Degree*: what the shares are is combined to one share for each holder, and these with weights that make every
+  polynomial of degree T vanish (the dual code); once for each responder, without that one. Shares of a higher degree
+  give something else than 0 in all of them, a single wrong share in all but one, by chance of 2^-61 not.
+* *Zero*: a combination of everything that should vanish (b^2 - b for a bit, ...), of degree 2 T.
 
-So a failed check names the dealer and shows nothing of an honest one.
+For an honest dealer all of these are 0 whatever the weights are, so that nobody learns anything by choosing them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from secfpp.crypto.arithmetic import Shared
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.randomness import Stream
+from secfpp.crypto.sharing import alpha
 
 COIN_BYTES = 32
 _INNER, _CHUNKS = 682, 32
@@ -55,3 +56,33 @@ def combination(rows: Elements, weights: Elements) -> Elements:
 def bit_defects(bits: Shared) -> Shared:
     """What vanishes if all entries are 0 or 1, degree 2."""
     return bits * bits - bits
+
+
+def parity_weights(responders: Sequence[int], own: int, threshold: int, stream: Stream) -> Elements:
+    """With what holder `own` multiplies its share in the checks of degree, one for each responder left out.
+
+    The dual of the code of polynomials of degree `threshold` at the points of the others is u_m g(alpha_m), with u_m
+    the inverse of prod_k (alpha_m - alpha_k) and g any polynomial of degree below the number of the others minus
+    `threshold` + 1; here a random one (F. MacWilliams, N. Sloane, The theory of error-correcting codes, 1977).
+
+    Args:
+        responders: the holders that answer, sorted.
+        own: one of them.
+        threshold: T.
+        stream: the public random weights, the same for all.
+
+    Returns:
+        [responders]; 0 where `own` itself is left out.
+    """
+    free = len(responders) - 1 - (threshold + 1)
+    p, point = PrimeField.p, alpha(own)
+    weights = []
+    for absent, row in zip(responders, stream.elements((len(responders), free)).tolist(), strict=True):
+        product, value = 1, 0
+        for other in responders:
+            if other not in (own, absent):
+                product = product * (point - alpha(other)) % p
+        for coefficient in reversed(row):
+            value = (value * point + coefficient) % p
+        weights.append(0 if absent == own else value * pow(product, -1, p) % p)
+    return np.array(weights, np.uint64)

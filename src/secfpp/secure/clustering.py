@@ -1,4 +1,4 @@
-"""Ways to group a cohort's clients: all in one, at random, by their true domain, by k-means in the clear or on shares."""
+"""Ways to group a cohort's clients: all in one, at random, by their true domain, by k-means."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ Checks: see `secfpp.crypto.checks`; they are answered in the second exchange.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,12 +26,12 @@ from typing import Any
 import numpy as np
 
 from secfpp.crypto.arithmetic import Computation, Shared, require_degree
-from secfpp.crypto.checks import COIN_BYTES, combination, commitment, joint_stream
+from secfpp.crypto.checks import COIN_BYTES, combination, commitment, joint_stream, parity_weights
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.masks import masked, split
 from secfpp.crypto.material import Deal, Estimate, Kind, Material
 from secfpp.crypto.randomness import Stream
-from secfpp.crypto.sharing import LagrangeCode
+from secfpp.crypto.sharing import LagrangeCode, weights_at_zero
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays
@@ -99,12 +100,12 @@ class Holding:
     own: Elements
     coin: bytes
     inputs: Elements = field(default_factory=lambda: np.zeros((0, 0), np.uint64))
-    blinds: Elements = field(default_factory=lambda: np.zeros(0, np.uint64))
     dealt: list[Elements] = field(default_factory=list)
     computation: Computation[Any] | None = None
     pending: Sequence[Shared] = ()
     exchange: int = 0
     history: bytes = b""
+    coins: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
@@ -112,7 +113,7 @@ def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
     party, holders = joined.party, joined.holders
     holder = party.name in holders
     stream = Stream.fresh(party.entropy)
-    parts = [own_input, stream.elements((1,)), *([plan.deal.make(stream)] if holder else [])]
+    parts = [own_input, *([plan.deal.make(stream)] if holder else [])]
     shares = plan.code.encode(np.concatenate(parts)[None], stream)
     label = joined.label("deal")
     reply: dict[str, np.ndarray] = {
@@ -144,7 +145,6 @@ def _begin(holding: Holding, payload: Arrays, step_name: str) -> None:
     joined, plan = holding.joined, holding.plan
     label, name = joined.label("deal"), joined.party.name
     inputs = np.empty((len(joined.clients), plan.width), np.uint64)
-    blinds = np.empty(len(joined.clients), np.uint64)
     dealt = []
     for number, client in enumerate(joined.clients):
         envelope = payload.get(f"from.{client}")
@@ -154,17 +154,17 @@ def _begin(holding: Holding, payload: Arrays, step_name: str) -> None:
             vector = holding.own
         else:
             vector = np.frombuffer(joined.channel.open(client, label, as_bytes(envelope)), np.uint64)
-        expected = plan.width + 1 + (plan.deal.size if client in joined.holders else 0)
+        expected = plan.width + (plan.deal.size if client in joined.holders else 0)
         if vector.shape != (expected,):
             raise TamperError(client, step_name, f"{vector.size} shares, {expected} were expected")
         try:
             PrimeField.checked(vector)
         except FieldRangeError as error:
             raise TamperError(client, step_name, "shares that are no field elements") from error
-        inputs[number], blinds[number] = vector[: plan.width], vector[plan.width]
+        inputs[number] = vector[: plan.width]
         if client in joined.holders:
-            dealt.append(vector[plan.width + 1 :])
-    holding.inputs, holding.blinds, holding.dealt = inputs, blinds, dealt
+            dealt.append(vector[plan.width :])
+    holding.inputs, holding.dealt = inputs, dealt
     holding.own = np.zeros(0, np.uint64)
     holding.computation = plan.run(Shared(inputs, 1), Material(plan.deal, dealt, plan.limit))
     holding.pending = next(holding.computation)
@@ -181,9 +181,9 @@ def _advance(holding: Holding, payload: Arrays, step_name: str) -> None:
         raise ProtocolError(f"step {step_name!r}: exchange {number} opened {values.size} values, others were expected")
     assert holding.computation is not None
     history = sha256(holding.history + as_bytes(responders) + PrimeField.checked(values).tobytes())
-    for name in sorted(payload):
-        if number == CHECKED - 1 and name.startswith("coin."):
-            history.update(name.encode() + as_bytes(payload[name]))
+    if number == CHECKED - 1:  # whatever else is said of coins later: they are part of the history
+        holding.coins = _coins(holding, payload, step_name)
+        history.update(json.dumps({name: coin.hex() for name, coin in holding.coins.items()}).encode())
     holding.history, holding.exchange = history.digest(), number + 1
     try:
         holding.pending = holding.computation.send(split(values, shapes))
@@ -213,8 +213,7 @@ def _answer(holding: Holding, payload: Arrays, step_name: str) -> Arrays:
     if holding.exchange == CHECKED - 1:
         reply["coin"] = as_array(holding.coin)
     elif holding.exchange == CHECKED:
-        degree, zero = _checks(holding, payload, step_name)
-        reply |= {"degree": degree, "zero": masked([zero], responders, own, plan.threshold, pads("zero"))}
+        reply["checks"] = masked(_checks(holding, responders, own), responders, own, plan.threshold, pads("check"))
     return reply
 
 
@@ -227,8 +226,8 @@ def _require_quorum(holding: Holding, responders: tuple[int, ...], own: int, ste
         )
 
 
-def _checks(holding: Holding, payload: Arrays, step_name: str) -> tuple[Elements, Elements]:
-    """The combinations of every client's shares that are shown, and those that must vanish, both [clients]."""
+def _coins(holding: Holding, payload: Arrays, step_name: str) -> dict[str, bytes]:
+    """The coins of a quorum, as they were committed to."""
     joined, plan = holding.joined, holding.plan
     coins = {name: as_bytes(payload.get(f"coin.{name}")) for name in joined.holders if f"coin.{name}" in payload}
     if len(coins) < plan.needed or coins.get(joined.party.name, holding.coin) != holding.coin:
@@ -236,41 +235,57 @@ def _checks(holding: Holding, payload: Arrays, step_name: str) -> tuple[Elements
     for name, coin in coins.items():
         if commitment(name, coin) != as_bytes(payload.get(f"commitment.{name}")):
             raise TamperError(name, step_name, "the coin shown is not what was committed to")
-    weights = joint_stream(coins, "degree")
-    degree = PrimeField.add(holding.blinds, combination(holding.inputs, weights.elements((plan.width,))))
+    return coins
+
+
+def _checks(holding: Holding, responders: tuple[int, ...], own: int) -> list[Elements]:
+    """Shares of what must vanish: the checks of degree [responders, clients], and those of the inputs [clients]."""
+    joined, plan = holding.joined, holding.plan
+    weights = joint_stream(holding.coins, "degree")
+    combined = combination(holding.inputs, weights.elements((plan.width,)))
     members = [joined.clients.index(name) for name in joined.holders]
     factors = weights.elements((plan.deal.size,))
     material = np.concatenate([combination(vector[None], factors) for vector in holding.dealt])
-    degree[members] = PrimeField.add(degree[members], material)
-    weights = joint_stream(coins, "zero")
+    combined[members] = PrimeField.add(combined[members], material)
+    parity = parity_weights(responders, own, plan.threshold, joint_stream(holding.coins, "parity"))
+    opening = PrimeField.inverse(weights_at_zero(responders)[responders.index(own)])  # which masking multiplies with
+    parity = PrimeField.mul(parity, opening)
+    weights = joint_stream(holding.coins, "zero")
     defects = plan.defects(Shared(holding.inputs, 1))
-    return degree, combination(defects.values, weights.elements((defects.shape[1],)))
+    zero = combination(defects.values, weights.elements((defects.shape[1],)))
+    return [PrimeField.mul(parity[:, None], combined), zero]
 
 
-def blame(
-    plan: Plan,
-    clients: Sequence[str],
-    holders: Sequence[str],
-    degree: Mapping[int, Elements],
-    zero: Elements,
-    step: str,
-) -> None:
-    """Judge the checks; `degree` by holder's number, `zero` unmasked.
+def blame(clients: Sequence[str], responders: Sequence[str], degree: Elements, zero: Elements, step: str) -> None:
+    """Judge the opened checks.
+
+    Args:
+        clients: who dealt.
+        responders: the holders that answered.
+        degree: [responders, clients], without that responder's share.
+        zero: [clients].
+        step: for the error.
 
     Raises:
-        TamperError: names who dealt something else than it should, or which holder showed wrong shares of everything;
-            nobody if one share is off, which may be its dealer's doing or its holder's.
+        TamperError: names who dealt something else than it should, or which holder answered wrongly about everything;
+            nobody if one share is off, which may be its dealer's doing or its holder's, or if nothing fits.
     """
-    off = [plan.code.liars({h: v[i] for h, v in degree.items()}) for i in range(len(clients))]
-    for client, wrong in zip(clients, off, strict=True):
-        if wrong is None:
+    if not degree.any() and not zero.any():
+        return
+    if degree.all():
+        raise TamperError(None, step, "no check fits: the holders were told different things, or several cheat")
+    fitting = degree == 0  # a wrong share fits where its holder is left out
+    suspects = {
+        client: [r for r, fits in zip(responders, fitting[:, i], strict=True) if fits]
+        for i, client in enumerate(clients)
+        if not fitting[:, i].all()
+    }
+    for client, left_out in suspects.items():
+        if not left_out:
             raise TamperError(client, step, "its shares are not of one polynomial of degree T")
-    for holder in sorted(set[int]().union(*(wrong or () for wrong in off))):
-        accused = [client for client, wrong in zip(clients, off, strict=True) if holder in (wrong or ())]
-        if accused == list(clients):
-            raise TamperError(holders[holder], step, "a wrong share of a check was shown")
-        raise TamperError(
-            None, step, f"the share that {accused[0]!r} dealt to {holders[holder]!r} is wrong: one of the two cheats"
-        )
+    for client, (holder, *_) in suspects.items():
+        if len(suspects) == len(clients):
+            raise TamperError(holder, step, "it answered wrongly about the shares of everybody")
+        raise TamperError(None, step, f"the share that {client!r} dealt to {holder!r} is wrong: one of the two cheats")
     for i in np.flatnonzero(zero).tolist():
         raise TamperError(clients[i], step, "the input that it shared is out of range")

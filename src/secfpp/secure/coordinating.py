@@ -110,7 +110,7 @@ class _Lead:
         if len(self.opened) == CHECKED - 1:
             self.coins = {f"coin.{h}": replies[h]["coin"] for h in responders if "coin" in replies[h]}
         elif len(self.opened) == CHECKED:
-            self._judge({h: replies[h] for h in responders})
+            self._judge(responders, replies)
         vector = np.concatenate([value.reshape(-1) for value in values]) if values else np.zeros(0, np.uint64)
         self.opened.append((numbers, vector))
         return values
@@ -126,7 +126,7 @@ class _Lead:
         }
         for missed in range(max(self.told[holder], 0), number):
             payload[f"responders.{missed}"], payload[f"opened.{missed}"] = self.opened[missed]
-        if number == CHECKED or self.told[holder] < CHECKED < number:  # asked again, the checks are answered again
+        if self.told[holder] < CHECKED <= number:
             payload |= self.public | self.coins
         return payload
 
@@ -139,8 +139,8 @@ class _Lead:
         except FieldRangeError as error:
             raise TamperError(holder, self.step, "an answer that holds no field elements") from error
 
-    def _judge(self, replies: Mapping[ClientId, Arrays]) -> None:
-        count = len(self.clients)
-        degree = {self.holders.index(h): self._vector(r, "degree", count, h) for h, r in replies.items()}
-        zero = unmasked([self._vector(r, "zero", count, h) for h, r in replies.items()], [(count,)])[0]
-        blame(self.plan, self.clients, self.holders, degree, zero, self.step)
+    def _judge(self, responders: Sequence[ClientId], replies: Mapping[ClientId, Arrays]) -> None:
+        shapes = [(len(responders), len(self.clients)), (len(self.clients),)]
+        size = (len(responders) + 1) * len(self.clients)
+        degree, zero = unmasked([self._vector(replies[h], "checks", size, h) for h in responders], shapes)
+        blame(self.clients, responders, degree, zero, self.step)

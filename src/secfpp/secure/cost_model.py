@@ -214,8 +214,8 @@ class ClusteringCost:
 
     @property
     def shared(self) -> int:
-        """Field elements that a client shares: its descriptor's bits and one to blind the check of them."""
-        return Layout(self.settings.dimensions, self.settings.bits).width + 1
+        """Field elements that a client shares: its descriptor's bits."""
+        return Layout(self.settings.dimensions, self.settings.bits).width
 
     @cached_property
     def dealt(self) -> int:
@@ -232,7 +232,7 @@ class ClusteringCost:
         total += _message(*[_array(3 + name_bytes, 1, size)] * (self.holders - holder))
         if role == "responder":
             total += sum(_message(_array(6, 1, ELEMENT * count)) for count in self.opened)
-            total += _array(4, 1, COIN_BYTES) + _array(6, 1, ELEMENT * self.n) + _array(4, 1, ELEMENT * self.n)
+            total += _array(4, 1, COIN_BYTES) + _array(6, 1, ELEMENT * (self.responders + 1) * self.n)  # checks
         return total
 
     def received(self, role: Role) -> int:

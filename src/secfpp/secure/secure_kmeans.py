@@ -15,6 +15,7 @@ from secfpp.crypto.checks import bit_defects
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.material import Deal, Kind
 from secfpp.errors import ConfigError, DropoutError, LeakyProtocolWarning, Problem, ProtocolError, TamperError
+from secfpp.protocol import wire
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
 from secfpp.secure import committee, lcc_kmeans
@@ -121,7 +122,7 @@ class SecureKMeans(KMeans):
             )
         if max(self.search(len(cohort), cohort.seed, cohort.round).seeds, default=1) == 1:
             return Found(None, 1, {}, {}, 0, {}), cohort  # too few for two clusters: nothing to compute
-        self.collusion(len(cohort))
+        self._require_room(len(cohort), self.collusion(len(cohort)), cohort.seed, cohort.round)
         asked = cohort
         cohort = yield from with_keys(cohort, self.committee)
         while True:
@@ -195,9 +196,30 @@ class SecureKMeans(KMeans):
         return state, lcc_kmeans.measure(context, payload)
 
     def _require_enough(self, asked: Cohort, cohort: Cohort) -> None:
-        if len(cohort) < self.min_cluster_size:
+        """Refuse to go on with too few of those asked."""
+        needed = self.min_cluster_size
+        if len(asked) > len(cohort) >= needed:
+            try:
+                self.collusion(len(cohort))
+            except ConfigError:
+                needed = len(cohort) + 1
+        if len(cohort) < needed:
             missing = sorted(set(asked.clients) - set(cohort.clients))
-            raise DropoutError("clusterer.deal", self.min_cluster_size, len(cohort), missing)
+            raise DropoutError("clusterer.deal", needed, len(cohort), missing)
+
+    def _require_room(self, n: int, threshold: int, seed: int, round_: int) -> None:
+        """Refuse a search of which a holder's dealing would not fit a message, before anything is sent."""
+        if self.reveal == "distances":
+            return
+        holders = min(n, self.committee)
+        plan = self.plan(range(n), range(holders), threshold, seed, round_)
+        size = 8 * (holders - 1) * (plan.width + plan.deal.size)
+        if size > wire.MAX_MESSAGE - (1 << 20):
+            allowed = (
+                f"fewer: with {n} clients a holder would send {size >> 20} MiB, of which {wire.MAX_MESSAGE >> 20} fit a "
+                "message; or fix clusterer.k"
+            )
+            raise ConfigError([Problem("clusterer.restarts", self.restarts, allowed)])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from secfpp.errors import ClientError, ConfigError, DropoutError, FieldRangeError, ProtocolError
-from secfpp.protocol.cohort import Assignment
+from secfpp.protocol.cohort import Assignment, Cohort
+from secfpp.protocol.program import Ask
+from secfpp.secure.secure_kmeans import SecureKMeans
 from support.clustering_runs import DEAL, EXCHANGES, HELLO, PROCEED, REVEAL, SECURE, AtExchange, Missing, Run, groups
 from support.secure_runs import names
 from support.toy import Fate
@@ -153,3 +155,15 @@ def test_clients_share_nothing_under_other_settings_than_theirs(changes: dict[st
         Run(8, replace(SECURE, **changes), theirs=SECURE).assign()
     assert isinstance(caught.value.__cause__, ProtocolError)
     assert caught.value.step == DEAL
+
+
+def test_a_search_that_fits_no_message_is_refused_before_anything_is_sent() -> None:
+    clusterer = SecureKMeans()
+    program = clusterer.assign(Cohort({f"c{i:03}": 1 for i in range(100)}, 1, 0), "z", None)
+    with pytest.raises(
+        ConfigError, match=r"clusterer\.restarts = 32: fewer: with 100 clients a holder would send \d+ MiB"
+    ):
+        next(program)
+    few = replace(clusterer, k=8, restarts=1)
+    first = next(few.assign(Cohort({f"c{i:03}": 1 for i in range(100)}, 1, 0), "z", None))
+    assert isinstance(first, Ask) and first.step == "session.hello"

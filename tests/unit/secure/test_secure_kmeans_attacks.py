@@ -81,14 +81,41 @@ def test_who_shares_with_a_higher_degree_is_named(monkeypatch: pytest.MonkeyPatc
     assert caught.value.party == villain
 
 
-def test_a_holder_that_lies_in_the_check_of_degrees_is_named() -> None:
-    def lie(message: dict[str, np.ndarray]) -> None:
-        if "degree" in message:
-            message["degree"] += np.uint64(1)
+def test_a_holder_that_lies_in_the_checks_is_found_out() -> None:
+    """Its answer is masked, so a lie spoils all checks alike, and nobody can tell whose it was."""
 
-    with pytest.raises(TamperError, match="a wrong share of a check was shown") as caught:
+    def lie(message: dict[str, np.ndarray]) -> None:
+        if "checks" in message:
+            message["checks"] = (message["checks"] + np.uint64(1)) % np.uint64((1 << 61) - 1)
+
+    with pytest.raises(TamperError, match="no check fits") as caught:
         Run(8).assign(on_replies=answering(PROCEED, "c02", lie))
-    assert caught.value.party == "c02"
+    assert caught.value.party is None
+
+
+def test_other_coins_said_later_change_no_answer() -> None:
+    """Else two sets of coins would give combinations of what a client shared."""
+    answers: list[Replies] = []
+
+    def again(program: Program[Any]) -> Program[Any]:
+        ask = next(program)
+        while True:
+            replies = yield ask
+            if isinstance(ask, Ask) and ask.step == PROCEED and "checks" in next(iter(replies.values()), {}):
+                forged = {
+                    holder: {name: a ^ 1 if name.startswith("coin.") else a for name, a in payload.items()}
+                    for holder, payload in ask.payloads.items()
+                }
+                answers.extend([replies, (yield Ask(PROCEED, forged))])
+            try:
+                ask = program.send(replies)
+            except StopIteration as stop:
+                return stop.value
+
+    run = Run(8)
+    run.driver.run(again(run.clusterer.find(run.cohort, "z")))
+    first, second = answers
+    assert all(np.array_equal(first[holder]["checks"], second[holder]["checks"]) for holder in first)
 
 
 def test_a_holder_that_shows_another_coin_is_found() -> None:
