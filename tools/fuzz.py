@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -35,8 +35,8 @@ CLIENTS = tuple(f"c{i}" for i in range(8))
 class Algorithm:
     """What the steps belong to."""
 
-    aggregator: Aggregator = SecureMean()
-    clusterer: Clusterer = SecureKMeans(restarts=2, k_max=2)
+    aggregator: Aggregator = field(default_factory=SecureMean)
+    clusterer: Clusterer = field(default_factory=lambda: SecureKMeans(restarts=2, k_max=2))
     session: ClassVar[Session] = Session()
 
 
@@ -137,10 +137,7 @@ def run(seconds: float, seed: int) -> tuple[Counter[str], str | None]:
         rng = np.random.default_rng((seed, number))
         step, message = samples[int(rng.integers(len(samples)))]
         try:
-            if number % 2:
-                arrays = wire.decode(mutated(message, rng))
-            else:
-                arrays = damaged(wire.decode(message), rng)
+            arrays = wire.decode(mutated(message, rng)) if number % 2 else damaged(wire.decode(message), rng)
             client = CLIENTS[int(rng.integers(len(CLIENTS)))]
             resolve(driver.algorithm, step).one(driver.contexts[client], driver.states[client], arrays)
             outcomes["accepted"] += 1

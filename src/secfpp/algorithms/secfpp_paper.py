@@ -3,8 +3,8 @@
 Domain and local part are trained alike on plain cross-entropy, and clients are grouped anew in every round by the
 change of their prompts. The published reduction by a singular value decomposition of each client's own has no common
 coordinates, so the public projection takes its place. The private class prior, which the paper does not have, applies
-at prediction as for every method and can be switched off with `class_prior`. It groups in the clear unless told otherwise,
-because it does so in every round.
+at prediction as for every method and can be switched off with `class_prior`. It groups in the clear unless told
+otherwise, because it does so in every round.
 """
 
 from __future__ import annotations

@@ -216,8 +216,8 @@ class SecureKMeans(KMeans):
         size = 8 * (holders - 1) * (plan.width + plan.deal.size)
         if size > wire.MAX_MESSAGE - (1 << 20):
             allowed = (
-                f"fewer: with {n} clients a holder would send {size >> 20} MiB, of which {wire.MAX_MESSAGE >> 20} fit a "
-                "message; or fix clusterer.k"
+                f"fewer: with {n} clients a holder would send {size >> 20} MiB, of which {wire.MAX_MESSAGE >> 20} fit "
+                "a message; or fix clusterer.k"
             )
             raise ConfigError([Problem("clusterer.restarts", self.restarts, allowed)])
 
