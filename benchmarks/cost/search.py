@@ -1,0 +1,56 @@
+"""How often the default search finds the true domains of the icon benchmark, and how many groups it finds.
+
+    python benchmarks/cost/search.py [--seeds 20] [--draws 5] [--restarts R] [--iterations I] [--pull M] [--rho 0.4]
+
+The search of `PlainKMeans`, which gives the partition of `SecureKMeans`. Each seed is a data set and a partition of it;
+draws are rounds, which differ in the seed points. Prints how many partitions have an adjusted Rand index of at least 0.9.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+import numpy as np
+
+from secfpp.algorithms.secfpp import SecFPP, feature_descriptor
+from secfpp.data.icons import IconSettings, load_icons
+from secfpp.experiment.statistics import adjusted_rand_index
+from secfpp.models.backbone import load_backbone
+from secfpp.runtime.trainer import make_contexts
+from secfpp.secure.clustering import PlainKMeans
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = PlainKMeans()
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--restarts", type=int, default=default.restarts)
+    parser.add_argument("--iterations", type=int, default=default.iterations)
+    parser.add_argument("--pull", type=int, default=default.pull)
+    parser.add_argument("--rho", type=float, default=IconSettings().rho)
+    given = parser.parse_args()
+    clusterer = PlainKMeans(restarts=given.restarts, iterations=given.iterations, pull=given.pull)
+    backbone = load_backbone("mini")
+    proof = SecFPP().common_rounds
+    found, groups, first = 0, Counter[int](), 0
+    for seed in range(given.seeds):
+        data = load_icons(IconSettings(rho=given.rho), seed)
+        contexts = make_contexts(data, backbone, SecFPP(), seed).values()
+        points = np.stack([clusterer.described(feature_descriptor(c), seed) for c in contexts])
+        domains = [context.domain for context in contexts]
+        for draw in range(given.draws):
+            labels = clusterer.partition(points, seed, proof + draw).tolist()
+            good = adjusted_rand_index(domains, labels) >= 0.9
+            found, first = found + good, first + (good and not draw)
+            groups[len(set(labels))] += 1
+        print(
+            f"{seed + 1} seeds: {found} of {(seed + 1) * given.draws} with ARI of at least 0.9, {first} in the default's "
+            f"round; groups {dict(sorted(groups.items()))}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
