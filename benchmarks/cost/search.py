@@ -3,7 +3,7 @@
     python benchmarks/cost/search.py [--seeds 20] [--draws 5] [--restarts R] [--iterations I] [--pull M] [--rho 0.4]
 
 The search of `PlainKMeans`, which gives the partition of `SecureKMeans`. Each seed is a data set and a partition of it;
-draws are rounds, which differ in the seed points. Prints how many partitions have an adjusted Rand index of at least 0.9.
+draws are rounds, which differ in the seed points. Prints how many partitions have an adjusted Rand index (ARI) of 0.9 or more.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
             found, first = found + good, first + (good and not draw)
             groups[len(set(labels))] += 1
         print(
-            f"{seed + 1} seeds: {found} of {(seed + 1) * given.draws} with ARI of at least 0.9, {first} in the default's "
+            f"{seed + 1} seeds: {found} of {(seed + 1) * given.draws} with an ARI of 0.9, {first} in the default's "
             f"round; groups {dict(sorted(groups.items()))}",
             flush=True,
         )
