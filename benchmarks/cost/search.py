@@ -3,7 +3,7 @@
     python benchmarks/cost/search.py [--seeds 20] [--draws 5] [--restarts R] [--iterations I] [--pull M] [--rho 0.4]
 
 The search of `PlainKMeans`, which gives the partition of `SecureKMeans`. Each seed is a data set and a partition of it;
-draws are rounds, which differ in the seed points. Prints how many partitions have an adjusted Rand index (ARI) of 0.9 or more.
+draws are rounds, which differ in the seed points. Prints how many partitions have an adjusted Rand index (ARI) of 0.9.
 """
 
 from __future__ import annotations
