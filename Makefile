@@ -17,7 +17,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Settings: PYTHON=$(PYTHON) (3.11 or newer) VENV=$(VENV) DEMO_OUT=$(DEMO_OUT)"
 
-demo: $(VENV)/.ready-run ## compare the methods on the embedded benchmark, about a minute; a report to look at
+demo: $(VENV)/.ready-run ## compare the methods on the embedded benchmark, one to two minutes; a report to look at
 	@$(BIN)/secfpp demo --out $(DEMO_OUT)
 	@echo "Results: $(CURDIR)/$(DEMO_OUT) (report.html, summary.json, metrics.jsonl)"
 

@@ -43,7 +43,7 @@ def demo(
     force: bool = typer.Option(False, "--force", help="Replace another run's results in that directory."),
     as_json: bool = JSON,
 ) -> None:
-    """Compare six methods on the embedded benchmark with the embedded model: about a minute, offline.
+    """Compare six methods on the embedded benchmark with the embedded model: one to two minutes, offline.
 
     A demo replaces the results of an earlier demo in its directory without asking; anything else that
     lies there is left alone, and results of another command are replaced with --force only.
