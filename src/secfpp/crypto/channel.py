@@ -21,8 +21,6 @@ from hashlib import sha256
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from secfpp.crypto.roster import KEY_BYTES, IdentityKey, Roster, pack, verify
 from secfpp.errors import ConfigError, ProtocolError, TamperError
@@ -125,19 +123,22 @@ def _offered(roster: Roster, name: str, context: bytes, public: bytes) -> bytes:
     return pack(b"secfpp/offer/1", roster.digest, name.encode(), context, public)
 
 
+def _listed(roster: Roster) -> str:
+    return f"roster version {roster.version} ({roster.fingerprint}) of run {roster.run!r}"
+
+
 def read_offer(offer: bytes, sender: str, roster: Roster, context: bytes) -> bytes:
     """The session's public key, 32 bytes, from an offer that `sender` has signed for this roster and context.
 
     Raises:
         TamperError: the sender is unknown to the roster, or did not sign this.
     """
-    lists = f"roster version {roster.version} ({roster.fingerprint}) of run {roster.run!r}"
     if sender not in roster.keys:
         raise TamperError(
             sender,
             OFFER_STEP,
-            f"{lists} has no such client. Compare roster versions (secfpp keys roster show); a new client must be "
-            "added to everyone's",
+            f"{_listed(roster)} has no such client. Compare roster versions (secfpp keys roster show); a new client "
+            "must be added to everyone's",
         )
     if len(offer) != OFFER_BYTES:
         raise TamperError(sender, OFFER_STEP, f"a session key offer of {len(offer)} bytes, not {OFFER_BYTES}")
@@ -146,8 +147,8 @@ def read_offer(offer: bytes, sender: str, roster: Roster, context: bytes) -> byt
         raise TamperError(
             sender,
             OFFER_STEP,
-            f"the session key is not signed, for this session, with the key in {lists}. Either the sender has another "
-            "roster version (compare: secfpp keys roster show), or another key (a lost one must be replaced in "
+            f"the session key is not signed, for this session, with the key in {_listed(roster)}. Either the sender "
+            "has another roster version (compare: secfpp keys roster show), or another key (a lost one must be replaced in "
             "everyone's roster), or the message was changed or repeated on its way",
         )
     return public
@@ -245,7 +246,7 @@ class Channel:
         return self._expand(peer, info), info, sha256(pack(self._salt(peer), info)).digest()
 
     def _expand(self, peer: str, info: bytes) -> bytes:
-        return HKDFExpand(SHA256(), 32, info).derive(self._extracted(peer))
+        return hmac.digest(self._extracted(peer), info + b"\x01", "sha256")  # HKDF-Expand to one block
 
     def _salt(self, peer: str) -> bytes:
         if peer not in self._salts:

@@ -15,7 +15,7 @@ import tomllib
 from base64 import b32encode, b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,7 @@ class IdentityKey:
         return cls(private)
 
 
+@lru_cache(maxsize=1 << 12)  # clients that share a process are shown the same signatures
 def verify(public: bytes, signature: bytes, message: bytes) -> bool:
     """Whether `signature` is that of `message` under the Ed25519 key `public`."""
     try:

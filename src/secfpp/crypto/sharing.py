@@ -115,13 +115,7 @@ class LagrangeCode:
                 if j + 1 < self.holders:
                     shares[j + 1] = PrimeField.sub(even, odd)
             return shares
-        basis = interpolation(tuple(map(beta, range(self.blocks))), tuple(map(alpha, range(self.holders))))
-        known = PrimeField.matmul(basis, data)
-        for j in range(self.holders):
-            even, odd = _parts([*masks, np.zeros(data.shape[1], np.uint64)], j // 2)
-            mask = PrimeField.sub(even, odd) if j % 2 else PrimeField.add(even, odd)
-            shares[j] = PrimeField.add(known[j], PrimeField.mul(mask, self._vanishing(j)))
-        return shares
+        return PrimeField.matmul(_encoding(self), np.concatenate([data, masks]))
 
     def decode(self, shares: Mapping[int, Elements], degree: int = 1) -> Elements:
         """The blocks [blocks, ...] of products of `degree` codewords; redundant shares are checked.
@@ -170,12 +164,18 @@ class LagrangeCode:
                     return tuple(present[i] for i in suspects)
         return None
 
-    def _vanishing(self, holder: int) -> Elements:
-        """Z(alpha) of a holder."""
-        factor = 1
-        for block in range(self.blocks):
-            factor = factor * (alpha(holder) - beta(block)) % _P
-        return np.array(factor, np.uint64)
+
+@lru_cache(maxsize=64)
+def _encoding(code: LagrangeCode) -> Elements:
+    """Matrix [holders, blocks + threshold] from blocks and masks to shares: L_i(alpha_j), then Z(alpha_j) alpha_j^t."""
+    basis = interpolation(tuple(map(beta, range(code.blocks))), tuple(map(alpha, range(code.holders))))
+    rows = []
+    for holder in range(code.holders):
+        point, vanishing = alpha(holder), 1
+        for block in range(code.blocks):
+            vanishing = vanishing * (point - beta(block)) % _P
+        rows.append([vanishing * pow(point, t, _P) % _P for t in range(code.threshold)])
+    return np.concatenate([basis, np.array(rows, np.uint64)], axis=1)
 
 
 def _parts(coefficients: Sequence[Elements], power: int) -> tuple[Elements, Elements]:
