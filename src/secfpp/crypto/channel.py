@@ -148,8 +148,8 @@ def read_offer(offer: bytes, sender: str, roster: Roster, context: bytes) -> byt
             sender,
             OFFER_STEP,
             f"the session key is not signed, for this session, with the key in {_listed(roster)}. Either the sender "
-            "has another roster version (compare: secfpp keys roster show), or another key (a lost one must be replaced "
-            "in everyone's roster), or the message was changed or repeated on its way",
+            "has another roster version (compare: secfpp keys roster show), or another key (a lost one must be "
+            "replaced in everyone's roster), or the message was changed or repeated on its way",
         )
     return public
 
