@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 
+from secfpp.errors import ClientError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Ask, ClientState, Program, Replies, Request
 from secfpp.runtime.in_process import InProcessDriver
@@ -142,3 +144,19 @@ def everyone(step: str, change: Callable[[dict[str, np.ndarray]], None]) -> OnAs
         return Ask(ask.step, copies)
 
     return on_ask
+
+
+def refused(run: SecureRun, match: str, on_ask: OnAsk, number: int = 0) -> TamperError:
+    """The tampering that a client noticed."""
+    with pytest.raises(ClientError, match=match) as caught:
+        run.round(number, on_ask)
+    assert isinstance(caught.value.__cause__, TamperError)
+    return caught.value.__cause__
+
+
+def flip(bit: int) -> Callable[[np.ndarray], np.ndarray]:
+    def change(row: np.ndarray) -> np.ndarray:
+        row[bit // 8 % len(row)] ^= np.uint8(1 << bit % 8)
+        return row
+
+    return change

@@ -41,7 +41,7 @@ class Label:
     Args:
         component: the part of the protocol, e.g. ``aggregator``.
         round: the round, from 0.
-        attempt: how often this round was started before, from 0.
+        attempt: tells runs of the protocol in one round apart, e.g. a random number.
         step: the step within the component.
         transcript: hash of what all parties should agree on so far; empty before there is anything.
 

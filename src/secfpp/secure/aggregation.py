@@ -45,6 +45,14 @@ class Aggregator(ABC):
         """Give those of the cohort that missed a mean the present base, so that what they train next counts."""
 
 
+def latecomers(replies: Mapping[ClientId, Arrays]) -> tuple[int, ClientId, list[ClientId]]:
+    """The present version among replies that tell theirs, the first client that has it, and those who do not."""
+    versions = {client: version_in(replies, client) for client in replies}
+    present = max(versions.values(), default=0)
+    late = [client for client, version in versions.items() if version < present]
+    return present, min((client for client in versions if client not in late), default=""), late
+
+
 def with_base(state: ClientState, slot: str, base: np.ndarray, round_: int = 0) -> ClientState:
     """A state whose `slot` starts anew from the common `base` in round `round_` (e.g. after a new partition).
 
@@ -141,12 +149,9 @@ class PlainMean(Aggregator):
         """See `Aggregator.refresh`: one small exchange, two more if somebody is late."""
         name = np.array(slot)
         replies = yield Ask("aggregator.tell", {client: {"slot": name} for client in cohort.clients})
-        versions = {client: version_in(replies, client) for client in replies}
-        present = max(versions.values(), default=0)
-        late = [client for client, version in versions.items() if version < present]
+        present, sponsor, late = latecomers(replies)
         if not late:
             return
-        sponsor = min(client for client, version in versions.items() if version == present)
         shown = yield Ask("aggregator.show", {sponsor: {"slot": name}})
         if sponsor in shown:
             base = {"slot": name, "base": shown[sponsor]["base"], "version": np.array(present)}

@@ -116,7 +116,7 @@ class _Lead:
         return values
 
     def _payload(self, holder: ClientId, responders: Sequence[ClientId]) -> Arrays:
-        """What a holder has not been told yet, and whether it should answer."""
+        """What a holder has not been told yet, and who else answers."""
         number = len(self.opened)
         payload: dict[str, np.ndarray] = {
             "attempt": np.array(self.attempt),

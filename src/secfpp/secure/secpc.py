@@ -46,7 +46,7 @@ class Found:
     Attributes:
         labels: cluster of each point, numbered by first members; None if no run was admissible.
         k: clusters.
-        sizes: of each run (K, number), ascending.
+        sizes: of the clusters of each run (K, number), in an order that says nothing.
         inertia: of each admissible run, in units of 1 / `INERTIA_SCALE`.
         undecided: assignments that a comparison of fewer bits left as they were, see `SecPC.bits`.
         assignments: with ``reveal="assignments"``, those of each run's iterations.

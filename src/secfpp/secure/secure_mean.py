@@ -39,6 +39,7 @@ from secfpp.secure.aggregation import (
     caught_up,
     check_codec,
     encoded_update,
+    latecomers,
     moved,
     next_version,
     rebased,
@@ -163,12 +164,9 @@ class SecureMean(Aggregator):
     def refresh(self, cohort: Cohort, slot: str) -> Program[None]:
         """See `Aggregator.refresh`: one small exchange, two more (and key agreement) if somebody is late."""
         replies = yield Ask("aggregator.tell", {client: {"slot": np.array(slot)} for client in cohort.clients})
-        versions = {client: version_in(replies, client) for client in replies}
-        present = max(versions.values(), default=0)
-        late = [client for client, version in versions.items() if version < present]
+        _, sponsor, late = latecomers(replies)
         if not late:
             return
-        sponsor = min(client for client, version in versions.items() if version == present)
         few = yield from with_keys(cohort.subset([sponsor, *late]), size=len(late) + 1)
         late = [client for client in late if client in few.weights]
         if sponsor not in few.weights or not late:

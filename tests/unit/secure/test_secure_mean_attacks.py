@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,32 +11,20 @@ import pytest
 
 from secfpp.crypto.field import PrimeField
 from secfpp.crypto.randomness import Stream
-from secfpp.crypto.roster import IdentityKey
-from secfpp.crypto.sharing import LagrangeCode, alpha, beta, interpolation
+from secfpp.crypto.sharing import alpha, beta, interpolation
 from secfpp.errors import ClientError, ProtocolError, TamperError
 from secfpp.protocol.program import Ask, Program, Replies
 from secfpp.secure.aggregation import PlainMean
 from secfpp.secure.mean_relay import Inclusion, others
 from secfpp.secure.mean_run import code_for
-from secfpp.secure.secure_mean import SecureMean
-from secfpp.secure.session import PROTOCOL_VERSION
 from secfpp.seeding import SystemEntropy
-from support.secure_runs import OnAsk, SecureRun, answering, between, changing, everyone, names
-from support.toy import dropping
+from support.secure_runs import OnAsk, SecureRun, changing, flip, names, refused
 
 SHARE, AGREE, SUM, RECEIVE, CATCH_UP = (
     f"aggregator.{name}" for name in ("share", "agree", "sum", "receive", "catch_up")
 )
 HELLO = "session.hello"
 Message = dict[str, np.ndarray]
-
-
-def refused(run: SecureRun, match: str, on_ask: OnAsk, number: int = 0) -> TamperError:
-    """The tampering that a client noticed."""
-    with pytest.raises(ClientError, match=match) as caught:
-        run.round(number, on_ask)
-    assert isinstance(caught.value.__cause__, TamperError)
-    return caught.value.__cause__
 
 
 def without(ask: Ask, holder: str, members: list[str], gone: str) -> Message:
@@ -167,14 +154,6 @@ def test_an_update_is_shared_once_in_a_session_whatever_the_attempt() -> None:
 def row_of(holder: str, sender: str, group: list[str]) -> int:
     assert holder != sender
     return others(holder, group).index(sender)
-
-
-def flip(bit: int) -> Callable[[np.ndarray], np.ndarray]:
-    def change(row: np.ndarray) -> np.ndarray:
-        row[bit // 8 % len(row)] ^= np.uint8(1 << bit % 8)
-        return row
-
-    return change
 
 
 @pytest.mark.parametrize("bit", [0, 77, 8 * 30 + 3, -1])
@@ -334,234 +313,3 @@ def test_a_slot_of_another_size_is_noticed(size: int, match: str) -> None:
     run.driver.states["c01"] = run.driver.states["c01"].replace(p=other, **{"p.base": other})
     with pytest.raises((ProtocolError, ClientError), match=match):
         run.driver.run(run.aggregator.mean(run.cohort(), "p"))
-
-
-def test_a_mean_of_too_few_is_refused_by_holders_and_by_members() -> None:
-    def shrink(message: Message) -> None:
-        facts = json.loads(message["inclusion"].item())
-        message["inclusion"] = Inclusion.write(facts["included"][:3], facts["version"])
-
-    for step in (AGREE, RECEIVE):
-        with pytest.raises(ClientError, match="a mean of 3 updates, this client insists on 4"):
-            SecureRun(6).round(0, everyone(step, shrink))
-
-
-def test_members_refuse_the_sum_of_other_updates_than_holders_agreed_on() -> None:
-    def other(message: Message) -> None:
-        facts = json.loads(message["inclusion"].item())
-        message["inclusion"] = Inclusion.write(facts["included"][1:], facts["version"])
-
-    refused(SecureRun(6), "of other updates than was agreed", everyone(RECEIVE, other))
-    run = SecureRun(20)  # those who are no holders find that nothing opens
-
-    def mislead(ask: Ask) -> Ask:
-        if ask.step == AGREE:
-            run_holders.update(ask.payloads)
-        if ask.step != RECEIVE:
-            return ask
-        victim = min(set(ask.payloads) - run_holders)
-        return changing(RECEIVE, victim, lambda message: other(message))(ask)
-
-    run_holders: set[str] = set()
-    refused(run, "0 good sums, 10 are needed", mislead)
-
-
-@pytest.mark.parametrize(
-    ("server", "clients", "match"),
-    [
-        (SecureMean(), SecureMean(min_responders=6), "5 clients, this client insists on 6 or more"),
-        (SecureMean(), SecureMean(min_responders=5), "min_responders = 4, this client insists on 5"),
-        (SecureMean(threshold=1, min_responders=3), SecureMean(min_responders=4), "threshold = 1.*insists on 2"),
-        (SecureMean(clip=5.0), SecureMean(), "clip = 5.0, this client has 10.0"),
-        (SecureMean(bits=20), SecureMean(), "bits = 20, this client has 24"),
-    ],
-)
-def test_terms_that_protect_less_are_refused(server: SecureMean, clients: SecureMean, match: str) -> None:
-    run = SecureRun(5, clients)
-    run.train()
-    with pytest.raises(ClientError, match=f"step 'aggregator.share'.*does not accept.*{match}"):
-        run.driver.run(server.mean(run.cohort(), "p"))
-
-
-def test_terms_that_protect_more_are_accepted() -> None:
-    run = SecureRun(6, SecureMean())
-    run.train()
-    assert len(run.driver.run(SecureMean(threshold=3, min_responders=6).mean(run.cohort(), "p"))) == 6
-
-
-def about(**facts: Any) -> Callable[[Message], None]:
-    def change(message: Message) -> None:
-        told = {**json.loads(message["about"].item()), **facts}
-        message["about"] = np.array(json.dumps({k: v for k, v in told.items() if v is not None}, sort_keys=True))
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("facts", "match"),
-    [
-        ({"size": 100}, "size = 100, this client has 16"),
-        ({"size": 4}, "nonces of 5 clients are missing"),
-        ({"holders": ["c00", "c01", "c02"]}, "not those that the joint randomness gives"),
-        ({"weights": {"c00": 1}}, "weights that are not those of the clients"),
-        ({"weights": dict.fromkeys(names(5), 0)}, "weights that are not integers from 1"),
-        ({"weights": dict.fromkeys(names(5), True)}, "weights that are not integers from 1"),
-        ({"weights": dict.fromkeys(names(5), 10**12)}, "total weight 5000000000000"),
-        ({"weights": None}, "weights that are not those of the clients"),
-        ({"threshold": "2"}, "threshold = '2'"),
-        ({"task": "base"}, "terms of the task 'base' where 'mean' is asked for"),
-        ({"version": PROTOCOL_VERSION + 1}, "install the same release"),
-        ({"clients": ["c01", "c00"]}, "not sorted"),
-        ({"clients": names(5)[1:]}, "one without 'c00'"),
-        ({"component": "clusterer"}, "terms of another protocol run"),
-        ({"session": "round-9"}, "no keys of session 'round-9'"),
-        ({"attempt": None}, "terms that cannot be read"),
-        ({"attempt": "1"}, "terms that cannot be read"),
-    ],
-)
-def test_terms_of_no_honest_server_are_refused(facts: Mapping[str, Any], match: str) -> None:
-    with pytest.raises(ClientError, match=match):
-        SecureRun(5).round(0, everyone(SHARE, about(**facts)))
-
-
-def test_clients_with_different_terms_do_not_understand_each_other() -> None:
-    run = SecureRun(6)
-    heavier = about(weights={**run.weights, "c03": 50})
-    refused(run, "not authentic", changing(SHARE, "c03", heavier))
-
-
-def test_a_session_key_of_the_servers_own_is_refused() -> None:
-    def replace_key(message: Message) -> None:
-        message["offers"] = message["offers"].copy()
-        message["offers"][3] = message["offers"][2]
-
-    found = refused(SecureRun(6), "the session key is not signed", everyone(SHARE, replace_key))
-    assert found.party == "c03"
-
-
-def test_a_client_with_another_roster_version_is_named() -> None:
-    run = SecureRun(6)
-    party = run.parties["c03"]
-    party.roster = replace(party.roster, version=party.roster.version + 1)
-    with pytest.raises(ClientError, match=r"compare: secfpp keys roster show") as caught:
-        run.round()
-    assert isinstance(caught.value.__cause__, TamperError)
-
-
-def test_a_client_with_a_new_key_is_told_to_get_the_roster_changed() -> None:
-    run = SecureRun(6)
-    run.parties["c03"].identity = IdentityKey.generate()
-    with pytest.raises(ClientError, match=r"client 'c03'.*lists another key for 'c03'.*secfpp keys roster"):
-        run.round()
-
-
-def test_another_protocol_version_is_refused_in_words() -> None:
-    def old(message: Message) -> None:
-        message["version"] = np.array(PROTOCOL_VERSION - 1)
-
-    with pytest.raises(ClientError, match=r"server speaks version 0.*this client 1.*the same release"):
-        SecureRun(6).round(0, everyone(HELLO, old))
-
-
-@pytest.mark.parametrize("step", [AGREE, SUM, RECEIVE])
-def test_a_client_that_lost_its_memory_says_so(step: str) -> None:
-    run = SecureRun(6)
-
-    def restart(ask: Ask) -> Ask:
-        if ask.step == step:
-            run.parties["c01"].session = None
-        return ask
-
-    with pytest.raises(ClientError, match=r"client 'c01'.*takes no part in attempt \d+; run the round again"):
-        run.round(0, restart)
-
-
-def test_a_late_client_in_the_mean_is_noticed() -> None:
-    run = SecureRun(6, dropouts=dropping((0, RECEIVE, "c03", "before")))
-    run.round(0)
-
-    def equal_versions(ask: Ask, replies: Replies) -> Replies:
-        if ask.step != SHARE:
-            return replies
-        return Replies({c: {**r, "version": np.array(2)} for c, r in replies.items()})
-
-    run.train()
-    run.driver.round_ = 1
-    with pytest.raises(ClientError, match="'c03' is said to be in the mean, but has another base"):
-        run.driver.run(between(run.aggregator.mean(run.cohort(1), "p"), None, equal_versions))
-
-
-def test_a_base_for_late_clients_is_sealed_by_its_sponsor() -> None:
-    def other_sponsor(message: Message) -> None:
-        message["sponsor"] = np.array("c01")
-
-    def change(message: Message) -> None:
-        flip(99)(message["base"])
-
-    def nobody(message: Message) -> None:
-        del message["base"]
-
-    for forge, match in ((other_sponsor, "not authentic"), (change, "not authentic"), (nobody, "without a base")):
-        run = SecureRun(6, dropouts=dropping((0, RECEIVE, "c03", "before")))
-        run.round(0)
-        with pytest.raises(ClientError, match=match):
-            run.round(1, everyone(CATCH_UP, forge))
-        assert run.version("c03") == 1
-
-
-def dropped(*keys: str) -> Callable[[Message], Message]:
-    return lambda message: {key: array for key, array in message.items() if key not in keys}
-
-
-def cut(key: str, rows: slice, columns: slice = slice(None)) -> Callable[[Message], Message]:
-    return lambda message: {**message, key: message[key][rows, columns].copy()}
-
-
-@pytest.mark.parametrize(
-    ("step", "change", "match"),
-    [
-        (SHARE, dropped("version"), "without a version"),
-        (SHARE, dropped("envelopes"), "sent nothing as its envelopes, not 5"),
-        (SHARE, cut("envelopes", slice(1, None)), r"uint8 \(4, \d+\) as its envelopes"),
-        (SHARE, cut("envelopes", slice(None), slice(1, None)), "another slot than the rest"),
-        (SHARE, lambda m: {**m, "envelopes": m["envelopes"].astype(np.int64)}, r"int64 \(5, \d+\)"),
-        (AGREE, dropped("echoes"), "sent nothing as its echoes"),
-        (SUM, cut("envelopes", slice(1)), r"uint8 \(1, \d+\) as its envelopes"),
-        (RECEIVE, lambda m: {"wrong": np.array("[1]")}, "cannot be read"),
-        (RECEIVE, lambda m: {"wrong": np.array('{"x": "y"}')}, "no holders"),
-    ],
-)
-def test_replies_of_no_honest_client_are_refused_by_name(
-    step: str, change: Callable[[Message], Message], match: str
-) -> None:
-    with pytest.raises(ProtocolError, match=f"client 'c02'.*{match}"):
-        SecureRun(6).round(0, None, answering(step, "c02", change))
-
-
-@pytest.mark.parametrize(
-    ("step", "change", "match"),
-    [
-        (AGREE, dropped("attempt"), "without the number of its attempt"),
-        (AGREE, dropped("inclusion"), "cannot be read"),
-        (AGREE, lambda m: {**m, "inclusion": Inclusion.write(["c01", "c00", "c02", "c03"], 1)}, "each once, sorted"),
-        (
-            AGREE,
-            lambda m: {**m, "inclusion": Inclusion.write(["c00", "c02", "c03", "zz"], 1)},
-            "not clients of this run",
-        ),
-        (AGREE, dropped("envelopes"), "5 envelopes are announced"),
-        (SUM, dropped("holders"), "a list of holders that cannot be read"),
-        (SUM, lambda m: {**m, "holders": np.array('["zz"]')}, "not clients of this run"),
-        (SUM, lambda m: {**m, "echoes": m["echoes"][:1]}, "5 envelopes are announced"),
-        (SUM, lambda m: {**m, "echoes": m["echoes"][::-1].copy()}, "2 holders confirm"),
-        (RECEIVE, lambda m: {**m, "holders": np.array("[]"), "envelopes": m["envelopes"][:0]}, "1 good sums, 5 are"),
-    ],
-)
-def test_messages_of_no_honest_server_are_refused(step: str, change: Callable[[Message], Message], match: str) -> None:
-    with pytest.raises(ClientError, match=match):
-        SecureRun(6).round(0, changing(step, "c02", change))
-
-
-def test_the_code_is_the_one_that_a_quorum_decodes() -> None:
-    assert code_for(16, 2) == LagrangeCode(16, 2, 8)
-    assert [code_for(c, 2).required() for c in (4, 5, 6, 7, 16)] == [4, 4, 5, 5, 10]
