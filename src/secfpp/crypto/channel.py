@@ -6,7 +6,8 @@ leave the process, so that recorded messages stay closed when an identity key is
 
 Every envelope has a key of its own, derived from the pair's shared secret, the roster, and the label, sender and
 recipient of the envelope, which are authenticated as associated data too. The nonce is therefore constant. What
-a server can still do is to withhold an envelope; changed, moved or repeated ones are refused.
+a server can still do is to withhold an envelope; changed, moved or repeated ones are refused. Words that are no
+secret need no envelope: a tag, derived in the same way, proves who says them to whom.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hmac
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
@@ -29,9 +30,15 @@ OFFER_BYTES = 96
 """Length of an offer: a public key and a signature."""
 ENVELOPE_OVERHEAD = 16
 """How much longer an envelope is than what it holds."""
+TAG_BYTES = 32
+"""Length of a tag."""
 OFFER_STEP = "session.offer"
 """The step that errors about session keys name."""
 _NONCE = bytes(12)
+_FORGED = (
+    "that is not authentic: changed on its way, or made for another step, round, attempt, recipient or history of the "
+    "protocol"
+)
 
 
 @dataclass(frozen=True)
@@ -83,14 +90,14 @@ class SessionKey:
 
     def __init__(self, private: X25519PrivateKey) -> None:
         self._private = private
-        self._spent: set[bytes] = set()
+        self._spent: set[tuple[bytes, bytes]] = set()
 
     @classmethod
     def generate(cls) -> SessionKey:
         """A fresh key from the operating system's randomness."""
         return cls(X25519PrivateKey.generate())
 
-    @property
+    @cached_property
     def public(self) -> bytes:
         """The public key, 32 bytes."""
         return self._private.public_key().public_bytes_raw()
@@ -171,8 +178,7 @@ class Channel:
         self.name = name
         self._session, self._roster_digest = session, roster_digest
         self._peers = {peer: bytes(public) for peer, public in peers.items() if peer != name}
-        self._pseudorandom: dict[str, bytes] = {}
-        self._salts: dict[str, bytes] = {}
+        self._pairs: dict[str, tuple[bytes, bytes]] = {}
         for peer, public in self._peers.items():
             if len(public) != KEY_BYTES:
                 raise ProtocolError(f"the session key of {peer!r} has {len(public)} bytes, not {KEY_BYTES}")
@@ -190,8 +196,7 @@ class Channel:
                 repeated step needs another attempt number.
             TamperError: the recipient's session key is not usable.
         """
-        if recipient not in self._peers:
-            raise ProtocolError(f"step {label.name!r}: {recipient!r} has no channel to {self.name!r} in this session")
+        self._require(recipient, label)
         key, info, use = self._one_time(recipient, label, self.name, recipient)
         if use in self._session._spent:
             raise ProtocolError(
@@ -208,22 +213,37 @@ class Channel:
             TamperError: the envelope is not that: unknown sender, changed, meant for another step or party, from
                 another roster version, or opened before.
         """
-        if sender not in self._peers:
-            raise TamperError(sender, label.name, "an envelope from someone who has no channel in this session")
+        self._require_sender(sender, label)
         key, info, use = self._one_time(sender, label, sender, self.name)
         if use in self._session._spent:
             raise TamperError(sender, label.name, "an envelope of this label was opened before: a repeated message")
         try:
             plaintext = ChaCha20Poly1305(key).decrypt(_NONCE, envelope, info)
         except InvalidTag:
-            raise TamperError(
-                sender,
-                label.name,
-                "an envelope that is not authentic: changed on its way, or made for another step, round, attempt, "
-                "recipient or history of the protocol",
-            ) from None
+            raise TamperError(sender, label.name, f"an envelope {_FORGED}") from None
         self._session._spent.add(use)
         return plaintext
+
+    def tag(self, recipient: str, label: Label) -> bytes:
+        """`TAG_BYTES` that show `recipient` that this client says what `label` says; the same ones every time.
+
+        Raises:
+            ProtocolError: `recipient` is no peer.
+            TamperError: its session key is not usable.
+        """
+        self._require(recipient, label)
+        return self._expand(recipient, _info(b"secfpp/tag/1", label, self.name, recipient))
+
+    def check(self, sender: str, label: Label, tag: bytes) -> None:
+        """Refuse a `tag` that `sender` did not make for this client and label.
+
+        Raises:
+            TamperError: it is not that: unknown sender, changed, meant for another step or party, or from another
+                roster version.
+        """
+        self._require_sender(sender, label)
+        if not hmac.compare_digest(self._expand(sender, _info(b"secfpp/tag/1", label, sender, self.name)), tag):
+            raise TamperError(sender, label.name, f"a tag {_FORGED}")
 
     def pair_key(self, peer: str, label: Label) -> bytes:
         """A key that only this client and `peer` know, 32 bytes; the same at both ends and every time.
@@ -232,38 +252,49 @@ class Channel:
             ProtocolError: `peer` is none.
             TamperError: its session key is not usable.
         """
-        if peer not in self._peers:
-            raise ProtocolError(f"step {label.name!r}: {peer!r} has no channel to {self.name!r} in this session")
+        self._require(peer, label)
         first, second = sorted((self.name, peer))
-        return self._expand(peer, _info(b"secfpp/pair/1", label, first, second))
+        return self._expand(peer, _info(b"secfpp/pair/2", label, first, second))
 
     def __repr__(self) -> str:
         return f"Channel({self.name!r}, peers: {', '.join(self.peers) or 'none'})"
 
-    def _one_time(self, peer: str, label: Label, sender: str, recipient: str) -> tuple[bytes, bytes, bytes]:
+    def _require(self, peer: str, label: Label) -> None:
+        if peer not in self._peers:
+            raise ProtocolError(f"step {label.name!r}: {peer!r} has no channel to {self.name!r} in this session")
+
+    def _require_sender(self, sender: str, label: Label) -> None:
+        if sender not in self._peers:
+            raise TamperError(sender, label.name, "a message from someone who has no channel in this session")
+
+    def _one_time(
+        self, peer: str, label: Label, sender: str, recipient: str
+    ) -> tuple[bytes, bytes, tuple[bytes, bytes]]:
         """Key and associated data of one envelope, and a name for the key that tells nothing of it."""
-        info = _info(b"secfpp/envelope/1", label, sender, recipient)
-        return self._expand(peer, info), info, sha256(pack(self._salt(peer), info)).digest()
+        info = _info(b"secfpp/envelope/2", label, sender, recipient)
+        return self._expand(peer, info), info, (self._pair(peer)[0], info)
 
     def _expand(self, peer: str, info: bytes) -> bytes:
-        return hmac.digest(self._extracted(peer), info + b"\x01", "sha256")  # HKDF-Expand to one block
+        return hmac.digest(self._pair(peer)[1], info + b"\x01", "sha256")  # HKDF-Expand to one block
 
-    def _salt(self, peer: str) -> bytes:
-        if peer not in self._salts:
-            publics = sorted((self._session.public, self._peers[peer]))
-            self._salts[peer] = sha256(pack(b"secfpp/channel/1", self._roster_digest, *publics)).digest()
-        return self._salts[peer]
-
-    def _extracted(self, peer: str) -> bytes:
-        """HKDF-Extract of the secret shared with `peer`, computed once."""
-        if peer not in self._pseudorandom:
+    def _pair(self, peer: str) -> tuple[bytes, bytes]:
+        """Salt, and HKDF-Extract with it of the secret shared with `peer`; computed once."""
+        if peer not in self._pairs:
+            public = self._peers[peer]
+            publics = sorted((self._session.public, public))
+            salt = sha256(pack(b"secfpp/channel/1", self._roster_digest, *publics)).digest()
             try:  # the library refuses an all-zero secret
-                shared = self._session._private.exchange(X25519PublicKey.from_public_bytes(self._peers[peer]))
+                shared = self._session._private.exchange(X25519PublicKey.from_public_bytes(public))
             except ValueError:
                 raise TamperError(peer, OFFER_STEP, "a session key of low order, which would keep no secret") from None
-            self._pseudorandom[peer] = hmac.digest(self._salt(peer), shared, "sha256")
-        return self._pseudorandom[peer]
+            self._pairs[peer] = salt, hmac.digest(salt, shared, "sha256")
+        return self._pairs[peer]
 
 
 def _info(domain: bytes, label: Label, first: str, second: str) -> bytes:
-    return pack(domain, label.encode(), first.encode(), second.encode())
+    return _between(domain, first, second) + label.encode()
+
+
+@lru_cache(maxsize=1 << 14)
+def _between(domain: bytes, first: str, second: str) -> bytes:
+    return pack(domain, first.encode(), second.encode())

@@ -41,7 +41,7 @@ _RESERVED = "server"
 
 def pack(*fields: bytes) -> bytes:
     """Fields as one string from which they can be told again: each follows its length, 8 bytes, big-endian."""
-    return b"".join(len(field).to_bytes(8, "big") + field for field in fields)
+    return b"".join([len(field).to_bytes(8, "big") + field for field in fields])
 
 
 def fingerprint(public: bytes) -> str:

@@ -17,7 +17,7 @@ from functools import cached_property
 from itertools import combinations, zip_longest
 from typing import Literal
 
-from secfpp.crypto.channel import ENVELOPE_OVERHEAD, OFFER_BYTES
+from secfpp.crypto.channel import ENVELOPE_OVERHEAD, OFFER_BYTES, TAG_BYTES
 from secfpp.crypto.checks import COIN_BYTES
 from secfpp.crypto.comparison import Comparator
 from secfpp.crypto.material import UNIFORM, Deal, Kind
@@ -96,7 +96,7 @@ class MeanCost:
         total = _greeting(self.n > self.holders) + _message()
         total += _message(_array(9, 2, recipients * self._envelope), _array(7, 0, 8))
         if holder:
-            total += _message(_array(6, 2, recipients * ENVELOPE_OVERHEAD))
+            total += _message(_array(6, 2, recipients * TAG_BYTES))
             total += _message(_array(9, 2, (self.n - 1) * self._envelope))
         return total
 
@@ -105,7 +105,7 @@ class MeanCost:
         others = self.holders - holder
         total = _keys(self.n, self.n > self.holders) + others * self._envelope
         if holder:
-            total += (self.n - 1) * self._envelope + others * ENVELOPE_OVERHEAD
+            total += (self.n - 1) * self._envelope + others * TAG_BYTES
         return total
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from secfpp.crypto.channel import ENVELOPE_OVERHEAD, Label
+from secfpp.crypto.channel import Label
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
@@ -77,7 +77,7 @@ class MeanRun:
         return self._seal(recipients, self.place.label("share"), messages)
 
     def take_shares(self, payload: Arrays, size: int, least: int) -> np.ndarray:
-        """Add the shares of the included clients; words for the other holders that this is the inclusion.
+        """Add the shares of the included clients; tags that tell the other holders that this is the inclusion.
 
         Raises:
             TamperError: a second inclusion, or an envelope that is not what its sender should have sealed.
@@ -100,8 +100,8 @@ class MeanRun:
             assert self.share is not None
             total = PrimeField.add(total, self.share)
         self.agreed, self.size, self.sum, self.share = inclusion, size, total, None
-        recipients = others(self.name, self.place.holders)
-        return self._seal(recipients, self.place.label("agree", inclusion.digest), [b""] * len(recipients))
+        label = self.place.label("agree", inclusion.digest)
+        return _rows([self.place.channel.tag(holder, label) for holder in others(self.name, self.place.holders)])
 
     def seal_sums(self, payload: Arrays) -> np.ndarray:
         """Envelopes with the sum for all other participants.
@@ -117,7 +117,7 @@ class MeanRun:
         label, confirmed = self.place.label("agree", self.agreed.digest), 1
         for holder, row in zip(holders, _envelopes(payload, "echoes", len(holders), SUM), strict=True):
             try:
-                self.place.channel.open(holder, label, row.tobytes())
+                self.place.channel.check(holder, label, row.tobytes())
                 confirmed += 1
             except TamperError:
                 continue
@@ -126,7 +126,7 @@ class MeanRun:
                 None,
                 SUM,
                 f"{confirmed} holders confirm that they were told of the same updates in the mean, "
-                f"{self.code.required()} are needed: the server told others something else, or words were changed",
+                f"{self.code.required()} are needed: the server told others something else, or tags were changed",
             )
         self.given = True
         recipients, message = others(self.name, self.place.clients), _numbers(self.agreed.version, self.size, self.sum)
@@ -197,11 +197,8 @@ class MeanRun:
 
     def _seal(self, recipients: Sequence[ClientId], label: Label, messages: Sequence[bytes]) -> np.ndarray:
         seal = self.place.channel.seal
-        envelopes = [
-            np.frombuffer(seal(recipient, label, message), np.uint8)
-            for recipient, message in zip(recipients, messages, strict=True)
-        ]
-        return np.stack(envelopes) if envelopes else np.zeros((0, ENVELOPE_OVERHEAD), np.uint8)
+        sealed = zip(recipients, messages, strict=True)
+        return _rows([seal(recipient, label, message) for recipient, message in sealed])
 
     def _open(self, sender: ClientId, label: Label, row: np.ndarray, size: int) -> tuple[int, Elements]:
         """A version and a block of a slot of `size` numbers, see `_numbers`."""
@@ -220,6 +217,11 @@ class MeanRun:
 def _numbers(version: int, size: int, elements: Elements) -> bytes:
     """What is sealed: the version of the base, the size of the slot, a block; each number in 8 bytes, little-endian."""
     return np.array([version, size], "<u8").tobytes() + elements.astype("<u8").tobytes()
+
+
+def _rows(messages: Sequence[bytes]) -> np.ndarray:
+    """Messages of one length, uint8 [messages, bytes]."""
+    return np.frombuffer(b"".join(messages), np.uint8).reshape(len(messages), -1 if messages else 0)
 
 
 def attempt_in(payload: Arrays) -> int:

@@ -11,7 +11,7 @@ different things.
 Shares are packed: a holder's share is one of l parts of an update long, and T + l of them, a quorum, give the sum.
 More than T of them already tell something about it. That two quorums have an honest holder in common is
 therefore not enough: sums over two sets that differ in one client, each held by too few to decode, together would
-tell much of that client's update. So holders exchange sealed words of which set they were told, and
+tell much of that client's update. So holders exchange tags that say which set they were told (it is no secret), and
 none gives out its sum before a quorum has confirmed the same set (the consistency check of Bonawitz et al., Practical
 Secure Aggregation for Privacy-Preserving Machine Learning, CCS 2017).
 """

@@ -14,7 +14,16 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secfpp.crypto.channel import ENVELOPE_OVERHEAD, OFFER_BYTES, OFFER_STEP, Channel, Label, SessionKey, read_offer
+from secfpp.crypto.channel import (
+    ENVELOPE_OVERHEAD,
+    OFFER_BYTES,
+    OFFER_STEP,
+    TAG_BYTES,
+    Channel,
+    Label,
+    SessionKey,
+    read_offer,
+)
 from secfpp.crypto.roster import IdentityKey, Roster
 from secfpp.errors import ConfigError, ProtocolError, TamperError
 
@@ -234,7 +243,7 @@ def test_nothing_is_sealed_twice_under_one_label(world: World) -> None:
 
 
 def test_sealing_twice_would_show_the_difference_of_both_messages(world: World) -> None:
-    class Forgetful(set[bytes]):
+    class Forgetful(set[tuple[bytes, bytes]]):
         def __contains__(self, _: object) -> bool:
             return False
 
@@ -271,7 +280,12 @@ def test_who_has_no_channel_is_refused(world: World) -> None:
     channel = world.channel["anna"]
     for stranger in ("dora", "anna"):
         refused(stranger, LABEL.name, lambda stranger=stranger: channel.open(stranger, LABEL, bytes(50)))
-        for use in (lambda s=stranger: channel.seal(s, LABEL, SECRET), lambda s=stranger: channel.pair_key(s, LABEL)):
+        refused(stranger, LABEL.name, lambda stranger=stranger: channel.check(stranger, LABEL, bytes(TAG_BYTES)))
+        for use in (
+            lambda s=stranger: channel.seal(s, LABEL, SECRET),
+            lambda s=stranger: channel.tag(s, LABEL),
+            lambda s=stranger: channel.pair_key(s, LABEL),
+        ):
             with pytest.raises(ProtocolError, match=f"'aggregator.share': '{stranger}' has no channel to 'anna'"):
                 use()
 
@@ -296,9 +310,57 @@ def test_a_session_key_that_keeps_no_secret_is_refused(world: World, public: byt
     for use in (
         lambda: channel.seal("ben", LABEL, SECRET),
         lambda: channel.open("ben", LABEL, bytes(50)),
+        lambda: channel.tag("ben", LABEL),
+        lambda: channel.check("ben", LABEL, bytes(TAG_BYTES)),
         lambda: channel.pair_key("ben", LABEL),
     ):
         assert "low order" in refused("ben", OFFER_STEP, use)
+
+
+# Tags
+
+
+def test_a_tag_is_checked_in_both_directions_as_often_as_one_likes(world: World) -> None:
+    for sender in CLIENTS:
+        for recipient in set(CLIENTS) - {sender}:
+            tag = world.channel[sender].tag(recipient, LABEL)
+            assert len(tag) == TAG_BYTES
+            assert world.channel[sender].tag(recipient, LABEL) == tag
+            for _ in range(2):
+                world.channel[recipient].check(sender, LABEL, tag)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_a_tag_is_good_for_its_own_label_only(world: World, change: dict[str, object]) -> None:
+    tag, other = world.channel["anna"].tag("ben", LABEL), replace(LABEL, **change)  # type: ignore[arg-type]
+    refused("anna", other.name, lambda: world.channel["ben"].check("anna", other, tag))
+
+
+def test_a_tag_has_one_sender_and_one_recipient(world: World) -> None:
+    tag = world.channel["anna"].tag("ben", LABEL)
+    refused("cleo", LABEL.name, lambda: world.channel["ben"].check("cleo", LABEL, tag))
+    refused("anna", LABEL.name, lambda: world.channel["cleo"].check("anna", LABEL, tag))
+    # sent back to its sender, it does not pass for the other's word
+    assert "not authentic" in refused("ben", LABEL.name, lambda: world.channel["anna"].check("ben", LABEL, tag))
+
+
+def test_a_tag_belongs_to_session_keys_and_a_roster(world: World) -> None:
+    tag = world.channel["anna"].tag("ben", LABEL)
+    later = replace(world.roster, version=2)
+    fresh = SessionKey.generate()
+    for channel in (
+        Channel("ben", world.session["ben"], later.digest, world.publics),
+        Channel("ben", fresh, world.roster.digest, world.publics),
+        Channel("ben", world.session["ben"], world.roster.digest, {"anna": fresh.public}),
+    ):
+        refused("anna", LABEL.name, lambda channel=channel: channel.check("anna", LABEL, tag))
+
+
+def test_a_cut_or_changed_tag_is_refused(world: World) -> None:
+    tag, check = world.channel["anna"].tag("ben", LABEL), world.channel["ben"].check
+    bad = [tag[:length] for length in (0, 1, 16, TAG_BYTES - 1)] + [tag + b"\0", bytes(TAG_BYTES)]
+    for wrong in bad + [flipped(tag, position, bit) for position in range(TAG_BYTES) for bit in (0, 7)]:
+        refused("anna", LABEL.name, lambda wrong=wrong: check("anna", LABEL, wrong))
 
 
 # Pair keys
@@ -317,8 +379,10 @@ def test_pair_keys_differ_by_pair_label_and_use(world: World) -> None:
     keys = {channel.pair_key(peer, label) for peer in ("ben", "cleo") for label in labels}
     assert len(keys) == 2 * len(labels)
     envelope = channel.seal("ben", LABEL, bytes(64))
-    pad = ChaCha20Poly1305(channel.pair_key("ben", LABEL)).encrypt(bytes(12), bytes(64), None)
-    assert envelope[:64] != pad[:64]  # another key than the envelope's
+    for shown in (channel.pair_key("ben", LABEL), channel.tag("ben", LABEL)):
+        pad = ChaCha20Poly1305(shown).encrypt(bytes(12), bytes(64), None)
+        assert envelope[:64] != pad[:64]  # another key than the envelope's
+    assert channel.pair_key("ben", LABEL) != channel.tag("ben", LABEL)
 
 
 # The construction, recomputed
@@ -336,11 +400,13 @@ def test_keys_and_envelopes_are_made_as_documented_from_the_secret_of_rfc_7748()
     label = prefixed(
         b"secfpp/label/1", b"aggregator", struct.pack(">Q", 3), struct.pack(">Q", 1), b"share", b"transcript"
     )
-    info = prefixed(b"secfpp/envelope/1", label, b"anna", b"ben")
+    info = prefixed(b"secfpp/envelope/2", b"anna", b"ben") + label
     key = HKDF(SHA256(), 32, salt, info).derive(product)
     assert channel.seal("ben", LABEL, SECRET) == ChaCha20Poly1305(key).encrypt(bytes(12), SECRET, info)
-    pair = HKDF(SHA256(), 32, salt, prefixed(b"secfpp/pair/1", label, b"anna", b"ben")).derive(product)
+    pair = HKDF(SHA256(), 32, salt, prefixed(b"secfpp/pair/2", b"anna", b"ben") + label).derive(product)
     assert channel.pair_key("ben", LABEL) == pair
+    tag = HKDF(SHA256(), 32, salt, prefixed(b"secfpp/tag/1", b"anna", b"ben") + label).derive(product)
+    assert channel.tag("ben", LABEL) == tag
 
 
 def test_a_tamper_error_may_know_nobody() -> None:
@@ -360,6 +426,7 @@ def test_no_key_is_in_any_repr_or_error(world: World) -> None:
         lambda: anna.seal("dora", LABEL, SECRET),
         lambda: anna.pair_key("dora", LABEL),
         lambda: ben.open("anna", LABEL, flipped(envelope, 3)),
+        lambda: ben.check("anna", LABEL, bytes(TAG_BYTES)),
         lambda: ben.open("anna", LABEL, envelope) and ben.open("anna", LABEL, envelope),
         lambda: read_offer(flipped(world.offers["anna"], 50), "anna", world.roster, CONTEXT),
         lambda: read_offer(world.offers["anna"][:9], "anna", world.roster, CONTEXT),
@@ -369,7 +436,8 @@ def test_no_key_is_in_any_repr_or_error(world: World) -> None:
         with pytest.raises((ProtocolError, ConfigError)) as caught:
             failure()
         shown += [str(caught.value), repr(caught.value), repr(caught.value.__cause__)]
-    secrets = [SECRET, envelope, anna.pair_key("ben", LABEL), *anna._pseudorandom.values()]
+    secrets = [SECRET, envelope, anna.pair_key("ben", LABEL), *(secret for _, secret in anna._pairs.values())]
+    secrets += [anna.tag("ben", LABEL)]
     secrets += [key._private.private_bytes_raw() for key in (*world.session.values(), *world.identity.values())]
     text = "\n".join(shown)
     for secret in secrets:
