@@ -194,6 +194,7 @@ class World:
         seed: int,
         rounds: int,
         on_round: Any,
+        on_exchange: Any,
         participation: float,
         checkpoint: Path,
     ) -> Any:
@@ -201,6 +202,7 @@ class World:
         self.trained.append((method, seed))
         self.algorithms[method] = algorithm
         for number in range(1, rounds + 1):
+            on_exchange(number, 1, ("clusterer", "method"))
             on_round(SimpleNamespace(round=number, rounds=rounds, loss=1 / number, seconds=0.1, metrics=None))
         own = {"grouped": 60.0, "pooled": 55.0}.get(method, 50.0) + seed / 10
         return fake_result(method, seed, own, method == "grouped", rounds)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from secfpp.runtime.trainer import RoundRecord, RunResult
 
 LINES_PER_METHOD = 4
+PATIENCE = 5.0
+"""Seconds of silence about a method after which a line says what it is at."""
 Key = tuple[str, int]
 
 
@@ -70,10 +72,12 @@ class Estimate:
 
 
 class PlainProgress:
-    """A line per method and a few per training; nothing that needs a terminal."""
+    """A line per method, a few per training, and some where a round takes long; nothing that needs a terminal."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._at: dict[Key, str] = {}
+        self._heard: dict[Key, float] = {}
         self._estimate = Estimate(clock)
 
     def preparing(self, what: str) -> None:
@@ -83,28 +87,36 @@ class PlainProgress:
     def method_started(self, method: str, seed: int, rounds: int, cell: int, cells: int) -> None:
         """Remember the position, which every line of this method carries."""
         self._at[method, seed] = f"[{cell}/{cells}] {method}, seed {seed}"
+        self._heard[method, seed] = self._clock()
         self._estimate.start((method, seed), cell, cells)
+
+    def working(self, method: str, seed: int, what: str) -> None:
+        """A line if nothing was said of this method for a while."""
+        if self._clock() - self._heard.get((method, seed), 0.0) >= PATIENCE:
+            self._tell(method, seed, what)
 
     def round_done(self, method: str, seed: int, record: RoundRecord) -> None:
         """A line for every few rounds and the last."""
         self._estimate.advance((method, seed), record.round / record.rounds)
         every = max(1, record.rounds // LINES_PER_METHOD)
         if record.round % every == 0 or record.round == record.rounds:
-            at = self._place(method, seed)
-            _say(f"{at}: round {record.round}/{record.rounds}{_loss(record.loss)}, {record.seconds:.1f} s")
+            self._tell(
+                method, seed, f"round {record.round}/{record.rounds}{_loss(record.loss)}, {record.seconds:.1f} s"
+            )
 
     def method_done(self, result: RunResult) -> None:
         """A line with the outcome and how long the rest will take."""
         self._estimate.end((result.method, result.seed))
-        _say(f"{self._place(result.method, result.seed)}: {_outcome(result)}{self._estimate.left()}")
+        self._tell(result.method, result.seed, f"{_outcome(result)}{self._estimate.left()}")
 
     def method_failed(self, method: str, seed: int, message: str) -> None:
         """A line with the reason."""
         self._estimate.end((method, seed))
-        _say(f"{self._place(method, seed)}: FAILED: {message}")
+        self._tell(method, seed, f"FAILED: {message}")
 
-    def _place(self, method: str, seed: int) -> str:
-        return self._at.get((method, seed), f"{method}, seed {seed}")
+    def _tell(self, method: str, seed: int, what: str) -> None:
+        self._heard[method, seed] = self._clock()
+        _say(f"{self._at.get((method, seed), f'{method}, seed {seed}')}: {what}")
 
 
 class LiveProgress:
@@ -126,6 +138,10 @@ class LiveProgress:
         task = self._bar.add_task(f"{method}, seed {seed}", total=rounds, detail="", count=f"0/{rounds} rounds")
         self._tasks[method, seed] = task
         self._overall()
+
+    def working(self, method: str, seed: int, what: str) -> None:
+        """Show it beside the method's bar."""
+        self._bar.update(self._tasks[method, seed], detail=what.partition(", ")[2])
 
     def round_done(self, method: str, seed: int, record: RoundRecord) -> None:
         """Move the bar by one round."""

@@ -40,6 +40,10 @@ class Progress(Protocol):
         """Training of `method` begins, as number `cell` of `cells` (those finished earlier counted too), from 1."""
         ...
 
+    def working(self, method: str, seed: int, what: str) -> None:
+        """Something begins inside a round of a method's training."""
+        ...
+
     def round_done(self, method: str, seed: int, record: RoundRecord) -> None:
         """A round is over."""
         ...
@@ -180,6 +184,8 @@ class _Watcher:
             total = len(self.results.plan.cells)
             self.begun += 1
             self.progress.method_started(method, seed, self.rounds, total - self.left + self.begun, total)
+        elif event.kind == "exchange":
+            self.progress.working(method, seed, event.text)
         elif event.kind == "round" and event.record is not None:
             self.progress.round_done(method, seed, event.record)
         elif event.kind == "finished":

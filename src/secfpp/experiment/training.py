@@ -6,7 +6,7 @@ processes or not: `train_seed` is what a worker does, and what a run in this pro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,15 +65,16 @@ class Event:
     """Something that happened to a task.
 
     Attributes:
-        kind: ``preparing`` (`text` says what), ``started``, ``round`` (with `record`), ``finished`` (the cell is on
-            disk), ``failed`` (`text` is the message, `error` the exception if it is from this process).
+        kind: ``preparing`` (`text` says what), ``started``, ``exchange`` (begins; `text` says what for), ``round``
+            (with `record`), ``finished`` (the cell is on disk), ``failed`` (`text` is the message, `error` the
+            exception if it is from this process).
         cell: the cell it happened to; the first of the task while it prepares.
         text: see `kind`.
         record: what a progress display shows of a round.
         error: see `kind`.
     """
 
-    kind: Literal["preparing", "started", "round", "finished", "failed"]
+    kind: Literal["preparing", "started", "exchange", "round", "finished", "failed"]
     cell: Cell
     text: str = ""
     record: RoundRecord | None = None
@@ -81,6 +82,12 @@ class Event:
 
 
 Emit = Callable[[Event], None]
+_ACTIVITIES = {
+    "method": "training",
+    "session": "agreeing on keys",
+    "clusterer": "clustering",
+    "aggregator": "averaging",
+}
 
 
 def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: FederatedDataset | None = None) -> None:
@@ -163,6 +170,10 @@ def _train_cell(
                 events.round_done(record)
             emit(Event("round", cell, record=record))
 
+        def on_exchange(round_: int, number: int, components: Sequence[str]) -> None:
+            doing = " and ".join(_ACTIVITIES.get(component, component) for component in components)
+            emit(Event("exchange", cell, text=f"round {round_}/{task.config.rounds}, exchange {number}: {doing}"))
+
         result = train(
             dataset,
             backbone,
@@ -173,6 +184,7 @@ def _train_cell(
             participation=task.config.participation,
             checkpoint=checkpoint_file(task.directory, cell),
             on_round=on_round,
+            on_exchange=on_exchange,
         )
     size = dataset.clients[0].train.images.shape[1]
     for name, content in prompt_files(result, backbone.spec, dataset.classes, size).items():

@@ -52,6 +52,8 @@ class InProcessDriver:
     Attributes:
         states: client to its present state.
         costs: what all programs run so far cost.
+        on_exchange: called before each exchange with its number in this run of a program, from 1, and the components
+            that ask.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class InProcessDriver:
         self.round_, self.force_wire, self.dropouts = round_, force_wire, dropouts
         self.chunk, self.transcript = chunk, transcript
         self.costs = Costs()
+        self.on_exchange: Callable[[int, Sequence[str]], None] | None = None
+        self._number = 0
 
     def run(self, program: Program[R]) -> R:
         """Run a program to its end and return its result.
@@ -84,7 +88,7 @@ class InProcessDriver:
             ProtocolError: a step or client that does not exist; or whatever the program raises.
         """
         try:
-            started = time.perf_counter()
+            self._number, started = 0, time.perf_counter()
             request = next(program)
             self.costs.split_seconds(_components(request), time.perf_counter() - started)
             while True:
@@ -103,6 +107,9 @@ class InProcessDriver:
         if not any(ask.payloads for ask in asks.values()):
             replies = {label: Replies({}) for label in asks}
         else:
+            self._number += 1
+            if self.on_exchange:
+                self.on_exchange(self._number, _components(request))
             self.costs.count_exchange(_components(request))
             replies = {label: self._carry(label, asks[label], steps[label]) for label in sorted(asks)}
         return replies[""] if isinstance(request, Ask) else Replies({}, joint=replies)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def train(
     seed: int,
     rounds: int,
     on_round: Callable[[RoundRecord], None] | None = None,
+    on_exchange: Callable[[int, int, Sequence[str]], None] | None = None,
     force_wire: bool = True,
     dropouts: Dropouts | None = None,
     transcript: Transcript | None = None,
@@ -117,6 +119,8 @@ def train(
         seed: of everything random in training.
         rounds: of training; floors ignore it.
         on_round: called after each round.
+        on_exchange: called before each exchange with the round, the exchange's number in it, from 1, and the
+            components that ask.
         force_wire: pass every message through the wire format.
         dropouts: see `InProcessDriver`.
         transcript: where to record every message.
@@ -148,6 +152,8 @@ def train(
     for number in range(state.round + 1, planned + 1):
         started = time.perf_counter()
         driver.round_ = number
+        if on_exchange:
+            driver.on_exchange = partial(on_exchange, number)
         cohort = Cohort(weights, number, seed, planned, participation < 1).subset(
             participants(contexts, participation, seed, number)
         )

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from secfpp.cli.progress import LINES_PER_METHOD, Estimate, LiveProgress, PlainProgress, open_progress
+from secfpp.cli.progress import LINES_PER_METHOD, PATIENCE, Estimate, LiveProgress, PlainProgress, open_progress
 from support_experiment import fake_result
 
 
@@ -122,3 +122,26 @@ def test_the_display_suits_standard_error(monkeypatch: pytest.MonkeyPatch) -> No
     with open_progress() as display:
         assert isinstance(display, LiveProgress)
         play(display, 2)
+
+
+def test_a_long_round_says_what_it_is_at(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 100.0
+    display = PlainProgress(lambda: now)
+    display.method_started("a", 1, 4, 1, 1)
+    told = []
+    for second in range(13):
+        now = 100.0 + second
+        display.working("a", 1, f"round 1/4, exchange {second}: clustering")
+        told.append(capsys.readouterr().err)
+    assert [i for i, text in enumerate(told) if text] == [PATIENCE, 2 * PATIENCE]
+    assert told[5] == "[1/1] a, seed 1: round 1/4, exchange 5: clustering\n"
+
+
+def test_a_bar_says_what_its_method_is_at() -> None:
+    bar = Progress(TextColumn("{task.description}"), console=Console(file=io.StringIO()))
+    display = LiveProgress(bar)
+    display.method_started("a", 1, 4, 1, 1)
+    display.working("a", 1, "round 1/4, exchange 2: clustering and training")
+    assert bar.tasks[1].fields["detail"] == "exchange 2: clustering and training"
+    display.round_done("a", 1, record(1, 4))
+    assert bar.tasks[1].fields["detail"] == "loss 1.250"

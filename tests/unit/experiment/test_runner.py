@@ -33,6 +33,9 @@ class Log:
     def method_started(self, method: str, seed: int, rounds: int, cell: int, cells: int) -> None:
         self.events.append(("started", method, seed, cell, cells))
 
+    def working(self, method: str, seed: int, what: str) -> None:
+        self.events.append(("working", method, seed, what))
+
     def round_done(self, method: str, seed: int, record: Any) -> None:
         self.events.append(("round", method, seed, record.round))
 
@@ -92,8 +95,9 @@ def test_progress_is_told_in_order(world: World, tmp_path: Path) -> None:
     log = Log()
     go(tmp_path, settings(seeds=[1]), ["pooled"], log)
     kinds = [event[0] for event in log.events]
-    assert kinds == ["preparing"] * 3 + ["started", "round", "round", "round", "done", "preparing"]
+    assert kinds == ["preparing"] * 3 + ["started", *["working", "round"] * 3, "done", "preparing"]
     assert log.events[3] == ("started", "pooled", 1, 1, 1)
+    assert log.events[6] == ("working", "pooled", 1, "round 2/3, exchange 1: clustering and training")
 
 
 @pytest.mark.parametrize("bad", ["label", "model"])

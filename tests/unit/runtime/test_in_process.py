@@ -123,6 +123,15 @@ def test_a_joint_is_one_exchange_in_order_of_labels() -> None:
     assert [message.label for message in driver.transcript or ()] == ["x"] * 2 + ["y"] * 4
 
 
+def test_exchanges_are_told_before_they_begin() -> None:
+    driver, told = toy_driver("a"), []
+    driver.on_exchange = lambda number, components: told.append((number, components, driver.costs.exchanges))
+    for _ in range(2):
+        driver.run(adding("a", 2))
+    driver.run(ask_once(Joint({"x": Ask("method.add", {})})))
+    assert told == [(1, ["method"], 0), (2, ["method"], 1), (1, ["method"], 2), (2, ["method"], 3)]
+
+
 def test_costs_are_split_by_component() -> None:
     driver = toy_driver("a")
     driver.states["a"] = driver.states["a"].replace(x=np.zeros(3), **{"x.base": np.zeros(3)})
