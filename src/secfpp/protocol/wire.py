@@ -42,7 +42,8 @@ _DTYPES: dict[int, np.dtype[np.generic]] = {
         start=1,
     )
 }
-_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_CODES = {dtype.newbyteorder(order): code for code, dtype in _DTYPES.items() for order in ("<", ">")}
+_SHAPES = [struct.Struct(f"<{ndim}I") for ndim in range(MAX_NDIM + 1)]
 
 
 def encode(arrays: Mapping[str, np.ndarray]) -> bytearray:
@@ -52,16 +53,13 @@ def encode(arrays: Mapping[str, np.ndarray]) -> bytearray:
         WireError: a value that is no array of a supported type (bool, integers, float32/64 of up to
             `MAX_NDIM` dimensions, or one 0-d string), or a message over the limits.
     """
-    measure(arrays)
-    parts: list[bytes | memoryview] = [_HEADER.pack(MAGIC, VERSION, len(arrays))]
-    for name in sorted(arrays, key=str.encode):
-        array = _checked(name, arrays[name])
-        head, text = _head(name, array)
-        parts += [head, _array_bytes(array) if text is None else text]
-    checksum = 0
-    for part in parts:
-        checksum = zlib.crc32(part, checksum)
-    return bytearray().join([*parts, _U32.pack(checksum)])
+    entries, size = _entries(arrays)
+    parts: list[bytes | memoryview] = [_HEADER.pack(MAGIC, VERSION, len(entries))]
+    for head, data in entries:
+        parts += [head, data if isinstance(data, bytes) else _array_bytes(data)]
+    message = bytearray().join([*parts, bytes(_U32.size)])
+    _U32.pack_into(message, size - _U32.size, zlib.crc32(memoryview(message)[: -_U32.size]))
+    return message
 
 
 def measure(arrays: Mapping[str, np.ndarray]) -> int:
@@ -70,16 +68,7 @@ def measure(arrays: Mapping[str, np.ndarray]) -> int:
     Raises:
         WireError: exactly where `encode` raises it.
     """
-    if len(arrays) > MAX_ARRAYS:
-        raise WireError(f"{len(arrays)} arrays in one message, at most {MAX_ARRAYS} fit: stack arrays of equal shape")
-    total = _HEADER.size + _U32.size
-    for name in arrays:
-        array = _checked(name, arrays[name])
-        head, text = _head(name, array)
-        total += len(head) + (array.nbytes if text is None else len(text))
-    if total > MAX_MESSAGE:
-        raise WireError(f"message of {total} bytes, at most {MAX_MESSAGE} are allowed: send it in several asks")
-    return total
+    return _entries(arrays)[1]
 
 
 def decode(data: bytes | bytearray) -> dict[str, np.ndarray]:
@@ -108,7 +97,7 @@ def decode(data: bytes | bytearray) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     previous = b""
     for index in range(count):
-        raw = bytes(reader.take(reader.u8()))
+        raw = bytes(reader.take(reader.take(1)[0]))
         if index and raw <= previous:
             raise WireError(f"array names out of order: {raw!r} after {previous!r}")
         previous = raw
@@ -146,49 +135,64 @@ class _Reader:
         return len(self._body) - self._position
 
     def take(self, count: int) -> memoryview:
-        if count > self.left:
+        start, end = self._position, self._position + count
+        if end > len(self._body):
             raise WireError(f"message ends early: {count} bytes announced, {self.left} left")
-        self._position += count
-        return self._body[self._position - count : self._position]
-
-    def u8(self) -> int:
-        return self.take(1)[0]
-
-    def u32(self) -> int:
-        value: int = _U32.unpack(self.take(_U32.size))[0]
-        return value
+        self._position = end
+        return self._body[start:end]
 
 
 def _read_array(reader: _Reader, name: str) -> np.ndarray:
-    code, ndim = reader.u8(), reader.u8()
+    code, ndim = reader.take(2)
     if code == _STRING and ndim == 0:
-        text = _text(bytes(reader.take(reader.u32())), f"string {name!r}")
+        (length,) = _U32.unpack(reader.take(_U32.size))
+        text = _text(bytes(reader.take(length)), f"string {name!r}")
         if text.endswith("\0"):
             raise WireError(f"string {name!r} ends with a NUL character, which no array can hold")
         return np.array(text)
     dtype = _DTYPES.get(code)
     if dtype is None or ndim > MAX_NDIM:
         raise WireError(f"array {name!r} has type code {code} and {ndim} dimensions: not of this wire version")
-    shape = tuple(reader.u32() for _ in range(ndim))
+    shape = _SHAPES[ndim].unpack(reader.take(_SHAPES[ndim].size))
     _check_extent(name, shape, dtype)
     raw = reader.take(math.prod(shape) * dtype.itemsize)
     if dtype.kind == "b" and raw.nbytes and np.frombuffer(raw, np.uint8).max() > 1:
         raise WireError(f"array {name!r} holds booleans other than 0 and 1")
     array = np.frombuffer(raw, dtype).reshape(shape)
-    ready = array.flags.writeable and array.flags.aligned and dtype.isnative
+    ready = array.flags.behaved and dtype.isnative  # behaved: aligned and writable
     return array if ready else array.astype(dtype.newbyteorder("="))
 
 
-def _checked(name: object, value: object) -> np.ndarray:
-    """`value` as an array that a message can hold."""
-    if not isinstance(name, str) or len(_utf8(name, "an array name")) > 255:
+def _entries(arrays: Mapping[str, np.ndarray]) -> tuple[list[tuple[bytes, np.ndarray | bytes]], int]:
+    """All that comes before an array's data, and the data, by ascending names; and the size of the whole message."""
+    if len(arrays) > MAX_ARRAYS:
+        raise WireError(f"{len(arrays)} arrays in one message, at most {MAX_ARRAYS} fit: stack arrays of equal shape")
+    entries = [_entry(raw, name, arrays[name]) for raw, name in sorted((_raw_name(name), name) for name in arrays)]
+    size = _HEADER.size + _U32.size
+    for head, data in entries:
+        size += len(head) + (len(data) if isinstance(data, bytes) else data.nbytes)
+    if size > MAX_MESSAGE:
+        raise WireError(f"message of {size} bytes, at most {MAX_MESSAGE} are allowed: send it in several asks")
+    return entries, size
+
+
+def _raw_name(name: object) -> bytes:
+    raw = _utf8(name, "an array name") if isinstance(name, str) else b""
+    if not isinstance(name, str) or len(raw) > 255:
         raise WireError(f"array name {name!r}: a string of at most 255 UTF-8 bytes is needed")
+    return raw
+
+
+def _entry(raw: bytes, name: str, value: object) -> tuple[bytes, np.ndarray | bytes]:
+    """What comes before an array's data, and the data: the array, or a string's bytes."""
     if not isinstance(value, np.ndarray | np.generic):
         raise WireError(f"{name!r} is a {type(value).__name__}, not an array: wrap it in numpy.asarray")
-    array = np.asarray(value)
-    if array.dtype.kind == "U" and array.ndim == 0:
-        return array
-    if array.dtype.kind not in "biuf" or array.dtype.newbyteorder("<") not in _CODES:
+    array, start = np.asarray(value), bytes((len(raw),)) + raw
+    if array.dtype.kind == "U" and not array.ndim:
+        text = _utf8(array.item(), f"string {name!r}")
+        return start + bytes((_STRING, 0)) + _U32.pack(len(text)), text
+    code = _CODES.get(array.dtype)
+    if code is None:
         raise WireError(
             f"array {name!r} has dtype {array.dtype} and shape {array.shape}: "
             "bool, integers, float32, float64 or a single string are allowed; convert it with astype"
@@ -196,31 +200,19 @@ def _checked(name: object, value: object) -> np.ndarray:
     if array.ndim > MAX_NDIM:
         raise WireError(f"array {name!r} has {array.ndim} dimensions, at most {MAX_NDIM} are allowed: reshape it")
     _check_extent(name, array.shape, array.dtype)
-    return array
+    return start + bytes((code, array.ndim)) + _SHAPES[array.ndim].pack(*array.shape), array
 
 
 def _check_extent(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
     """Refuse sizes that overflow, also those hidden behind a dimension of 0."""
-    if math.prod(max(side, 1) for side in shape) * dtype.itemsize > MAX_MESSAGE:
+    if (math.prod(shape) or math.prod(max(side, 1) for side in shape)) * dtype.itemsize > MAX_MESSAGE:
         raise WireError(f"array {name!r} of shape {shape} is larger than a message ({MAX_MESSAGE} bytes)")
-
-
-def _head(name: str, array: np.ndarray) -> tuple[bytes, bytes | None]:
-    """All that comes before an array's data; and the data itself if it is a string."""
-    raw = name.encode()
-    start = bytes((len(raw),)) + raw
-    if array.dtype.kind == "U":
-        text = _utf8(array.item(), f"string {name!r}")
-        return start + bytes((_STRING, 0)) + _U32.pack(len(text)), text
-    code = _CODES[array.dtype.newbyteorder("<")]
-    return start + bytes((code, array.ndim)) + struct.pack(f"<{array.ndim}I", *array.shape), None
 
 
 def _array_bytes(array: np.ndarray) -> memoryview:
     if array.dtype.kind == "b":
         array = np.asarray(array.view(np.uint8) != 0)  # memory may hold other true values than 1
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return little.reshape(-1).view(np.uint8).data if little.size else memoryview(b"")
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data
 
 
 def _utf8(text: str, what: str) -> bytes:
