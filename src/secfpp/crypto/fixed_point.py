@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -47,12 +48,12 @@ class FixedPoint:
                 "use fewer bits or a smaller bound"
             )
 
-    @property
+    @cached_property
     def largest(self) -> int:
         """Largest encoded magnitude."""
         return round(Fraction(self.bound) * (1 << self.bits))
 
-    @property
+    @cached_property
     def capacity(self) -> int:
         """Largest total weight of a sum that cannot wrap."""
         return PrimeField.half // self.largest

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from secfpp.errors import ClientError, ProtocolError
@@ -122,12 +123,14 @@ class InProcessDriver:
     def _carry(self, label: str, ask: Ask, step: ResolvedStep) -> Replies:
         """Deliver one ask, chunk by chunk, and collect the replies that arrive."""
         fates = {c: self.dropouts(self.round_, ask.step, c) if self.dropouts else None for c in sorted(ask.payloads)}
+        with self.costs.timed([_component(ask.step)]):
+            ready = _repeated(ask.payloads.values()) if self._needs_bytes else {}
         payloads: dict[ClientId, Arrays] = {}
         for client, fate in fates.items():
-            delivered = fate != "before"
-            payload = self._message(ask.payloads[client], ask.step, label, client, "down", delivered)
+            payload, delivered = ask.payloads[client], fate != "before"
+            arrived = self._message(payload, ask.step, label, client, "down", delivered, ready.get(id(payload)))
             if delivered:
-                payloads[client] = payload
+                payloads[client] = arrived
         replies: dict[ClientId, Arrays] = {}
         for clients in _chunks(list(payloads), self.chunk if step.many else 1):
             for client, (state, reply) in zip(clients, self._call(ask.step, step, clients, payloads), strict=True):
@@ -160,15 +163,27 @@ class InProcessDriver:
             raise ClientError(", ".join(clients), self.round_, name, error) from error
         return results
 
+    @property
+    def _needs_bytes(self) -> bool:
+        return self.force_wire or self.transcript is not None
+
     def _message(
-        self, arrays: Arrays, step: str, label: str, client: ClientId, direction: Direction, delivered: bool
+        self,
+        arrays: Arrays,
+        step: str,
+        label: str,
+        client: ClientId,
+        direction: Direction,
+        delivered: bool,
+        data: bytes | bytearray | None = None,
     ) -> Arrays:
-        """Count and record one message; return it as its receiver gets it."""
-        need_bytes = self.force_wire or self.transcript is not None
-        part = _component(step)
-        with self.costs.timed([part]):
-            data = wire.encode(arrays) if need_bytes else None
-            size = wire.measure(arrays) if data is None else len(data)
+        """Count and record one message, whose bytes may be at hand; return it as its receiver gets it."""
+        part, started = _component(step), time.perf_counter()
+        if data is None and self._needs_bytes:
+            data = wire.encode(arrays)
+        size = wire.measure(arrays) if data is None else len(data)
+        arrived = wire.decode(data) if data is not None and self.force_wire else wire.detach(arrays)
+        self.costs.count_seconds(part, time.perf_counter() - started)
         if direction == "up":
             self.costs.count_up(part, client, size)
         elif delivered:
@@ -184,8 +199,7 @@ class InProcessDriver:
                 direction=direction,
                 delivered=delivered,
             )
-        with self.costs.timed([part]):
-            return wire.decode(data) if data is not None and self.force_wire else wire.detach(arrays)
+        return arrived
 
 
 def _component(step: str) -> str:
@@ -200,6 +214,12 @@ def _components(request: Ask | Joint) -> list[str]:
     """The components that ask somebody; all of them, if nobody is asked."""
     asks = _asks(request).values()
     return sorted({_component(ask.step) for ask in asks if ask.payloads} or {_component(ask.step) for ask in asks})
+
+
+def _repeated(payloads: Collection[Arrays]) -> dict[int, bytes]:
+    """The bytes of those messages that several clients get, by the messages' `id`."""
+    by_id = {id(payload): payload for payload in payloads}
+    return {key: bytes(wire.encode(by_id[key])) for key, uses in Counter(map(id, payloads)).items() if uses > 1}
 
 
 def _chunks(clients: Sequence[ClientId], size: int) -> Iterable[Sequence[ClientId]]:

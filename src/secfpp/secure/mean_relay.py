@@ -78,9 +78,7 @@ class Relay:
             holder: {
                 "attempt": self.attempt,
                 "inclusion": inclusion,
-                "envelopes": np.stack(
-                    [envelopes[m][others(m, self.holders).index(holder)] for m in others(holder, members)]
-                ),
+                "envelopes": _handed_on(envelopes, self.holders, holder),
             }
             for holder in self.holders
             if holder in shared
@@ -93,7 +91,7 @@ class Relay:
             holder: {
                 "attempt": self.attempt,
                 "holders": np.array(json.dumps(others(holder, found))),
-                "echoes": np.stack([found[h][others(h, self.holders).index(holder)] for h in others(holder, found)]),
+                "echoes": _handed_on(found, self.holders, holder),
             }
             for holder in found
         }
@@ -108,7 +106,7 @@ class Relay:
                 "attempt": self.attempt,
                 "inclusion": inclusion,
                 "holders": np.array(json.dumps(others(client, found))),
-                "envelopes": np.stack([found[h][others(h, self.clients).index(client)] for h in others(client, found)]),
+                "envelopes": _handed_on(found, self.clients, client),
             }
             for client in clients
         }
@@ -139,6 +137,13 @@ class Relay:
         if not wrong.keys() <= set(self.holders):
             raise ProtocolError(f"client {client!r} says that sums of clients were wrong that are no holders")
         return wrong
+
+
+def _handed_on(found: Mapping[ClientId, np.ndarray], recipients: Sequence[ClientId], to: ClientId) -> np.ndarray:
+    """What the other senders have for the recipient `to`; each sent a row to all `recipients` but itself."""
+    place = recipients.index(to)
+    before = set(recipients[:place])
+    return np.array([rows[place - (sender in before)] for sender, rows in found.items() if sender != to])
 
 
 def _rows(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
 from secfpp.secure.mean_relay import AGREE, RECEIVE, SUM, Inclusion, others
 from secfpp.secure.session import Joined
+
+_HEAD = struct.Struct("<2Q")
 
 
 def code_for(holders: int, threshold: int) -> LagrangeCode:
@@ -60,7 +64,7 @@ class MeanRun:
         weights: Mapping[ClientId, int] = self.place.about["weights"]
         return weights
 
-    @property
+    @cached_property
     def code(self) -> LagrangeCode:
         """The code of the shares."""
         return code_for(len(self.place.holders), int(self.place.about["threshold"]))
@@ -204,9 +208,9 @@ class MeanRun:
         """A version and a block of a slot of `size` numbers, see `_numbers`."""
         plaintext = self.place.channel.open(sender, label, row.tobytes())
         if len(plaintext) == 8 * (2 + self._length(size)):
-            words = np.frombuffer(plaintext, "<u8").astype(np.uint64)
-            if int(words[1]) == size and int(words[2:].max(initial=0)) < PrimeField.p:
-                return int(words[0]), words[2:]
+            (version, length), share = _HEAD.unpack_from(plaintext), np.frombuffer(plaintext, "<u8", offset=_HEAD.size)
+            if length == size and int(share.max(initial=0)) < PrimeField.p:
+                return version, share.astype(np.uint64, copy=False)
         raise TamperError(sender, label.name, f"what it sealed is no share of a slot of {size} numbers")
 
     def _length(self, size: int) -> int:
@@ -216,7 +220,7 @@ class MeanRun:
 
 def _numbers(version: int, size: int, elements: Elements) -> bytes:
     """What is sealed: the version of the base, the size of the slot, a block; each number in 8 bytes, little-endian."""
-    return np.array([version, size], "<u8").tobytes() + elements.astype("<u8").tobytes()
+    return _HEAD.pack(version, size) + elements.astype("<u8", copy=False).tobytes()
 
 
 def _rows(messages: Sequence[bytes]) -> np.ndarray:

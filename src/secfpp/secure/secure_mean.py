@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -98,7 +99,7 @@ class SecureMean(Aggregator):
         """What holds with `n_clients`: how many hold shares, and how many of them may collude with the server."""
         return {"holders": min(n_clients, committee.LARGEST), "threshold": self.threshold}
 
-    @property
+    @cached_property
     def _codec(self) -> FixedPoint:
         return FixedPoint(self.clip, self.bits)
 
