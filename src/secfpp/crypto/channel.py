@@ -35,6 +35,7 @@ TAG_BYTES = 32
 OFFER_STEP = "session.offer"
 """The step that errors about session keys name."""
 _NONCE = bytes(12)
+_ENVELOPE, _TAG, _PAIR = b"secfpp/envelope/2", b"secfpp/tag/1", b"secfpp/pair/2"
 _FORGED = (
     "that is not authentic: changed on its way, or made for another step, round, attempt, recipient or history of the "
     "protocol"
@@ -78,14 +79,15 @@ class Label:
 
     @cached_property
     def _encoded(self) -> bytes:
-        numbers = (operator.index(number).to_bytes(8, "big") for number in (self.round, self.attempt))
-        return pack(b"secfpp/label/1", self.component.encode(), *numbers, self.step.encode(), self.transcript)
+        round_, attempt = (operator.index(number).to_bytes(8, "big") for number in (self.round, self.attempt))
+        return pack(b"secfpp/label/1", self.component.encode(), round_, attempt, self.step.encode(), self.transcript)
 
 
 class SessionKey:
     """A client's ephemeral X25519 key; make a new one for every attempt of a session, it cannot be stored.
 
-    It remembers which one-time keys were used, so that not even two channels made from it use one twice.
+    It remembers by salt and label which one-time keys were used, so that not even two channels made from it use one
+    twice.
     """
 
     def __init__(self, private: X25519PrivateKey) -> None:
@@ -197,14 +199,14 @@ class Channel:
             TamperError: the recipient's session key is not usable.
         """
         self._require(recipient, label)
-        key, info, use = self._one_time(recipient, label, self.name, recipient)
-        if use in self._session._spent:
+        (salt, secret), info = self._pair(recipient), _info(_ENVELOPE, label, self.name, recipient)
+        if (salt, info) in self._session._spent:
             raise ProtocolError(
                 f"step {label.name!r}, round {label.round}, attempt {label.attempt}: a message to {recipient!r} was "
                 "sealed already, and a key is used once only. Start the round again with the next attempt number"
             )
-        self._session._spent.add(use)
-        return ChaCha20Poly1305(key).encrypt(_NONCE, plaintext, info)
+        self._session._spent.add((salt, info))
+        return ChaCha20Poly1305(_expand(secret, info)).encrypt(_NONCE, plaintext, info)
 
     def open(self, sender: str, label: Label, envelope: bytes) -> bytes:
         """What `sender` sealed for this client under this label.
@@ -214,14 +216,14 @@ class Channel:
                 another roster version, or opened before.
         """
         self._require_sender(sender, label)
-        key, info, use = self._one_time(sender, label, sender, self.name)
-        if use in self._session._spent:
+        (salt, secret), info = self._pair(sender), _info(_ENVELOPE, label, sender, self.name)
+        if (salt, info) in self._session._spent:
             raise TamperError(sender, label.name, "an envelope of this label was opened before: a repeated message")
         try:
-            plaintext = ChaCha20Poly1305(key).decrypt(_NONCE, envelope, info)
+            plaintext = ChaCha20Poly1305(_expand(secret, info)).decrypt(_NONCE, envelope, info)
         except InvalidTag:
             raise TamperError(sender, label.name, f"an envelope {_FORGED}") from None
-        self._session._spent.add(use)
+        self._session._spent.add((salt, info))
         return plaintext
 
     def tag(self, recipient: str, label: Label) -> bytes:
@@ -232,7 +234,7 @@ class Channel:
             TamperError: its session key is not usable.
         """
         self._require(recipient, label)
-        return self._expand(recipient, _info(b"secfpp/tag/1", label, self.name, recipient))
+        return _expand(self._pair(recipient)[1], _info(_TAG, label, self.name, recipient))
 
     def check(self, sender: str, label: Label, tag: bytes) -> None:
         """Refuse a `tag` that `sender` did not make for this client and label.
@@ -242,7 +244,7 @@ class Channel:
                 roster version.
         """
         self._require_sender(sender, label)
-        if not hmac.compare_digest(self._expand(sender, _info(b"secfpp/tag/1", label, sender, self.name)), tag):
+        if not hmac.compare_digest(_expand(self._pair(sender)[1], _info(_TAG, label, sender, self.name)), tag):
             raise TamperError(sender, label.name, f"a tag {_FORGED}")
 
     def pair_key(self, peer: str, label: Label) -> bytes:
@@ -254,7 +256,7 @@ class Channel:
         """
         self._require(peer, label)
         first, second = sorted((self.name, peer))
-        return self._expand(peer, _info(b"secfpp/pair/2", label, first, second))
+        return _expand(self._pair(peer)[1], _info(_PAIR, label, first, second))
 
     def __repr__(self) -> str:
         return f"Channel({self.name!r}, peers: {', '.join(self.peers) or 'none'})"
@@ -266,16 +268,6 @@ class Channel:
     def _require_sender(self, sender: str, label: Label) -> None:
         if sender not in self._peers:
             raise TamperError(sender, label.name, "a message from someone who has no channel in this session")
-
-    def _one_time(
-        self, peer: str, label: Label, sender: str, recipient: str
-    ) -> tuple[bytes, bytes, tuple[bytes, bytes]]:
-        """Key and associated data of one envelope, and a name for the key that tells nothing of it."""
-        info = _info(b"secfpp/envelope/2", label, sender, recipient)
-        return self._expand(peer, info), info, (self._pair(peer)[0], info)
-
-    def _expand(self, peer: str, info: bytes) -> bytes:
-        return hmac.digest(self._pair(peer)[1], info + b"\x01", "sha256")  # HKDF-Expand to one block
 
     def _pair(self, peer: str) -> tuple[bytes, bytes]:
         """Salt, and HKDF-Extract with it of the secret shared with `peer`; computed once."""
@@ -289,6 +281,10 @@ class Channel:
                 raise TamperError(peer, OFFER_STEP, "a session key of low order, which would keep no secret") from None
             self._pairs[peer] = salt, hmac.digest(salt, shared, "sha256")
         return self._pairs[peer]
+
+
+def _expand(secret: bytes, info: bytes) -> bytes:
+    return hmac.digest(secret, info + b"\x01", "sha256")  # HKDF-Expand to one block
 
 
 def _info(domain: bytes, label: Label, first: str, second: str) -> bytes:
