@@ -36,7 +36,7 @@ class Algorithm:
     """What the steps belong to."""
 
     aggregator: Aggregator = field(default_factory=SecureMean)
-    clusterer: Clusterer = field(default_factory=lambda: SecureKMeans(restarts=2, k_max=2))
+    clusterer: Clusterer = field(default_factory=lambda: SecureKMeans(restarts=3, finalists=2, k_max=2))
     session: ClassVar[Session] = Session()
 
 

@@ -73,7 +73,8 @@ def simulated_view(circuit: SecPC, found: Found, own_point: np.ndarray, seed: ob
     """A view made without anybody's point but the corrupt holder's [d], and without anybody's randomness but its own.
 
     Honest shares, whatever is opened under a mask, and all but one of the honest answers are uniform. A rotated minimum
-    has one zero at a uniform place. Outputs are taken from `found`, sizes in a uniform order.
+    has one zero at a uniform place, and a contest of runs has it at the run that went on. Outputs are taken from
+    `found`, sizes in a uniform order.
     """
     made_up, own, deal = stream("simulated", seed), stream("own", seed), _deal(circuit)
     points = made_up.elements((circuit.search.n, circuit.search.dimensions))
@@ -137,9 +138,16 @@ def _made_up(value: Shared, outputs: Iterator[Elements], made_up: Stream) -> Ele
 
 def _outputs(circuit: SecPC, found: Found, made_up: Stream) -> Iterator[Elements]:
     """What `SecPC` opens as results, in its order."""
-    for k, seeds in circuit.search.seeds.items():
-        order = made_up.permutations(len(seeds), k)
-        yield np.array([np.array(found.sizes[k, r])[order[r]] for r in range(len(seeds))], np.uint64)
+    going_on = {k: [r for c, r in found.sizes if c == k] for k in circuit.search.seeds}
+    for k, runs in going_on.items():
+        groups = circuit.search.groups(k)
+        if groups.shape[1] > 1:
+            contest = made_up.elements((groups.shape[1], len(runs)))
+            contest[np.argmax(groups == np.array(runs)[:, None], 1), np.arange(len(runs))] = 0
+            yield contest
+    for k, runs in going_on.items():
+        order = made_up.permutations(len(runs), k)
+        yield np.array([np.array(found.sizes[k, r])[order[i]] for i, r in enumerate(runs)], np.uint64)
     for run, sizes in found.sizes.items():
         if circuit.search.admits(sizes):
             yield PrimeField.lift(np.array(found.inertia[run]))

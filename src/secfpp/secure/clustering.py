@@ -106,9 +106,9 @@ class KMeans(Clusterer):
 
     Descriptors go through a public projection and are rounded to integers. The exact integer Lloyd of
     `secfpp.secure.kmeans` runs from `restarts` random choices of seed points for each K, public ones that
-    depend on the cohort's seed and round only. For each K the run of least inertia counts, among those
-    whose clusters all have `min_cluster_size` members; K is the one of best BIC. If no run has such
-    clusters, there is one cluster.
+    depend on the cohort's seed and round only. After the first iteration `finalists` of them go on, see
+    `Search.winners`. For each K the run of least inertia counts, among those whose clusters all have
+    `min_cluster_size` members; K is the one of best BIC. If no run has such clusters, there is one cluster.
 
     Args:
         k: fixes K; None chooses among 1..k_max.
@@ -117,8 +117,9 @@ class KMeans(Clusterer):
         scale: factor before rounding; at 127 and 8 bits, a descriptor of length 1 fills the range and a
             longer one is shortened.
         bits: of a coordinate with its sign; also bounds the L2 norm, to ``2^(bits - 1) - 1``.
-        restarts: runs per K.
-        iterations: of Lloyd, in each run.
+        restarts: runs per K that begin.
+        finalists: how many of them go on after the first iteration; all of fewer.
+        iterations: of Lloyd, in each of those.
         min_cluster_size: fewest members of a cluster.
         pull: weight of a member beside its cluster's seed, see `secfpp.secure.kmeans`.
     """
@@ -128,13 +129,16 @@ class KMeans(Clusterer):
     dimensions: int = 16
     scale: float = 127.0
     bits: int = 8
-    restarts: int = 32
+    restarts: int = 192
+    finalists: int = 8
     iterations: int = 2
     min_cluster_size: int = 4
     pull: int = 1
 
     def __post_init__(self) -> None:
-        _require_at_least_one(self, "k", "k_max", "dimensions", "restarts", "iterations", "min_cluster_size", "pull")
+        _require_at_least_one(
+            self, "k", "k_max", "dimensions", "restarts", "finalists", "iterations", "min_cluster_size", "pull"
+        )
         problems = []
         if not 2 <= self.bits <= 16:
             problems.append(Problem("clusterer.bits", self.bits, "2 to 16"))
@@ -154,6 +158,7 @@ class KMeans(Clusterer):
             k=self.k,
             k_max=self.k_max,
             restarts=self.restarts,
+            finalists=self.finalists,
             iterations=self.iterations,
             min_size=self.min_cluster_size,
             pull=self.pull,
@@ -215,10 +220,13 @@ class PlainKMeans(KMeans):
             Cluster numbers [n], those of the best run.
         """
         search = self.search(len(points), seed, round_)
+        going_on = search.winners({k: kmeans.seed_costs(points, seeds) for k, seeds in search.seeds.items()})
         labels = {
             (k, run): found
-            for k, seeds in search.seeds.items()
-            for run, found in enumerate(kmeans.lloyd(points, seeds, self.iterations, self.pull))
+            for k, runs in going_on.items()
+            for run, found in zip(
+                runs.tolist(), kmeans.lloyd(points, search.seeds[k][runs], self.iterations, self.pull), strict=True
+            )
         }
         sizes = {(k, run): np.bincount(found, minlength=k).tolist() for (k, run), found in labels.items()}
         best = search.best(

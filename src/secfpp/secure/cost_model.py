@@ -3,9 +3,9 @@
 The formulas hold for runs without dropouts, key agreement included, and are compared with measured counts in the
 tests. See docs/costs.md for them in words.
 
-Symbols: c holders, of whom T may collude; n clients; L T is the largest degree that is opened; R runs for each K, of I
-iterations. A *comparison* is one sign of a difference of scores; an *opening* is one field element, 8 bytes, that
-becomes public.
+Symbols: c holders, of whom T may collude; n clients; L T is the largest degree that is opened; R runs begin for each K,
+F of them go on to all I iterations. A *comparison* is one sign of a difference of scores; an *opening* is one field
+element, 8 bytes, that becomes public.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ class ClusteringCost:
         n: clients, all of whom answer.
         seed: the public seed, which decides which runs start from a pair of clients in common.
         round_: number of the round.
-        admitted: runs whose clusters are all large enough; None takes all for it. If there is none, nothing is found
-            and the last exchange is not needed.
+        admitted: runs that go on and whose clusters are all large enough; None takes all for it. If there is none,
+            nothing is found and the last exchange is not needed.
 
     Raises:
         ConfigError: settings that reveal distances.
@@ -170,25 +170,31 @@ class ClusteringCost:
         return self.n * len({pair for run in runs for pair in combinations(run, 2)})
 
     @property
+    def contest_comparisons(self) -> int:
+        """Those of the costs of all pairs of runs of which one goes on."""
+        return sum(rows * size * (size - 1) // 2 for rows, size in self._groups)
+
+    @property
     def later_comparisons(self) -> int:
-        """Those of all other iterations: n R K (K - 1) / 2 in each, summed over K."""
-        return (self.search.iterations - 1) * sum(points * k * (k - 1) // 2 for k, points in self._points)
+        """Those of all other iterations: n F K (K - 1) / 2 in each, summed over K."""
+        return (self.search.iterations - 1) * self._per_iteration
 
     @property
     def comparisons(self) -> int:
         """All comparisons."""
-        return self.first_comparisons + self.later_comparisons
+        return self.first_comparisons + self.contest_comparisons + self.later_comparisons
 
     @cached_property
     def opened(self) -> tuple[int, ...]:
         """Openings in every exchange of the computation, in order."""
-        if not self._points:
+        if not self._begun:
             return ()
-        choices = [sum(points * _size(k) for k, points in self._points)]
-        lowered = [sum(points * k for k, points in self._points)] if self._hidden and self._high else []
+        first = [sum(points * _size(k) for k, points in self._begun)]
+        choices = [sum(points * _size(k) for k, points in self._kept)]
+        lowered = [sum(points * k for k, points in self._kept)] if self._hidden and self._high else []
         count, rest = self._per_iteration, self.search.iterations - 1
-        iteration = [*lowered, count, *self._combined(self._later, count), *choices]
-        return (*self._prepared(), *self._started(), *choices, *iteration * rest, *self._outcome())
+        iteration = [*lowered, count, *self._combined(self._circuit.later, count), *choices]
+        return (*self._prepared(), *self._started(), *first, *self._contest(), *iteration * rest, *self._outcome())
 
     @property
     def exchanges(self) -> int:
@@ -205,10 +211,9 @@ class ClusteringCost:
         """Pieces of randomness by kind: comparisons take integers, outputs nothing, the rest uniform elements."""
         shown = sum(self._outcome()) - sum(self._norms)
         wanted = Counter[Kind]({UNIFORM: sum(self.opened) - self.comparisons - shown})
-        wanted["integers", self._first.k] += self.first_comparisons
-        if self.later_comparisons:
-            wanted["integers", self._later.k] += self.later_comparisons
-        for k, points in self._points if self._hidden else []:
+        for comparator, count in self._compared:
+            wanted["integers", comparator.k] += count
+        for k, points in self._kept if self._hidden else []:
             wanted["permutations", k] = points // self.n
         return dict(wanted)
 
@@ -267,13 +272,31 @@ class ClusteringCost:
         return self.settings.threshold == "high"
 
     @property
-    def _points(self) -> list[tuple[int, int]]:
+    def _begun(self) -> list[tuple[int, int]]:
         """K and the points of all its runs, R n, for K > 1."""
         return [(k, len(seeds) * self.n) for k, seeds in self.search.seeds.items() if k > 1]
 
     @property
+    def _kept(self) -> list[tuple[int, int]]:
+        """K and the points of those of its runs that go on, F n, for K > 1."""
+        return [(k, len(self.search.groups(k)) * self.n) for k, _ in self._begun]
+
+    @property
+    def _groups(self) -> list[tuple[int, int]]:
+        """For each K how many groups of runs there are and their size, if it is above 1."""
+        shapes = [self.search.groups(k).shape for k, _ in self._begun]
+        return [(rows, size) for rows, size in shapes if size > 1]
+
+    @property
     def _per_iteration(self) -> int:
-        return sum(points * k * (k - 1) // 2 for k, points in self._points)
+        return sum(points * k * (k - 1) // 2 for k, points in self._kept)
+
+    @property
+    def _compared(self) -> list[tuple[Comparator, int]]:
+        circuit = self._circuit
+        counts = self.first_comparisons, self.contest_comparisons, self.later_comparisons
+        compared = zip((circuit.nearer, circuit.contest, circuit.later), counts, strict=True)
+        return [(comparator, count) for comparator, count in compared if count]
 
     @cached_property
     def _circuit(self) -> SecPC:
@@ -281,20 +304,12 @@ class ClusteringCost:
         bits = self.settings.compare_bits or None
         return SecPC(self.search, self.threshold, self.settings.limit, levels, bits)
 
-    @property
-    def _first(self) -> Comparator:
-        return self._circuit.comparator(first=True)
-
-    @property
-    def _later(self) -> Comparator:
-        return self._circuit.comparator(first=False)
-
     def _prepared(self) -> list[int]:
         """Inner products, random bits of comparisons and choices, and secret orders of clusters."""
-        bits = self._first.w * self.first_comparisons + self._later.w * self.later_comparisons
-        choices = [self.search.iterations * _bits(k) * points for k, points in self._points]
+        bits = sum(comparator.w * count for comparator, count in self._compared)
+        choices = [_bits(k) * points for k, points in self._chosen]
         opened = [[self.n * (self.n + 1) // 2 + bits + (sum(choices) if self._hidden else 0)]]
-        for k, points in self._points if self._hidden else []:
+        for k, points in self._kept if self._hidden else []:
             entries, count, orders = points // self.n * k * k, self.threshold + 1, []
             while count > 1:  # the product of `count` permutation matrices, in groups of L
                 orders.append(entries * (count // self.settings.limit + (count % self.settings.limit > 1)))
@@ -304,17 +319,29 @@ class ClusteringCost:
 
     def _started(self) -> list[int]:
         """The digits of random numbers and one-hot choices, beside the first comparisons."""
-        first = [self.first_comparisons, *self._combined(self._first, self.first_comparisons)]
-        opened = [first, self._digits(self._first, self.first_comparisons)]
-        opened.append(self._digits(self._later, self.later_comparisons))
-        for k, points in self._points if self._hidden else []:
-            bits, size, count = _bits(k), _size(k), self.search.iterations * points
+        opened = [[self.first_comparisons, *self._combined(self._circuit.nearer, self.first_comparisons)]]
+        opened += [self._digits(comparator, count) for comparator, count in self._compared]
+        for k, count in self._chosen if self._hidden else []:
+            bits, size = _bits(k), _size(k)
             ahead, degree = self._characters(bits)
             if degree + 1 > self.settings.limit:
                 ahead, degree = [*ahead, size - 1], 1
             last = (size - 1) * (size + (degree > 1))
             opened.append([count * each for each in (*ahead, last)])
         return _side_by_side(opened)
+
+    @property
+    def _chosen(self) -> list[tuple[int, int]]:
+        """K and how often one of so many candidates is chosen in all iterations."""
+        rest = self.search.iterations - 1
+        return [(k, begun + rest * kept) for (k, begun), (_, kept) in zip(self._begun, self._kept, strict=True)]
+
+    def _contest(self) -> list[int]:
+        """Which runs go on."""
+        count = self.contest_comparisons
+        if not count:
+            return []
+        return [count, *self._combined(self._circuit.contest, count), sum(rows * size for rows, size in self._groups)]
 
     def _characters(self, bits: int) -> tuple[list[int], int]:
         """Openings for the products of all subsets of some bits, and the degree of those products."""
@@ -345,11 +372,11 @@ class ClusteringCost:
     @property
     def _norms(self) -> list[int]:
         """Lengths of clusters' sums, where their degree is too high to put them in order."""
-        return [sum(points * k for k, points in self._points) // self.n] if self._hidden and self._high else []
+        return [sum(points * k for k, points in self._kept) // self.n] if self._hidden and self._high else []
 
     def _outcome(self) -> list[int]:
         """Sizes, inertia, and the partition."""
-        runs = {k: len(seeds) for k, seeds in self.search.seeds.items()}
+        runs = {k: len(self.search.groups(k)) for k in self.search.seeds}
         admitted = sum(runs.values()) if self.admitted is None else self.admitted
         partition = [self.n**2] if admitted else []
         return [sum(k * count for k, count in runs.items()), *self._norms, admitted, *partition]

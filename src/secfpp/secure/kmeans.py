@@ -83,6 +83,19 @@ def lloyd(points: np.ndarray, seeds: np.ndarray, iterations: int, pull: int) -> 
     return labels
 
 
+def seed_costs(points: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """How far points are from the nearest seed of a run: sums of squared distances, int64 [runs].
+
+    Args:
+        points: integers [n, d].
+        seeds: indices of points [runs, k].
+    """
+    points = points.astype(np.int64)
+    distances = ((points[:, None] - points[None]) ** 2).sum(-1)
+    costs: np.ndarray = distances[seeds].min(1).sum(1)
+    return costs
+
+
 def _nearest(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Index of the smallest ``scores / weights^2`` over axis 1, the lowest of several: [runs, n]."""
     runs, k, n = scores.shape

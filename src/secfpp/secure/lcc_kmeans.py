@@ -19,7 +19,7 @@ Sources: Hou, Li, Buyukates (arXiv 2505.22447), Secure federated clustering (arX
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -114,11 +114,13 @@ def measure(context: object, payload: Arrays) -> Arrays:
     if coded.shares is None:
         coded.shares = _opened(coded, payload)
     labels = payload.get("labels")
-    if labels is not None:
-        _require_labels(coded.search, labels)
-    if "lengths" in payload and labels is not None:
-        return {"evaluations": _lengths(coded.shares, _members(coded.search, labels))}
-    return {"evaluations": _distances(coded.shares, _weights(coded.search, labels))}
+    if labels is None:
+        return {"evaluations": _distances(coded.shares, _weights(coded.search, None))}
+    search = _going_on(coded.search, payload.get("going_on"))
+    _require_labels(search, labels)
+    if "lengths" in payload:
+        return {"evaluations": _lengths(coded.shares, _members(search, labels))}
+    return {"evaluations": _distances(coded.shares, _weights(search, labels))}
 
 
 def _opened(coded: Coded, payload: Arrays) -> Elements:
@@ -138,6 +140,18 @@ def _opened(coded: Coded, payload: Arrays) -> Elements:
             raise TamperError(client, MEASURE, "shares that are no field elements") from error
         shares[number] = share
     return shares
+
+
+def _going_on(search: Search, numbers: np.ndarray | None) -> Search:
+    """The search with only the runs that go on; `numbers` lists them for each K, int64 [runs]."""
+    rows = {k: len(search.groups(k)) for k in search.seeds}
+    if numbers is None or numbers.dtype != np.int64 or numbers.shape != (sum(rows.values()),):
+        raise ProtocolError(f"step {MEASURE!r}: the numbers of {sum(rows.values())} runs that go on are missing")
+    parts = np.split(numbers, np.cumsum(list(rows.values()))[:-1])
+    for (k, seeds), part in zip(search.seeds.items(), parts, strict=True):
+        if not np.isin(part, np.arange(len(seeds))).all():
+            raise ProtocolError(f"step {MEASURE!r}: of {len(seeds)} runs with {k} clusters, {part.tolist()} go on")
+    return replace(search, seeds={k: search.seeds[k][part] for k, part in zip(rows, parts, strict=True)})
 
 
 def _require_labels(search: Search, labels: np.ndarray) -> None:
@@ -208,18 +222,28 @@ def lead(
     if not search.seeds:
         return Found(None, 1, {}, {}, 0, {})
     server = _Server(attempt, clients, holders, slices, dealt)
-    runs, weights, labels = _runs(search), _weights(search, None), np.zeros((0, search.n), np.uint8)
+    runs, weights, parts = _runs(search), _weights(search, None), _parts(search)
+    values = yield from server.ask({}, weights.size)
+    distances = values.reshape(weights.shape)
+    labels, history = _nearest(distances, weights, parts), {run: list[np.ndarray]() for run in runs}
+    _remember(history, runs, labels)
+    costs = {
+        k: np.array([distances[p].min(0).sum() for (c, _), p in zip(runs, parts, strict=True) if c == k])
+        for k in search.seeds
+    }
+    winners = search.winners(costs)
+    kept = [runs.index((k, number)) for k, numbers in winners.items() for number in numbers.tolist()]
+    going_on = np.concatenate([winners[k] for k in search.seeds])
+    search, runs, labels = _going_on(search, going_on), [runs[i] for i in kept], labels[kept]
     parts = _parts(search)
-    history: dict[tuple[int, int], list[np.ndarray]] = {run: [] for run in runs}
-    for iteration in range(search.iterations):
-        if iteration:
-            weights = _weights(search, labels)
-        values = yield from server.ask({"labels": labels} if iteration else {}, weights.size)
-        distances, totals = values.reshape(weights.shape), weights.sum(1)
-        labels = np.stack([nearest(distances[part], totals[part]) for part in parts]).astype(np.uint8)
-        for run, label in zip(runs, labels, strict=True):
-            history[run].append(label.astype(np.int64))
-    lengths = yield from server.ask({"labels": labels, "lengths": np.array(True)}, 1 + len(weights))
+    for _ in range(search.iterations - 1):
+        weights = _weights(search, labels)
+        values = yield from server.ask({"going_on": going_on, "labels": labels}, weights.size)
+        labels = _nearest(values.reshape(weights.shape), weights, parts)
+        _remember(history, runs, labels)
+    lengths = yield from server.ask(
+        {"going_on": going_on, "labels": labels, "lengths": np.array(True)}, 1 + sum(k for k, _ in runs)
+    )
     sizes, inertia = {}, {}
     for run, part, label in zip(runs, parts, labels, strict=True):
         counts = np.bincount(label, minlength=run[0]).tolist()
@@ -233,6 +257,19 @@ def lead(
     if best is None:
         return Found(None, 1, sizes, inertia, 0, history)
     return Found(history[best][-1], best[0], sizes, inertia, 0, history)
+
+
+def _nearest(distances: np.ndarray, weights: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+    """Assignments of all runs, uint8 [runs, n]."""
+    totals = weights.sum(1)
+    return np.stack([nearest(distances[part], totals[part]) for part in parts]).astype(np.uint8)
+
+
+def _remember(
+    history: dict[tuple[int, int], list[np.ndarray]], runs: Sequence[tuple[int, int]], labels: np.ndarray
+) -> None:
+    for run, label in zip(runs, labels, strict=True):
+        history[run].append(label.astype(np.int64))
 
 
 def nearest(distances: np.ndarray, totals: np.ndarray) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""Which runs of k-means are made for a cohort, and which of them wins: public, the same in the clear and on shares."""
+"""Which runs of k-means are made for a cohort, and which of them wins: public, the same in the clear and on shares.
+
+Many runs begin and few go on: the first iteration assigns points to seed points, and of each group of runs only the one
+whose seeds lie nearest to the points goes on to the other iterations.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ class Search:
         radius: largest length of a point.
         seeds: for each number of clusters K tried, the points that start the clusters of each run, int64 [runs, K],
             ascending in each run.
+        finalists: how many runs for each K go on after the first iteration; all of fewer.
         iterations: of Lloyd in each run.
         min_size: fewest members of a cluster.
         pull: weight of a member beside its cluster's seed.
@@ -30,6 +35,7 @@ class Search:
     dimensions: int
     radius: int
     seeds: Mapping[int, np.ndarray]
+    finalists: int
     iterations: int
     min_size: int
     pull: int
@@ -44,6 +50,7 @@ class Search:
         k: int | None,
         k_max: int,
         restarts: int,
+        finalists: int,
         iterations: int,
         min_size: int,
         pull: int,
@@ -58,7 +65,7 @@ class Search:
         fitting = n // min_size
         tried = range(1, min(k_max, fitting) + 1) if k is None else [k] if k <= fitting else []
         seeds = {number: np.sort(orders[: restarts if number > 1 else 1, :number], axis=1) for number in tried}
-        return cls(n, dimensions, radius, seeds, iterations, min_size, pull)
+        return cls(n, dimensions, radius, seeds, finalists, iterations, min_size, pull)
 
     @property
     def first_bound(self) -> int:
@@ -66,9 +73,33 @@ class Search:
         return 4 * self.radius**2
 
     @property
+    def cost_bound(self) -> int:
+        """Largest difference of two runs' costs, see `secfpp.secure.kmeans.seed_costs`."""
+        return self.n * self.first_bound
+
+    @property
     def bound(self) -> int:
         """Largest difference of scores in an iteration, see `secfpp.secure.kmeans.require_range`."""
         return kmeans.score_bound(self.n, self.radius, self.pull)
+
+    def groups(self, k: int) -> np.ndarray:
+        """Numbers of the runs with K clusters, those in a row of which one goes on, int64 [finalists, members].
+
+        Rows are ascending; one that is short ends with repeats of its first member.
+        """
+        runs = len(self.seeds[k])
+        rows = min(self.finalists, runs)
+        table = np.arange(-(-runs // rows) * rows).reshape(-1, rows).T
+        return np.where(table < runs, table, table[:, :1])
+
+    def winners(self, costs: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """The runs that go on, int64 [finalists] for each K: of each group that of least cost, the first of several.
+
+        Args:
+            costs: for each K those of all runs [runs].
+        """
+        groups = {k: self.groups(k) for k in self.seeds}
+        return {k: rows[np.arange(len(rows)), costs[k][rows].argmin(1)] for k, rows in groups.items()}
 
     def best(self, candidates: Mapping[tuple[int, int], tuple[Sequence[int], int]]) -> tuple[int, int] | None:
         """The winner among runs (K, number), given their clusters' sizes and their inertia.

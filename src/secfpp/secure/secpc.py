@@ -3,11 +3,13 @@
 The result is that of `secfpp.secure.kmeans` on the same integers, assignment for assignment: every candidate number of
 clusters and every restart run side by side, assignments stay shared, and only this is opened besides uniform masks:
 
-* for every run the sizes of its clusters, in secret order,
-* for every run whose clusters are all large enough its inertia,
+* of every group of runs which one goes on after the first iteration (see `secfpp.secure.search`),
+* for every run that does the sizes of its clusters, in secret order,
+* for every such run whose clusters are all large enough its inertia,
 * for the winner which pairs of points are together.
 
-Exchanges: one to prepare, 2 + `levels` for each iteration, three to choose (default: 3 I + 4).
+Exchanges by default: one to prepare, two for the first iteration, three to choose who goes on, three for each further
+iteration, three for the outcome (3 I + 6; 3 I + 3 if all runs go on).
 
 Sources: Hou, Li, Buyukates (arXiv 2505.22447) for clustering prompts on shares; what is opened, and all of the
 circuit, is this project's.
@@ -15,6 +17,7 @@ circuit, is this project's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,10 +49,10 @@ class Found:
     Attributes:
         labels: cluster of each point, numbered by first members; None if no run was admissible.
         k: clusters.
-        sizes: of the clusters of each run (K, number), in an order that says nothing.
-        inertia: of each admissible run, in units of 1 / `INERTIA_SCALE`.
+        sizes: of the clusters of each run (K, number) that went on, in an order that says nothing.
+        inertia: of each admissible one of them, in units of 1 / `INERTIA_SCALE`.
         undecided: assignments that a comparison of fewer bits left as they were, see `SecPC.bits`.
-        assignments: with ``reveal="assignments"``, those of each run's iterations.
+        assignments: with ``reveal="assignments"``, those of each run's iterations; one of a run that did not go on.
     """
 
     labels: np.ndarray | None
@@ -89,14 +92,27 @@ class SecPC:
     bits: int | None = None
     reveal: Reveal = "partition"
 
-    def comparator(self, first: bool) -> Comparator:
-        """How scores are compared in the first iteration (exactly, always), or in the others."""
-        if first:
-            plan = Comparator.plan(self.search.first_bound, self.threshold, self.limit, self.levels)
-            if max(plan.widths) > self.limit:  # so wide digits would not be ready when they are used
-                plan = Comparator.plan(self.search.first_bound, self.threshold, self.limit, self.levels + 1)
-            return plan
+    @property
+    def nearer(self) -> Comparator:
+        """How distances to seed points are compared."""
+        return self._exact(self.search.first_bound)
+
+    @property
+    def contest(self) -> Comparator:
+        """How the costs of runs are compared."""
+        return self._exact(self.search.cost_bound)
+
+    @property
+    def later(self) -> Comparator:
+        """How scores are compared in all iterations but the first."""
         return Comparator.plan(self.search.bound, self.threshold, self.limit, self.levels, self.bits)
+
+    def _exact(self, bound: int) -> Comparator:
+        """All bits, in as few exchanges as digits allow that are ready when they are used."""
+        levels = 0
+        while max((plan := Comparator.plan(bound, self.threshold, self.limit, levels)).widths) > self.limit:
+            levels += 1
+        return plan
 
     def run(self, points: Shared, pool: Pool) -> Computation[Found]:
         """Cluster `points` [n, d], degree 1."""
@@ -104,33 +120,33 @@ class SecPC:
         nearer = _Nearer(self.search)
         expanding = together([first.expand(pool), *(run.expand(pool) for run in runs)])
         _, beats = yield from both(expanding, first.negative(nearer.differences(inner), pool))
-        results = yield from together([run.iterate(inner, nearer.of(beats, run.k), pool) for run in runs])
+        results = yield from together([run.members(inner, nearer.of(beats, run.k), pool) for run in runs])
         members = dict(zip((run.k for run in runs), results, strict=True))
         sizes = yield from self._sizes(runs, members)
         inertia = yield from self._inertia(runs, members, sizes, inner, pool)
         undecided = sum(run.undecided for run in runs)
-        assignments = {(run.k, r): [a[r] for a in run.opened] for run in runs for r in range(run.count) if run.opened}
+        assignments = {(run.k, r): labels for run in runs for r, labels in run.opened.items()}
         best = self.search.best({run: (sizes[run], inertia[run]) for run in inertia})
         if best is None:
             return Found(None, 1, sizes, inertia, undecided, assignments)
-        x = members[best[0]][:, best[1]]  # [K, n]
+        k, number = best
+        going_on = next(run.going_on for run in runs if run.k == k)
+        x = members[k][:, going_on.tolist().index(number)]  # [K, n]
         (pairs,) = yield from opened([x.transpose(1, 0) @ x])
         labels = np.unique(pairs.argmax(1), return_inverse=True)[1]
-        return Found(labels, best[0], sizes, inertia, undecided, assignments)
+        return Found(labels, k, sizes, inertia, undecided, assignments)
 
     def _prepare(self, points: Shared, pool: Pool) -> Computation[tuple[Shared, Masks, list[_Runs]]]:
         """Inner products of all points [n, n] with degree 1, and material for everything that follows."""
         upper = np.triu_indices(self.search.n)
         gram = (points @ points.transpose(1, 0)).values[upper]
-        first = self.comparator(first=True)
-        later = self.comparator(first=False)
         hidden = self.reveal == "partition"
         runs = [_Runs(self.search, k, hidden) for k in self.search.seeds]
         (reduced,), (masks, _) = yield from both(
             lowered([Shared(gram, 2)], pool),
             both(
-                first.prepare(self.search.n * len(_Nearer(self.search).pairs), pool),
-                together([run.prepare(later, pool) for run in runs]),
+                self.nearer.prepare(self.search.n * len(_Nearer(self.search).pairs), pool),
+                together([run.prepare(self.later, self.contest, pool) for run in runs]),
             ),
         )
         inner = np.zeros((self.search.n, self.search.n), np.uint64)
@@ -145,9 +161,9 @@ class SecPC:
         shown = [run.reordered(members[run.k].sum(2)) for run in runs]
         public = yield from opened(shown)
         return {
-            (run.k, r): tuple(int(v) for v in PrimeField.lower(values[r]))
+            (run.k, r): tuple(int(v) for v in PrimeField.lower(values[i]))
             for run, values in zip(runs, public, strict=True)
-            for r in range(run.count)
+            for i, r in enumerate(run.going_on.tolist())
         }
 
     def _inertia(
@@ -160,17 +176,16 @@ class SecPC:
     ) -> Computation[dict[tuple[int, int], int]]:
         squares = inner[np.arange(self.search.n), np.arange(self.search.n)].sum(0) * INERTIA_SCALE
         admitted = [run for run in sizes if self.search.admits(sizes[run])]
-        norms = dict(
-            zip(
-                (run.k for run in runs),
-                (yield from together([run.norms(members[run.k], inner, pool) for run in runs])),
-                strict=True,
-            )
-        )
+        found = yield from together([run.norms(members[run.k], inner, pool) for run in runs])
+        norms = {
+            (run.k, r): norm
+            for run, of_all in zip(runs, found, strict=True)
+            for r, norm in zip(run.going_on.tolist(), of_all, strict=True)
+        }
         values = []
-        for k, r in admitted:
-            weights = Shared.public(np.array([reciprocal(size) for size in sizes[k, r]]))
-            values.append(squares - (norms[k][r] * weights).sum(0))
+        for run in admitted:
+            weights = Shared.public(np.array([reciprocal(size) for size in sizes[run]]))
+            values.append(squares - (norms[run] * weights).sum(0))
         public = yield from opened(values)
         return {run: int(PrimeField.lower(value)) for run, value in zip(admitted, public, strict=True)}
 
@@ -205,25 +220,28 @@ class _Nearer:
 
 
 class _Runs:
-    """All restarts with one number of clusters."""
+    """All runs with one number of clusters."""
 
     def __init__(self, search: Search, k: int, hidden: bool) -> None:
         self.search, self.k, self.hidden = search, k, hidden
-        self.seeds = search.seeds[k]
-        self.count = len(self.seeds)
+        self.groups = search.groups(k)
+        self.going_on = self.groups[:, 0]
         self.masks: list[Masks] = []
         self.rotations: list[Rotations] = []
         self.order: Shared | None = None
         self.undecided = 0
-        self.opened: list[np.ndarray] = []
+        self.opened: dict[int, list[np.ndarray]] = {}
 
-    def prepare(self, comparator: Comparator, pool: Pool) -> Computation[None]:
+    def prepare(self, later: Comparator, contest: Comparator, pool: Pool) -> Computation[None]:
         if self.k == 1:
             return
         n, iterations = self.search.n, self.search.iterations
+        finalists, size = self.groups.shape
         pairs = self.k * (self.k - 1) // 2
-        parts = [comparator.prepare(self.count * n * pairs, pool) for _ in range(iterations - 1)]
-        turns = [Rotations.prepare(self.k, self.count * n, pool, hidden=self.hidden) for _ in range(iterations)]
+        parts = [contest.prepare(finalists * size * (size - 1) // 2, pool)] if size > 1 else []
+        parts += [later.prepare(finalists * n * pairs, pool) for _ in range(iterations - 1)]
+        turned = [len(self.search.seeds[self.k]), *[finalists] * (iterations - 1)]
+        turns = [Rotations.prepare(self.k, count * n, pool, hidden=self.hidden) for count in turned]
         (self.masks, self.rotations), self.order = yield from both(
             both(together(parts), together(turns)), self._order(pool)
         )
@@ -234,35 +252,56 @@ class _Runs:
         yield from together([part.expand(pool) for part in parts])
 
     def _order(self, pool: Pool) -> Computation[Shared | None]:
-        """A secret order of each run's clusters, permutation matrices [runs, K, K]; None if nothing is hidden."""
+        """A secret order of each run's clusters, permutation matrices [finalists, K, K]; None if nothing is hidden."""
         if not self.hidden:
             return None
-        matrices = yield from product(pool.permutations(self.k, self.count), pool, matrices=True)
+        matrices = yield from product(pool.permutations(self.k, len(self.groups)), pool, matrices=True)
         (reduced,) = yield from lowered([matrices], pool)
         return reduced
 
-    def iterate(self, inner: Shared, beats: Shared, pool: Pool) -> Computation[Shared]:
-        """Members [K, runs, n] after all iterations; `beats` are the comparisons of the first, to the seeds."""
-        n, k, runs = self.search.n, self.k, self.count
+    def members(self, inner: Shared, beats: Shared, pool: Pool) -> Computation[Shared]:
+        """Members [K, finalists, n] after all iterations; `beats` are the comparisons of the first, to the seeds."""
+        n, k, seeds = self.search.n, self.k, self.search.seeds[self.k]
         if k == 1:
             return Shared.public(np.ones((1, 1, n), np.int64))
-        start = np.zeros((k, runs, n), np.int64)
-        start[np.arange(k), np.arange(runs)[:, None], self.seeds] = 1
-        seed = Shared.public(start)
-        members = Shared.public(np.zeros((k, runs, n), np.int64))
-        for iteration in range(self.search.iterations):
-            if iteration:
-                differences = yield from self._differences(inner, members * self.search.pull + seed, pool)
-                masks = self.masks.pop(0)
-                beats = (yield from masks.negative(differences.reshape(-1), pool)).reshape(-1, runs, n)
-            loss = defeats(beats, k).reshape(k, runs * n)
-            chosen, decided = yield from self.rotations[iteration].minimum(loss, pool)
-            kept = np.where(decided.reshape(runs, n), chosen.values.reshape(k, runs, n), members.values)
-            members = Shared(kept, max(chosen.degree, members.degree))
-            self.undecided += int((~decided).sum())
-            if not self.hidden:
-                self.opened.append(members.values.argmax(0))
+        nobody = Shared.public(np.zeros((k, len(seeds), n), np.int64))
+        members = yield from self._assigned(beats, nobody, range(len(seeds)), pool)
+        if self.groups.shape[1] > 1:
+            yield from self._contest(inner, members, pool)
+        members = members[:, self.going_on]
+        start = np.zeros((k, len(self.going_on), n), np.int64)
+        start[np.arange(k), np.arange(len(self.going_on))[:, None], seeds[self.going_on]] = 1
+        for _ in range(self.search.iterations - 1):
+            weights = members * self.search.pull + Shared.public(start)
+            differences = yield from self._differences(inner, weights, pool)
+            beats = yield from self.masks.pop(0).negative(differences.reshape(-1), pool)
+            members = yield from self._assigned(beats, members, self.going_on.tolist(), pool)
         return members
+
+    def _assigned(self, beats: Shared, before: Shared, numbers: Sequence[int], pool: Pool) -> Computation[Shared]:
+        """Members [K, runs, n] after an iteration of the runs with these numbers; as `before` where nothing won."""
+        loss = defeats(beats.reshape(-1, len(numbers), self.search.n), self.k).reshape(self.k, -1)
+        chosen, decided = yield from self.rotations.pop(0).minimum(loss, pool)
+        shape = before.shape
+        kept = np.where(decided.reshape(shape[1:]), chosen.values.reshape(shape), before.values)
+        self.undecided += int((~decided).sum())
+        if not self.hidden:
+            for number, labels in zip(numbers, kept.argmax(0), strict=True):
+                self.opened.setdefault(number, []).append(labels)
+        return Shared(kept, max(chosen.degree, before.degree))
+
+    def _contest(self, inner: Shared, members: Shared, pool: Pool) -> Computation[None]:
+        """Of each group let the run go on whose seeds cost least; which one it is becomes public, nothing else."""
+        every = np.arange(self.search.n)
+        distances = inner[every, every][:, None] - inner * 2  # of a seed to a point, less what all seeds share
+        costs = (members * distances[self.search.seeds[self.k].T]).sum(2).sum(0)
+        rows, size = self.groups.shape
+        s, t = np.triu_indices(size, 1)
+        differences = costs[self.groups[:, t].T] - costs[self.groups[:, s].T]  # [pairs, rows]
+        beats = yield from self.masks.pop(0).negative(differences.reshape(-1), pool)
+        loss = yield from fitting(defeats(beats.reshape(-1, rows), size), 1, pool)
+        (public,) = yield from opened([pool.uniform((size, rows)) * loss])  # zero for who has no defeat
+        self.going_on = self.groups[np.arange(rows), (public == 0).argmax(0)]
 
     def _inward(self, inner: Shared, weights: Shared) -> Shared:
         """Sums of inner products of each point with the members of each cluster, [K, runs, n]."""

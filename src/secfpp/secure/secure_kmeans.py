@@ -31,8 +31,9 @@ from secfpp.secure.session import join, terms, with_keys
 class SecureKMeans(KMeans):
     """`KMeans` on shares: the server and up to T holders together learn the partition and little more.
 
-    That is, for every K and restart the sizes of its clusters and, if none is too small, its inertia; and which pairs
-    of clients are together in the winner. See docs/threat-model.md for the statement.
+    That is, for every K which runs go on after the first iteration; of those the sizes of their clusters and, if none
+    is too small, the inertia; and which pairs of clients are together in the winner. See docs/threat-model.md for the
+    statement.
 
     Args:
         reveal: ``partition``; or ``assignments``, to open every iteration's assignments of every run too, which

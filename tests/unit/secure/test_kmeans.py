@@ -215,3 +215,11 @@ def test_bic_prefers_groups_that_are_there() -> None:
     one = kmeans.inertia(points, np.zeros(32, np.int64))
     four = kmeans.inertia(points, np.repeat(np.arange(4), 8))
     assert kmeans.bic(four, (8,) * 4, 4) > kmeans.bic(one, (32,), 4)
+
+
+def test_a_runs_cost_is_that_of_its_seeds() -> None:
+    rng = np.random.default_rng(4)
+    points = rng.integers(-127, 128, (9, 3)).astype(np.int16)
+    seeds = np.array([[0, 4], [2, 2], [7, 8]])
+    expected = [sum(min(int(((p.astype(int) - points[s]) ** 2).sum()) for s in row) for p in points) for row in seeds]
+    assert kmeans.seed_costs(points, seeds).tolist() == expected

@@ -18,7 +18,7 @@ from secfpp.secure.session import parties_in_memory
 from support.secure_runs import answering, between, changing, names
 from support.toy import Toy, toy_driver
 
-SMALL: dict[str, Any] = {"k_max": 3, "dimensions": 4, "restarts": 3, "min_cluster_size": 3}
+SMALL: dict[str, Any] = {"k_max": 3, "dimensions": 4, "restarts": 5, "finalists": 3, "min_cluster_size": 3}
 
 
 def descriptors(n: int, seed: int, d: int = 4, groups: int = 3) -> dict[str, np.ndarray]:
@@ -179,6 +179,24 @@ def test_holders_refuse_what_is_not_for_them(change: Any) -> None:
             change(message)
 
     with pytest.raises(ClientError, match=r"c02.*clusterer\.measure"):
+        run(distances(), descriptors(12, 0), on_ask=changing("clusterer.measure", "c02", wrong))
+
+
+@pytest.mark.parametrize(
+    ("going_on", "message"),
+    [
+        (None, "the numbers of 7 runs that go on are missing"),
+        (np.zeros(6, np.int64), "the numbers of 7 runs that go on are missing"),
+        (np.full(7, 5), r"of 1 runs with 1 clusters, \[5\] go on"),
+        (np.array([0, 0, 1, 2, 0, -1, 2]), r"of 5 runs with 3 clusters, \[0, -1, 2\] go on"),
+    ],
+)
+def test_holders_refuse_runs_that_are_none(going_on: np.ndarray | None, message: str) -> None:
+    def wrong(payload: dict[str, np.ndarray]) -> None:
+        if payload.pop("going_on", None) is not None and going_on is not None:
+            payload["going_on"] = going_on
+
+    with pytest.raises(ClientError, match=rf"c02.*{message}"):
         run(distances(), descriptors(12, 0), on_ask=changing("clusterer.measure", "c02", wrong))
 
 

@@ -38,21 +38,36 @@ from support.views import View, read_without_pads, real_view, simulated_view
 
 N = 6
 SEARCH = Search.plan(
-    n=N, dimensions=1, radius=3, k=None, k_max=2, restarts=1, iterations=2, min_size=3, pull=1, seed=1, round_=0
+    n=N,
+    dimensions=1,
+    radius=3,
+    k=None,
+    k_max=2,
+    restarts=2,
+    finalists=1,
+    iterations=2,
+    min_size=3,
+    pull=1,
+    seed=1,
+    round_=0,
 )
 CIRCUIT = SecPC(SEARCH, threshold=1, limit=5, levels=1)
+
+
+def lloyd(points: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    return kmeans.lloyd(points, seeds, SEARCH.iterations, SEARCH.pull)
 
 
 def outputs(points: np.ndarray) -> tuple[Any, ...]:
     """All that becomes public of `points` [n, 1]."""
     found = {}
-    for k, seeds in SEARCH.seeds.items():
-        for run, labels in enumerate(kmeans.lloyd(points, seeds, SEARCH.iterations, SEARCH.pull)):
+    for k, runs in SEARCH.winners({k: kmeans.seed_costs(points, seeds) for k, seeds in SEARCH.seeds.items()}).items():
+        for run, labels in zip(runs.tolist(), lloyd(points, SEARCH.seeds[k][runs]), strict=True):
             found[k, run] = labels, np.bincount(labels, minlength=k).tolist()
     admitted = {run: (s, kmeans.inertia(points, lab)) for run, (lab, s) in found.items() if SEARCH.admits(s)}
     best = SEARCH.best(admitted)
     together = None if best is None else (found[best][0][:, None] == found[best][0]).tobytes()
-    sizes = tuple(tuple(sorted(s)) for _, s in found.values())
+    sizes = tuple((run, *sorted(s)) for run, (_, s) in found.items())
     return best, together, sizes, tuple((run, inertia) for run, (_, inertia) in admitted.items())
 
 
@@ -179,7 +194,7 @@ BREAKS = {
 @pytest.mark.parametrize("broken", BREAKS)
 def test_a_broken_mask_is_noticed(broken: str) -> None:
     one, other = twins()
-    runs, found = 24, real_view(CIRCUIT, one, 0)[1]
+    runs, found = 40, real_view(CIRCUIT, one, 0)[1]
     with BREAKS[broken]:
         real, another = sample(one, runs), sample(other, runs, "other")
     made_up = np.stack([features(simulated_view(CIRCUIT, found, one[0], run)) for run in range(runs)])
@@ -199,7 +214,7 @@ def observed(reveal: str, d: int, n: int = 18) -> tuple[SecureKMeans, np.ndarray
     centres = rng.normal(size=(4, d))
     centres *= 0.7 / np.linalg.norm(centres, axis=1, keepdims=True)
     reals = centres[np.arange(n) % 4] + 0.15 / d**0.5 * rng.normal(size=(n, d))
-    settings: dict[str, Any] = {"reveal": reveal, "dimensions": d, "k_max": 3, "restarts": 8, "committee": 8}
+    settings: dict[str, Any] = {"reveal": reveal, "dimensions": d, "k_max": 3, "restarts": 16, "committee": 8}
     clusterer = SecureKMeans(**settings)
     states = {client: ClientState({"z": z.astype(np.float32)}) for client, z in zip(names(n), reals, strict=True)}
     transcript = Transcript(keep_contents=True)
@@ -329,7 +344,7 @@ def small_run() -> tuple[list[bytes], list[Elements], Transcript]:
 
     rng = np.random.default_rng(3)
     points = {client: rng.normal(size=4) / 3 for client in names(7)}
-    clusterer = SecureKMeans(dimensions=4, k_max=2, restarts=2, min_cluster_size=3)
+    clusterer = SecureKMeans(dimensions=4, k_max=2, restarts=4, finalists=2, min_cluster_size=3)
     states = {client: ClientState({"z": z.astype(np.float32)}) for client, z in points.items()}
     transcript = Transcript(keep_contents=True)
     driver = toy_driver(states, Toy(clusterer=clusterer), None, parties_in_memory(points), transcript=transcript)

@@ -13,8 +13,8 @@ SCALE = kmeans.INERTIA_SCALE
 
 def plan(n: int = 24, **changes: Any) -> Search:
     settings: dict[str, Any] = {
-        "dimensions": 4, "radius": 127, "k": None, "k_max": 4, "restarts": 6, "iterations": 2, "min_size": 4, "pull": 1,
-        "seed": 0, "round_": 0,
+        "dimensions": 4, "radius": 127, "k": None, "k_max": 4, "restarts": 6, "finalists": 6, "iterations": 2,
+        "min_size": 4, "pull": 1, "seed": 0, "round_": 0,
     }  # fmt: skip
     return Search.plan(n=n, **{**settings, **changes})
 
@@ -85,6 +85,31 @@ def test_the_least_inertia_counts_and_the_first_of_several() -> None:
     runs = {(2, 0): ((8, 16), 500 * SCALE), (2, 1): ((12, 12), 400 * SCALE), (2, 2): ((10, 14), 400 * SCALE)}
     assert search.best(runs) == (2, 1)
     assert search.best(dict(reversed(runs.items()))) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("restarts", "finalists", "rows"),
+    [
+        (6, 2, [[0, 2, 4], [1, 3, 5]]),
+        (5, 2, [[0, 2, 4], [1, 3, 1]]),
+        (3, 3, [[0], [1], [2]]),
+        (2, 8, [[0], [1]]),
+        (4, 1, [[0, 1, 2, 3]]),
+        (7, 3, [[0, 3, 6], [1, 4, 1], [2, 5, 2]]),
+    ],
+)
+def test_groups_hold_every_run_once(restarts: int, finalists: int, rows: list[list[int]]) -> None:
+    search = plan(restarts=restarts, finalists=finalists)
+    assert search.groups(3).tolist() == rows
+    assert search.groups(1).tolist() == [[0]]
+    assert {number for row in rows for number in row} == set(range(restarts))
+
+
+def test_of_each_group_the_run_of_least_cost_goes_on_the_first_of_several() -> None:
+    search = plan(restarts=7, finalists=3, k=2)
+    costs = np.array([5, 9, 4, 5, 9, 3, 6])
+    assert search.winners({2: costs})[2].tolist() == [0, 1, 5]
+    assert plan(restarts=7, finalists=7, k=2).winners({2: costs})[2].tolist() == list(range(7))
 
 
 def test_small_clusters_do_not_count() -> None:

@@ -11,7 +11,19 @@ from secfpp.errors import ClientError, ConfigError, DropoutError, FieldRangeErro
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Ask
 from secfpp.secure.secure_kmeans import SecureKMeans
-from support.clustering_runs import DEAL, EXCHANGES, HELLO, PROCEED, REVEAL, SECURE, AtExchange, Missing, Run, groups
+from support.clustering_runs import (
+    COMPUTED,
+    DEAL,
+    EXCHANGES,
+    HELLO,
+    PROCEED,
+    REVEAL,
+    SECURE,
+    AtExchange,
+    Missing,
+    Run,
+    groups,
+)
 from support.secure_runs import names
 from support.toy import Fate
 
@@ -53,10 +65,10 @@ def test_only_needed_holders_are_asked() -> None:
     watch = AtExchange({})
     Run(10, dropouts=watch).assign(watch.on_ask)
     assert {len(asked) for _, asked in watch.asked} == {6}
-    assert [exchange for exchange, _ in watch.asked] == list(range(3 * SECURE.iterations + 4))
+    assert [exchange for exchange, _ in watch.asked] == list(range(COMPUTED))
 
 
-@pytest.mark.parametrize("exchange", range(3 * SECURE.iterations + 4))
+@pytest.mark.parametrize("exchange", range(COMPUTED))
 def test_holders_that_drop_out_in_an_exchange_change_nothing(exchange: int) -> None:
     watch = AtExchange({exchange: {0, 3}})
     run = Run(8, dropouts=watch)
@@ -161,7 +173,7 @@ def test_a_search_that_fits_no_message_is_refused_before_anything_is_sent() -> N
     clusterer = SecureKMeans()
     program = clusterer.assign(Cohort({f"c{i:03}": 1 for i in range(100)}, 1, 0), "z", None)
     with pytest.raises(
-        ConfigError, match=r"clusterer\.restarts = 32: fewer: with 100 clients a holder would send \d+ MiB"
+        ConfigError, match=r"clusterer\.restarts = 192: fewer: with 100 clients a holder would send \d+ MiB"
     ):
         next(program)
     few = replace(clusterer, k=8, restarts=1)
