@@ -51,8 +51,8 @@ def main() -> None:
             found, exact, first = found + (index >= 0.9), exact + (index == 1), first + (index >= 0.9 and not draw)
             groups[len(set(labels))] += 1
         print(
-            f"{number + 1} seeds: {found} of {(number + 1) * given.draws} with an ARI of 0.9, {exact} of 1, {first} with "
-            f"0.9 in the default's round; groups {dict(sorted(groups.items()))}",
+            f"{number + 1} seeds: {found} of {(number + 1) * given.draws} with an ARI of 0.9, {exact} of 1; in the "
+            f"default's round {first} with 0.9; groups {dict(sorted(groups.items()))}",
             flush=True,
         )
 
