@@ -15,7 +15,7 @@ from __future__ import annotations
 import hmac
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import sha256
 
@@ -62,11 +62,15 @@ class Label:
     attempt: int
     step: str
     transcript: bytes = b""
+    _encoded: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for what, number in (("round", self.round), ("attempt", self.attempt)):
             if not 0 <= operator.index(number) < 1 << 63:
                 raise ProtocolError(f"{what} {number} of a label: integers from 0 below 2^63 are possible")
+        numbers = [operator.index(number).to_bytes(8, "big") for number in (self.round, self.attempt)]
+        parts = (b"secfpp/label/1", self.component.encode(), *numbers, self.step.encode(), self.transcript)
+        object.__setattr__(self, "_encoded", pack(*parts))
 
     @property
     def name(self) -> str:
@@ -76,11 +80,6 @@ class Label:
     def encode(self) -> bytes:
         """The label's bytes, different for different labels."""
         return self._encoded
-
-    @cached_property
-    def _encoded(self) -> bytes:
-        round_, attempt = (operator.index(number).to_bytes(8, "big") for number in (self.round, self.attempt))
-        return pack(b"secfpp/label/1", self.component.encode(), round_, attempt, self.step.encode(), self.transcript)
 
 
 class SessionKey:
@@ -276,11 +275,16 @@ class Channel:
             publics = sorted((self._session.public, public))
             salt = sha256(pack(b"secfpp/channel/1", self._roster_digest, *publics)).digest()
             try:  # the library refuses an all-zero secret
-                shared = self._session._private.exchange(X25519PublicKey.from_public_bytes(public))
+                shared = self._session._private.exchange(_parsed(public))
             except ValueError:
                 raise TamperError(peer, OFFER_STEP, "a session key of low order, which would keep no secret") from None
             self._pairs[peer] = salt, hmac.digest(salt, shared, "sha256")
         return self._pairs[peer]
+
+
+@lru_cache(maxsize=1 << 12)  # clients that share a process are shown the same public keys
+def _parsed(public: bytes) -> X25519PublicKey:
+    return X25519PublicKey.from_public_bytes(public)
 
 
 def _expand(secret: bytes, info: bytes) -> bytes:
