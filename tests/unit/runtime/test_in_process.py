@@ -67,6 +67,18 @@ def test_no_party_can_write_into_anothers_arrays(force_wire: bool, transcript: b
     assert driver.states["a"]["count"] == 0
 
 
+def test_what_several_clients_are_sent_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[Arrays] = []
+    encode = wire.encode
+    monkeypatch.setattr(wire, "encode", lambda arrays: (encoded.append(arrays), encode(arrays))[1])
+    driver, other = toy_driver("abcd"), {"by": np.array(1)}
+    driver.run(ask_once(Ask("method.add", {"a": BY, "b": BY, "c": other, "d": BY})))
+    assert [sum(arrays is sent for arrays in encoded) for sent in (BY, other)] == [1, 1]
+    assert driver.costs.down == dict.fromkeys("abcd", len(encode(BY)))
+    down = [message for message in driver.transcript or () if message.direction == "down"]
+    assert [message.client for message in down] == list("abcd") and len({message.sha256 for message in down}) == 1
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_both_ways_of_carrying_hand_over_the_same_bits(order: str) -> None:
     start = np.array([[1.5, -0.0], [np.nan, 3]], ">f4", order=order)
