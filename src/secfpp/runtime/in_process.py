@@ -125,15 +125,18 @@ class InProcessDriver:
         fates = {c: self.dropouts(self.round_, ask.step, c) if self.dropouts else None for c in sorted(ask.payloads)}
         with self.costs.timed([_component(ask.step)]):
             ready = _repeated(ask.payloads.values()) if self._needs_bytes else {}
-        payloads: dict[ClientId, Arrays] = {}
-        for client, fate in fates.items():
-            payload, delivered = ask.payloads[client], fate != "before"
-            arrived = self._message(payload, ask.step, label, client, "down", delivered, ready.get(id(payload)))
-            if delivered:
-                payloads[client] = arrived
+
+        def ask_of(client: ClientId) -> Arrays:
+            payload, delivered = ask.payloads[client], fates[client] != "before"
+            return self._message(payload, ask.step, label, client, "down", delivered, ready.get(id(payload)))
+
+        for client in (client for client, fate in fates.items() if fate == "before"):
+            ask_of(client)
         replies: dict[ClientId, Arrays] = {}
-        for clients in _chunks(list(payloads), self.chunk if step.many else 1):
-            for client, (state, reply) in zip(clients, self._call(ask.step, step, clients, payloads), strict=True):
+        reached = [client for client, fate in fates.items() if fate != "before"]
+        for clients in _chunks(reached, self.chunk if step.many else 1):
+            results = self._call(ask.step, step, clients, [ask_of(client) for client in clients])
+            for client, (state, reply) in zip(clients, results, strict=True):
                 try:
                     arrived = self._message(reply, ask.step, label, client, "up", fates[client] != "after")
                 except ProtocolError as error:
@@ -144,12 +147,11 @@ class InProcessDriver:
         return Replies(replies, missing=[client for client in fates if client not in replies])
 
     def _call(
-        self, name: str, step: ResolvedStep, clients: Sequence[ClientId], payloads: Mapping[ClientId, Arrays]
+        self, name: str, step: ResolvedStep, clients: Sequence[ClientId], received: Sequence[Arrays]
     ) -> list[tuple[ClientState, Arrays]]:
         """Run the step of one client, or of one chunk of clients, and check the form of what it returns."""
         contexts = [self.contexts[client] for client in clients]
         states = [self.states[client] for client in clients]
-        received = [payloads[client] for client in clients]
         try:
             with self.costs.timed([_component(name)]):
                 if step.many:
