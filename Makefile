@@ -52,8 +52,9 @@ smoke: $(VENV)/.ready-dev ## build the wheel, install it elsewhere, use it there
 bench: $(VENV)/.ready-run ## the micro benchmarks, numpy on one thread
 	@set -e; for script in benchmarks/micro/*.py; do echo "== $$script"; $(ONE_THREAD) $(BIN)/python "$$script"; done
 
-bench-cost: $(VENV)/.ready-run ## time and traffic of clustering on shares, one thread, about a minute
+bench-cost: $(VENV)/.ready-run ## time and traffic of clustering on shares and of secure rounds, some minutes
 	$(ONE_THREAD) $(BIN)/python benchmarks/cost/secure_kmeans.py
+	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/cost/rounds.py
 
 bench-peers: $(PEERS)/.ready ## beside MPyC, galois and Flower, in a virtual environment of their own
 	@set -e; for script in galois_field flower_mean mpyc_comparisons; do \
