@@ -21,6 +21,7 @@ from secfpp.errors import SecFPPError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Arrays, ClientState, resolve
+from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure.aggregation import Aggregator, with_base
 from secfpp.secure.clustering import Clusterer
@@ -47,34 +48,22 @@ class Context:
     party: Party
 
 
-class Recorder(InProcessDriver):
-    """Keeps every message to and from clients on its way, with the step it belongs to."""
-
-    def __init__(self, *args: object, **settings: object) -> None:
-        super().__init__(*args, **settings)  # type: ignore[arg-type]
-        self.asked: list[tuple[str, bytes]] = []
-
-    def _message(  # type: ignore[override]
-        self, arrays: Arrays, step: str, label: str, client: str, direction: str, delivered: bool
-    ) -> Arrays:
-        if direction == "down":
-            self.asked.append((step, bytes(wire.encode(arrays))))
-        return super()._message(arrays, step, label, client, direction, delivered)  # type: ignore[arg-type]
-
-
-def world() -> Recorder:
-    """Clients after one clustering and one mean."""
+def world() -> tuple[InProcessDriver, list[tuple[str, bytes]]]:
+    """Clients after one clustering and one mean, and every message they got, with the step it belongs to."""
     rng = np.random.default_rng(0)
     parties = parties_in_memory(CLIENTS)
     states = {
         name: with_base(ClientState({"z": rng.normal(size=16) / 8}), "w", np.zeros(5, np.float32)) for name in CLIENTS
     }
     algorithm = Algorithm()
-    driver = Recorder(algorithm, {name: Context(parties[name]) for name in CLIENTS}, states)
+    transcript = Transcript(keep_contents=True)
+    contexts = {name: Context(parties[name]) for name in CLIENTS}
+    driver = InProcessDriver(algorithm, contexts, states, transcript=transcript)
     cohort = Cohort(dict.fromkeys(CLIENTS, 1), 1, 0)
     driver.run(algorithm.clusterer.assign(cohort, "z", None))
     driver.run(algorithm.aggregator.mean(cohort, "w"))
-    return driver
+    asked = {(m.step, m.content) for m in transcript if m.direction == "down" and m.content is not None}
+    return driver, sorted(asked)
 
 
 def mutated(message: bytes, rng: np.random.Generator) -> bytes:
@@ -129,8 +118,7 @@ def damaged(arrays: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 def run(seconds: float, seed: int) -> tuple[Counter[str], str | None]:
     """Try inputs for so long; returns how they ended, and what repeats the first finding."""
-    driver = world()
-    samples = sorted(set(driver.asked))
+    driver, samples = world()
     outcomes: Counter[str] = Counter()
     end, number = time.monotonic() + seconds, 0
     while time.monotonic() < end:

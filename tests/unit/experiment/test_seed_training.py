@@ -40,7 +40,7 @@ def kinds(events: list[Event]) -> list[tuple[str, str]]:
 
 def test_events_tell_everything_in_order(world: World, tmp_path: Path) -> None:
     events = play(world, task(tmp_path))
-    of_a_cell = ["started", "round", "round", "finished"]
+    of_a_cell = ["started", *2 * ["exchange", "round"], "finished"]
     assert kinds(events) == [
         ("preparing", "grouped"),
         ("preparing", "grouped"),
@@ -49,6 +49,8 @@ def test_events_tell_everything_in_order(world: World, tmp_path: Path) -> None:
     ]
     assert [event.record.round for event in events if event.record] == [1, 2, 1, 2]
     assert "seed 1" in events[0].text and "seed 1" in events[1].text
+    working = [event.text for event in events if event.kind == "exchange"]
+    assert [text[:21] for text in working] == 2 * ["round 1/2, exchange 1", "round 2/2, exchange 1"]
 
 
 def test_a_cell_is_whole_when_it_is_told_to_be_finished(world: World, tmp_path: Path) -> None:
