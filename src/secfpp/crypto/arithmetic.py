@@ -184,12 +184,14 @@ def opened(values: Sequence[Shared]) -> Computation[list[Elements]]:
 
 def lowered(values: Sequence[Shared], pool: Pool) -> Computation[list[Shared]]:
     """The same secrets with degree 1; one exchange, none if there is nothing to do."""
-    high = [i for i, value in enumerate(values) if value.degree > 1]
     result = list(values)
-    if high:
-        masks = [pool.uniform(values[i].shape) for i in high]
-        public = yield [values[i] + mask for i, mask in zip(high, masks, strict=True)]
-        for i, mask, value in zip(high, masks, public, strict=True):
+    del values  # of high degree they are large, and not needed while the exchange lasts
+    masks = {i: pool.uniform(value.shape) for i, value in enumerate(result) if value.degree > 1}
+    if masks:
+        for i, mask in masks.items():
+            result[i] = result[i] + mask
+        public = yield [result[i] for i in masks]
+        for (i, mask), value in zip(masks.items(), public, strict=True):
             result[i] = Shared(PrimeField.sub(value, mask.values), 1)
     return result
 

@@ -143,10 +143,9 @@ class Masks:
             characters([self._drawn[start + j] for j in range(bits)], pool)
             for start, bits in zip(starts.tolist(), self.comparator.widths, strict=False)
         ]
-        products = yield from together(parts)
-        reduced = yield from lowered(products, pool)
-        self._characters = [product.values for product in reduced]
         del self._drawn
+        reduced = yield from lowered((yield from together(parts)), pool)
+        self._characters = [product.values for product in reduced]
 
     def negative(self, x: Shared, pool: Pool) -> Computation[Shared]:
         """1 where the integer x [count] is negative, else 0; degree at most `limit` - 1; 1 + `levels` exchanges."""
@@ -259,7 +258,10 @@ class Rotations:
     """
 
     def __init__(self, drawn: Shared | None, rho: Shared) -> None:
-        self._drawn, self._rho = drawn, rho
+        self._material: tuple[Shared, Shared] | None = None
+        if drawn is not None:
+            self._material = drawn, rho
+            return
         fixed = np.zeros(rho.shape, np.uint64)
         fixed[0] = 1
         self._one_hot = Shared(fixed, 0)  # of the rotation [2^bits, count]
@@ -274,16 +276,16 @@ class Rotations:
 
     def expand(self, pool: Pool) -> Computation[None]:
         """Prepare the one-hot vectors."""
-        if self._drawn is None:
+        if self._material is None:
             return
-        bits = len(self._drawn.values)
-        products = yield from characters([self._drawn[j] for j in range(bits)], pool)
+        (drawn, rho), self._material = self._material, None
+        bits = len(drawn.values)
+        products = yield from characters([drawn[j] for j in range(bits)], pool)
         products = yield from fitting(products, 1, pool)
-        products, scaled = yield from lowered([products, self._rho[:, None] * products], pool)
-        scaled = concatenate([self._rho[:, None], scaled], axis=1).transpose(1, 0, 2)  # [2^bits, k, count]
+        products, scaled = yield from lowered([products, rho[:, None] * products], pool)
+        scaled = concatenate([rho[:, None], scaled], axis=1).transpose(1, 0, 2)  # [2^bits, k, count]
         self._one_hot = Shared(one_hot(products.values, bits), 1)
         self._scaled = Shared(_transformed(scaled.values, bits), 1).transpose(1, 0, 2)
-        self._drawn = None
 
     def minimum(self, loss: Shared, pool: Pool) -> Computation[tuple[Shared, np.ndarray]]:
         """One-hot vectors of the candidates without a defeat; one exchange.

@@ -129,11 +129,11 @@ class Material:
 
     def _take(self, kind: Kind, shape: tuple[int, ...]) -> list[Elements]:
         count = math.prod(shape)
-        start = self._taken[kind]
-        self._taken[kind] += count
-        taken = [factor[start : start + count].reshape(*shape, width(kind)) for factor in self._ready[kind]]
-        if self._taken[kind] == self._demand[kind]:
-            self._ready[kind] = [factor[:0].copy() for factor in self._ready[kind]]  # spent: give the memory back
+        ready, start = self._ready[kind], self._taken[kind]
+        stop = self._taken[kind] = start + count
+        taken = [factor[start:stop].reshape(*shape, width(kind)) for factor in ready]
+        if stop == self._demand[kind]:
+            self._ready[kind] = [factor[:0].copy() for factor in ready]  # spent: give the memory back
         return taken
 
     def uniform(self, shape: tuple[int, ...]) -> Shared:

@@ -32,6 +32,7 @@ MAX_ARRAYS = 1024
 MAX_NDIM = 8
 """Most dimensions of an array."""
 
+_PART = 1 << 12
 _HEADER = struct.Struct("<4sBH")
 _U32 = struct.Struct("<I")
 _STRING = 12
@@ -74,7 +75,7 @@ def measure(arrays: Mapping[str, np.ndarray]) -> int:
 def decode(data: bytes | bytearray) -> dict[str, np.ndarray]:
     """The arrays of a message, sorted by name: writable, native byte order.
 
-    They are fresh, or parts of `data` itself if it is a bytearray, which then belongs to them.
+    They are fresh; only large ones may be parts of `data` itself if it is a bytearray, which then belongs to them.
 
     Raises:
         WireError: `data` is not exactly what `encode` gives for some message.
@@ -159,7 +160,8 @@ def _read_array(reader: _Reader, name: str) -> np.ndarray:
     if dtype.kind == "b" and raw.nbytes and np.frombuffer(raw, np.uint8).max() > 1:
         raise WireError(f"array {name!r} holds booleans other than 0 and 1")
     array = np.frombuffer(raw, dtype).reshape(shape)
-    ready = array.flags.behaved and dtype.isnative  # behaved: aligned and writable
+    # A small array does not keep a whole message in memory. Behaved: aligned and writable.
+    ready = array.nbytes >= _PART and array.flags.behaved and dtype.isnative
     return array if ready else array.astype(dtype.newbyteorder("="))
 
 

@@ -96,6 +96,7 @@ class InProcessDriver:
                 replies = self._exchange(request)
                 with self.costs.timed(_components(request)):
                     request = program.send(replies)
+                del replies  # may be large: not needed during the next exchange
         except StopIteration as stop:
             result: R = stop.value
             return result

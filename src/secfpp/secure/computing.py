@@ -105,6 +105,7 @@ class Holding:
     pending: Sequence[Shared] = ()
     exchange: int = 0
     history: bytes = b""
+    checks: tuple[Elements, Elements] | None = None
     coins: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -184,13 +185,13 @@ def _advance(holding: Holding, payload: Arrays, step_name: str) -> None:
     if number == CHECKED - 1:  # whatever else is said of coins later: they are part of the history
         holding.coins = _coins(holding, payload, step_name)
         history.update(json.dumps({name: coin.hex() for name, coin in holding.coins.items()}).encode())
+        holding.checks = _checks(holding)
+        holding.inputs, holding.dealt = holding.inputs[:0], []  # large, and not needed any more
     holding.history, holding.exchange = history.digest(), number + 1
     try:
         holding.pending = holding.computation.send(split(values, shapes))
     except StopIteration:
         holding.pending = ()
-    if number == CHECKED:
-        holding.inputs, holding.dealt = holding.inputs[:0], []
 
 
 def _answer(holding: Holding, payload: Arrays, step_name: str) -> Arrays:
@@ -213,7 +214,8 @@ def _answer(holding: Holding, payload: Arrays, step_name: str) -> Arrays:
     if holding.exchange == CHECKED - 1:
         reply["coin"] = as_array(holding.coin)
     elif holding.exchange == CHECKED:
-        reply["checks"] = masked(_checks(holding, responders, own), responders, own, plan.threshold, pads("check"))
+        checks = _answers(holding, responders, own)
+        reply["checks"] = masked(checks, responders, own, plan.threshold, pads("check"))
     return reply
 
 
@@ -238,22 +240,27 @@ def _coins(holding: Holding, payload: Arrays, step_name: str) -> dict[str, bytes
     return coins
 
 
-def _checks(holding: Holding, responders: tuple[int, ...], own: int) -> list[Elements]:
-    """Shares of what must vanish: the checks of degree [responders, clients], and those of the inputs [clients]."""
+def _checks(holding: Holding) -> tuple[Elements, Elements]:
+    """Shares of what checks: of everybody's degree [clients], and of the inputs' range [clients], which must vanish."""
     joined, plan = holding.joined, holding.plan
     weights = joint_stream(holding.coins, "degree")
-    combined = combination(holding.inputs, weights.elements((plan.width,)))
+    degree = combination(holding.inputs, weights.elements((plan.width,)))
     members = [joined.clients.index(name) for name in joined.holders]
     factors = weights.elements((plan.deal.size,))
     material = np.concatenate([combination(vector[None], factors) for vector in holding.dealt])
-    combined[members] = PrimeField.add(combined[members], material)
-    parity = parity_weights(responders, own, plan.threshold, joint_stream(holding.coins, "parity"))
-    opening = PrimeField.inverse(weights_at_zero(responders)[responders.index(own)])  # which masking multiplies with
-    parity = PrimeField.mul(parity, opening)
+    degree[members] = PrimeField.add(degree[members], material)
     weights = joint_stream(holding.coins, "zero")
     defects = plan.defects(Shared(holding.inputs, 1))
-    zero = combination(defects.values, weights.elements((defects.shape[1],)))
-    return [PrimeField.mul(parity[:, None], combined), zero]
+    return degree, combination(defects.values, weights.elements((defects.shape[1],)))
+
+
+def _answers(holding: Holding, responders: tuple[int, ...], own: int) -> list[Elements]:
+    """The checks as these responders open them: what must vanish [responders, clients], and [clients]."""
+    assert holding.checks is not None
+    degree, zero = holding.checks
+    parity = parity_weights(responders, own, holding.plan.threshold, joint_stream(holding.coins, "parity"))
+    opening = PrimeField.inverse(weights_at_zero(responders)[responders.index(own)])  # which masking multiplies with
+    return [PrimeField.mul(PrimeField.mul(parity, opening)[:, None], degree), zero]
 
 
 def blame(clients: Sequence[str], responders: Sequence[str], degree: Elements, zero: Elements, step: str) -> None:

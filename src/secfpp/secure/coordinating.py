@@ -111,6 +111,8 @@ class _Lead:
             self.coins = {f"coin.{h}": replies[h]["coin"] for h in responders if "coin" in replies[h]}
         elif len(self.opened) == CHECKED:
             self._judge(responders, replies)
+        if not self.opened:  # what stays is a small part of the messages it came in: let go of these
+            self.envelopes = {h: {name: e.copy() for name, e in rest.items()} for h, rest in self.envelopes.items()}
         vector = np.concatenate([value.reshape(-1) for value in values]) if values else np.zeros(0, np.uint64)
         self.opened.append((numbers, vector))
         return values

@@ -128,6 +128,14 @@ def test_garbage_behind_a_good_header_is_refused_or_canonical(garbage: bytes, co
     assert wire.encode(decoded) == forged
 
 
+def test_a_small_array_does_not_keep_its_message() -> None:
+    message = wire.encode({"large": np.zeros(1 << 16), "small": np.arange(8)})
+    kept = wire.decode(message)
+    del kept["large"]
+    message.clear()  # refused while an array is a part of it
+    assert kept["small"].tolist() == list(range(8))
+
+
 def test_decoded_arrays_are_fresh_and_writable() -> None:
     data = wire.encode({"x": np.arange(3)})
     first, second = wire.decode(data), wire.decode(data)

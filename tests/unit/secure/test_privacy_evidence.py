@@ -170,8 +170,9 @@ def bare(values: Sequence[Elements], responders: Sequence[int], own: int, thresh
 def unturned(candidates: int, count: int, pool: Any, *, hidden: bool = True) -> Any:
     """`Rotations.prepare` that rotates by nothing."""
     rotations = yield from _PREPARE(candidates, count, pool, hidden=hidden)
-    if rotations._drawn is not None:
-        rotations._drawn = Shared(np.ones_like(rotations._drawn.values), 1)
+    if rotations._material is not None:
+        drawn, rho = rotations._material
+        rotations._material = Shared(np.ones_like(drawn.values), 1), rho
     return rotations
 
 
