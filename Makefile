@@ -21,8 +21,8 @@ demo: $(VENV)/.ready-run ## compare the methods on the embedded benchmark, one t
 	@$(BIN)/secfpp demo --out $(DEMO_OUT)
 	@echo "Results: $(CURDIR)/$(DEMO_OUT) (report.html, summary.json, metrics.jsonl)"
 
-test: $(VENV)/.ready-test ## the test suite without the slow tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.ready-test ## the test suite without the slow tests, on all cores
+	$(ONE_THREAD) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-slow: $(VENV)/.ready-test ## only the slow tests
 	$(BIN)/python -m pytest -m slow
