@@ -25,7 +25,7 @@ from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import ClientState
 from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure.clustering import Clusterer, KMeans, PlainKMeans
-from secfpp.secure.cost_model import ClusteringCost
+from secfpp.secure.clustering_cost import ClusteringCost
 from secfpp.secure.secure_kmeans import SecureKMeans
 from secfpp.secure.session import Party, Session, parties_in_memory
 

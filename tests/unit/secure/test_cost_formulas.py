@@ -1,4 +1,4 @@
-"""The formulas of secfpp.secure.cost_model against counts of real runs."""
+"""The formulas of secfpp.secure.clustering_cost and mean_cost against counts of real runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure import committee
 from secfpp.secure.aggregation import with_base
-from secfpp.secure.cost_model import ClusteringCost, MeanCost, Role
+from secfpp.secure.clustering_cost import ClusteringCost, Role
+from secfpp.secure.mean_cost import MeanCost
 from secfpp.secure.secpc import Found
 from secfpp.secure.secure_kmeans import SecureKMeans
 from secfpp.secure.secure_mean import SecureMean

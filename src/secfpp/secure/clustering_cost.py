@@ -1,4 +1,4 @@
-"""What the secure programs cost, from public numbers alone: exchanges, messages, openings and bytes.
+"""What a `SecureKMeans` costs, from public numbers alone: exchanges, messages, openings and bytes.
 
 The formulas hold for runs without dropouts, key agreement included, and are compared with measured counts in the
 tests. See docs/costs.md for them in words.
@@ -17,101 +17,19 @@ from functools import cached_property
 from itertools import combinations, zip_longest
 from typing import Literal
 
-from secfpp.crypto.channel import ENVELOPE_OVERHEAD, OFFER_BYTES, TAG_BYTES
+from secfpp.crypto.channel import ENVELOPE_OVERHEAD
 from secfpp.crypto.checks import COIN_BYTES
 from secfpp.crypto.comparison import Comparator
 from secfpp.crypto.material import UNIFORM, Deal, Kind
 from secfpp.errors import ConfigError, Problem
 from secfpp.secure import committee
-from secfpp.secure.key_lists import SIZES
-from secfpp.secure.mean_run import code_for
+from secfpp.secure import message_sizes as sizes
 from secfpp.secure.search import Search
 from secfpp.secure.secpc import SecPC
 from secfpp.secure.secure_kmeans import Layout, SecureKMeans
 
-ELEMENT = 8
-"""Bytes of a field element."""
 Role = Literal["responder", "standby", "client"]
 """A holder that answers openings, one that stands by in case another drops out, or a client that holds no shares."""
-_COMMITMENT, _NONCE = SIZES["commitment"], SIZES["nonce"]
-
-
-def _array(name: int, dimensions: int, size: int) -> int:
-    """Bytes of an array in a message: see `secfpp.protocol.wire`."""
-    return 1 + name + 2 + 4 * dimensions + size
-
-
-def _message(*arrays: int) -> int:
-    return 11 + sum(arrays)
-
-
-def _greeting(drawn: bool) -> int:
-    """Bytes that a client sends in key agreement."""
-    hello = _message(_array(5, 1, OFFER_BYTES), _array(10, 1, _COMMITMENT))
-    return hello + (_message(_array(5, 1, _NONCE)) if drawn else 0)
-
-
-def _keys(n: int, drawn: bool) -> int:
-    """Bytes of everybody's keys that a client receives."""
-    return n * (OFFER_BYTES + (2 * _COMMITMENT + _NONCE if drawn else 0))
-
-
-@dataclass(frozen=True)
-class MeanCost:
-    """Costs of one `SecureMean`.
-
-    Args:
-        n: clients, all of whom answer.
-        size: elements of an update.
-        threshold: T.
-    """
-
-    n: int
-    size: int
-    threshold: int = 2
-
-    @property
-    def holders(self) -> int:
-        """How many hold shares, c."""
-        return min(self.n, committee.LARGEST)
-
-    @property
-    def share(self) -> int:
-        """Field elements of a share: the update's over the quorum less T."""
-        return -(-self.size // code_for(self.holders, self.threshold).blocks)
-
-    @property
-    def exchanges(self) -> int:
-        """Greeting, randomness for a committee if one is drawn, sharing, agreement, sums, results."""
-        return 5 + (self.n > self.holders)
-
-    @property
-    def messages(self) -> int:
-        """Asks and replies."""
-        return 2 * ((self.exchanges - 2) * self.n + 2 * self.holders)
-
-    def sent(self, holder: bool = True) -> int:
-        """Bytes that a client sends, exactly."""
-        recipients = self.holders - holder
-        total = _greeting(self.n > self.holders) + _message()
-        total += _message(_array(9, 2, recipients * self._envelope), _array(7, 0, 8))
-        if holder:
-            total += _message(_array(6, 2, recipients * TAG_BYTES))
-            total += _message(_array(9, 2, (self.n - 1) * self._envelope))
-        return total
-
-    def received(self, holder: bool = True) -> int:
-        """Bytes of keys and envelopes that a client receives; texts and framing come on top."""
-        others = self.holders - holder
-        total = _keys(self.n, self.n > self.holders) + others * self._envelope
-        if holder:
-            total += (self.n - 1) * self._envelope + others * TAG_BYTES
-        return total
-
-    @property
-    def _envelope(self) -> int:
-        """A share or a sum, with the version of the base and the size of the update, sealed."""
-        return ELEMENT * (2 + self.share) + ENVELOPE_OVERHEAD
 
 
 @dataclass(frozen=True)
@@ -232,23 +150,24 @@ class ClusteringCost:
         holder = role != "client"
         if not self.opened:
             return 0
-        size = ELEMENT * (self.shared + holder * self.dealt) + ENVELOPE_OVERHEAD
-        total = _greeting(self.n > self.holders) + holder * _array(4, 1, _COMMITMENT)
-        total += _message(*[_array(3 + name_bytes, 1, size)] * (self.holders - holder))
+        size = sizes.ELEMENT * (self.shared + holder * self.dealt) + ENVELOPE_OVERHEAD
+        total = sizes.greeting(self.n > self.holders) + holder * sizes.array(4, 1, sizes.COMMITMENT)
+        total += sizes.message(*[sizes.array(3 + name_bytes, 1, size)] * (self.holders - holder))
         if role == "responder":
-            total += sum(_message(_array(6, 1, ELEMENT * count)) for count in self.opened)
-            total += _array(4, 1, COIN_BYTES) + _array(6, 1, ELEMENT * (self.responders + 1) * self.n)  # checks
+            total += sum(sizes.message(sizes.array(6, 1, sizes.ELEMENT * count)) for count in self.opened)
+            checks = sizes.ELEMENT * (self.responders + 1) * self.n
+            total += sizes.array(4, 1, COIN_BYTES) + sizes.array(6, 1, checks)
         return total
 
     def received(self, role: Role) -> int:
         """Bytes of keys, envelopes and opened values that a client receives; texts and framing come on top."""
         if not self.opened:
             return 0
-        total = _keys(self.n, self.n > self.holders)
+        total = sizes.keys(self.n, self.n > self.holders)
         if role == "responder":
-            total += (self.n - 1) * (ELEMENT * self.shared + ENVELOPE_OVERHEAD)
-            total += (self.holders - 1) * ELEMENT * self.dealt + ELEMENT * sum(self.opened[:-1])
-            total += self.holders * _COMMITMENT + self.responders * COIN_BYTES
+            total += (self.n - 1) * (sizes.ELEMENT * self.shared + ENVELOPE_OVERHEAD)
+            total += (self.holders - 1) * sizes.ELEMENT * self.dealt + sizes.ELEMENT * sum(self.opened[:-1])
+            total += self.holders * sizes.COMMITMENT + self.responders * COIN_BYTES
         return total
 
     @property
@@ -259,9 +178,9 @@ class ClusteringCost:
         """
         if not self.opened:
             return 0
-        envelope, inputs = ELEMENT * self.dealt, ELEMENT * self.shared + ENVELOPE_OVERHEAD
+        envelope, inputs = sizes.ELEMENT * self.dealt, sizes.ELEMENT * self.shared + ENVELOPE_OVERHEAD
         received = (self.holders - 1) * envelope + (self.n - 1) * inputs
-        return max((self.holders - 1) * (envelope + inputs), received, ELEMENT * max(self.opened))
+        return max((self.holders - 1) * (envelope + inputs), received, sizes.ELEMENT * max(self.opened))
 
     @property
     def _hidden(self) -> bool:
