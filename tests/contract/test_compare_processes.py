@@ -18,7 +18,7 @@ from safetensors import safe_open
 pytestmark = pytest.mark.slow
 CONFIG = """
 seeds = [0, 1]
-rounds = 4
+rounds = 12
 [data]
 name = "icons"
 shots = 6
@@ -93,6 +93,17 @@ def when(process: subprocess.Popen[str], happened: Callable[[str], bool]) -> lis
     raise AssertionError("".join(lines))
 
 
+def when_both_train(process: subprocess.Popen[str]) -> None:
+    """Wait until a round of each seed has ended: no worker is preparing any more."""
+    seeds: set[str] = set()
+
+    def both(line: str) -> bool:
+        seeds.update(seed for seed in ("seed 0", "seed 1") if f"{seed}: round " in line)
+        return len(seeds) == 2
+
+    when(process, both)
+
+
 def gone(pid: int) -> bool:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
@@ -117,7 +128,7 @@ def test_the_number_of_workers_changes_nothing(expected: Any, tmp_path: Path) ->
 
 def test_a_killed_worker_costs_one_cell_until_the_next_time(expected: Any, tmp_path: Path) -> None:
     process = start(tmp_path, "--workers", "2")
-    when(process, lambda line: "round 1/4" in line)
+    when_both_train(process)
     victim = workers_of(process)[0]
     os.kill(victim, signal.SIGKILL)
     out, err = process.communicate(timeout=300)
@@ -133,7 +144,7 @@ def test_a_killed_worker_costs_one_cell_until_the_next_time(expected: Any, tmp_p
 
 def test_control_c_stops_the_workers_and_the_same_command_goes_on(expected: Any, tmp_path: Path) -> None:
     process = start(tmp_path, "--workers", "2")
-    when(process, lambda line: "promptfl" in line and "round" in line)
+    when_both_train(process)
     pids = workers_of(process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers
     _, err = process.communicate(timeout=60)
@@ -147,7 +158,7 @@ def test_control_c_stops_the_workers_and_the_same_command_goes_on(expected: Any,
 
 def test_workers_do_not_outlive_a_killed_parent(expected: Any, tmp_path: Path) -> None:
     process = start(tmp_path, "--workers", "2")
-    when(process, lambda line: "round 1/4" in line)
+    when_both_train(process)
     pids = workers_of(process)
     process.kill()
     process.communicate(timeout=60)
