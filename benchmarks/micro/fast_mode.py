@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/micro/fast_mode.py
 
-The circuit is evaluated by one party that sees everything, with the randomness of two dealers (T = 1), which gives the
+The circuit is evaluated by one party that sees everything, with the randomness of three dealers (T = 2), which gives the
 results that holders would get from shares. For each number of clients there are cohorts with six clear groups and
 cohorts without any. Printed are the share of assignments (of a client, in an iteration of a run) that differ from exact
 k-means, how many stayed as they were because no cluster or several had no defeat, and how many partitions differ.
@@ -25,7 +25,7 @@ from secfpp.secure.descriptor import quantise
 from secfpp.secure.secpc import Found, SecPC
 from secfpp.seeding import SystemEntropy
 
-COHORTS = 4
+COHORTS = 10
 SETTINGS = PlainKMeans(restarts=8)
 
 
@@ -34,7 +34,7 @@ class Pool:
     """Secret randomness in the clear."""
 
     stream: Stream
-    threshold: int = 1
+    threshold: int = 2
     limit: int = 5
 
     def uniform(self, shape: tuple[int, ...]) -> Shared:
@@ -82,7 +82,7 @@ def measure(n: int, groups: int, bits: int) -> tuple[float, int, int]:
     for number in range(COHORTS):
         points = cohort(n, groups, np.random.default_rng(1000 * n + 10 * groups + number))
         search = SETTINGS.search(n, number, 0)
-        circuit = SecPC(search, 1, 5, 0, bits, "assignments")
+        circuit = SecPC(search, 2, 5, 0, bits, "assignments")
         pool = Pool(Stream.fresh(SystemEntropy()))
         found = evaluated(circuit.run(Shared(PrimeField.lift(points), 1), pool))
         for (k, run), iterations in found.assignments.items():
