@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/micro/fast_mode.py
 
-The circuit is evaluated by one party that sees everything, with the randomness of three dealers (T = 2), which gives the
-results that holders would get from shares. For each number of clients there are cohorts with six clear groups and
+The circuit is evaluated by one party that sees everything, with the randomness of three dealers (T = 2), which gives
+the results that holders would get from shares. For each number of clients there are cohorts with six clear groups and
 cohorts without any. Printed are the share of assignments (of a client, in an iteration of a run) that differ from exact
 k-means, how many stayed as they were because no cluster or several had no defeat, and how many partitions differ.
 """
