@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
-    from secfpp.crypto.roster import Roster
+    from secfpp.crypto.roster import IdentityKey, Roster
 
 keys = typer.Typer(no_args_is_help=True, help="Make a client's key, and the roster of all clients of a run.")
 roster = typer.Typer(no_args_is_help=True, help="Make, change and compare the list of all clients' public keys.")
@@ -22,13 +23,14 @@ JSON = typer.Option(False, "--json", help="Print JSON.")
 @keys.command("new")
 def new(
     name: str = typer.Argument(metavar="NAME", help="The client's name, as all parties of the run use it."),
-    out: Path | None = typer.Option(None, metavar="FILE", help="Where the private key goes; NAME.key by default."),
+    out: Path | None = typer.Option(
+        None, metavar="FILE", dir_okay=False, help="Where the private key goes; NAME.key by default."
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Make a key pair: FILE stays with the client, the public key beside it (.pub) is sent around."""
-    from secfpp.crypto.roster import IdentityKey, fingerprint, public_line
-    from secfpp.errors import ConfigError
-    from secfpp.storage import atomic_write
+    from secfpp.crypto.roster import IdentityKey, public_line
+    from secfpp.errors import ConfigError, DataError
 
     if out is None and Path(name).name != name:
         raise typer.BadParameter(f"a file cannot be called {name!r}: name one with --out")
@@ -36,21 +38,34 @@ def new(
     public = private.with_suffix(".pub")
     if public == private:
         raise typer.BadParameter("the private key cannot be in a .pub file, which is for the public one")
-    if public.exists():
-        raise ConfigError(f"{public} exists: a key is never overwritten. Choose another file")
+    if os.path.exists(public):  # unlike Path.exists, no error if the name is too long: saving says that
+        raise ConfigError(f"{public} exists: a key is never overwritten. Choose another file with --out")
     key = IdentityKey.generate()
     line = public_line(name, key.public)
     key.save(private)
-    atomic_write(public, f"{line}\n".encode())
-    if as_json:
-        from secfpp.cli.output import print_json
+    try:
+        _write_public(public, line)
+    except DataError:
+        private.unlink()
+        raise
+    _print_pair(name, key, private, public, as_json)
 
-        files = {"private": str(private), "public": str(public)}
-        print_json({"name": name, "fingerprint": fingerprint(key.public), **files})
-    else:
-        typer.echo(f"{name}  {fingerprint(key.public)}")
-        typer.echo(f"{private}  private: keep it here, and a copy in a safe place")
-        typer.echo(f"{public}  public: send it to whoever makes the roster")
+
+@keys.command("public")
+def write_public(
+    private: Path = typer.Argument(metavar="FILE", help="The private key."),
+    name: str = typer.Argument(metavar="NAME", help="The client's name, as all parties of the run use it."),
+    as_json: bool = JSON,
+) -> None:
+    """Write the public key (.pub) of a private one again, beside it, if it was lost."""
+    from secfpp.crypto.roster import IdentityKey, public_line
+    from secfpp.errors import ConfigError
+
+    key, public = IdentityKey.load(private), private.with_suffix(".pub")
+    if os.path.exists(public):
+        raise ConfigError(f"{public} exists: a key is never overwritten. Move that file away first")
+    _write_public(public, public_line(name, key.public))
+    _print_pair(name, key, private, public, as_json)
 
 
 @keys.command("show")
@@ -64,11 +79,8 @@ def show(
     if file.suffix == ".pub":
         name, public = _public(file)
     else:
-        public, name = IdentityKey.load(file).public, ""
-        beside = file.with_suffix(".pub")
-        if beside.exists():
-            named, other = _public(beside)
-            name = named if other == public else ""
+        public = IdentityKey.load(file).public
+        name = _name_beside(file, public)
     if as_json:
         from secfpp.cli.output import print_json
 
@@ -88,13 +100,15 @@ def roster_new(
     from secfpp.crypto.roster import Roster
     from secfpp.errors import ConfigError
 
-    if file.exists():
+    if os.path.exists(file):
         raise ConfigError(f"{file} exists: change it with secfpp keys roster add, remove or replace")
-    pairs = [_public(public) for public in publics]
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ConfigError(f"{', '.join(sorted({n for n in names if names.count(n) > 1}))}: more than one key given")
+    found: dict[str, bytes] = {}
+    files: dict[str, Path] = {}
+    for public in publics:
+        name, key = _public(public)
+        if name in found:
+            raise ConfigError(f"{name}: more than one key given, in {files[name]} and {public}. Leave one of them out")
+        found[name], files[name] = key, public
     _write(Roster(run, 1, found), file, as_json)
 
 
@@ -146,6 +160,44 @@ def _public(file: Path) -> tuple[str, bytes]:
         raise DataError(f"{file}: {error.strerror}. A client makes it with: secfpp keys new NAME") from error
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
+
+
+def _name_beside(private: Path, public: bytes) -> str:
+    """The name in the .pub file beside a private key; if that does not tell it, the reason goes to standard error."""
+    beside = private.with_suffix(".pub")
+    again = f"write it again with: secfpp keys public {private} NAME"
+    if not os.path.exists(beside):
+        typer.echo(f"No name: {beside} is missing; {again}", err=True)
+        return ""
+    name, other = _public(beside)
+    if other != public:
+        typer.echo(f"No name: {beside} belongs to another key, of {name!r}; move it away and {again}", err=True)
+        return ""
+    return name
+
+
+def _write_public(file: Path, line: str) -> None:
+    from secfpp.errors import DataError
+    from secfpp.storage import atomic_write
+
+    try:
+        atomic_write(file, f"{line}\n".encode())
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error.strerror}. Give the private key another file") from error
+
+
+def _print_pair(name: str, key: IdentityKey, private: Path, public: Path, as_json: bool) -> None:
+    from secfpp.crypto.roster import fingerprint
+
+    if as_json:
+        from secfpp.cli.output import print_json
+
+        files = {"private": str(private), "public": str(public)}
+        print_json({"name": name, "fingerprint": fingerprint(key.public), **files})
+    else:
+        typer.echo(f"{name}  {fingerprint(key.public)}")
+        typer.echo(f"{private}  private: keep it here, and a copy in a safe place")
+        typer.echo(f"{public}  public: send it to whoever makes the roster")
 
 
 def _write(made: Roster, file: Path, as_json: bool) -> None:

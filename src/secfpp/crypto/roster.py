@@ -37,6 +37,7 @@ KEY_BYTES = 32
 """Length of a public key."""
 _LINE = "secfpp-ed25519"
 _RESERVED = "server"
+_ELSEWHERE = "Choose another file: secfpp keys new NAME --out FILE"
 
 
 def pack(*fields: bytes) -> bytes:
@@ -98,9 +99,9 @@ class IdentityKey:
             finally:
                 draft.unlink(missing_ok=True)
         except OSError as error:
-            if path.exists():
-                raise ConfigError(f"{path} exists: a key is never overwritten. Choose another file") from error
-            raise DataError(f"{path} cannot be written: {error.strerror}. Choose another folder") from error
+            if os.path.exists(path):  # unlike Path.exists, no error if the name is too long
+                raise ConfigError(f"{path} exists: a key is never overwritten. {_ELSEWHERE}") from error
+            raise DataError(f"{path} cannot be written: {error.strerror}. {_ELSEWHERE}") from error
 
     @classmethod
     def load(cls, path: Path) -> IdentityKey:
@@ -243,7 +244,7 @@ class Roster:
         Raises:
             ConfigError: no such client, or the last one.
         """
-        self._require(name)
+        self._require(name, "See who is in it, and how the name is spelled, with: secfpp keys roster show")
         return replace(self, version=self.version + 1, keys={n: key for n, key in self.keys.items() if n != name})
 
     def with_key(self, name: str, public: bytes) -> Roster:
@@ -252,14 +253,14 @@ class Roster:
         Raises:
             ConfigError: no such client, or the key is not usable or the old one.
         """
-        self._require(name)
+        self._require(name, "A new client is added with: secfpp keys roster add")
         if self.keys[name] == public:
             raise ConfigError(f"this is the key that {name!r} has already: make a new one with: secfpp keys new")
         return replace(self, version=self.version + 1, keys={**self.keys, name: public})
 
-    def _require(self, name: str) -> None:
+    def _require(self, name: str, remedy: str) -> None:
         if name not in self.keys:
-            raise ConfigError(f"{name!r} is not in this roster of {', '.join(self.keys)}")
+            raise ConfigError(f"{name!r} is not in this roster of {', '.join(self.keys)}. {remedy}")
 
     def save(self, path: Path) -> None:
         """Write the roster as TOML; replaces an older version.
@@ -275,7 +276,7 @@ class Roster:
         try:
             atomic_write(path, tomli_w.dumps(about).encode())
         except OSError as error:
-            raise DataError(f"{path} cannot be written: {error.strerror}. Choose another folder") from error
+            raise DataError(f"{path} cannot be written: {error.strerror}. Choose another file or folder") from error
 
     @classmethod
     def load(cls, path: Path) -> Roster:

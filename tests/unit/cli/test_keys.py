@@ -80,7 +80,8 @@ def test_a_name_with_a_dot_keeps_its_files_apart() -> None:
 @pytest.mark.parametrize("left", ["anna.key", "anna.pub"])
 def test_a_key_is_not_overwritten_by_a_new_one(left: str) -> None:
     Path(left).write_text("old")
-    assert f"{left} exists: a key is never overwritten" in fails("new", "anna")
+    message = fails("new", "anna")
+    assert f"{left} exists: a key is never overwritten. Choose another file" in message and "--out" in message
     assert Path(left).read_text() == "old"
     assert [path.name for path in Path().iterdir()] == [left]
 
@@ -91,6 +92,12 @@ def test_a_key_is_not_overwritten_by_a_new_one(left: str) -> None:
         (["server", "--out", "k"], "client name 'server'"),
         ([" anna"], "client name ' anna'"),
         (["a/b"], "--out"),
+        (["a" * 255], "File name too long. Choose another file: secfpp keys new NAME --out FILE"),
+        (["a" * 300], "1 to 255 bytes"),
+        (["é" * 120], "--out"),
+        (["anna", "--out", "k" * 300], "--out"),
+        (["anna", "--out", "k" * 239], "cannot be written: File name too long"),  # room for this, none for .pub
+        (["anna", "--out", "."], "directory"),
         (["anna", "--out", "anna.pub"], ".pub"),
         ([], "NAME"),
     ],
@@ -98,6 +105,12 @@ def test_a_key_is_not_overwritten_by_a_new_one(left: str) -> None:
 def test_a_key_that_cannot_be_named_leaves_no_file(words: list[str], said: str) -> None:
     assert said in fails("new", *words)
     assert list(Path().iterdir()) == []
+
+
+def test_a_long_name_goes_into_a_short_file() -> None:
+    name = "a" * 255
+    keys("new", name, "--out", "a.key")
+    assert keys("show", "a.key").startswith(f"{name}  ")
 
 
 def test_both_halves_of_a_key_show_the_same_fingerprint() -> None:
@@ -110,9 +123,29 @@ def test_both_halves_of_a_key_show_the_same_fingerprint() -> None:
 def test_a_private_key_takes_no_name_from_anothers_public_key() -> None:
     made("anna", "ben")
     Path("ben.pub").rename("anna.pub")
-    assert keys("show", "anna.key").startswith("(no name)  ")
+    result = CliRunner().invoke(app, ["keys", "show", "anna.key"])
+    assert result.stdout.startswith("(no name)  ")
+    assert "anna.pub belongs to another key, of 'ben'; move it away and" in result.stderr
+    assert "secfpp keys public anna.key NAME" in result.stderr
     Path("anna.pub").unlink()
-    assert json.loads(keys("show", "anna.key", "--json"))["name"] is None
+    result = CliRunner().invoke(app, ["keys", "show", "anna.key", "--json"])
+    assert json.loads(result.stdout)["name"] is None
+    assert "anna.pub is missing; write it again with: secfpp keys public anna.key NAME" in result.stderr
+
+
+def test_a_lost_public_key_is_written_again() -> None:
+    made("anna")
+    before = Path("anna.pub").read_bytes()
+    Path("anna.pub").unlink()
+    assert keys("public", "anna.key", "anna").startswith(f"anna  {fingerprint(read_public_line(before.decode())[1])}")
+    assert Path("anna.pub").read_bytes() == before
+    assert "anna.pub exists: a key is never overwritten" in fails("public", "anna.key", "ben")
+    assert Path("anna.pub").read_bytes() == before
+    Path("anna.pub").unlink()
+    assert "client name 'server'" in fails("public", "anna.key", "server")
+    assert "none.key: No such file" in fails("public", "none.key", "anna")
+    about = json.loads(keys("public", "anna.key", "anna", "--json"))
+    assert (about["private"], about["public"]) == ("anna.key", "anna.pub")
 
 
 def test_show_refuses_what_is_no_key() -> None:
@@ -169,8 +202,10 @@ def test_changes_that_make_no_sense_leave_the_roster_as_it_was() -> None:
     made("dora")
     before = Path("r.toml").read_bytes()
     assert "'anna' is in this roster already" in fails("roster", "add", "r.toml", "anna.pub")
-    assert "'dora' is not in this roster" in fails("roster", "remove", "r.toml", "dora")
-    assert "'dora' is not in this roster" in fails("roster", "replace", "r.toml", "dora.pub")
+    for verb, named, remedy in [("remove", "dora", "show"), ("replace", "dora.pub", "add")]:
+        message = fails("roster", verb, "r.toml", named)
+        assert "'dora' is not in this roster of anna, ben" in message
+        assert message.endswith(f"secfpp keys roster {remedy}")
     assert "the key that 'ben' has already" in fails("roster", "replace", "r.toml", "ben.pub")
     assert "r.toml exists" in fails("roster", "new", "r.toml", "dora.pub", "--run", "trial")
     assert "anna.key: not a public key" in fails("roster", "add", "r.toml", "anna.key")
@@ -180,7 +215,9 @@ def test_changes_that_make_no_sense_leave_the_roster_as_it_was() -> None:
 def test_a_roster_that_cannot_be_made_leaves_no_file() -> None:
     made("anna")
     keys("new", "anna", "--out", "other.key")
-    assert "anna: more than one key" in fails("roster", "new", "r.toml", "anna.pub", "other.pub", "--run", "trial")
+    message = fails("roster", "new", "r.toml", "anna.pub", "other.pub", "--run", "trial")
+    assert "anna: more than one key given, in anna.pub and other.pub" in message
+    assert "File name too long" in fails("roster", "new", "r" * 300, "anna.pub", "--run", "trial")
     assert "run name ''" in fails("roster", "new", "r.toml", "anna.pub", "--run", "")
     assert "none.pub: No such file" in fails("roster", "new", "r.toml", "none.pub", "--run", "trial")
     assert "--run" in fails("roster", "new", "r.toml", "anna.pub")

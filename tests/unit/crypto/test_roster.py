@@ -254,9 +254,10 @@ def test_changes_that_make_no_sense_are_refused() -> None:
         ROSTER.with_key("ben", KEYS["anna"])
     with pytest.raises(ConfigError, match="the key that 'ben' has already"):
         ROSTER.with_key("ben", KEYS["ben"])
-    for change in (lambda: ROSTER.without("dora"), lambda: ROSTER.with_key("dora", b"d" * 32)):
-        with pytest.raises(ConfigError, match=r"'dora' is not in this roster of .*anna, ben"):
-            change()
+    with pytest.raises(ConfigError, match=r"'dora' is not in this roster of .*anna, ben.*keys roster show"):
+        ROSTER.without("dora")
+    with pytest.raises(ConfigError, match=r"'dora' is not in this roster of .*anna, ben.*keys roster add"):
+        ROSTER.with_key("dora", b"d" * 32)
     with pytest.raises(ConfigError, match="at least one client"):
         Roster("trial", 1, {"anna": KEYS["anna"]}).without("anna")
 
