@@ -30,7 +30,7 @@ from secfpp.crypto.material import Deal
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.computing import Plan, deal, demand, proceed
+from secfpp.secure.computing import Plan, deal, estimated, proceed
 from secfpp.secure.coordinating import compute
 from secfpp.secure.kmeans import score_bound
 from secfpp.secure.session import Joined, Party, Session, join, parties_in_memory, terms, with_keys
@@ -62,7 +62,7 @@ class Signs:
 
     def plan(self, parties: int) -> Plan:
         """What everybody agrees on; all inputs are valid."""
-        wanted = demand(self.run, (parties, self.each), THRESHOLD, LIMIT)
+        wanted = estimated(self.run, (parties, self.each), THRESHOLD, LIMIT).demand
         made = Deal(parties, THRESHOLD, wanted)
         return Plan(parties, THRESHOLD, LIMIT, self.each, self.run, _nothing, parties, made)
 

@@ -14,7 +14,7 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.material import Deal, Kind, Material
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode, weights_at_zero
-from secfpp.secure.computing import demand
+from secfpp.secure.computing import estimated
 
 Circuit = Callable[[Shared, Pool], Computation[Any]]
 
@@ -90,7 +90,7 @@ def evaluate(
     """
     randomness = stream("evaluate", seed)
     code = LagrangeCode(holders, threshold)
-    wanted = demand(circuit, inputs.shape, threshold, limit) if wanted is None else wanted  # type: ignore[arg-type]
+    wanted = estimated(circuit, inputs.shape, threshold, limit).demand if wanted is None else wanted  # type: ignore[arg-type]
     deal = Deal(holders, threshold, wanted)
     dealt = [code.encode(deal.make(randomness)[None], randomness) for _ in range(holders)]
     shares = code.encode(PrimeField.lift(inputs)[None], randomness)

@@ -15,7 +15,7 @@ from secfpp.crypto.material import Deal, Material
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode, alpha, weights_at_zero
 from secfpp.secure import secpc
-from secfpp.secure.computing import demand
+from secfpp.secure.computing import estimated
 from secfpp.secure.secpc import Found, SecPC
 from support.shares import stream
 
@@ -174,7 +174,7 @@ def _as_told(pending: Sequence[Shared], opened: Elements) -> list[Elements]:
 
 def _deal(circuit: SecPC) -> Deal:
     shape = (circuit.search.n, circuit.search.dimensions)
-    return Deal(HOLDERS, THRESHOLD, dict(demand(circuit.run, shape, THRESHOLD, LIMIT)))
+    return Deal(HOLDERS, THRESHOLD, dict(estimated(circuit.run, shape, THRESHOLD, LIMIT).demand))
 
 
 def read_without_pads(view: View, n: int) -> np.ndarray:

@@ -4,10 +4,11 @@ Every holder deals, and at most T of them collude:
 
 * *Uniform elements*: c dealt ones give c - T that are uniform for everybody, by a matrix whose (c - T)-column minors
   are all invertible (M. Hirt, J. Nielsen, Robust multiparty computation with linear communication, 2006). Here it is
-  [I | V] with V_jt = (j + 1)^t, every minor of which is positive and far below p. Whatever is dealt, an element is an
-  element, so nothing has to be proven but that shares are of degree T (`secfpp.crypto.checks`).
-* *Integers* are sums, *permutations* products of what T + 1 holders deal, so that one of them at least is honest. A
-  dealer of something else spoils the result, not the others' privacy.
+  [I | V] with a Cauchy matrix V, every minor of which is invertible. Whatever is dealt, an element is an element, so
+  nothing has to be proven but that shares are of degree T (`secfpp.crypto.checks`).
+* *Integers* are sums, *permutations* products of what T + 1 holders deal, so that one of them at least is honest. That
+  permutations are such is checked too (`Deal.defects`). Integers of another size spoil the result, not the others'
+  privacy.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from secfpp.crypto.arithmetic import Shared
+from secfpp.crypto.checks import bit_defects
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.randomness import Stream
 
@@ -70,6 +72,16 @@ class Deal:
         """Field elements that one holder deals."""
         return sum(self.pieces(kind) * width(kind) for kind in self.demand)
 
+    def defects(self, dealt: Elements) -> Shared:
+        """What vanishes if permutations in a dealing [size] are such, one 1 in each row and column; degree 2."""
+        parts = [np.zeros(0, np.uint64)]
+        for (name, size), section in self.sections.items():
+            if name == "permutations":
+                matrices = Shared(dealt[section].reshape(-1, size, size), 1)
+                found = [bit_defects(matrices), matrices.sum(1) - 1, matrices.sum(2) - 1]
+                parts += [part.values.reshape(-1) for part in found]
+        return Shared(np.concatenate(parts), 2)
+
     def make(self, stream: Stream) -> Elements:
         """What one holder deals, before sharing, [size]."""
         parts = [_made(kind, self.pieces(kind), stream) for kind in sorted(self.demand)]
@@ -86,17 +98,23 @@ def _made(kind: Kind, count: int, stream: Stream) -> Elements:
     return matrices
 
 
+def _cauchy(row: int, column: int, threshold: int) -> np.ndarray:
+    """1 / (x_row - y_column) with x_j = T + j and y_t = t, each row scaled so that its first entry is 1."""
+    node = threshold + row
+    return np.array(node * pow(node - column, -1, PrimeField.p) % PrimeField.p, np.uint64)
+
+
 def extract(dealt: Sequence[Elements], threshold: int) -> Elements:
     """Uniform elements [(c - T) m], c - T for each c dealt ones [m]; see the module."""
     kept, m = len(dealt) - threshold, len(dealt[0])
+    factors = [[_cauchy(j, t, threshold) for t in range(threshold)] for j in range(kept)]
     result = np.empty((kept, m), np.uint64)
     for start in range(0, m, _BLOCK):
         block = slice(start, start + _BLOCK)
         for j in range(kept):
             total = PrimeField.add(dealt[j][block], dealt[kept][block])
             for t in range(1, threshold):
-                factor = np.array((j + 1) ** t, np.uint64)
-                total = PrimeField.add(total, PrimeField.mul(dealt[kept + t][block], factor))
+                total = PrimeField.add(total, PrimeField.mul(dealt[kept + t][block], factors[j][t]))
             result[j, block] = total
     return result.reshape(-1)
 
@@ -153,11 +171,17 @@ class Material:
 
 
 class Estimate:
-    """A pool of zeros that counts what is taken: run a computation on it to know its demand."""
+    """A pool of zeros that counts what is taken: run a computation on it to know its demand.
+
+    Attributes:
+        demand: pieces taken, by kind.
+        opened: elements that became public, counted by who runs the computation.
+    """
 
     def __init__(self, threshold: int, limit: int) -> None:
         self.threshold, self.limit = threshold, limit
         self.demand: Counter[Kind] = Counter()
+        self.opened = 0
 
     def _take(self, kind: Kind, shape: tuple[int, ...]) -> Shared:
         self.demand[kind] += math.prod(shape)

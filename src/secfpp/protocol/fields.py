@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from secfpp.errors import ProtocolError
 from secfpp.protocol.program import Arrays
 
@@ -28,3 +31,15 @@ def integer_in(payload: Arrays, name: str) -> int:
     if value is None or value.shape != () or value.dtype.kind not in "iu" or value < 0:
         raise ProtocolError(f"a message without the number {name!r}: the parties do not run the same protocol")
     return int(value)
+
+
+def parsed(text: str) -> Any:
+    """What a JSON text of somebody else says.
+
+    Raises:
+        ValueError: nothing.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

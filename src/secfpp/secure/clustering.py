@@ -237,7 +237,8 @@ class PlainKMeans(KMeans):
     @step
     def describe(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply the reduced and rounded descriptor, int16 [dimensions]."""
-        return state, {"descriptor": self.described(state[text_in(payload, "slot")], integer_in(payload, "seed"))}
+        descriptor = descriptor_in(state, text_in(payload, "slot"))
+        return state, {"descriptor": self.described(descriptor, integer_in(payload, "seed"))}
 
     def _points(self, replies: Replies) -> np.ndarray:
         """The descriptors of all replies, int64 [n, d], checked."""
@@ -251,6 +252,17 @@ class PlainKMeans(KMeans):
                 raise ProtocolError(f"client {client!r} sent a descriptor longer than {radius(self.bits)}")
             points.append(point)
         return np.stack(points)
+
+
+def descriptor_in(state: ClientState, slot: str) -> np.ndarray:
+    """The client's own descriptor, a vector.
+
+    Raises:
+        ProtocolError: there is none of this name.
+    """
+    if slot not in state or state[slot].ndim != 1:
+        raise ProtocolError(f"this client has no vector {slot!r} to be clustered by")
+    return state[slot]
 
 
 def _require_at_least_one(settings: object, *names: str) -> None:

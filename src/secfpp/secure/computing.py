@@ -7,9 +7,10 @@ opened and what comes out.
 
 Dropouts: who does not deal is left out, and the rest starts anew. Later, only as many holders answer as it takes to
 decode; the others stand by, and cost nothing. If one of those who should answer is missing, the exchange is asked for
-again with another in its place, who first is told what it missed: opened values are public, so that everybody goes on
-from the same shares, also a holder that comes back. All sets that answer an exchange open the same values, since a
-holder knows one history only, which is part of what its pads are labelled with.
+again with another in its place, who first gets what was dealt to it (`begin`) and is told what it missed: opened
+values are public, so that everybody goes on from the same shares, also a holder that comes back. All sets that answer
+an exchange open the same values, since a holder knows one history only, which is part of what its pads are labelled
+with.
 
 Checks: see `secfpp.crypto.checks`; they are answered in the second exchange.
 """
@@ -17,7 +18,6 @@ Checks: see `secfpp.crypto.checks`; they are answered in the second exchange.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -29,7 +29,7 @@ from secfpp.crypto.arithmetic import Computation, Shared, require_degree
 from secfpp.crypto.checks import COIN_BYTES, combination, commitment, joint_stream, parity_weights
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.masks import masked, split
-from secfpp.crypto.material import Deal, Estimate, Kind, Material
+from secfpp.crypto.material import Deal, Estimate, Material
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode, weights_at_zero
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
@@ -54,7 +54,7 @@ class Plan:
         run: the computation on everybody's input [clients, width].
         defects: what vanishes if the inputs are valid, degree at most `limit`: [clients, width] to [clients, m].
         clients: how many there are.
-        deal: how much randomness it takes; see `demand`.
+        deal: how much randomness it takes; see `estimated`.
     """
 
     holders: int
@@ -77,18 +77,19 @@ class Plan:
         return max(self.limit * self.threshold + 1, committee.quorum(self.holders, self.threshold))
 
 
-def demand(
+def estimated(
     run: Callable[[Shared, Any], Computation[Any]], shape: tuple[int, int], threshold: int, limit: int
-) -> Counter[Kind]:
-    """How much randomness a computation on inputs of `shape` takes: counted by running it on zeros."""
+) -> Estimate:
+    """How much randomness a computation on inputs of `shape` takes and opens: counted by running it on zeros."""
     estimate = Estimate(threshold, limit)
     computation = run(Shared(np.zeros(shape, np.uint64), 1), estimate)
     try:
         wanted = next(computation)
         while True:
+            estimate.opened += sum(value.values.size for value in wanted)
             wanted = computation.send([np.zeros(value.shape, np.uint64) for value in wanted])
     except StopIteration:
-        return estimate.demand
+        return estimate
 
 
 @dataclass
@@ -129,11 +130,17 @@ def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
     return reply
 
 
-def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
-    """Take in what was opened since, and answer the next exchange."""
+def begin(context: object, payload: Arrays, step_name: str) -> Holding:
+    """Take in what was dealt, unless that was done before."""
     holding: Holding = kept(context, integer_in(payload, "attempt"), Holding, step_name)
     if holding.computation is None:
         _begin(holding, payload, step_name)
+    return holding
+
+
+def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
+    """Take in what was opened since, and answer the next exchange."""
+    holding = begin(context, payload, step_name)
     if integer_in(payload, "exchange") < holding.exchange:
         raise TamperError(None, step_name, "an exchange that is over is asked for again")
     while holding.exchange < integer_in(payload, "exchange"):
@@ -154,7 +161,10 @@ def _begin(holding: Holding, payload: Arrays, step_name: str) -> None:
         if client == name:
             vector = holding.own
         else:
-            vector = np.frombuffer(joined.channel.open(client, label, as_bytes(envelope)), np.uint64)
+            content = joined.channel.open(client, label, as_bytes(envelope))
+            if len(content) % 8:
+                raise TamperError(client, step_name, f"{len(content)} bytes, which are no shares")
+            vector = np.frombuffer(content, np.uint64)
         expected = plan.width + (plan.deal.size if client in joined.holders else 0)
         if vector.shape != (expected,):
             raise TamperError(client, step_name, f"{vector.size} shares, {expected} were expected")
@@ -241,7 +251,7 @@ def _coins(holding: Holding, payload: Arrays, step_name: str) -> dict[str, bytes
 
 
 def _checks(holding: Holding) -> tuple[Elements, Elements]:
-    """Shares of what checks: of everybody's degree [clients], and of the inputs' range [clients], which must vanish."""
+    """Shares of what must vanish: the checks of degree [clients], and those of what was shared [clients]."""
     joined, plan = holding.joined, holding.plan
     weights = joint_stream(holding.coins, "degree")
     degree = combination(holding.inputs, weights.elements((plan.width,)))
@@ -251,7 +261,10 @@ def _checks(holding: Holding) -> tuple[Elements, Elements]:
     degree[members] = PrimeField.add(degree[members], material)
     weights = joint_stream(holding.coins, "zero")
     defects = plan.defects(Shared(holding.inputs, 1))
-    return degree, combination(defects.values, weights.elements((defects.shape[1],)))
+    zero = combination(defects.values, weights.elements((defects.shape[1],)))
+    spoiled = np.stack([plan.deal.defects(vector).values for vector in holding.dealt])
+    zero[members] = PrimeField.add(zero[members], combination(spoiled, weights.elements((spoiled.shape[1],))))
+    return degree, zero
 
 
 def _answers(holding: Holding, responders: tuple[int, ...], own: int) -> list[Elements]:
@@ -295,4 +308,4 @@ def blame(clients: Sequence[str], responders: Sequence[str], degree: Elements, z
             raise TamperError(holder, step, "it answered wrongly about the shares of everybody")
         raise TamperError(None, step, f"the share that {client!r} dealt to {holder!r} is wrong: one of the two cheats")
     for i in np.flatnonzero(zero).tolist():
-        raise TamperError(clients[i], step, "the input that it shared is out of range")
+        raise TamperError(clients[i], step, "what it shared is out of range: its input, or permutations that it dealt")

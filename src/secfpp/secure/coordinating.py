@@ -27,7 +27,7 @@ def compute(
     """Lead the holders through a computation after everybody has dealt; its public result.
 
     Args:
-        component: the component whose step ``proceed`` the holders run.
+        component: the component whose steps ``proceed`` and ``begin`` the holders run.
         attempt: the number of this attempt.
         clients: everybody who shared an input, sorted.
         holders: who holds shares, sorted.
@@ -38,7 +38,7 @@ def compute(
         DropoutError: fewer holders are left than an exchange takes.
         TamperError: a check failed; names whose if that can be told.
     """
-    lead = _Lead(f"{component}.proceed", attempt, tuple(clients), tuple(holders), plan, dealt)
+    lead = _Lead(component, attempt, tuple(clients), tuple(holders), plan, dealt)
     follower = plan.run(
         Shared(np.zeros((len(clients), plan.width), np.uint64), 1), Estimate(plan.threshold, plan.limit)
     )
@@ -55,14 +55,15 @@ class _Lead:
 
     def __init__(
         self,
-        step: str,
+        component: str,
         attempt: int,
         clients: tuple[str, ...],
         holders: tuple[str, ...],
         plan: Plan,
         dealt: dict[ClientId, Arrays],
     ) -> None:
-        self.step, self.attempt, self.clients, self.holders, self.plan = step, attempt, clients, holders, plan
+        self.component, self.step = component, f"{component}.proceed"
+        self.attempt, self.clients, self.holders, self.plan = attempt, clients, holders, plan
         self.envelopes: dict[ClientId, dict[str, np.ndarray]] = {
             holder: {
                 f"from.{client}": dealt[client][f"to.{holder}"]
@@ -93,6 +94,10 @@ class _Lead:
             if len(order) < self.plan.needed:
                 raise DropoutError(self.step, self.plan.needed, len(order), sorted(missing))
             responders = sorted(order[: self.plan.needed])
+            if self.opened and (late := [holder for holder in responders if holder in self.envelopes]):
+                missing |= set((yield from self._begin(late)))
+                self.unreliable |= missing
+                continue
             replies = yield Ask(self.step, {holder: self._payload(holder, responders) for holder in responders})
             for holder in replies:
                 self.told[holder] = len(self.opened)
@@ -116,6 +121,14 @@ class _Lead:
         vector = np.concatenate([value.reshape(-1) for value in values]) if values else np.zeros(0, np.uint64)
         self.opened.append((numbers, vector))
         return values
+
+    def _begin(self, late: Sequence[ClientId]) -> Program[Sequence[ClientId]]:
+        """Send those who stood by what was dealt to them, in a message of its own as it is large; who is missing."""
+        attempt = {"attempt": np.array(self.attempt)}
+        replies = yield Ask(f"{self.component}.begin", {holder: attempt | self.envelopes[holder] for holder in late})
+        for holder in replies:
+            del self.envelopes[holder]
+        return replies.missing
 
     def _payload(self, holder: ClientId, responders: Sequence[ClientId]) -> Arrays:
         """What a holder has not been told yet, and who else answers."""

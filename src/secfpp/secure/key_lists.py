@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from secfpp.crypto.channel import OFFER_BYTES
 from secfpp.errors import ProtocolError
 from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, ClientId
 
 SIZES = {"offer": OFFER_BYTES, "commitment": 32, "nonce": 32}
@@ -35,7 +35,7 @@ def names_in(message: Mapping[str, Any], step_name: str) -> tuple[ClientId, ...]
     """
     try:
         listed = message["clients"]
-        names = tuple(map(str, json.loads(listed.item()) if isinstance(listed, np.ndarray) else listed))
+        names = tuple(map(str, parsed(listed.item()) if isinstance(listed, np.ndarray) else listed))
     except (KeyError, ValueError, TypeError) as error:
         raise ProtocolError(f"step {step_name!r}: a list of clients that cannot be read") from error
     if not names or list(names) != sorted(set(names)):

@@ -13,6 +13,7 @@ from hashlib import sha256
 import numpy as np
 
 from secfpp.errors import ProtocolError
+from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, Ask, ClientId
 
 AGREE, SUM, RECEIVE = (f"aggregator.{step}" for step in ("agree", "sum", "receive"))
@@ -45,7 +46,7 @@ class Inclusion:
         """
         try:
             text = str(message.item()) if message is not None else ""
-            facts = json.loads(text)
+            facts = parsed(text)
             included, version = tuple(map(str, facts["included"])), int(facts["version"])
         except (ValueError, TypeError, KeyError) as error:
             raise ProtocolError(f"step {step!r}: a list of included clients that cannot be read") from error
@@ -64,7 +65,7 @@ class Relay:
     """
 
     def __init__(self, agreed: Arrays) -> None:
-        facts = json.loads(agreed["about"].item())
+        facts = parsed(agreed["about"].item())
         self.agreed = agreed
         self.attempt = np.array(facts["attempt"])
         self.clients, self.holders = tuple(facts["clients"]), tuple(facts["holders"])
@@ -131,7 +132,7 @@ class Relay:
         if "wrong" not in reply:
             return {}
         try:
-            wrong = {str(holder): str(what) for holder, what in json.loads(reply["wrong"].item()).items()}
+            wrong = {str(holder): str(what) for holder, what in parsed(reply["wrong"].item()).items()}
         except (ValueError, TypeError, AttributeError) as error:
             raise ProtocolError(f"client {client!r} sent a list of wrong sums that cannot be read") from error
         if not wrong.keys() <= set(self.holders):

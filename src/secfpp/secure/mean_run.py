@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ProtocolError, TamperError, WireError
 from secfpp.protocol import wire
+from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
 from secfpp.secure.mean_relay import AGREE, RECEIVE, SUM, Inclusion, others
@@ -243,7 +243,7 @@ def attempt_in(payload: Arrays) -> int:
 def _names(payload: Arrays, key: str, allowed: Sequence[ClientId], step: str) -> tuple[ClientId, ...]:
     """Clients that a message names, a sorted part of `allowed`."""
     try:
-        names = tuple(map(str, json.loads(payload[key].item())))
+        names = tuple(map(str, parsed(payload[key].item())))
     except (ValueError, TypeError, KeyError) as error:
         raise ProtocolError(f"step {step!r}: a list of {key} that cannot be read") from error
     if list(names) != sorted(set(names)) or not set(names) <= set(allowed):

@@ -53,6 +53,7 @@ class Found:
         inertia: of each admissible one of them, in units of 1 / `INERTIA_SCALE`.
         undecided: assignments that a comparison of fewer bits left as they were, see `SecPC.bits`.
         assignments: with ``reveal="assignments"``, those of each run's iterations; one of a run that did not go on.
+        whole: whether the pairs that were opened are those of a partition.
     """
 
     labels: np.ndarray | None
@@ -61,10 +62,14 @@ class Found:
     inertia: dict[tuple[int, int], int]
     undecided: int
     assignments: dict[tuple[int, int], list[np.ndarray]]
+    whole: bool = True
 
-    def plausible(self, n: int) -> bool:
-        """Whether this may be a partition of `n` points: most wrong answers of holders lead to something else."""
-        if not all(min(sizes) >= 0 and sum(sizes) == n for sizes in self.sizes.values()):
+    def plausible(self, n: int, radius: int) -> bool:
+        """Whether this may come of `n` points no longer than `radius`: most wrong answers of holders lead elsewhere."""
+        largest, rounding = INERTIA_SCALE * n * radius**2, (n * radius) ** 2 // 2 + 1  # see kmeans.reciprocal
+        if not all(-rounding <= inertia <= largest + rounding for inertia in self.inertia.values()):
+            return False
+        if not self.whole or not all(min(sizes) >= 0 and sum(sizes) == n for sizes in self.sizes.values()):
             return False
         if self.labels is None:
             return True
@@ -134,7 +139,8 @@ class SecPC:
         x = members[k][:, going_on.tolist().index(number)]  # [K, n]
         (pairs,) = yield from opened([x.transpose(1, 0) @ x])
         labels = np.unique(pairs.argmax(1), return_inverse=True)[1]
-        return Found(labels, k, sizes, inertia, undecided, assignments)
+        whole = np.array_equal(pairs, labels[:, None] == labels)
+        return Found(labels, k, sizes, inertia, undecided, assignments, whole)
 
     def _prepare(self, points: Shared, pool: Pool) -> Computation[tuple[Shared, Masks, list[_Runs]]]:
         """Inner products of all points [n, n] with degree 1, and material for everything that follows."""

@@ -13,14 +13,14 @@ import numpy as np
 from secfpp.crypto.arithmetic import Computation, Pool, Shared
 from secfpp.crypto.checks import bit_defects
 from secfpp.crypto.field import Elements, PrimeField
-from secfpp.crypto.material import Deal, Kind
+from secfpp.crypto.material import Deal, Estimate
 from secfpp.errors import ConfigError, DropoutError, LeakyProtocolWarning, Problem, ProtocolError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
 from secfpp.secure import committee, lcc_kmeans
-from secfpp.secure.clustering import KMeans
-from secfpp.secure.computing import Plan, deal, demand, proceed
+from secfpp.secure.clustering import KMeans, descriptor_in
+from secfpp.secure.computing import Plan, begin, deal, estimated, proceed
 from secfpp.secure.coordinating import compute
 from secfpp.secure.descriptor import radius
 from secfpp.secure.secpc import Found, Reveal, SecPC
@@ -121,13 +121,15 @@ class SecureKMeans(KMeans):
                 LeakyProtocolWarning,
                 stacklevel=2,
             )
-        if max(self.search(len(cohort), cohort.seed, cohort.round).seeds, default=1) == 1:
-            return Found(None, 1, {}, {}, 0, {}), cohort  # too few for two clusters: nothing to compute
+        if self._is_one(cohort):
+            return _ONE, cohort
         self._require_room(len(cohort), self.collusion(len(cohort)), cohort.seed, cohort.round)
         asked = cohort
         cohort = yield from with_keys(cohort, self.committee)
         while True:
             self._require_enough(asked, cohort)
+            if self._is_one(cohort):
+                return _ONE, cohort
             threshold = self.collusion(len(cohort))
             about = {"slot": slot, "seed": cohort.seed, "threshold": threshold, "settings": asdict(self)}
             agreed = terms("clusterer", cohort, about, self.committee)
@@ -146,15 +148,18 @@ class SecureKMeans(KMeans):
             return found, cohort
         plan = self.plan(cohort.clients, facts["holders"], threshold, cohort.seed, cohort.round)
         found = yield from compute("clusterer", facts["attempt"], cohort.clients, facts["holders"], plan, dealt)
-        if not found.plausible(len(cohort)):
+        if not found.plausible(len(cohort), radius(self.bits)):
             raise TamperError(None, "clusterer.proceed", "what was opened is no partition: a holder answered wrongly")
         return found, cohort
+
+    def _is_one(self, cohort: Cohort) -> bool:
+        """Whether there are too few for two clusters, so that nothing has to be computed."""
+        return max(self.search(len(cohort), cohort.seed, cohort.round).seeds, default=1) == 1
 
     def plan(self, clients: Any, holders: Any, threshold: int, seed: int, round_: int) -> Plan:
         """The computation for so many clients and holders."""
         layout, run = Layout(self.dimensions, self.bits), _circuit(self, len(clients), threshold, seed, round_)
-        wanted = _demand(self, len(clients), threshold, seed, round_)
-        made = Deal(len(holders), threshold, wanted)
+        made = Deal(len(holders), threshold, _estimate(self, len(clients), threshold, seed, round_).demand)
         return Plan(len(holders), threshold, self.limit, layout.width, run, layout.defects, len(clients), made)
 
     def slices(self, holders: int, threshold: int) -> lcc_kmeans.Slices:
@@ -171,20 +176,25 @@ class SecureKMeans(KMeans):
         if theirs != asdict(self):
             other = {k: (theirs.get(k), v) for k, v in asdict(self).items() if theirs.get(k) != v}
             raise ProtocolError(f"the server clusters with other settings than this client agreed to: {other}")
-        if threshold != self.collusion(len(joined.clients)) or len(joined.clients) < self.min_cluster_size:
+        size, n = joined.fact("size", int), len(joined.clients)
+        if threshold != self.collusion(n) or size != self.committee or n < self.min_cluster_size:
             raise ProtocolError(
-                f"the server clusters {len(joined.clients)} clients with threshold {threshold}, which is not "
-                "what this client agreed to"
+                f"the server clusters {n} clients with up to {size} holders of shares and threshold {threshold}, which "
+                "is not what this client agreed to"
             )
-        if slot not in state:
-            raise ProtocolError(f"this client has no {slot!r} to be clustered by")
-        point = self.described(state[slot], seed)
+        point = self.described(descriptor_in(state, slot), seed)
         if self.reveal == "distances":
             search = self.search(len(joined.clients), seed, round_)
             slices = self.slices(len(joined.holders), threshold)
             return state, lcc_kmeans.deal(joined, slices, search, point)
         plan = self.plan(joined.clients, joined.holders, threshold, seed, round_)
         return state, deal(joined, plan, Layout(self.dimensions, self.bits).encode(point))
+
+    @step
+    def begin(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Take in what was dealt, by a holder that stood by."""
+        begin(context, payload, "clusterer.begin")
+        return state, {}
 
     @step
     def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -209,18 +219,23 @@ class SecureKMeans(KMeans):
             raise DropoutError("clusterer.deal", needed, len(cohort), missing)
 
     def _require_room(self, n: int, threshold: int, seed: int, round_: int) -> None:
-        """Refuse a search of which a holder's dealing would not fit a message, before anything is sent."""
+        """Refuse a search that deals or opens more than a message can hold, before anything is sent."""
         if self.reveal == "distances":
             return
         holders = min(n, self.committee)
         plan = self.plan(range(n), range(holders), threshold, seed, round_)
-        size = 8 * (holders - 1) * (plan.width + plan.deal.size)
+        dealt = (holders - 1) * plan.deal.size + (n - 1) * plan.width
+        opened = _estimate(self, n, threshold, seed, round_).opened + n**2  # all told to who stood by until the end
+        size = 8 * max(dealt, opened)
         if size > wire.MAX_MESSAGE - (1 << 20):
             allowed = (
-                f"fewer: with {n} clients a holder would send {size >> 20} MiB, of which {wire.MAX_MESSAGE >> 20} fit "
-                "a message; or fix clusterer.k"
+                f"fewer: with {n} clients a message to a holder would have {size >> 20} MiB, at most "
+                f"{wire.MAX_MESSAGE >> 20} are allowed; or fix clusterer.k"
             )
             raise ConfigError([Problem("clusterer.restarts", self.restarts, allowed)])
+
+
+_ONE = Found(None, 1, {}, {}, 0, {})
 
 
 @dataclass(frozen=True)
@@ -278,10 +293,10 @@ def _circuit(
 
 
 @lru_cache(maxsize=4)  # clients that share a process ask for the same
-def _demand(settings: SecureKMeans, n: int, threshold: int, seed: int, round_: int) -> Mapping[Kind, int]:
+def _estimate(settings: SecureKMeans, n: int, threshold: int, seed: int, round_: int) -> Estimate:
     width = Layout(settings.dimensions, settings.bits).width
     run = _circuit(settings, n, threshold, seed, round_)
-    return dict(demand(run, (n, width), threshold, settings.limit))
+    return estimated(run, (n, width), threshold, settings.limit)
 
 
 def _weighed(bits: Shared) -> Shared:

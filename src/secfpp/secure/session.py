@@ -22,7 +22,7 @@ from secfpp.crypto.roster import KEY_BYTES, IdentityKey, Roster
 from secfpp.errors import ProtocolError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.fields import integer_in, text_in
+from secfpp.protocol.fields import integer_in, parsed, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.secure import committee
 from secfpp.secure.key_lists import SIZES, names_in, rows_in, stacked
@@ -45,6 +45,8 @@ class Party:
         identity: its long-lived key.
         roster: the keys of all clients, agreed before the run.
         entropy: where its secret randomness comes from.
+        session: the present round's keys.
+        done: what is allowed once a round, see `once`.
     """
 
     name: ClientId
@@ -52,25 +54,26 @@ class Party:
     roster: Roster
     entropy: Entropy = field(default_factory=SystemEntropy, repr=False)
     session: _Session | None = field(default=None, repr=False)
+    done: set[tuple[int, str]] = field(default_factory=set, repr=False)
 
 
 @dataclass
 class _Session:
-    """One round's keys; `running` is what protocol runs keep between steps, by attempt; `done` see `once`.
+    """One round's keys; `running` is what protocol runs keep between steps, by attempt.
 
-    `peers` holds the offers of others that were found to be signed by them, `channel` is to all of those.
+    `shown` are the commitments of all to whom this client showed its nonce, `peers` the offers of others that were
+    found to be signed by them, `channel` is to all of those.
     """
 
     name: str
     key: SessionKey
     nonce: bytes = field(repr=False)
     offer: bytes
-    shown_to: bytes | None = None
+    shown: Mapping[ClientId, bytes] | None = None
     peers: dict[ClientId, bytes] = field(default_factory=dict)
     channel: Channel | None = None
     joined: set[int] = field(default_factory=set)
     running: dict[int, Any] = field(default_factory=dict, repr=False)
-    done: set[str] = field(default_factory=set)
 
 
 def parties_in_memory(names: Iterable[ClientId], run: str = "simulation") -> dict[ClientId, Party]:
@@ -118,19 +121,18 @@ class Session:
         party = party_of(context)
         session = _session(party, text_in(payload, "session"))
         clients = names_in(payload, "session.reveal")
-        listed = rows_in(payload, "commitment", clients, "session.reveal").get(party.name)
-        if listed != _commitment(party.name, session.nonce):
+        listed = rows_in(payload, "commitment", clients, "session.reveal")
+        if listed.get(party.name) != _commitment(party.name, session.nonce):
             raise TamperError(None, "session.reveal", f"the list has another commitment of {party.name!r} than it made")
-        seen = sha256(wire.encode(payload)).digest()
-        if session.shown_to not in (None, seen):
+        if session.shown not in (None, listed):
             raise TamperError(None, "session.reveal", "a second, different list of commitments for one session")
-        session.shown_to = seen
+        session.shown = listed
         return state, {"nonce": as_array(session.nonce)}
 
 
 def greet(cohort: Cohort) -> Ask:
     """The ask for everybody's session keys; `greeted` takes its replies. It may travel with another ask."""
-    payload = {"session": np.array(_session_name(cohort)), "version": np.array(PROTOCOL_VERSION)}
+    payload = {"session": np.array(_name_of(cohort.round)), "version": np.array(PROTOCOL_VERSION)}
     return Ask("session.hello", dict.fromkeys(cohort.clients, payload))
 
 
@@ -145,7 +147,7 @@ def with_keys(cohort: Cohort, size: int = committee.LARGEST) -> Program[Cohort]:
         cohort = greeted(cohort, (yield greet(cohort)))
     if len(cohort) > size and not all("nonce" in cohort.keys[client] for client in cohort.clients):
         payload = {
-            "session": np.array(_session_name(cohort)),
+            "session": np.array(_name_of(cohort.round)),
             "clients": np.array(json.dumps(cohort.clients)),
             "commitments": stacked(cohort, "commitment"),
         }
@@ -175,7 +177,7 @@ def terms(component: str, cohort: Cohort, about: Mapping[str, Any], size: int = 
     facts = {
         "version": PROTOCOL_VERSION,
         "component": component,
-        "session": _session_name(cohort),
+        "session": _name_of(cohort.round),
         "round": cohort.round,
         "attempt": (1 << 61) + secrets.randbits(61),  # public: tells runs of one session apart
         "clients": list(cohort.clients),
@@ -251,7 +253,7 @@ def join(context: object, component: str, message: Arrays) -> Joined:
     _require_version(about.get("version"))
     clients = names_in(about, name)
     session = _session(party, str(about["session"]))
-    if about["component"] != component or party.name not in clients:
+    if about["component"] != component or party.name not in clients or session.name != _name_of(about["round"]):
         raise ProtocolError(f"step {name!r}: terms of another protocol run, or of one without {party.name!r}")
     if about["attempt"] in session.joined:
         raise TamperError(None, name, "a protocol run that was joined before is offered again")
@@ -303,19 +305,15 @@ def takes_part(context: object, attempt: int) -> bool:
 
 
 def once(joined: Joined, what: str) -> None:
-    """Allow `what` a single time in a session, over all attempts of it.
+    """Allow `what` a single time in a round, over all attempts of it and whatever sessions it is given.
 
     Raises:
         TamperError: it was done before.
     """
-    session = joined.party.session
-    assert session is not None
-    component = str(joined.about["component"])
-    if f"{component}.{what}" in session.done:
-        raise TamperError(
-            None, f"{component}.{what}", "asked for a second time in one session: two answers could be compared"
-        )
-    session.done.add(f"{component}.{what}")
+    done, name = joined.party.done, f"{joined.about['component']}.{what}"
+    if (joined.about["round"], name) in done:
+        raise TamperError(None, name, "asked for a second time in one round: two answers could be compared")
+    done.add((joined.about["round"], name))
 
 
 def forget(context: object, attempt: int) -> None:
@@ -330,12 +328,12 @@ def _check_committee(
 ) -> None:
     nonces: dict[ClientId, bytes] = {}
     if len(clients) > about["size"]:
-        nonces = rows_in(agreed, "nonce", clients, name)
+        nonces, shown = rows_in(agreed, "nonce", clients, name), session.shown or {}
         for client, committed in rows_in(agreed, "commitment", clients, name).items():
             if not hmac.compare_digest(_commitment(client, nonces[client]), committed):
                 raise TamperError(client, name, "the randomness shown is not what was committed to")
-        if session.nonce not in nonces.values():
-            raise TamperError(None, name, "this client's part of the joint randomness is missing")
+            if shown.get(client) != committed:
+                raise TamperError(client, name, "another commitment than the one listed before randomness was shown")
     if tuple(about["holders"]) != committee.draw(clients, nonces, about["size"]):
         raise TamperError(None, name, "the holders are not those that the joint randomness gives")
 
@@ -360,7 +358,7 @@ def _facts(agreed: Arrays, name: str) -> dict[str, Any]:
         "size": int,
     }
     try:
-        facts = json.loads(agreed["about"].item())
+        facts = parsed(agreed["about"].item())
         if not isinstance(facts, dict) or not all(isinstance(facts[key], kind) for key, kind in kinds.items()):
             raise TypeError
         return facts
@@ -376,8 +374,8 @@ def _require_version(version: object) -> None:
         )
 
 
-def _session_name(cohort: Cohort) -> str:
-    return f"round-{cohort.round}"
+def _name_of(round_: int) -> str:
+    return f"round-{round_}"
 
 
 def _commitment(name: ClientId, nonce: bytes) -> bytes:

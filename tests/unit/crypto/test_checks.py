@@ -143,7 +143,7 @@ def test_where_nothing_fits_nobody_is_named() -> None:
 def test_who_shares_something_out_of_range_is_named(client: int) -> None:
     zero = np.zeros(len(CLIENTS), np.uint64)
     zero[client] = 77
-    with pytest.raises(TamperError, match="the input that it shared is out of range") as caught:
+    with pytest.raises(TamperError, match="what it shared is out of range") as caught:
         judge(shown("range"), zero)
     assert caught.value.party == CLIENTS[client]
 

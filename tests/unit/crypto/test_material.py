@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -42,11 +44,16 @@ def extractor(holders: int, threshold: int) -> np.ndarray:
 def singular_minors(matrix: np.ndarray, seed: int = 0, most: int = 1500) -> int:
     """How many minors of all rows vanish: all if they are few, else a sample."""
     kept, holders = matrix.shape
-    every = list(combinations(range(holders), kept))
-    if len(every) > most:
+    every: Iterable[Sequence[int]] = combinations(range(holders), kept)
+    if comb(holders, kept) > most:
         rng = np.random.default_rng(seed)
-        every = [every[i] for i in rng.choice(len(every), most, replace=False)]
+        every = [np.sort(rng.choice(holders, kept, replace=False)).tolist() for _ in range(most)]
     return sum(determinant([[int(v) for v in row[list(columns)]] for row in matrix]) == 0 for columns in every)
+
+
+def test_large_committees_extract_too() -> None:
+    for holders, threshold in ((48, 6), (50, 16), (90, 12), (100, 33)):
+        assert singular_minors(extractor(holders, threshold), most=3) == 0
 
 
 @pytest.mark.parametrize("holders", range(6, 17))
@@ -58,7 +65,7 @@ def test_whoever_deals_nothing_useful_the_extracted_elements_are_uniform(holders
 def test_a_broken_extractor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = extractor(7, 2)
     repeated = whole.copy()
-    repeated[1, 5:] = repeated[0, 5:]  # two rows alike in the last columns: no Vandermonde matrix
+    repeated[1, 5:] = repeated[0, 5:]  # two rows alike in the last columns
     forgotten = whole.copy()
     forgotten[2, 6] = 0
     assert singular_minors(repeated) > 0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from secfpp.errors import ClientError, ConfigError, DropoutError, FieldRangeError, ProtocolError
+from secfpp.protocol import wire
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Ask
 from secfpp.secure.secure_kmeans import SecureKMeans
@@ -173,9 +174,40 @@ def test_a_search_that_fits_no_message_is_refused_before_anything_is_sent() -> N
     clusterer = SecureKMeans()
     program = clusterer.assign(Cohort({f"c{i:03}": 1 for i in range(100)}, 1, 0), "z", None)
     with pytest.raises(
-        ConfigError, match=r"clusterer\.restarts = 192: fewer: with 100 clients a holder would send \d+ MiB"
+        ConfigError,
+        match=r"clusterer\.restarts = 192: fewer: with 100 clients a message to a holder would have \d+ MiB",
     ):
         next(program)
     few = replace(clusterer, k=8, restarts=1)
     first = next(few.assign(Cohort({f"c{i:03}": 1 for i in range(100)}, 1, 0), "z", None))
     assert isinstance(first, Ask) and first.step == "session.hello"
+
+
+def test_with_too_few_left_for_two_clusters_nothing_is_computed() -> None:
+    clusterer = replace(SECURE, min_cluster_size=4)
+    run = Run(8, clusterer, dropouts=Missing(DEAL, {3}))
+    asked: list[str] = []
+
+    def on_ask(ask: Ask) -> Ask:
+        asked.append(ask.step)
+        return ask
+
+    assert set(run.assign(on_ask).cluster_of.values()) == {0}
+    assert asked == [HELLO, DEAL]
+
+
+def test_who_stood_by_gets_no_larger_message_than_others() -> None:
+    """What was dealt is as large as a message may be, so it does not come with what was opened since."""
+
+    def largest(dropouts: Missing | None) -> int:
+        sizes: list[int] = []
+
+        def on_ask(ask: Ask) -> Ask:
+            sizes.extend(wire.measure(payload) for payload in ask.payloads.values())
+            return ask
+
+        run = Run(8, dropouts=dropouts)
+        assert run.assign(on_ask) == run.expected()
+        return max(sizes)
+
+    assert largest(Missing(PROCEED, *[set()] * 7, {1})) <= largest(None)

@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secfpp.crypto import material
+from secfpp.crypto.field import PrimeField
+from secfpp.crypto.material import Deal
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ClientError, ProtocolError, TamperError
 from secfpp.protocol.program import Ask, Program, Replies, Request
 from secfpp.secure import secure_kmeans
 from secfpp.secure.computing import Plan
 from secfpp.secure.secure_kmeans import Layout
-from support.clustering_runs import COMPUTED, DEAL, PROCEED, SECURE, Run, groups
+from support.clustering_runs import COMPUTED, DEAL, PROCEED, SECURE, Missing, Run, groups
 from support.secure_runs import answering, changing, everyone
 
 Forge = Callable[[Layout, np.ndarray], np.ndarray]
@@ -56,6 +59,28 @@ def test_who_shares_an_impossible_descriptor_is_named(
 
     monkeypatch.setattr(secure_kmeans, "deal", deal)
     with pytest.raises(TamperError, match="out of range") as caught:
+        Run(8).assign()
+    assert caught.value.party == villain
+
+
+@pytest.mark.parametrize("villain", ["c00", "c06"])
+def test_who_deals_something_else_than_permutations_is_named(monkeypatch: pytest.MonkeyPatch, villain: str) -> None:
+    """They would show sizes in an order that others could undo."""
+    honest, made = secure_kmeans.deal, material.Deal.make
+
+    def scaled(self: Deal, stream: Any) -> np.ndarray:
+        dealt = made(self, stream)
+        dealt[self.sections["permutations", 2]] *= np.uint64(1000)
+        return dealt
+
+    def deal(joined: Any, plan: Any, own: np.ndarray) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            if joined.party.name == villain:
+                patch.setattr(material.Deal, "make", scaled)
+            return honest(joined, plan, own)
+
+    monkeypatch.setattr(secure_kmeans, "deal", deal)
+    with pytest.raises(TamperError, match="out of range: its input, or permutations") as caught:
         Run(8).assign()
     assert caught.value.party == villain
 
@@ -293,3 +318,45 @@ def test_errors_and_memory_hold_no_secret() -> None:
     secrets = {str(v) for state in run.states.values() for v in state["z"].tolist()}
     shown = " ".join(repr(context) for context in run.driver.contexts.values())
     assert not any(secret in shown for secret in secrets)
+
+
+@pytest.mark.parametrize("exchange", range(2, 9))
+def test_wrong_shares_of_a_holder_that_stood_by_make_no_partition(
+    monkeypatch: pytest.MonkeyPatch, exchange: int
+) -> None:
+    """It took no part in the checks, and answers from one exchange on: what comes out is noise, and is refused."""
+    honest = secure_kmeans.deal
+
+    def deal(joined: Any, plan: Any, own: np.ndarray) -> Any:
+        return honest(joined, Wrong(**vars(plan)) if joined.party.name == "c00" else plan, own)
+
+    monkeypatch.setattr(secure_kmeans, "deal", deal)
+    gone = Missing(PROCEED, *[set()] * exchange, {1})
+    with pytest.raises((TamperError, ProtocolError, ClientError)):
+        Run(8, dropouts=gone).assign()
+
+
+class Wrong(Plan):
+    """Deals wrong shares to the last two holders, who stand by."""
+
+    @property
+    def code(self) -> LagrangeCode:
+        return Off(self.holders, self.threshold)
+
+
+class Off(LagrangeCode):
+    def encode(self, secrets: np.ndarray, stream: Any) -> np.ndarray:
+        shares = super().encode(secrets, stream).copy()
+        shares[-2:] = PrimeField.add(shares[-2:], np.uint64(12345))
+        return shares
+
+
+@pytest.mark.parametrize("size", [3, 5, 24])
+def test_clients_insist_on_their_committee(size: int) -> None:
+    def other(message: dict[str, np.ndarray]) -> None:
+        facts = json.loads(message["about"].item())
+        message["about"] = np.array(json.dumps({**facts, "size": size, "holders": facts["clients"][:size]}))
+
+    clusterer = replace(SECURE, committee=8)
+    with pytest.raises(ClientError, match=r"holders of shares|not those that the joint randomness gives|missing"):
+        Run(8, clusterer).assign(on_ask=everyone(DEAL, other))

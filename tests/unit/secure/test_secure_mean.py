@@ -249,6 +249,7 @@ def test_equal_runs_send_different_envelopes_of_equal_size() -> None:
     for _ in range(2):
         for party in parties.values():
             party.session = None
+            party.done.clear()
         runs.append(SecureRun(5, parties=parties, transcript=Transcript(keep_contents=True)))
         runs[-1].round()
     assert runs[0].bits() == runs[1].bits()

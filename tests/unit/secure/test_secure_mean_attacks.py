@@ -147,7 +147,7 @@ def test_a_step_is_answered_once(step: str, match: str) -> None:
 def test_an_update_is_shared_once_in_a_session_whatever_the_attempt() -> None:
     run = SecureRun(5)
     run.round(0)
-    with pytest.raises(ClientError, match=r"client 'c00'.*share of p.*second time in one session"):
+    with pytest.raises(ClientError, match=r"client 'c00'.*share of p.*second time in one round"):
         run.round(0)
 
 

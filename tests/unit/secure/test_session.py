@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from secfpp.errors import ClientError, ConfigError, ProtocolError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientState, Replies
-from secfpp.secure import committee
+from secfpp.secure import committee, session
 from secfpp.secure.session import (
+    PROTOCOL_VERSION,
     Joined,
     Party,
+    as_array,
     forget,
     greet,
     greeted,
@@ -182,8 +185,20 @@ def test_randomness_is_not_drawn_without_this_client() -> None:
     agreed, strange = agreed_by(cohort), agreed_by(foreign)
     agreed |= {"commitments": strange["commitments"], "nonces": strange["nonces"]}
     agreed = changed(agreed, holders=json.loads(strange["about"].item())["holders"])
-    with pytest.raises(TamperError, match="this client's part of the joint randomness is missing"):
+    with pytest.raises(TamperError, match="another commitment than the one listed"):
         run.join("c00", agreed)
+
+
+def test_nobody_else_s_randomness_is_replaced_once_all_was_shown() -> None:
+    """Else a server and one client could try until the committee suits them."""
+    run = Agreement(18)
+    cohort = run.keys()
+    nonce = as_array(bytes(32))
+    forged = {"nonce": nonce, "commitment": as_array(session._commitment("c17", bytes(32)))}
+    cohort = replace(cohort, keys={**cohort.keys, "c17": {**cohort.keys["c17"], **forged}})
+    with pytest.raises(TamperError, match="another commitment than the one listed") as caught:
+        run.join("c00", agreed_by(cohort))
+    assert caught.value.party == "c17"
 
 
 def test_the_committee_is_what_the_randomness_gives() -> None:
@@ -312,14 +327,36 @@ def test_what_a_run_keeps_is_dropped_with_it_or_with_the_session() -> None:
     assert not takes_part(context, joined.attempt)
 
 
-def test_some_things_happen_once_in_a_session() -> None:
+def elsewhere(run: Agreement) -> Any:
+    """A server that gives clients a session of another name in between."""
+    payload = {"session": np.array("elsewhere"), "version": np.array(PROTOCOL_VERSION)}
+    yield Ask(HELLO, dict.fromkeys(run.parties, payload))
+
+
+def test_a_session_serves_its_own_round_only() -> None:
+    run = Agreement(3)
+    with pytest.raises(ProtocolError, match="terms of another protocol run"):
+        run.join("c00", changed(agreed_by(run.keys()), round=5))
+
+
+def test_facts_nested_too_deeply_are_refused() -> None:
+    run = Agreement(3)
+    agreed = {**agreed_by(run.keys()), "about": np.array("[" * 20_000 + "]" * 20_000)}
+    with pytest.raises(ProtocolError, match="terms that cannot be read"):
+        run.join("c00", agreed)
+
+
+def test_some_things_happen_once_in_a_round() -> None:
     run = Agreement(3)
     once(run.join("c00", agreed_by(run.keys())), "deed")
     again = run.join("c00", agreed_by(run.keys()))
     once(again, "another deed")
     once(run.join("c01", agreed_by(run.keys())), "deed")
-    with pytest.raises(TamperError, match=r"'aggregator.deed'.*second time in one session"):
+    with pytest.raises(TamperError, match=r"'aggregator.deed'.*second time in one round"):
         once(again, "deed")
+    run.driver.run(elsewhere(run))
+    with pytest.raises(TamperError, match="second time in one round"):
+        once(run.join("c00", agreed_by(run.keys())), "deed")
     run.keys(1)
     once(run.join("c00", agreed_by(run.keys(1))), "deed")
 
