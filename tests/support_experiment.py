@@ -63,8 +63,18 @@ class Training:
             raise ConfigError([Problem("lr", self.lr, "should be above 0")])
 
 
+class Method:
+    """What the experiment asks of methods."""
+
+    trained: ClassVar[bool] = True
+
+    def require(self, clients: int) -> None:
+        if clients < 2:
+            raise ConfigError([Problem("clients", clients, "at least 2")])
+
+
 @dataclass(frozen=True, kw_only=True)
-class Pooled:
+class Pooled(Method):
     """One prompt for all."""
 
     name: ClassVar[str] = "pooled"
@@ -73,7 +83,7 @@ class Pooled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grouped:
+class Grouped(Method):
     """One prompt per group."""
 
     name: ClassVar[str] = "grouped"

@@ -16,7 +16,8 @@ from secfpp.protocol.cohort import Assignment
 from secfpp.protocol.program import resolve
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.trainer import make_contexts, train
-from secfpp.secure.clustering import OneCluster, OracleClusters, PlainKMeans, RandomClusters
+from secfpp.secure.clustering import Clusterer, OneCluster, OracleClusters, PlainKMeans, RandomClusters
+from secfpp.secure.secure_mean import SecureMean
 
 ALL = sorted(methods())
 TRAINED = [name for name in ALL if methods()[name].trained]
@@ -137,7 +138,7 @@ def test_nothing_private_is_sent(name, dataset, backbone):
 
 
 def test_a_changed_partition_keeps_what_was_learned(dataset, backbone):
-    class Alternating:
+    class Alternating(Clusterer):
         def assign(self, cohort, slot, previous):
             yield from ()
             parity = cohort.round % 2
@@ -194,8 +195,8 @@ def test_a_client_missing_at_the_clustering_joins_later(dataset, backbone):
     def absent(round_, step, client):
         return "before" if round_ == 1 and client == "sketch-0" else None
 
-    algorithm = make("secfpp", clusterer=PlainKMeans(k_max=3, min_cluster_size=3), local_lr=0.0)
-    algorithm = replace(algorithm, aggregator=replace(algorithm.aggregator, min_responders=3, threshold=1))
+    few = SecureMean(min_responders=3, threshold=1)
+    algorithm = make("secfpp", clusterer=PlainKMeans(k_max=3, min_cluster_size=3), aggregator=few, local_lr=0.0)
     result = run(dataset, backbone, "secfpp", rounds=4, algorithm=algorithm, dropouts=absent)
     by_client = dict(zip(result.clients, result.prompts, strict=True))
     assert -1 not in result.assignment

@@ -29,6 +29,7 @@ from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Joint, P
 from secfpp.secure.aggregation import Aggregator
 from secfpp.secure.clustering import Clusterer
 from secfpp.secure.session import Session, greet, greeted
+from secfpp.settings import check_types
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,19 @@ class FederatedAlgorithm(ABC):
     prior_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.prior_smoothing > 0:
             raise ConfigError([Problem("prior_smoothing", self.prior_smoothing, "must be positive")])
+
+    def require(self, clients: int) -> None:
+        """Refuse a number of clients in a round that the method's parts cannot group or average.
+
+        Raises:
+            ConfigError: says which setting does not fit.
+        """
+        for part in ("clusterer", "aggregator"):
+            if hasattr(self, part):
+                getattr(self, part).require(clients)
 
     @abstractmethod
     def client_state(self, context: ClientContext) -> ClientState:

@@ -88,6 +88,11 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
             problems.append(Problem("local_share", self.local_share, "a share of the rounds, in 0..1, 1 excluded"))
         if not 0 <= self.trust <= 1:
             problems.append(Problem("trust", self.trust, "in 0..1"))
+        least = getattr(self.aggregator, "min_responders", 1)
+        smallest = getattr(self.clusterer, "min_cluster_size", least)
+        if smallest < least:
+            allowed = f"at most clusterer.min_cluster_size = {smallest}: else small groups have no average"
+            problems.append(Problem("aggregator.min_responders", least, allowed))
         if self.averaged_rounds < 1:
             problems.append(Problem("averaged_rounds", self.averaged_rounds, "at least 1"))
         if problems:

@@ -105,6 +105,9 @@ def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: Federate
         if dataset is None:
             emit(Event("preparing", task.cells[0], f"loading the data set {task.config.data.name!r}, seed {task.seed}"))
             dataset = load_dataset(task.config, task.seed)
+        task = _feasible(task, len(dataset.clients), emit)
+        if not task.cells:
+            return
         digest = dataset_digest(dataset)
         _keep_partition(task, dataset, digest)
         emit(
@@ -124,6 +127,22 @@ def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: Federate
             _train_cell(task, cell, backbone, dataset, digest, emit)
         except Exception as error:
             _fail(task, cell, error, emit)
+
+
+def _feasible(task: SeedTask, clients: int, emit: Emit) -> SeedTask:
+    """The task without the cells whose settings do not fit so many clients: these fail before anything is encoded."""
+    from secfpp.runtime.trainer import per_round
+
+    failed = set()
+    for cell in task.cells:
+        algorithm = task.config.choose([cell.method])[cell.method]
+        try:
+            if algorithm.trained:
+                algorithm.require(per_round(clients, task.config.participation))
+        except SecFPPError as error:
+            _fail(task, cell, error, emit)
+            failed.add(cell)
+    return task.without(failed)
 
 
 def load_dataset(config: ExperimentConfig, seed: int) -> FederatedDataset:

@@ -138,6 +138,8 @@ def train(
         raise ConfigError([Problem("rounds", rounds, "at least 1")])
     if not 0 < participation <= 1:
         raise ConfigError([Problem("participation", participation, "a share of the clients, above 0 and at most 1")])
+    if algorithm.trained:
+        algorithm.require(per_round(len(dataset.clients), participation))
     contexts = make_contexts(dataset, backbone, algorithm, seed)
     ordered = list(contexts.values())
     predictor = algorithm.predictor
@@ -253,6 +255,11 @@ def _start(algorithm: FederatedAlgorithm, contexts: Mapping[str, ClientContext])
     return TrainingState(algorithm.server_state(), clients, prompts, np.full(len(prompts), -np.inf))
 
 
+def per_round(clients: int, participation: float) -> int:
+    """How many of `clients` take part in a round."""
+    return max(1, round(participation * clients))
+
+
 def participants(clients: Iterable[str], participation: float, seed: int, round_: int) -> list[str]:
     """The clients that take part in a round, sorted: the nearest whole number to the share, at least one.
 
@@ -260,7 +267,7 @@ def participants(clients: Iterable[str], participation: float, seed: int, round_
     that needs a smallest number of clients at a time (`SecFPP`: that of its clusterer) says so when it gets fewer.
     """
     names = sorted(clients)
-    count = max(1, round(participation * len(names)))
+    count = per_round(len(names), participation)
     order = derive(seed, round_, "participation").numpy().permutation(len(names))
     return sorted(names[i] for i in order[:count])
 

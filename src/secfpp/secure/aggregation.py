@@ -23,6 +23,7 @@ from secfpp.errors import ConfigError, FieldRangeError, Problem, ProtocolError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
+from secfpp.settings import check_types
 
 
 class Aggregator(ABC):
@@ -43,6 +44,18 @@ class Aggregator(ABC):
     @abstractmethod
     def refresh(self, cohort: Cohort, slot: str) -> Program[None]:
         """Give those of the cohort that missed a mean the present base, so that what they train next counts."""
+
+    def require(self, clients: int) -> None:
+        """Refuse a number of clients, in a round, of whom no mean could be made.
+
+        Raises:
+            ConfigError: fewer than `min_responders`.
+        """
+        least: int = getattr(self, "min_responders", 1)
+        if clients < least:
+            raise ConfigError(
+                [Problem("aggregator.min_responders", least, f"at most the {clients} clients of a round")]
+            )
 
 
 def latecomers(replies: Mapping[ClientId, Arrays]) -> tuple[int, ClientId, list[ClientId]]:
@@ -99,6 +112,7 @@ class PlainMean(Aggregator):
     min_responders: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self, "aggregator")
         check_codec(self.clip, self.bits)
         if self.min_responders < 1:
             raise ConfigError([Problem("aggregator.min_responders", self.min_responders, "at least 1")])

@@ -17,6 +17,7 @@ from secfpp.secure import kmeans
 from secfpp.secure.descriptor import projection, quantise, radius
 from secfpp.secure.search import Search
 from secfpp.seeding import derive
+from secfpp.settings import check_types
 
 
 class Clusterer(ABC):
@@ -37,6 +38,15 @@ class Clusterer(ABC):
         Returns:
             A partition of the clients that answered, clusters numbered by their first client.
         """
+
+    def require(self, clients: int) -> None:
+        """Refuse a number of clients, in a round, that these settings cannot group.
+
+        Raises:
+            ConfigError: says which setting does not fit.
+            FieldRangeError: too many clients for exact arithmetic.
+        """
+        return
 
 
 @dataclass(frozen=True)
@@ -64,13 +74,18 @@ class RandomClusters(Clusterer):
     k: int = 6
 
     def __post_init__(self) -> None:
+        check_types(self, "clusterer")
         _require_at_least_one(self, "k")
+
+    def require(self, clients: int) -> None:
+        """See `Clusterer.require`."""
+        if self.k > clients:
+            raise ConfigError([Problem("clusterer.k", self.k, f"at most one cluster per client, {clients}")])
 
     def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
         """See `Clusterer.assign`."""
         yield from ()
-        if self.k > len(cohort):
-            raise ConfigError([Problem("clusterer.k", self.k, f"at most one cluster per client, {len(cohort)}")])
+        self.require(len(cohort))
         order = derive(cohort.seed, "random_clusters").numpy().permutation(len(cohort))
         return Assignment.from_labels(cohort.clients, (order % self.k).tolist())
 
@@ -136,6 +151,7 @@ class KMeans(Clusterer):
     pull: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self, "clusterer")
         _require_at_least_one(
             self, "k", "k_max", "dimensions", "restarts", "finalists", "iterations", "min_cluster_size", "pull"
         )
@@ -166,18 +182,17 @@ class KMeans(Clusterer):
             round_=round_,
         )
 
-    def require_clients(self, cohort: Cohort) -> None:
-        """Refuse a cohort that cannot be clustered, before anything is sent.
-
-        Raises:
-            ConfigError: a cohort smaller than one cluster.
-            FieldRangeError: too many clients for exact arithmetic.
-        """
-        if len(cohort) < self.min_cluster_size:
+    def require(self, clients: int) -> None:
+        """See `Clusterer.require`."""
+        smallest = self.min_cluster_size
+        if clients < smallest:
             raise ConfigError(
-                [Problem("clusterer.min_cluster_size", self.min_cluster_size, f"at most the {len(cohort)} clients")]
+                [Problem("clusterer.min_cluster_size", smallest, f"at most the {clients} clients of a round")]
             )
-        kmeans.require_range(len(cohort), radius(self.bits), self.pull)
+        if self.k is not None and self.k * smallest > clients:
+            allowed = f"at most {clients // smallest}: {clients} clients in clusters of {smallest} or more"
+            raise ConfigError([Problem("clusterer.k", self.k, allowed)])
+        kmeans.require_range(clients, radius(self.bits), self.pull)
 
     def described(self, descriptor: np.ndarray, seed: int) -> np.ndarray:
         """The reduced and rounded descriptor, int16 [dimensions]."""
@@ -200,7 +215,7 @@ class PlainKMeans(KMeans):
 
     def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
         """See `Clusterer.assign`."""
-        self.require_clients(cohort)
+        self.require(len(cohort))
         ask = {"slot": np.array(slot), "seed": np.array(cohort.seed)}
         replies = yield Ask("clusterer.describe", dict.fromkeys(cohort.clients, ask))
         if len(replies) < self.min_cluster_size:

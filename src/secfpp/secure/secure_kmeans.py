@@ -86,7 +86,12 @@ class SecureKMeans(KMeans):
         Raises:
             ConfigError: fewer clients than T = 1 takes, or a minimum cluster size of less than T + 2.
         """
-        t = committee.clustering_threshold(min(clients, self.committee), self.limit, self.dropouts)
+        holders, needed = min(clients, self.committee), self.limit + 1 + (self.dropouts or 0)
+        if holders < needed:
+            who = f"one that {holders} holders of shares allow (of {clients} clients, clusterer.committee = "
+            allowed = f"{who}{self.committee}); {needed} are needed: more of them, or fewer clusterer.dropouts"
+            raise ConfigError([Problem("clusterer.threshold", self.threshold, allowed)])
+        t = committee.clustering_threshold(holders, self.limit, self.dropouts)
         if self.min_cluster_size < t + 2:
             raise ConfigError(
                 [
@@ -113,22 +118,22 @@ class SecureKMeans(KMeans):
 
     def find(self, cohort: Cohort, slot: str) -> Program[tuple[Found, Cohort]]:
         """All that becomes public, and who took part: like `assign`, for audits and tests."""
-        self.require_clients(cohort)
+        self.require(len(cohort))
+        if self._is_one(len(cohort)):
+            return _ONE, cohort
         if self.reveal == "distances":
+            slices = self.slices(min(len(cohort), self.committee), self.collusion(len(cohort)))
             warnings.warn(
-                f"{self.kind} with reveal = 'distances': {self.dimensions + 1} clients and the server together compute "
+                f"{self.kind} with reveal = 'distances': {slices.width + 1} clients and the server together compute "
                 "everybody's descriptor exactly; reveal = 'partition' gives the same groups without that",
                 LeakyProtocolWarning,
                 stacklevel=2,
             )
-        if self._is_one(cohort):
-            return _ONE, cohort
-        self._require_room(len(cohort), self.collusion(len(cohort)), cohort.seed, cohort.round)
         asked = cohort
         cohort = yield from with_keys(cohort, self.committee)
         while True:
             self._require_enough(asked, cohort)
-            if self._is_one(cohort):
+            if self._is_one(len(cohort)):
                 return _ONE, cohort
             threshold = self.collusion(len(cohort))
             about = {"slot": slot, "seed": cohort.seed, "threshold": threshold, "settings": asdict(self)}
@@ -152,9 +157,15 @@ class SecureKMeans(KMeans):
             raise TamperError(None, "clusterer.proceed", "what was opened is no partition: a holder answered wrongly")
         return found, cohort
 
-    def _is_one(self, cohort: Cohort) -> bool:
+    def require(self, clients: int) -> None:
+        """See `Clusterer.require`."""
+        super().require(clients)
+        if not self._is_one(clients):
+            self._require_room(clients, self.collusion(clients))
+
+    def _is_one(self, clients: int) -> bool:
         """Whether there are too few for two clusters, so that nothing has to be computed."""
-        return max(self.search(len(cohort), cohort.seed, cohort.round).seeds, default=1) == 1
+        return (self.k or self.k_max) == 1 or clients < (self.k or 2) * self.min_cluster_size
 
     def plan(self, clients: Any, holders: Any, threshold: int, seed: int, round_: int) -> Plan:
         """The computation for so many clients and holders."""
@@ -218,18 +229,20 @@ class SecureKMeans(KMeans):
             missing = sorted(set(asked.clients) - set(cohort.clients))
             raise DropoutError("clusterer.deal", needed, len(cohort), missing)
 
-    def _require_room(self, n: int, threshold: int, seed: int, round_: int) -> None:
-        """Refuse a search that deals or opens more than a message can hold, before anything is sent."""
+    def _require_room(self, n: int, threshold: int) -> None:
+        """Refuse a search that deals or opens more than a message can hold."""
         if self.reveal == "distances":
             return
-        holders = min(n, self.committee)
-        plan = self.plan(range(n), range(holders), threshold, seed, round_)
-        dealt = (holders - 1) * plan.deal.size + (n - 1) * plan.width
-        opened = _estimate(self, n, threshold, seed, round_).opened + n**2  # all told to who stood by until the end
-        size = 8 * max(dealt, opened)
+        holders, k = min(n, self.committee), self.k or min(self.k_max, n // self.min_cluster_size)
+        size = 8 * self.restarts * n * k * (holders - 1) // holders  # of the first rotations alone
+        if size <= wire.MAX_MESSAGE:
+            plan = self.plan(range(n), range(holders), threshold, 0, 0)
+            dealt = (holders - 1) * plan.deal.size + (n - 1) * plan.width
+            opened = _estimate(self, n, threshold, 0, 0).opened + n**2  # all told to who stood by until the end
+            size = 8 * max(dealt, opened)
         if size > wire.MAX_MESSAGE - (1 << 20):
             allowed = (
-                f"fewer: with {n} clients a message to a holder would have {size >> 20} MiB, at most "
+                f"fewer: with {n} clients a message to a holder would have {size >> 20} MiB or more, at most "
                 f"{wire.MAX_MESSAGE >> 20} are allowed; or fix clusterer.k"
             )
             raise ConfigError([Problem("clusterer.restarts", self.restarts, allowed)])

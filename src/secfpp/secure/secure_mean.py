@@ -50,6 +50,7 @@ from secfpp.secure.aggregation import (
 from secfpp.secure.mean_relay import RECEIVE, SUM, Inclusion, Relay
 from secfpp.secure.mean_run import MeanRun, attempt_in
 from secfpp.secure.session import forget, join, keep, kept, once, takes_part, terms, with_keys
+from secfpp.settings import check_types
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class SecureMean(Aggregator):
     min_responders: int = 4
 
     def __post_init__(self) -> None:
+        check_types(self, "aggregator")
         check_codec(self.clip, self.bits)
         problems = []
         if not 1 <= self.threshold <= committee.LARGEST - 2:

@@ -133,6 +133,12 @@ def test_other_data_under_the_same_settings_are_noticed(world: World, tmp_path: 
     assert kinds(play(world, task(tmp_path, "grouped")))[-1] == ("finished", "grouped")
 
 
+def test_settings_that_do_not_fit_the_clients_fail_before_images_are_encoded(world: World, tmp_path: Path) -> None:
+    events = play(world, task(tmp_path, "pooled", participation=0.25))
+    assert kinds(events) == [("preparing", "pooled"), ("failed", "pooled")]
+    assert events[-1].text == "clients = 1: at least 2" and not world.encoded
+
+
 def test_the_partition_file_says_who_holds_what(world: World, tmp_path: Path) -> None:
     play(world, task(tmp_path, "pooled"))
     stored = json.loads((tmp_path / "partitions/1.json").read_text())
