@@ -88,9 +88,9 @@ class SecureKMeans(KMeans):
         """
         holders, needed = min(clients, self.committee), self.limit + 1 + (self.dropouts or 0)
         if holders < needed:
-            who = f"one that {holders} holders of shares allow (of {clients} clients, clusterer.committee = "
-            allowed = f"{who}{self.committee}); {needed} are needed: more of them, or fewer clusterer.dropouts"
-            raise ConfigError([Problem("clusterer.threshold", self.threshold, allowed)])
+            allowed = f"at least {needed} to hold shares, or fewer clusterer.dropouts than {self.dropouts or 0}"
+            short = ("clusterer.committee", self.committee) if self.committee < clients else ("clients", clients)
+            raise ConfigError([Problem(*short, allowed if self.dropouts else f"at least {needed} to hold shares")])
         t = committee.clustering_threshold(holders, self.limit, self.dropouts)
         if self.min_cluster_size < t + 2:
             raise ConfigError(
@@ -234,7 +234,9 @@ class SecureKMeans(KMeans):
         if self.reveal == "distances":
             return
         holders, k = min(n, self.committee), self.k or min(self.k_max, n // self.min_cluster_size)
-        size = 8 * self.restarts * n * k * (holders - 1) // holders  # of the first rotations alone
+        group = self.restarts // self.finalists
+        contest = self.finalists * group * (group - 1) // 2 if k > 1 else 0
+        size = 8 * (self.restarts * n + 8 * contest) * (holders - 1) // holders  # far less than all of it
         if size <= wire.MAX_MESSAGE:
             plan = self.plan(range(n), range(holders), threshold, 0, 0)
             dealt = (holders - 1) * plan.deal.size + (n - 1) * plan.width

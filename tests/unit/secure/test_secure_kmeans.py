@@ -121,7 +121,7 @@ def test_too_few_clients_left_are_an_error() -> None:
 
 def test_whoever_cannot_be_clustered_is_refused_before_anything_is_sent() -> None:
     refused = [
-        (Run(8, replace(SECURE, committee=5)), ConfigError, "5 holders of shares"),
+        (Run(8, replace(SECURE, committee=5)), ConfigError, "at least 6 to hold shares"),
         (Run(2), ConfigError, "at most the 2 clients"),
         (Run(16), ConfigError, "at least 4: else 2 holders could"),
         (Run(8, replace(SECURE, bits=16, pull=900)), FieldRangeError, "points of length up to 32767"),
@@ -211,3 +211,27 @@ def test_who_stood_by_gets_no_larger_message_than_others() -> None:
         return max(sizes)
 
     assert largest(Missing(PROCEED, *[set()] * 7, {1})) <= largest(None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "clients", "said"),
+    [
+        ({"committee": 5}, 8, r"clusterer.committee = 5: at least 6 to hold shares$"),
+        ({"dropouts": 7}, 8, r"clients = 8: at least 13 to hold shares, or fewer clusterer.dropouts than 7"),
+        ({"threshold": "high", "min_cluster_size": 5}, 24, r"clusterer.min_cluster_size = 5: at least 7"),
+        ({"min_cluster_size": 9}, 8, r"clusterer.min_cluster_size = 9: at most the 8 clients of a round"),
+        ({"k": 3}, 8, r"clusterer.k = 3: at most 2"),
+        ({"restarts": 10**6}, 8, r"clusterer.restarts = 1000000: fewer"),
+        ({"restarts": 10**6, "k": 2}, 12, r"clusterer.restarts = 1000000: fewer"),
+        ({}, 72, r"clusterer.restarts = 192: fewer: with 72 clients"),
+    ],
+)
+def test_numbers_of_clients_that_settings_do_not_fit(settings: dict[str, Any], clients: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        SecureKMeans(**settings).require(clients)
+
+
+def test_numbers_of_clients_that_settings_fit() -> None:
+    for clients in (4, 7, 8, 30):
+        SecureKMeans().require(clients)
+    SecureKMeans(k=1, restarts=10**6).require(100)

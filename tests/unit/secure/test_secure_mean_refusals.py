@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secfpp.algorithms.secfpp import SecFPP
 from secfpp.crypto.roster import IdentityKey
 from secfpp.crypto.sharing import LagrangeCode
-from secfpp.errors import ClientError, ProtocolError, TamperError
+from secfpp.errors import ClientError, ConfigError, ProtocolError, TamperError
 from secfpp.protocol.program import Ask, Replies
 from secfpp.secure.mean_relay import Inclusion
 from secfpp.secure.mean_run import code_for
+from secfpp.secure.secure_kmeans import SecureKMeans
 from secfpp.secure.secure_mean import SecureMean
 from secfpp.secure.session import PROTOCOL_VERSION
 from support.secure_runs import SecureRun, answering, between, changing, everyone, flip, names, refused
@@ -257,3 +259,15 @@ def test_messages_of_no_honest_server_are_refused(step: str, change: Callable[[M
 def test_the_code_is_the_one_that_a_quorum_decodes() -> None:
     assert code_for(16, 2) == LagrangeCode(16, 2, 8)
     assert [code_for(c, 2).required() for c in (4, 5, 6, 7, 16)] == [4, 4, 5, 5, 10]
+
+
+def test_more_updates_are_asked_for_than_there_are_clients() -> None:
+    SecureMean(min_responders=8).require(8)
+    with pytest.raises(ConfigError, match=r"aggregator.min_responders = 9: at most the 8 clients of a round"):
+        SecureMean(min_responders=9).require(8)
+
+
+def test_groups_are_never_too_small_for_an_average() -> None:
+    with pytest.raises(ConfigError, match=r"min_responders = 5: at most clusterer.min_cluster_size = 4"):
+        SecFPP(aggregator=SecureMean(min_responders=5))
+    SecFPP(aggregator=SecureMean(min_responders=5), clusterer=SecureKMeans(min_cluster_size=5))
