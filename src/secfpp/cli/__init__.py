@@ -9,6 +9,7 @@ def main() -> None:
 
     # Waiting threads that spin starve each other when other work shares the cores; read when PyTorch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from secfpp.cli.app import app
+    from secfpp.cli.app import app, warn_plainly
 
+    warn_plainly()
     app()

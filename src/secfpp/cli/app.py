@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import typer
@@ -9,7 +10,7 @@ from typer.core import TyperGroup
 
 from secfpp import __version__
 from secfpp.cli import cache, doctor, keys, listing, prompts, training
-from secfpp.errors import ConfigError, DataError, MissingExtraError, SecFPPError
+from secfpp.errors import ConfigError, DataError, LeakyProtocolWarning, MissingExtraError, SecFPPError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -35,6 +36,16 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as error:
             typer.echo("Interrupted: what was finished before is kept.", err=True)
             raise typer.Exit(INTERRUPTED) from error
+
+
+def warn_plainly() -> None:
+    """Show this package's own warnings as one line, without a place in the source that says nothing to users."""
+    usual = warnings.formatwarning
+
+    def formatted(message: Any, category: type[Warning], *where: Any, **more: Any) -> str:
+        return f"Warning: {message}\n" if category is LeakyProtocolWarning else usual(message, category, *where, **more)
+
+    warnings.formatwarning = formatted
 
 
 def _indented(message: str) -> str:

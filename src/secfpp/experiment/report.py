@@ -29,6 +29,7 @@ NEAR = 10.0
 """Paired differences beyond this many points are arrows at the edge, so that close methods can be told apart."""
 TOGETHER = 6
 """More lines than this get a small chart each."""
+_LEAKY = {"distances": "distances, of which the server and a few clients compute every client's descriptor"}
 
 
 @dataclass(frozen=True)
@@ -262,7 +263,8 @@ def _revealed(summary: Summary) -> list[Promise]:
             continue
         parts = {phase: _in_words(part) for phase in PHASES.values() if isinstance(part := table.get(phase), Mapping)}
         reveal, holders, threshold = (_word(table[key]) for key in IN_THE_CLEAR)
-        found.append(Promise(name, reveal if table["reveal"] is not None else "not stated", holders, threshold, parts))
+        revealed = _LEAKY.get(reveal, reveal) if table["reveal"] is not None else "not stated"
+        found.append(Promise(name, revealed, holders, threshold, parts))
     return found
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from typer.testing import CliRunner
 
 from secfpp import __version__
 from secfpp.cli import doctor, training
-from secfpp.cli.app import app
+from secfpp.cli.app import app, warn_plainly
 from secfpp.cli.listing import first_line
 from secfpp.cli.training import DEMO_METHODS
-from secfpp.errors import DataError, ProtocolError
+from secfpp.errors import DataError, LeakyProtocolWarning, ProtocolError
 from secfpp.experiment.run_directory import open_run_directory
 from support_experiment import Pooled, Training, World, toy_world
 
@@ -213,3 +214,10 @@ def test_the_installed_program_is_this_one() -> None:
     done = subprocess.run([sys.executable, "-c", "from secfpp.cli import main; main()", "--version"],
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert done.stdout == f"secfpp {__version__}\n"
+
+
+def test_own_warnings_are_one_line_and_those_of_others_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    warn_plainly()
+    assert warnings.formatwarning("this leaks", LeakyProtocolWarning, "file.py", 3) == "Warning: this leaks\n"
+    assert "file.py:3" in warnings.formatwarning("old", DeprecationWarning, "file.py", 3)

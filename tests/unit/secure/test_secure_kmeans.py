@@ -125,7 +125,7 @@ def test_whoever_cannot_be_clustered_is_refused_before_anything_is_sent() -> Non
         (Run(2), ConfigError, "at most the 2 clients"),
         (Run(16), ConfigError, "at least 4: else 2 holders could"),
         (Run(8, replace(SECURE, bits=16, pull=900)), FieldRangeError, "points of length up to 32767"),
-        (Run(8, replace(SECURE, dropouts=4)), ConfigError, "8 holders of shares"),
+        (Run(8, replace(SECURE, dropouts=4)), ConfigError, "at least 10 to hold shares"),
     ]
     for run, kind, reason in refused:
         with pytest.raises(kind, match=reason):
