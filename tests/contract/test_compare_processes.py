@@ -39,7 +39,9 @@ LABELS = ("zero_shot", "promptfl", "secfpp")
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     (folder / "c.toml").write_text(CONFIG)
-    command = [sys.executable, "-c", "from secfpp.cli import main; main()", "compare", "c.toml"]
+    # A shell's background jobs ignore Ctrl-C, and what they start inherits that.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heeding}; from secfpp.cli import main; main()", "compare", "c.toml"]
     command += ["--out", "o", "--methods", ",".join(LABELS), "--json", *words]
     return subprocess.Popen(
         command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
