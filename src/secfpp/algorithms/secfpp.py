@@ -88,7 +88,7 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
             problems.append(Problem("local_share", self.local_share, "a share of the rounds, in 0..1, 1 excluded"))
         if not 0 <= self.trust <= 1:
             problems.append(Problem("trust", self.trust, "in 0..1"))
-        least = getattr(self.aggregator, "min_responders", 1)
+        least = self.aggregator.min_responders
         smallest = getattr(self.clusterer, "min_cluster_size", least)
         if smallest < least:
             allowed = f"at most clusterer.min_cluster_size = {smallest}: else small groups have no average"

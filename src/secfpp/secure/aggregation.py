@@ -31,6 +31,8 @@ class Aggregator(ABC):
 
     kind: ClassVar[str]
     needs_keys: ClassVar[bool] = False
+    min_responders: int
+    """Fewer updates than this give no mean."""
 
     @abstractmethod
     def mean(self, cohort: Cohort, slot: str) -> Program[tuple[ClientId, ...]]:
@@ -51,11 +53,9 @@ class Aggregator(ABC):
         Raises:
             ConfigError: fewer than `min_responders`.
         """
-        least: int = getattr(self, "min_responders", 1)
-        if clients < least:
-            raise ConfigError(
-                [Problem("aggregator.min_responders", least, f"at most the {clients} clients of a round")]
-            )
+        if clients < self.min_responders:
+            allowed = f"at most the {clients} clients of a round"
+            raise ConfigError([Problem("aggregator.min_responders", self.min_responders, allowed)])
 
 
 def latecomers(replies: Mapping[ClientId, Arrays]) -> tuple[int, ClientId, list[ClientId]]:

@@ -184,14 +184,22 @@ class KMeans(Clusterer):
 
     def require(self, clients: int) -> None:
         """See `Clusterer.require`."""
+        self.require_some(clients)
+        if self.k is not None and self.k * self.min_cluster_size > clients:
+            allowed = f"at most {clients // self.min_cluster_size}: {clients} clients in clusters of "
+            raise ConfigError([Problem("clusterer.k", self.k, f"{allowed}{self.min_cluster_size} or more")])
+
+    def require_some(self, clients: int) -> None:
+        """Refuse fewer than one cluster's, or too many for exact arithmetic; whoever drops out, others are one cluster.
+
+        Raises:
+            ConfigError: a cohort smaller than one cluster.
+            FieldRangeError: too many clients.
+        """
         smallest = self.min_cluster_size
         if clients < smallest:
-            raise ConfigError(
-                [Problem("clusterer.min_cluster_size", smallest, f"at most the {clients} clients of a round")]
-            )
-        if self.k is not None and self.k * smallest > clients:
-            allowed = f"at most {clients // smallest}: {clients} clients in clusters of {smallest} or more"
-            raise ConfigError([Problem("clusterer.k", self.k, allowed)])
+            allowed = f"at most the {clients} clients of a round"
+            raise ConfigError([Problem("clusterer.min_cluster_size", smallest, allowed)])
         kmeans.require_range(clients, radius(self.bits), self.pull)
 
     def described(self, descriptor: np.ndarray, seed: int) -> np.ndarray:
@@ -215,7 +223,7 @@ class PlainKMeans(KMeans):
 
     def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
         """See `Clusterer.assign`."""
-        self.require(len(cohort))
+        self.require_some(len(cohort))
         ask = {"slot": np.array(slot), "seed": np.array(cohort.seed)}
         replies = yield Ask("clusterer.describe", dict.fromkeys(cohort.clients, ask))
         if len(replies) < self.min_cluster_size:

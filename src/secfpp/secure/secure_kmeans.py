@@ -118,9 +118,10 @@ class SecureKMeans(KMeans):
 
     def find(self, cohort: Cohort, slot: str) -> Program[tuple[Found, Cohort]]:
         """All that becomes public, and who took part: like `assign`, for audits and tests."""
-        self.require(len(cohort))
+        self.require_some(len(cohort))
         if self._is_one(len(cohort)):
             return _ONE, cohort
+        self._require_room(len(cohort), cohort.seed, cohort.round)
         if self.reveal == "distances":
             slices = self.slices(min(len(cohort), self.committee), self.collusion(len(cohort)))
             warnings.warn(
@@ -161,7 +162,7 @@ class SecureKMeans(KMeans):
         """See `Clusterer.require`."""
         super().require(clients)
         if not self._is_one(clients):
-            self._require_room(clients, self.collusion(clients))
+            self._require_room(clients)
 
     def _is_one(self, clients: int) -> bool:
         """Whether there are too few for two clusters, so that nothing has to be computed."""
@@ -229,8 +230,9 @@ class SecureKMeans(KMeans):
             missing = sorted(set(asked.clients) - set(cohort.clients))
             raise DropoutError("clusterer.deal", needed, len(cohort), missing)
 
-    def _require_room(self, n: int, threshold: int) -> None:
-        """Refuse a search that deals or opens more than a message can hold."""
+    def _require_room(self, n: int, seed: int = 0, round_: int = 0) -> None:
+        """Refuse a search that deals or opens more than a message can hold; seed and round make a small difference."""
+        threshold = self.collusion(n)
         if self.reveal == "distances":
             return
         holders, k = min(n, self.committee), self.k or min(self.k_max, n // self.min_cluster_size)
@@ -238,9 +240,9 @@ class SecureKMeans(KMeans):
         contest = self.finalists * group * (group - 1) // 2 if k > 1 else 0
         size = 8 * (self.restarts * n + 8 * contest) * (holders - 1) // holders  # far less than all of it
         if size <= wire.MAX_MESSAGE:
-            plan = self.plan(range(n), range(holders), threshold, 0, 0)
+            plan = self.plan(range(n), range(holders), threshold, seed, round_)
             dealt = (holders - 1) * plan.deal.size + (n - 1) * plan.width
-            opened = _estimate(self, n, threshold, 0, 0).opened + n**2  # all told to who stood by until the end
+            opened = _estimate(self, n, threshold, seed, round_).opened + n**2  # all told to who stood by until the end
             size = 8 * max(dealt, opened)
         if size > wire.MAX_MESSAGE - (1 << 20):
             allowed = (

@@ -105,13 +105,15 @@ def test_a_fixed_k_is_kept() -> None:
     assert assign(states, PlainKMeans(k=2)).k == 2
 
 
-def test_without_an_admissible_candidate_there_is_one_cluster() -> None:
-    assert assign(grouped(0, groups=6, members=1), PlainKMeans()).k == 1
+@pytest.mark.parametrize("k", [8, None])
+def test_without_an_admissible_candidate_there_is_one_cluster(k: int | None) -> None:
+    assert assign(grouped(0, groups=6, members=1), PlainKMeans(k=k)).k == 1
 
 
-def test_a_fixed_k_of_clusters_that_cannot_be_so_large_is_refused() -> None:
+def test_a_fixed_k_of_clusters_that_cannot_be_so_large_is_refused_in_advance() -> None:
+    PlainKMeans(k=2).require(8)
     with pytest.raises(ConfigError, match=r"clusterer.k = 8: at most 1: 6 clients in clusters of 4 or more"):
-        assign(grouped(0, groups=6, members=1), PlainKMeans(k=8))
+        PlainKMeans(k=8).require(6)
 
 
 def test_no_cluster_is_below_the_minimum() -> None:

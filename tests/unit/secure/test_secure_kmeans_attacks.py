@@ -351,12 +351,11 @@ class Off(LagrangeCode):
         return shares
 
 
-@pytest.mark.parametrize("size", [3, 5, 24])
-def test_clients_insist_on_their_committee(size: int) -> None:
-    def other(message: dict[str, np.ndarray]) -> None:
-        facts = json.loads(message["about"].item())
-        message["about"] = np.array(json.dumps({**facts, "size": size, "holders": facts["clients"][:size]}))
-
-    clusterer = replace(SECURE, committee=8)
-    with pytest.raises(ClientError, match=r"holders of shares|not those that the joint randomness gives|missing"):
-        Run(8, clusterer).assign(on_ask=everyone(DEAL, other))
+@pytest.mark.parametrize("size", [11, 24])
+def test_clients_insist_on_their_committee(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """A server that draws fewer holders, or takes everybody, could have more of them than T."""
+    terms, with_keys = secure_kmeans.terms, secure_kmeans.with_keys
+    monkeypatch.setattr(secure_kmeans, "terms", lambda part, cohort, about, _: terms(part, cohort, about, size))
+    monkeypatch.setattr(secure_kmeans, "with_keys", lambda cohort, _: with_keys(cohort, size))
+    with pytest.raises(ClientError, match=f"24 clients with up to {size} holders of shares"):
+        Run(24, replace(SECURE, min_cluster_size=4)).assign()
