@@ -23,10 +23,11 @@ from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Arrays, ClientState, resolve
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.aggregation import Aggregator, with_base
-from secfpp.secure.clustering import Clusterer
-from secfpp.secure.secure_kmeans import SecureKMeans
-from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.clustering.clusterer import Clusterer
+from secfpp.secure.clustering.secure_kmeans import SecureKMeans
+from secfpp.secure.means.aggregator import Aggregator
+from secfpp.secure.means.secure_mean import SecureMean
+from secfpp.secure.means.updates import with_base
 from secfpp.secure.session import Party, Session, parties_in_memory
 
 CLIENTS = tuple(f"c{i}" for i in range(8))

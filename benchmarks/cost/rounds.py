@@ -17,9 +17,10 @@ from secfpp.algorithms.secfpp import SecFPP
 from secfpp.data.icons import IconSettings, load_icons
 from secfpp.models.backbone import load_backbone
 from secfpp.runtime.trainer import train
-from secfpp.secure.aggregation import Aggregator, PlainMean
-from secfpp.secure.clustering import OracleClusters
-from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.clustering.clusterer import OracleClusters
+from secfpp.secure.means.aggregator import Aggregator
+from secfpp.secure.means.plain_mean import PlainMean
+from secfpp.secure.means.secure_mean import SecureMean
 
 
 def main() -> None:

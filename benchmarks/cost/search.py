@@ -19,7 +19,7 @@ from secfpp.data.icons import IconSettings, load_icons
 from secfpp.experiment.statistics import adjusted_rand_index
 from secfpp.models.backbone import load_backbone
 from secfpp.runtime.trainer import make_contexts
-from secfpp.secure.clustering import PlainKMeans
+from secfpp.secure.clustering.plain_kmeans import PlainKMeans
 
 SETTINGS = ("restarts", "finalists", "iterations", "pull")
 

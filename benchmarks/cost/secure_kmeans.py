@@ -24,9 +24,10 @@ import numpy as np
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import ClientState
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.clustering import Clusterer, KMeans, PlainKMeans
-from secfpp.secure.clustering_cost import ClusteringCost
-from secfpp.secure.secure_kmeans import SecureKMeans
+from secfpp.secure.clustering.clusterer import Clusterer
+from secfpp.secure.clustering.cost import ClusteringCost
+from secfpp.secure.clustering.plain_kmeans import KMeans, PlainKMeans
+from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from secfpp.secure.session import Party, Session, parties_in_memory
 
 SEED, DIMENSION = 0, 64

@@ -19,10 +19,11 @@ import numpy as np
 from secfpp.crypto.arithmetic import Computation, Shared, Square, inverse_square_root
 from secfpp.crypto.field import PrimeField
 from secfpp.crypto.randomness import Stream
-from secfpp.secure import kmeans
-from secfpp.secure.clustering import PlainKMeans
-from secfpp.secure.descriptor import quantise
-from secfpp.secure.secpc import Found, SecPC
+from secfpp.secure.clustering import kmeans
+from secfpp.secure.clustering.descriptor import quantise
+from secfpp.secure.clustering.found import Found
+from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+from secfpp.secure.clustering.secpc import SecPC
 from secfpp.seeding import SystemEntropy
 
 COHORTS = 10

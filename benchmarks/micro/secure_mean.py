@@ -19,8 +19,10 @@ from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState, Program
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.aggregation import Aggregator, PlainMean, with_base
-from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.means.aggregator import Aggregator
+from secfpp.secure.means.plain_mean import PlainMean
+from secfpp.secure.means.secure_mean import SecureMean
+from secfpp.secure.means.updates import with_base
 from secfpp.secure.session import Party, Session, parties_in_memory, with_keys
 
 R = TypeVar("R")

@@ -38,9 +38,9 @@ from secfpp.crypto.randomness import Stream
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.aggregation import with_base
-from secfpp.secure.mean_run import code_for
-from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.means.client import code_for
+from secfpp.secure.means.secure_mean import SecureMean
+from secfpp.secure.means.updates import with_base
 from secfpp.secure.session import Party, Session, parties_in_memory
 from secfpp.seeding import SystemEntropy
 

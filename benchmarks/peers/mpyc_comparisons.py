@@ -30,9 +30,10 @@ from secfpp.crypto.material import Deal
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.computing import Plan, deal, estimated, proceed
-from secfpp.secure.coordinating import compute
-from secfpp.secure.kmeans import score_bound
+from secfpp.secure.circuits.holder import deal, proceed
+from secfpp.secure.circuits.plan import Plan, estimated
+from secfpp.secure.circuits.server import compute
+from secfpp.secure.clustering.kmeans import score_bound
 from secfpp.secure.session import Joined, Party, Session, join, parties_in_memory, terms, with_keys
 
 THRESHOLD, LIMIT = 2, 5

@@ -43,10 +43,12 @@ if TYPE_CHECKING:
     from secfpp.protocol.transcript import Transcript
     from secfpp.runtime.in_process import InProcessDriver
     from secfpp.runtime.trainer import RoundRecord, RunResult, train
-    from secfpp.secure.aggregation import Aggregator, PlainMean
-    from secfpp.secure.clustering import Clusterer, OneCluster, OracleClusters, PlainKMeans, RandomClusters
-    from secfpp.secure.secure_kmeans import SecureKMeans
-    from secfpp.secure.secure_mean import SecureMean
+    from secfpp.secure.clustering.clusterer import Clusterer, OneCluster, OracleClusters, RandomClusters
+    from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+    from secfpp.secure.clustering.secure_kmeans import SecureKMeans
+    from secfpp.secure.means.aggregator import Aggregator
+    from secfpp.secure.means.plain_mean import PlainMean
+    from secfpp.secure.means.secure_mean import SecureMean
     from secfpp.seeding import Seed, derive
 
 __version__ = "0.1.0"
@@ -76,10 +78,12 @@ _HOME = {
     "protocol.transcript": "Transcript",
     "runtime.in_process": "InProcessDriver",
     "runtime.trainer": "RoundRecord RunResult train",
-    "secure.aggregation": "Aggregator PlainMean",
-    "secure.clustering": "Clusterer OneCluster OracleClusters PlainKMeans RandomClusters",
-    "secure.secure_kmeans": "SecureKMeans",
-    "secure.secure_mean": "SecureMean",
+    "secure.clustering.clusterer": "Clusterer OneCluster OracleClusters RandomClusters",
+    "secure.clustering.plain_kmeans": "PlainKMeans",
+    "secure.clustering.secure_kmeans": "SecureKMeans",
+    "secure.means.aggregator": "Aggregator",
+    "secure.means.plain_mean": "PlainMean",
+    "secure.means.secure_mean": "SecureMean",
     "seeding": "Seed derive",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}

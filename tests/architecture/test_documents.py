@@ -11,7 +11,7 @@ import pytest
 from secfpp.algorithms.base import methods
 from secfpp.experiment.config import parse_config
 from secfpp.experiment.schema import kinds
-from secfpp.secure.clustering import Clusterer
+from secfpp.secure.clustering.clusterer import Clusterer
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

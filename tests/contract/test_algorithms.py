@@ -16,8 +16,9 @@ from secfpp.protocol.cohort import Assignment
 from secfpp.protocol.program import resolve
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.trainer import make_contexts, train
-from secfpp.secure.clustering import Clusterer, OneCluster, OracleClusters, PlainKMeans, RandomClusters
-from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.clustering.clusterer import Clusterer, OneCluster, OracleClusters, RandomClusters
+from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+from secfpp.secure.means.secure_mean import SecureMean
 
 ALL = sorted(methods())
 TRAINED = [name for name in ALL if methods()[name].trained]

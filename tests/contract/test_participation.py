@@ -19,8 +19,8 @@ from secfpp.models.backbone import Backbone
 from secfpp.protocol import wire
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.trainer import RoundRecord, RunResult, dataset_digest, participants, train
-from secfpp.secure.aggregation import PlainMean
-from secfpp.secure.clustering import OracleClusters
+from secfpp.secure.clustering.clusterer import OracleClusters
+from secfpp.secure.means.plain_mean import PlainMean
 from support.stopping import stopped
 
 ROUNDS = 4

@@ -13,8 +13,8 @@ from secfpp.algorithms.training import LocalTraining
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.icons import IconSettings, load_icons
 from secfpp.runtime.trainer import RunResult, train
-from secfpp.secure.aggregation import PlainMean
-from secfpp.secure.clustering import PlainKMeans
+from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+from secfpp.secure.means.plain_mean import PlainMean
 
 SECURE = SecFPP(training=LocalTraining(steps=2, batch=8), min_gain=-100.0)
 CLEAR = replace(SECURE, clusterer=PlainKMeans(), aggregator=PlainMean(min_responders=4))

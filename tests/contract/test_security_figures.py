@@ -21,8 +21,8 @@ from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Program
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.trainer import RunResult, train
-from secfpp.secure.aggregation import PlainMean
-from secfpp.secure.clustering import PlainKMeans
+from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+from secfpp.secure.means.plain_mean import PlainMean
 
 SHORT = LocalTraining(steps=1, batch=4)
 SLEEP = 0.2

@@ -18,7 +18,7 @@ from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Replies
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.trainer import RunResult, make_contexts, train
-from secfpp.secure.clustering import OneCluster, OracleClusters
+from secfpp.secure.clustering.clusterer import OneCluster, OracleClusters
 
 ALWAYS, NEVER = -100.0, 100.0
 

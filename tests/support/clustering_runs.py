@@ -12,9 +12,9 @@ import numpy as np
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Ask, ClientState
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.clustering import PlainKMeans
-from secfpp.secure.secpc import Found
-from secfpp.secure.secure_kmeans import SecureKMeans
+from secfpp.secure.clustering.found import Found
+from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from secfpp.secure.session import parties_in_memory
 from support.secure_runs import OnAsk, OnReplies, between, names
 from support.toy import Fate, Toy, toy_driver

@@ -12,9 +12,10 @@ from secfpp.errors import ClientError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Ask, ClientState, Program, Replies, Request
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.aggregation import Aggregator, with_base
-from secfpp.secure.mean_run import MeanRun
-from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.means.aggregator import Aggregator
+from secfpp.secure.means.client import MeanRun
+from secfpp.secure.means.secure_mean import SecureMean
+from secfpp.secure.means.updates import with_base
 from secfpp.secure.session import Party, parties_in_memory
 from support.toy import Fate, Toy, toy_driver
 

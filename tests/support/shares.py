@@ -14,7 +14,7 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.material import Deal, Kind, Material
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode, weights_at_zero
-from secfpp.secure.computing import estimated
+from secfpp.secure.circuits.plan import estimated
 
 Circuit = Callable[[Shared, Pool], Computation[Any]]
 

@@ -11,8 +11,9 @@ import numpy as np
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, batched, step
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.aggregation import Aggregator, PlainMean
-from secfpp.secure.clustering import Clusterer, OneCluster
+from secfpp.secure.clustering.clusterer import Clusterer, OneCluster
+from secfpp.secure.means.aggregator import Aggregator
+from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.session import Party, Session
 
 Fate = Literal["before", "after"] | None

@@ -14,9 +14,10 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.material import Deal, Material
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode, alpha, weights_at_zero
-from secfpp.secure import secpc
-from secfpp.secure.computing import estimated
-from secfpp.secure.secpc import Found, SecPC
+from secfpp.secure.circuits.plan import estimated
+from secfpp.secure.clustering import secpc
+from secfpp.secure.clustering.found import Found
+from secfpp.secure.clustering.secpc import SecPC
 from support.shares import stream
 
 HOLDERS, THRESHOLD, LIMIT = 6, 1, 5

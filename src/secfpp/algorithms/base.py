@@ -26,8 +26,8 @@ from secfpp.models.prompt import SoftPrompt
 from secfpp.models.scoring import Predictor, cosine_logits
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Joint, Program, batched, step
-from secfpp.secure.aggregation import Aggregator
-from secfpp.secure.clustering import Clusterer
+from secfpp.secure.clustering.clusterer import Clusterer
+from secfpp.secure.means.aggregator import Aggregator
 from secfpp.secure.session import Session, greet, greeted
 from secfpp.settings import check_types
 

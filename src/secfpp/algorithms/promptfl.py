@@ -10,7 +10,9 @@ from secfpp.algorithms.base import ClientContext, ServerState
 from secfpp.algorithms.coop_local import CoOpLocal
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState, Program
-from secfpp.secure.aggregation import Aggregator, PlainMean, with_base
+from secfpp.secure.means.aggregator import Aggregator
+from secfpp.secure.means.plain_mean import PlainMean
+from secfpp.secure.means.updates import with_base
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,10 +26,11 @@ from secfpp.errors import ConfigError, Problem
 from secfpp.models.scoring import Predictor
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, batched, gather, step
-from secfpp.secure.aggregation import Aggregator, with_base
-from secfpp.secure.clustering import Clusterer
-from secfpp.secure.secure_kmeans import SecureKMeans
-from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.clustering.clusterer import Clusterer
+from secfpp.secure.clustering.secure_kmeans import SecureKMeans
+from secfpp.secure.means.aggregator import Aggregator
+from secfpp.secure.means.secure_mean import SecureMean
+from secfpp.secure.means.updates import with_base
 from secfpp.secure.session import with_keys
 
 

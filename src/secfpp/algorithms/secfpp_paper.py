@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from secfpp.algorithms.secfpp import SecFPP
-from secfpp.secure.clustering import Clusterer, PlainKMeans
+from secfpp.secure.clustering.clusterer import Clusterer
+from secfpp.secure.clustering.plain_kmeans import PlainKMeans
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,10 @@ from secfpp.errors import ProtocolError
 from secfpp.models.scoring import cosine_logits
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, gather, step
-from secfpp.secure.aggregation import with_base
+from secfpp.secure.means.updates import with_base
 
 if TYPE_CHECKING:
-    from secfpp.secure.aggregation import Aggregator
+    from secfpp.secure.means.aggregator import Aggregator
 
 LARGEST_GAIN = 0.25
 """What one client can claim at most, as a difference of accuracies 0..1."""

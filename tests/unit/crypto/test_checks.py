@@ -10,7 +10,7 @@ from secfpp.crypto.checks import COIN_BYTES, bit_defects, combination, commitmen
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.sharing import LagrangeCode, alpha
 from secfpp.errors import TamperError
-from secfpp.secure.computing import blame
+from secfpp.secure.circuits.checks import blame
 from support.shares import stream
 
 P = PrimeField.p

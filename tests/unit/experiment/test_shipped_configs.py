@@ -11,8 +11,9 @@ import pytest
 from secfpp.cli.training import DEMO_METHODS, DEMO_VARIANTS
 from secfpp.errors import ConfigError
 from secfpp.experiment.config import Catalog, load_config, parse_config, to_toml
-from secfpp.secure.aggregation import PlainMean
-from secfpp.secure.clustering import Clusterer, OracleClusters, PlainKMeans
+from secfpp.secure.clustering.clusterer import Clusterer, OracleClusters
+from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+from secfpp.secure.means.plain_mean import PlainMean
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from secfpp.errors import ProtocolError
 from secfpp.protocol.program import Ask, ClientState, Joint, Program, Replies, gather, resolve
-from secfpp.secure.clustering import OneCluster, OracleClusters
+from secfpp.secure.clustering.clusterer import OneCluster, OracleClusters
 from support.toy import Toy, adding, toy_driver
 
 LENGTHS = st.lists(st.integers(0, 4), max_size=5)

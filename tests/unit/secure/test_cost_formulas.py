@@ -1,4 +1,4 @@
-"""The formulas of secfpp.secure.clustering_cost and mean_cost against counts of real runs."""
+"""The formulas of secfpp.secure.clustering.cost and secfpp.secure.means.cost against counts of real runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from secfpp.protocol.program import ClientState
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure import committee
-from secfpp.secure.aggregation import with_base
-from secfpp.secure.clustering_cost import ClusteringCost, Role
-from secfpp.secure.mean_cost import MeanCost
-from secfpp.secure.secpc import Found
-from secfpp.secure.secure_kmeans import SecureKMeans
-from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.clustering.cost import ClusteringCost, Role
+from secfpp.secure.clustering.found import Found
+from secfpp.secure.clustering.secure_kmeans import SecureKMeans
+from secfpp.secure.means.cost import MeanCost
+from secfpp.secure.means.secure_mean import SecureMean
+from secfpp.secure.means.updates import with_base
 from secfpp.secure.session import parties_in_memory
 from support.toy import Toy, toy_driver
 

@@ -24,10 +24,11 @@ from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState
 from secfpp.protocol.transcript import SERVER, Transcript
-from secfpp.secure import kmeans
-from secfpp.secure.search import Search
-from secfpp.secure.secpc import Found, SecPC
-from secfpp.secure.secure_kmeans import SecureKMeans
+from secfpp.secure.clustering import kmeans
+from secfpp.secure.clustering.found import Found
+from secfpp.secure.clustering.search import Search
+from secfpp.secure.clustering.secpc import SecPC
+from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from secfpp.secure.session import parties_in_memory
 from support.secure_runs import names
 from support.toy import Toy, toy_driver

@@ -1,4 +1,4 @@
-"""The server's side of one run of the secure mean: it hands envelopes on; see `secfpp.secure.secure_mean`.
+"""The server's side of one run of the secure mean: it hands envelopes on; see `secfpp.secure.means.secure_mean`.
 
 Envelopes for several recipients travel as one array, uint8 [recipients, bytes], in the sorted order of the recipients.
 """

@@ -1,4 +1,4 @@
-"""The server's side of `secfpp.secure.computing`: it relays, adds up, and follows on shares of nothing."""
+"""The server's side of `secfpp.secure.circuits.holder`: it relays, adds up, and follows on shares of nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from secfpp.crypto.masks import unmasked
 from secfpp.crypto.material import Estimate
 from secfpp.errors import DropoutError, FieldRangeError, TamperError
 from secfpp.protocol.program import Arrays, Ask, ClientId, Program
-from secfpp.secure.computing import CHECKED, Plan, blame
+from secfpp.secure.circuits.checks import CHECKED, blame
+from secfpp.secure.circuits.plan import Plan
 
 
 def compute(

@@ -15,10 +15,10 @@ from secfpp.crypto.roster import IdentityKey
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ClientError, ConfigError, ProtocolError, TamperError
 from secfpp.protocol.program import Ask, Replies
-from secfpp.secure.mean_relay import Inclusion
-from secfpp.secure.mean_run import code_for
-from secfpp.secure.secure_kmeans import SecureKMeans
-from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.clustering.secure_kmeans import SecureKMeans
+from secfpp.secure.means.client import code_for
+from secfpp.secure.means.relay import Inclusion
+from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.secure.session import PROTOCOL_VERSION
 from support.secure_runs import SecureRun, answering, between, changing, everyone, flip, names, refused
 from support.toy import dropping

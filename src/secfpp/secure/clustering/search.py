@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secfpp.secure import kmeans
+from secfpp.secure.clustering import kmeans
 from secfpp.seeding import derive
 
 
@@ -74,12 +74,12 @@ class Search:
 
     @property
     def cost_bound(self) -> int:
-        """Largest difference of two runs' costs, see `secfpp.secure.kmeans.seed_costs`."""
+        """Largest difference of two runs' costs, see `secfpp.secure.clustering.kmeans.seed_costs`."""
         return self.n * self.first_bound
 
     @property
     def bound(self) -> int:
-        """Largest difference of scores in an iteration, see `secfpp.secure.kmeans.require_range`."""
+        """Largest difference of scores in an iteration, see `secfpp.secure.clustering.kmeans.require_range`."""
         return kmeans.score_bound(self.n, self.radius, self.pull)
 
     def groups(self, k: int) -> np.ndarray:

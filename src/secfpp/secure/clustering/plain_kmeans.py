@@ -1,9 +1,7 @@
-"""Ways to group a cohort's clients: all in one, at random, by their true domain, by k-means."""
+"""k-means on descriptors: what it has in common in the clear and on shares, and the one in the clear."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,106 +11,11 @@ from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, Replies, step
-from secfpp.secure import kmeans
-from secfpp.secure.descriptor import projection, quantise, radius
-from secfpp.secure.search import Search
-from secfpp.seeding import derive
+from secfpp.secure.clustering import kmeans
+from secfpp.secure.clustering.clusterer import Clusterer, require_at_least_one
+from secfpp.secure.clustering.descriptor import projection, quantise, radius
+from secfpp.secure.clustering.search import Search
 from secfpp.settings import check_types
-
-
-class Clusterer(ABC):
-    """A way to group clients; a field named ``clusterer`` of an algorithm, which gives its steps their name."""
-
-    kind: ClassVar[str]
-    needs_keys: ClassVar[bool] = False
-
-    @abstractmethod
-    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
-        """Group the clients by the descriptor in `slot`.
-
-        Args:
-            cohort: the clients to group.
-            slot: array of the clients' states, float [d], that describes them.
-            previous: the partition so far, if any.
-
-        Returns:
-            A partition of the clients that answered, clusters numbered by their first client.
-        """
-
-    def require(self, clients: int) -> None:
-        """Refuse a number of clients, in a round, that these settings cannot group.
-
-        Raises:
-            ConfigError: says which setting does not fit.
-            FieldRangeError: too many clients for exact arithmetic.
-        """
-        return
-
-
-@dataclass(frozen=True)
-class OneCluster(Clusterer):
-    """Everybody in one cluster; nothing is sent."""
-
-    kind: ClassVar[str] = "one"
-
-    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
-        """See `Clusterer.assign`."""
-        yield from ()
-        return Assignment(dict.fromkeys(cohort.clients, 0))
-
-
-@dataclass(frozen=True)
-class RandomClusters(Clusterer):
-    """`k` random clusters, sizes differing by at most one, the same in every round; nothing is sent.
-
-    Raises:
-        ConfigError: `k` below 1, or more clusters than clients.
-    """
-
-    kind: ClassVar[str] = "random"
-
-    k: int = 6
-
-    def __post_init__(self) -> None:
-        check_types(self, "clusterer")
-        _require_at_least_one(self, "k")
-
-    def require(self, clients: int) -> None:
-        """See `Clusterer.require`."""
-        if self.k > clients:
-            raise ConfigError([Problem("clusterer.k", self.k, f"at most one cluster per client, {clients}")])
-
-    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
-        """See `Clusterer.assign`."""
-        yield from ()
-        self.require(len(cohort))
-        order = derive(cohort.seed, "random_clusters").numpy().permutation(len(cohort))
-        return Assignment.from_labels(cohort.clients, (order % self.k).tolist())
-
-
-@dataclass(frozen=True)
-class OracleClusters(Clusterer):
-    """The clients' true domains: simulations only, since it asks for ``state["domain"]``; one exchange.
-
-    Raises:
-        DropoutError: nobody answered.
-    """
-
-    kind: ClassVar[str] = "oracle"
-
-    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
-        """See `Clusterer.assign`."""
-        replies = yield Ask("clusterer.domain", {client: {} for client in cohort.clients})
-        if not replies:
-            raise DropoutError("clusterer.domain", 1, 0, replies.missing)
-        return Assignment.from_labels(list(replies), [int(reply["domain"]) for reply in replies.values()])
-
-    @step
-    def domain(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Reply the number of the client's domain."""
-        if "domain" not in state:
-            raise ProtocolError('the state has no "domain": oracle clusters need a simulation with known domains')
-        return state, {"domain": state["domain"]}
 
 
 @dataclass(frozen=True)
@@ -120,7 +23,7 @@ class KMeans(Clusterer):
     """What k-means on descriptors has in common, in the clear and on shares; both give the same partition.
 
     Descriptors go through a public projection and are rounded to integers. The exact integer Lloyd of
-    `secfpp.secure.kmeans` runs from `restarts` random choices of seed points for each K, public ones that
+    `secfpp.secure.clustering.kmeans` runs from `restarts` random choices of seed points for each K, public ones that
     depend on the cohort's seed and round only. After the first iteration `finalists` of them go on, see
     `Search.winners`. For each K the run of least inertia counts, among those whose clusters all have
     `min_cluster_size` members; K is the one of best BIC. If no run has such clusters, there is one cluster.
@@ -136,7 +39,7 @@ class KMeans(Clusterer):
         finalists: how many of them go on after the first iteration; all of fewer.
         iterations: of Lloyd, in each of those.
         min_cluster_size: fewest members of a cluster.
-        pull: weight of a member beside its cluster's seed, see `secfpp.secure.kmeans`.
+        pull: weight of a member beside its cluster's seed, see `secfpp.secure.clustering.kmeans`.
     """
 
     k: int | None = None
@@ -152,7 +55,7 @@ class KMeans(Clusterer):
 
     def __post_init__(self) -> None:
         check_types(self, "clusterer")
-        _require_at_least_one(
+        require_at_least_one(
             self, "k", "k_max", "dimensions", "restarts", "finalists", "iterations", "min_cluster_size", "pull"
         )
         problems = []
@@ -286,9 +189,3 @@ def descriptor_in(state: ClientState, slot: str) -> np.ndarray:
     if slot not in state or state[slot].ndim != 1:
         raise ProtocolError(f"this client has no vector {slot!r} to be clustered by")
     return state[slot]
-
-
-def _require_at_least_one(settings: object, *names: str) -> None:
-    values: Mapping[str, int | None] = {name: getattr(settings, name) for name in names}
-    if problems := [Problem(f"clusterer.{n}", v, "at least 1") for n, v in values.items() if v is not None and v < 1]:
-        raise ConfigError(problems)

@@ -10,10 +10,10 @@ from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ClientError, ConfigError, DropoutError, LeakyProtocolWarning, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState
-from secfpp.secure.clustering import PlainKMeans
-from secfpp.secure.lcc_kmeans import Slices, nearest, tolerated
-from secfpp.secure.secpc import Found
-from secfpp.secure.secure_kmeans import SecureKMeans
+from secfpp.secure.clustering.distances import Slices, nearest, tolerated
+from secfpp.secure.clustering.found import Found
+from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from secfpp.secure.session import parties_in_memory
 from support.secure_runs import answering, between, changing, names
 from support.toy import Toy, toy_driver

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secfpp.errors import FieldRangeError
-from secfpp.secure.descriptor import projection, quantise, radius
+from secfpp.secure.clustering.descriptor import projection, quantise, radius
 
 
 @pytest.mark.parametrize(("bits", "longest"), [(2, 1), (8, 127), (16, 32767)])

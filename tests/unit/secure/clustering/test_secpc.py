@@ -13,9 +13,10 @@ from scipy import stats
 from secfpp.crypto.arithmetic import Computation, Pool, Shared, together
 from secfpp.crypto.material import Estimate
 from secfpp.protocol.cohort import Assignment
-from secfpp.secure import kmeans
-from secfpp.secure.search import Search
-from secfpp.secure.secpc import Found, SecPC
+from secfpp.secure.clustering import kmeans
+from secfpp.secure.clustering.found import Found
+from secfpp.secure.clustering.search import Search
+from secfpp.secure.clustering.secpc import SecPC
 from support.shares import evaluate
 
 

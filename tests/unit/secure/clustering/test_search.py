@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secfpp.secure import kmeans
-from secfpp.secure.search import Search
+from secfpp.secure.clustering import kmeans
+from secfpp.secure.clustering.search import Search
 
 SCALE = kmeans.INERTIA_SCALE
 

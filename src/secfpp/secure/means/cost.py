@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from secfpp.crypto.channel import ENVELOPE_OVERHEAD, TAG_BYTES
 from secfpp.secure import committee
 from secfpp.secure import message_sizes as sizes
-from secfpp.secure.mean_run import code_for
+from secfpp.secure.means.client import code_for
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,22 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from secfpp.crypto.arithmetic import Computation, Pool, Shared
-from secfpp.crypto.checks import bit_defects
-from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.material import Deal, Estimate
 from secfpp.errors import ConfigError, DropoutError, LeakyProtocolWarning, Problem, ProtocolError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
-from secfpp.secure import committee, lcc_kmeans
-from secfpp.secure.clustering import KMeans, descriptor_in
-from secfpp.secure.computing import Plan, begin, deal, estimated, proceed
-from secfpp.secure.coordinating import compute
-from secfpp.secure.descriptor import radius
-from secfpp.secure.secpc import Found, Reveal, SecPC
+from secfpp.secure import committee
+from secfpp.secure.circuits.holder import begin, deal, proceed
+from secfpp.secure.circuits.plan import Plan, estimated
+from secfpp.secure.circuits.server import compute
+from secfpp.secure.clustering import distances
+from secfpp.secure.clustering.descriptor import radius
+from secfpp.secure.clustering.found import Found, Reveal
+from secfpp.secure.clustering.layout import Layout
+from secfpp.secure.clustering.plain_kmeans import KMeans, descriptor_in
+from secfpp.secure.clustering.secpc import SecPC
 from secfpp.secure.session import join, terms, with_keys
 
 
@@ -38,7 +38,7 @@ class SecureKMeans(KMeans):
     Args:
         reveal: ``partition``; or ``assignments``, to open every iteration's assignments of every run too, which
             correlate with distances between clients: for research. ``distances`` is the paper's variant, which lets
-            the server see all distances to all centres, and warns: see `secfpp.secure.lcc_kmeans`.
+            the server see all distances to all centres, and warns: see `secfpp.secure.clustering.distances`.
         compare_bits: 0 compares all bits, so that the result is that of `PlainKMeans`; 20 or 24 compare the leading
             ones, in one exchange less an iteration: near ties can go either way.
         threshold: ``standard`` (c >= 5 T + 1 + dropouts, 3 exchanges an iteration) or ``high`` (c >= 3 T + 1, 5 of
@@ -150,7 +150,7 @@ class SecureKMeans(KMeans):
             search = self.search(len(cohort), cohort.seed, cohort.round)
             slices = self.slices(len(facts["holders"]), threshold)
             clients, holders = cohort.clients, facts["holders"]
-            found = yield from lcc_kmeans.lead(facts["attempt"], clients, holders, slices, search, dealt)
+            found = yield from distances.lead(facts["attempt"], clients, holders, slices, search, dealt)
             return found, cohort
         plan = self.plan(cohort.clients, facts["holders"], threshold, cohort.seed, cohort.round)
         found = yield from compute("clusterer", facts["attempt"], cohort.clients, facts["holders"], plan, dealt)
@@ -174,10 +174,10 @@ class SecureKMeans(KMeans):
         made = Deal(len(holders), threshold, _estimate(self, len(clients), threshold, seed, round_).demand)
         return Plan(len(holders), threshold, self.limit, layout.width, run, layout.defects, len(clients), made)
 
-    def slices(self, holders: int, threshold: int) -> lcc_kmeans.Slices:
+    def slices(self, holders: int, threshold: int) -> distances.Slices:
         """How ``reveal="distances"`` cuts and codes descriptors."""
-        tolerated = lcc_kmeans.tolerated(holders, threshold, self.limit, self.dropouts)
-        return lcc_kmeans.Slices.plan(holders, threshold, tolerated, self.dimensions)
+        tolerated = distances.tolerated(holders, threshold, self.limit, self.dropouts)
+        return distances.Slices.plan(holders, threshold, tolerated, self.dimensions)
 
     @step
     def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -198,7 +198,7 @@ class SecureKMeans(KMeans):
         if self.reveal == "distances":
             search = self.search(len(joined.clients), seed, round_)
             slices = self.slices(len(joined.holders), threshold)
-            return state, lcc_kmeans.deal(joined, slices, search, point)
+            return state, distances.deal(joined, slices, search, point)
         plan = self.plan(joined.clients, joined.holders, threshold, seed, round_)
         return state, deal(joined, plan, Layout(self.dimensions, self.bits).encode(point))
 
@@ -216,7 +216,7 @@ class SecureKMeans(KMeans):
     @step
     def measure(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """A holder's part of one exchange with ``reveal="distances"``."""
-        return state, lcc_kmeans.measure(context, payload)
+        return state, distances.measure(context, payload)
 
     def _require_enough(self, asked: Cohort, cohort: Cohort) -> None:
         """Refuse to go on with too few of those asked."""
@@ -255,49 +255,6 @@ class SecureKMeans(KMeans):
 _ONE = Found(None, 1, {}, {}, 0, {})
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a client shares its descriptor: bit by bit, so that its range can be checked.
-
-    For each coordinate x the `bits` bits of x + 2^(bits - 1), then those of R^2 - |z|^2 with R the largest length.
-    """
-
-    dimensions: int
-    bits: int
-
-    @property
-    def slack_bits(self) -> int:
-        """Bits of the squared radius."""
-        return (radius(self.bits) ** 2).bit_length()
-
-    @property
-    def width(self) -> int:
-        """Bits per client."""
-        return self.dimensions * self.bits + self.slack_bits
-
-    def encode(self, point: np.ndarray) -> Elements:
-        """The bits [width] of a descriptor [dimensions]."""
-        point = point.astype(np.int64)
-        slack = radius(self.bits) ** 2 - int(point @ point)
-        shifted = point + (1 << (self.bits - 1))
-        coordinates = (shifted[:, None] >> np.arange(self.bits)) & 1
-        return np.concatenate([coordinates.reshape(-1), (slack >> np.arange(self.slack_bits)) & 1]).astype(np.uint64)
-
-    def points(self, inputs: Shared) -> Shared:
-        """Descriptors [clients, dimensions] from bits [clients, width]."""
-        split = self.dimensions * self.bits
-        bits = inputs[:, :split].reshape(len(inputs.values), self.dimensions, self.bits)
-        return _weighed(bits) - (1 << (self.bits - 1))
-
-    def defects(self, inputs: Shared) -> Shared:
-        """What vanishes if these are bits of descriptors that are not too long, [clients, width + 1], degree 2."""
-        points = self.points(inputs)
-        slack = _weighed(inputs[:, self.dimensions * self.bits :])
-        length = (points * points).sum(1) + slack - radius(self.bits) ** 2
-        bits = bit_defects(inputs)
-        return Shared(np.concatenate([bits.values, length.values[:, None]], 1), 2)
-
-
 def _circuit(
     settings: SecureKMeans, n: int, threshold: int, seed: int, round_: int
 ) -> Callable[[Shared, Pool], Computation[Found]]:
@@ -314,12 +271,6 @@ def _estimate(settings: SecureKMeans, n: int, threshold: int, seed: int, round_:
     width = Layout(settings.dimensions, settings.bits).width
     run = _circuit(settings, n, threshold, seed, round_)
     return estimated(run, (n, width), threshold, settings.limit)
-
-
-def _weighed(bits: Shared) -> Shared:
-    """Integers from their bits, least significant first, on the last axis."""
-    terms_ = np.stack([PrimeField.turn(bits.values[..., j], j) for j in range(bits.shape[-1])], -1)
-    return Shared(PrimeField.sum_axis(terms_, -1), bits.degree)
 
 
 def _facts(agreed: Arrays) -> dict[str, Any]:

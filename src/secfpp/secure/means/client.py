@@ -1,4 +1,4 @@
-"""A client's side of one run of the secure mean, message by message; see `secfpp.secure.secure_mean`."""
+"""A client's side of one run of the secure mean, message by message; see `secfpp.secure.means.secure_mean`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from secfpp.protocol import wire
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
-from secfpp.secure.mean_relay import AGREE, RECEIVE, SUM, Inclusion, others
+from secfpp.secure.means.relay import AGREE, RECEIVE, SUM, Inclusion, others
 from secfpp.secure.session import Joined
 
 _HEAD = struct.Struct("<2Q")

@@ -15,8 +15,10 @@ from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Ask, ClientState, gather
 from secfpp.protocol.transcript import SERVER, Transcript
 from secfpp.secure import committee
-from secfpp.secure.aggregation import Aggregator, PlainMean, with_base
-from secfpp.secure.secure_mean import SecureMean
+from secfpp.secure.means.aggregator import Aggregator
+from secfpp.secure.means.plain_mean import PlainMean
+from secfpp.secure.means.secure_mean import SecureMean
+from secfpp.secure.means.updates import with_base
 from secfpp.secure.session import greet, greeted, parties_in_memory
 from support.secure_runs import SecureRun, names
 from support.toy import Fate, Toy, dropping, toy_driver

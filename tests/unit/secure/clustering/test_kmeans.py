@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from secfpp.errors import FieldRangeError
-from secfpp.secure import kmeans
+from secfpp.secure.clustering import kmeans
 
 Point = tuple[int, ...]
 

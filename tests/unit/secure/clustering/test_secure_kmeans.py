@@ -11,7 +11,7 @@ from secfpp.errors import ClientError, ConfigError, DropoutError, FieldRangeErro
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Ask
-from secfpp.secure.secure_kmeans import SecureKMeans
+from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from support.clustering_runs import (
     COMPUTED,
     DEAL,

@@ -29,67 +29,15 @@ from secfpp.crypto.arithmetic import Computation, Shared, require_degree
 from secfpp.crypto.checks import COIN_BYTES, combination, commitment, joint_stream, parity_weights
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.masks import masked, split
-from secfpp.crypto.material import Deal, Estimate, Material
+from secfpp.crypto.material import Material
 from secfpp.crypto.randomness import Stream
-from secfpp.crypto.sharing import LagrangeCode, weights_at_zero
+from secfpp.crypto.sharing import weights_at_zero
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays
-from secfpp.secure import committee
+from secfpp.secure.circuits.checks import CHECKED
+from secfpp.secure.circuits.plan import Plan
 from secfpp.secure.session import Joined, as_array, as_bytes, keep, kept
-
-CHECKED = 1
-"""Number of the exchange in which checks are answered."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is computed: public, and the same for all.
-
-    Args:
-        holders: c.
-        threshold: T.
-        limit: the largest degree opened, in multiples of T.
-        width: field elements that each client shares.
-        run: the computation on everybody's input [clients, width].
-        defects: what vanishes if the inputs are valid, degree at most `limit`: [clients, width] to [clients, m].
-        clients: how many there are.
-        deal: how much randomness it takes; see `estimated`.
-    """
-
-    holders: int
-    threshold: int
-    limit: int
-    width: int
-    run: Callable[[Shared, Any], Computation[Any]]
-    defects: Callable[[Shared], Shared]
-    clients: int
-    deal: Deal
-
-    @property
-    def code(self) -> LagrangeCode:
-        """How everything is shared."""
-        return LagrangeCode(self.holders, self.threshold)
-
-    @property
-    def needed(self) -> int:
-        """Fewest holders that an exchange takes: enough to decode, and a quorum."""
-        return max(self.limit * self.threshold + 1, committee.quorum(self.holders, self.threshold))
-
-
-def estimated(
-    run: Callable[[Shared, Any], Computation[Any]], shape: tuple[int, int], threshold: int, limit: int
-) -> Estimate:
-    """How much randomness a computation on inputs of `shape` takes and opens: counted by running it on zeros."""
-    estimate = Estimate(threshold, limit)
-    computation = run(Shared(np.zeros(shape, np.uint64), 1), estimate)
-    try:
-        wanted = next(computation)
-        while True:
-            estimate.opened += sum(value.values.size for value in wanted)
-            wanted = computation.send([np.zeros(value.shape, np.uint64) for value in wanted])
-    except StopIteration:
-        return estimate
 
 
 @dataclass
@@ -274,38 +222,3 @@ def _answers(holding: Holding, responders: tuple[int, ...], own: int) -> list[El
     parity = parity_weights(responders, own, holding.plan.threshold, joint_stream(holding.coins, "parity"))
     opening = PrimeField.inverse(weights_at_zero(responders)[responders.index(own)])  # which masking multiplies with
     return [PrimeField.mul(PrimeField.mul(parity, opening)[:, None], degree), zero]
-
-
-def blame(clients: Sequence[str], responders: Sequence[str], degree: Elements, zero: Elements, step: str) -> None:
-    """Judge the opened checks.
-
-    Args:
-        clients: who dealt.
-        responders: the holders that answered.
-        degree: [responders, clients], without that responder's share.
-        zero: [clients].
-        step: for the error.
-
-    Raises:
-        TamperError: names who dealt something else than it should, or which holder answered wrongly about everything;
-            nobody if one share is off, which may be its dealer's doing or its holder's, or if nothing fits.
-    """
-    if not degree.any() and not zero.any():
-        return
-    if degree.all():
-        raise TamperError(None, step, "no check fits: the holders were told different things, or several cheat")
-    fitting = degree == 0  # a wrong share fits where its holder is left out
-    suspects = {
-        client: [r for r, fits in zip(responders, fitting[:, i], strict=True) if fits]
-        for i, client in enumerate(clients)
-        if not fitting[:, i].all()
-    }
-    for client, left_out in suspects.items():
-        if not left_out:
-            raise TamperError(client, step, "its shares are not of one polynomial of degree T")
-    for client, (holder, *_) in suspects.items():
-        if len(suspects) == len(clients):
-            raise TamperError(holder, step, "it answered wrongly about the shares of everybody")
-        raise TamperError(None, step, f"the share that {client!r} dealt to {holder!r} is wrong: one of the two cheats")
-    for i in np.flatnonzero(zero).tolist():
-        raise TamperError(clients[i], step, "what it shared is out of range: its input, or permutations that it dealt")

@@ -14,7 +14,8 @@ from secfpp.errors import ClientError, ConfigError, FieldRangeError, ProtocolErr
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState, Replies, gather
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.aggregation import PlainMean, clipped, with_base
+from secfpp.secure.means.plain_mean import PlainMean
+from secfpp.secure.means.updates import clipped, with_base
 from support.toy import Fate, Toy, dropping, toy_driver
 
 SHARE, RECEIVE, KEEP, CATCH_UP = (f"aggregator.{name}" for name in ("share", "receive", "keep", "catch_up"))

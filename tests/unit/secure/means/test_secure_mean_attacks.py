@@ -14,9 +14,9 @@ from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import alpha, beta, interpolation
 from secfpp.errors import ClientError, ProtocolError, TamperError
 from secfpp.protocol.program import Ask, Program, Replies
-from secfpp.secure.aggregation import PlainMean
-from secfpp.secure.mean_relay import Inclusion, others
-from secfpp.secure.mean_run import code_for
+from secfpp.secure.means.client import code_for
+from secfpp.secure.means.plain_mean import PlainMean
+from secfpp.secure.means.relay import Inclusion, others
 from secfpp.seeding import SystemEntropy
 from support.secure_runs import OnAsk, SecureRun, changing, flip, names, refused
 

@@ -3,7 +3,7 @@
 Each client cuts its integer descriptor into l slices and shares them as one Lagrange code, so that a holder's share is
 one l-th as long. A holder computes, on its shares, n_s^2 |z_i - mu_s|^2 for every client i and centre mu_s with total
 weight n_s: two factors, so values of a polynomial of degree 2 (l + T - 1). The server decodes them, assigns every
-client to its nearest centre, and tells the assignment. The result is that of `secfpp.secure.kmeans`.
+client to its nearest centre, and tells the assignment. The result is that of `secfpp.secure.clustering.kmeans`.
 
 What this gives away: all distances between clients and centres, slice by slice. The first centres are clients, so
 whoever knows the descriptors of d + 1 clients and sees what the server sees computes everybody's exactly; with the
@@ -29,9 +29,9 @@ from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import DropoutError, FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.program import Arrays, Ask, ClientId, Program
 from secfpp.secure import committee
-from secfpp.secure.kmeans import INERTIA_SCALE, reciprocal
-from secfpp.secure.search import Search
-from secfpp.secure.secpc import Found
+from secfpp.secure.clustering.found import Found
+from secfpp.secure.clustering.kmeans import INERTIA_SCALE, reciprocal
+from secfpp.secure.clustering.search import Search
 from secfpp.secure.session import Joined, as_array, as_bytes, keep, kept
 
 DEAL, MEASURE = "clusterer.deal", "clusterer.measure"

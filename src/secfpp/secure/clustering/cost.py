@@ -24,9 +24,10 @@ from secfpp.crypto.material import UNIFORM, Deal, Kind
 from secfpp.errors import ConfigError, Problem
 from secfpp.secure import committee
 from secfpp.secure import message_sizes as sizes
-from secfpp.secure.search import Search
-from secfpp.secure.secpc import SecPC
-from secfpp.secure.secure_kmeans import Layout, SecureKMeans
+from secfpp.secure.clustering.layout import Layout
+from secfpp.secure.clustering.search import Search
+from secfpp.secure.clustering.secpc import SecPC
+from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 
 Role = Literal["responder", "standby", "client"]
 """A holder that answers openings, one that stands by in case another drops out, or a client that holds no shares."""

@@ -10,7 +10,8 @@ from secfpp.errors import ClientError, ConfigError, DropoutError, FieldRangeErro
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import ClientState, Replies
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.clustering import Clusterer, OneCluster, OracleClusters, PlainKMeans, RandomClusters
+from secfpp.secure.clustering.clusterer import Clusterer, OneCluster, OracleClusters, RandomClusters
+from secfpp.secure.clustering.plain_kmeans import PlainKMeans
 from support.toy import Toy, dropping, toy_driver
 
 

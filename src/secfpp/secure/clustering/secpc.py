@@ -1,9 +1,10 @@
 """SecPC: adaptive k-means on shared points, as one holder computes it.
 
-The result is that of `secfpp.secure.kmeans` on the same integers, assignment for assignment: every candidate number of
-clusters and every restart run side by side, assignments stay shared, and only this is opened besides uniform masks:
+The result is that of `secfpp.secure.clustering.kmeans` on the same integers, assignment for assignment: every candidate
+number of clusters and every restart run side by side, assignments stay shared, and only this is opened besides uniform
+masks:
 
-* of every group of runs which one goes on after the first iteration (see `secfpp.secure.search`),
+* of every group of runs which one goes on after the first iteration (see `secfpp.secure.clustering.search`),
 * for every run that does the sizes of its clusters, in secret order,
 * for every such run whose clusters are all large enough its inertia,
 * for the winner which pairs of points are together.
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -36,45 +36,9 @@ from secfpp.crypto.arithmetic import (
 )
 from secfpp.crypto.comparison import Comparator, Masks, Rotations, defeats
 from secfpp.crypto.field import PrimeField
-from secfpp.secure.kmeans import INERTIA_SCALE, reciprocal
-from secfpp.secure.search import Search
-
-Reveal = Literal["partition", "assignments"]
-
-
-@dataclass(frozen=True)
-class Found:
-    """The public outcome.
-
-    Attributes:
-        labels: cluster of each point, numbered by first members; None if no run was admissible.
-        k: clusters.
-        sizes: of the clusters of each run (K, number) that went on, in an order that says nothing.
-        inertia: of each admissible one of them, in units of 1 / `INERTIA_SCALE`.
-        undecided: assignments that a comparison of fewer bits left as they were, see `SecPC.bits`.
-        assignments: with ``reveal="assignments"``, those of each run's iterations; one of a run that did not go on.
-        whole: whether the pairs that were opened are those of a partition.
-    """
-
-    labels: np.ndarray | None
-    k: int
-    sizes: dict[tuple[int, int], tuple[int, ...]]
-    inertia: dict[tuple[int, int], int]
-    undecided: int
-    assignments: dict[tuple[int, int], list[np.ndarray]]
-    whole: bool = True
-
-    def plausible(self, n: int, radius: int) -> bool:
-        """Whether this may come of `n` points no longer than `radius`: most wrong answers of holders lead elsewhere."""
-        largest, rounding = INERTIA_SCALE * n * radius**2, (n * radius) ** 2 // 2 + 1  # see kmeans.reciprocal
-        if not all(-rounding <= inertia <= largest + rounding for inertia in self.inertia.values()):
-            return False
-        if not self.whole or not all(min(sizes) >= 0 and sum(sizes) == n for sizes in self.sizes.values()):
-            return False
-        if self.labels is None:
-            return True
-        counted = np.sort(np.bincount(self.labels)).tolist()
-        return any(k == self.k and sorted(sizes) == counted for (k, _), sizes in self.sizes.items())
+from secfpp.secure.clustering.found import Found, Reveal
+from secfpp.secure.clustering.kmeans import INERTIA_SCALE, reciprocal
+from secfpp.secure.clustering.search import Search
 
 
 @dataclass(frozen=True)
@@ -314,7 +278,7 @@ class _Runs:
         return (weights.reshape(-1, self.search.n) @ inner).reshape(*weights.shape)
 
     def _differences(self, inner: Shared, weights: Shared, pool: Pool) -> Computation[Shared]:
-        """n_s^2 h_it - n_t^2 h_is for s < t, [pairs, runs, n]; see `secfpp.secure.kmeans`."""
+        """n_s^2 h_it - n_t^2 h_is for s < t, [pairs, runs, n]; see `secfpp.secure.clustering.kmeans`."""
         total = weights.sum(2)  # n_s, [K, runs]
         inward = yield from fitting(self._inward(inner, weights), 1, pool)  # q_is
         norm = (weights * inward).sum(2)  # Q_s
@@ -338,6 +302,3 @@ class _Runs:
         if self.order is not None:
             values = yield from fitting(values, 1, pool)
         return self.reordered(values)
-
-
-__all__ = ["Found", "Reveal", "SecPC"]

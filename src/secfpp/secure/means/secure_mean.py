@@ -34,11 +34,12 @@ from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.secure import committee
-from secfpp.secure.aggregation import (
-    Aggregator,
+from secfpp.secure.means.aggregator import Aggregator, check_codec
+from secfpp.secure.means.client import MeanRun, attempt_in
+from secfpp.secure.means.relay import RECEIVE, SUM, Inclusion, Relay
+from secfpp.secure.means.updates import (
     base_of,
     caught_up,
-    check_codec,
     encoded_update,
     latecomers,
     moved,
@@ -47,8 +48,6 @@ from secfpp.secure.aggregation import (
     version_in,
     version_of,
 )
-from secfpp.secure.mean_relay import RECEIVE, SUM, Inclusion, Relay
-from secfpp.secure.mean_run import MeanRun, attempt_in
 from secfpp.secure.session import forget, join, keep, kept, once, takes_part, terms, with_keys
 from secfpp.settings import check_types
 

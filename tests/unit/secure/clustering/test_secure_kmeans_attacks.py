@@ -17,9 +17,9 @@ from secfpp.crypto.material import Deal
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ClientError, ProtocolError, TamperError
 from secfpp.protocol.program import Ask, Program, Replies, Request
-from secfpp.secure import secure_kmeans
-from secfpp.secure.computing import Plan
-from secfpp.secure.secure_kmeans import Layout
+from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.clustering import secure_kmeans
+from secfpp.secure.clustering.layout import Layout
 from support.clustering_runs import COMPUTED, DEAL, PROCEED, SECURE, Missing, Run, groups
 from support.secure_runs import answering, changing, everyone
 

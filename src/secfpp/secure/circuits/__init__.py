@@ -1,0 +1,1 @@
+"""Computations on shares: what is computed, and how holders and server go through it together."""

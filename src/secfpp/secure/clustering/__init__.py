@@ -1,0 +1,1 @@
+"""Grouping the clients of a cohort, in the clear and on shares."""
