@@ -75,6 +75,28 @@ def conventions(
     return tables
 
 
+def dealt(styles: Sequence[str], clients: int, alignment: float, seed: Seed) -> dict[str, list[str]]:
+    """The convention that each client of each style follows, named after the style whose own it is.
+
+    A share `alignment` of a style's clients, chosen at random, keep its own; the others are dealt one style's after
+    the other, beginning with another style's. Every convention has as many clients as every style.
+
+    Raises:
+        ConfigError: `alignment` is not in 0..1.
+    """
+    if not 0 <= alignment <= 1:
+        raise ConfigError([Problem("data.alignment", alignment, "the share of clients that keep theirs, in 0..1")])
+    circle = derive(seed, "circle").numpy().permutation(len(styles))
+    kept = round(alignment * clients)
+    found = {}
+    for place, style in enumerate(circle):
+        own = [styles[style]] * clients
+        for step, client in enumerate(derive(seed, styles[style]).numpy().permutation(clients)[kept:]):
+            own[client] = styles[circle[(place + 1 + step) % len(styles)]]
+        found[styles[style]] = own
+    return {style: found[style] for style in styles}
+
+
 def agreement(first: Convention, second: Convention) -> float:
     """Share of labels that two tables draw alike."""
     return float(np.mean([first[label] == second[label] for label in first]))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from secfpp.errors import DataError
+from secfpp.errors import ConfigError, DataError, Problem
+from secfpp.seeding import derive
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,26 @@ class Split:
 
 @dataclass(frozen=True)
 class ClientData:
-    """One client's private data. `domain` is known to simulations only (oracle, metrics)."""
+    """One client's private data. `domain` and `group` are known to simulations only (oracle, metrics).
+
+    Attributes:
+        name: the client's name.
+        domain: key of the test images that the client is measured on.
+        train: training images.
+        validation: validation images.
+        group: what a grouping of clients should find, if that is not the domain; see `true_group`.
+    """
 
     name: str
     domain: str
     train: Split
     validation: Split
+    group: str = ""
+
+    @property
+    def true_group(self) -> str:
+        """The clients it belongs with: those whose images mean the same."""
+        return self.group or self.domain
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,7 @@ class FederatedDataset:
 
     Label c of every split means ``classes[c]``. `template` is a hand-written prompt that suits the
     images, with ``{}`` for the class name, e.g. ``"a photo of a {}"``. `facts` is anything JSON-ready that a
-    report should say about the data.
+    report should say about the data. `newcomers` are clients that never take part in training; `hold_out` makes them.
     """
 
     name: str
@@ -54,6 +69,7 @@ class FederatedDataset:
     test: Mapping[str, Split]
     template: str = "a photo of a {}"
     facts: Mapping[str, object] = field(default_factory=dict)
+    newcomers: tuple[ClientData, ...] = ()
 
     @property
     def image_size(self) -> int:
@@ -65,3 +81,40 @@ class FederatedDataset:
     def domains(self) -> tuple[str, ...]:
         """Names of the domains, in the order of `test`."""
         return tuple(self.test)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the true groups of the clients, in order of first appearance."""
+        return tuple(dict.fromkeys(client.true_group for client in self.clients))
+
+
+def hold_out(dataset: FederatedDataset, share: float, seed: int) -> FederatedDataset:
+    """The same data with a share of each true group's clients as newcomers, who never take part in training.
+
+    Args:
+        dataset: all clients; newcomers that it has already stay newcomers.
+        share: of each group's clients, between 0 and 1; rounded to the nearest number, at least one.
+        seed: decides who.
+
+    Raises:
+        ConfigError: `share` is not between 0 and 1.
+        DataError: a group of which nobody would be left.
+    """
+    if not 0 < share < 1:
+        raise ConfigError([Problem("share", share, "the share of clients held out must be between 0 and 1")])
+    held: set[str] = set()
+    for group in dataset.groups:
+        members = sorted(client.name for client in dataset.clients if client.true_group == group)
+        count = max(1, round(share * len(members)))
+        if count == len(members):
+            raise DataError(
+                f"holding out {share:g} of the clients leaves none of the {len(members)} of group {group!r}: hold out "
+                "fewer, or use data with more clients a group (data.clients_per_domain, or another data.layout)"
+            )
+        order = derive(seed, "hold-out", group).numpy().permutation(len(members))
+        held |= {members[i] for i in order[:count]}
+    return replace(
+        dataset,
+        clients=tuple(client for client in dataset.clients if client.name not in held),
+        newcomers=(*dataset.newcomers, *(client for client in dataset.clients if client.name in held)),
+    )

@@ -1,16 +1,16 @@
-"""The embedded benchmark: functional icons in six visual domains, drawn by independent designers.
+"""The embedded benchmark: functional icons in six visual styles, drawn by independent designers.
 
-Each domain is a picture style with a convention table of its own (`secfpp.data.conventions`): the same
-drawing can mean another label elsewhere. A seed varies the tables, the split of independent drawings into
-train, validation and test, the partition over clients and the rendering, all inside the fixed
-downstream pool (`secfpp.data.pools`).
+A source of pictures is a picture style with a convention table (`secfpp.data.conventions`): the same drawing can mean
+another label elsewhere. As it comes, each style has a table of its own, which is then a domain. A seed varies the
+tables, the split of independent drawings into train, validation and test, the partition over clients and the
+rendering, all inside the fixed downstream pool (`secfpp.data.pools`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from itertools import combinations
@@ -18,12 +18,11 @@ from itertools import combinations
 import numpy as np
 
 from secfpp.cachedir import sub_cache
-from secfpp.data.conventions import agreement, conventions
-from secfpp.data.federated import ClientData, FederatedDataset, Split
-from secfpp.data.glyphs import Glyph, rasterise
-from secfpp.data.partition import dirichlet_shares, split_by_shares
+from secfpp.data.conventions import Convention, agreement, conventions, dealt
+from secfpp.data.federated import FederatedDataset
+from secfpp.data.icon_style import PARTS, IconStyle
+from secfpp.data.label_shift import rotations
 from secfpp.data.pools import (
-    Drawings,
     DrawingSplit,
     downstream_designers,
     labels,
@@ -31,13 +30,13 @@ from secfpp.data.pools import (
     split_by_designer,
     split_by_drawing,
 )
-from secfpp.data.styles import DOMAINS, render
+from secfpp.data.styles import DOMAINS
 from secfpp.errors import ConfigError, Problem
 from secfpp.seeding import Seed, derive
 from secfpp.storage import cached_arrays
 
 _VERSION = 1  # of the rendering: raise it when the same seed gives other pictures
-PARTS = ("train", "validation", "test")
+_KNOBS = {"alignment": 1.0, "style_strength": 1.0, "label_shift": 0.0}  # and where each is off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +46,12 @@ class IconSettings:
     Attributes:
         rho: share of labels that every domain draws by a common convention, 0..1; at 1 the domains differ
             in style alone.
+        alignment: share of each style's clients that follow the style's own convention, 0..1; the others are dealt
+            the styles' conventions evenly, so that at 0 looks say nothing about meanings. Below 1 the domains are the
+            pairs that occur, called ``chalk/c2``, and the true groups are the conventions, ``c1``, ``c2`` and so on.
+        style_strength: 1 draws each style in full; less brings it closer to one that all share, 0 leaves that.
+        label_shift: share of triples of labels whose names go round, by another number of steps for each convention,
+            0..1; independent of `rho`.
         shots: training images per class and domain.
         validation_shots: validation images per class and domain.
         test_shots: test images per class and domain.
@@ -58,6 +63,9 @@ class IconSettings:
     """
 
     rho: float = 0.4
+    alignment: float = 1.0
+    style_strength: float = 1.0
+    label_shift: float = 0.0
     shots: int = 32
     validation_shots: int = 16
     test_shots: int = 16
@@ -72,8 +80,13 @@ class IconSettings:
             for name in ("shots", "validation_shots", "test_shots", "clients_per_domain")
             if getattr(self, name) < 1
         ]
-        if not 0 <= self.rho <= 1:
-            problems.append(Problem("data.rho", self.rho, "must be in 0..1"))
+        problems += [
+            Problem(f"data.{name}", getattr(self, name), "must be in 0..1")
+            for name in ("rho", *_KNOBS)
+            if not 0 <= getattr(self, name) <= 1
+        ]
+        if self.alignment < 1 and len(self.domains) < 2:
+            problems.append(Problem("data.alignment", self.alignment, "below 1 it needs two or more domains"))
         if not self.alpha > 0:
             problems.append(Problem("data.alpha", self.alpha, "must be positive"))
         if self.designer and self.designer not in downstream_designers():
@@ -96,59 +109,34 @@ def load_icons(settings: IconSettings, seed: int) -> FederatedDataset:
     root = derive(seed, "icons")
     split = split_by_designer(settings.designer, root) if settings.designer else split_by_drawing(root)
     options = {label: [c for c in names if c in split.test] for label, names in labels().items()}
-    tables = conventions(settings.domains, options, settings.rho, derive(root, "conventions"))
     names = tuple(sorted(labels()))
-    shots = dict(zip(PARTS, (settings.shots, settings.validation_shots, settings.test_shots), strict=True))
-
-    def pictures() -> dict[str, np.ndarray]:
-        return {
-            f"{domain}.{part}": _render_part(
-                getattr(split, part), [tables[domain][n] for n in names], domain, part, shots, root
-            )
-            for domain in settings.domains
-            for part in PARTS
-        }
-
-    images = _cached(settings, seed, pictures)
-    clients: list[ClientData] = []
-    for domain in settings.domains:
-        clients += _clients(domain, images, len(names), settings, derive(root, "partition", domain))
-    test = {d: Split(images[f"{d}.test"], _labels_of(len(names), settings.test_shots)) for d in settings.domains}
-    facts = _facts(split, [tables[domain] for domain in settings.domains])
-    return FederatedDataset("icons", names, tuple(clients), test, "an icon symbol for {}", facts)
+    tables = _tables(settings, names, options, root)
+    styles = {
+        style: IconStyle(style, names, tables, own, settings, root)
+        for style, own in dealt(
+            settings.domains, settings.clients_per_domain, settings.alignment, derive(root, "alignment")
+        ).items()
+    }
+    images = _cached(
+        settings,
+        seed,
+        lambda: {f"{name}.{part}": style.render(split, part) for name, style in styles.items() for part in PARTS},
+    )
+    clients = tuple(client for style in styles.values() for client in style.clients(images))
+    test = {domain: own for style in styles.values() for domain, own in style.tests(images).items()}
+    return FederatedDataset("icons", names, clients, test, "an icon symbol for {}", _facts(split, [*tables.values()]))
 
 
-def _render_part(
-    drawings: dict[str, Drawings], concepts: Sequence[str], domain: str, part: str, shots: dict[str, int], root: Seed
-) -> np.ndarray:
-    """Pictures uint8 [n_classes * shots, 48, 48, 3], class by class: a drawing at random, then a glyph of it."""
-    rng = derive(root, "glyphs", domain, part).numpy()
-    glyphs: list[Glyph] = []
-    for concept in concepts:
-        for _ in range(shots[part]):
-            drawing = drawings[concept][rng.integers(len(drawings[concept]))]
-            glyphs.append(drawing[rng.integers(len(drawing))])
-    known = sorted(set(glyphs))
-    masks = rasterise(known)
-    row = {glyph: i for i, glyph in enumerate(known)}
-    return render(masks[[row[glyph] for glyph in glyphs]], domain, derive(root, "render", domain, part))
-
-
-def _labels_of(n_classes: int, shots: int) -> np.ndarray:
-    return np.repeat(np.arange(n_classes, dtype=np.int64), shots)
-
-
-def _clients(
-    domain: str, images: dict[str, np.ndarray], n_classes: int, settings: IconSettings, seed: Seed
-) -> list[ClientData]:
-    names = [f"{domain}-{i}" for i in range(settings.clients_per_domain)]
-    shares = dirichlet_shares(n_classes, len(names), settings.alpha, seed)
-    parts = []
-    for part, shots in (("train", settings.shots), ("validation", settings.validation_shots)):
-        target = _labels_of(n_classes, shots)
-        held = split_by_shares(target, shares, derive(seed, part), minimum=min(8, shots), names=names)
-        parts.append([Split(images[f"{domain}.{part}"][ids], target[ids]) for ids in held])
-    return [ClientData(name, domain, *both) for name, *both in zip(names, *parts, strict=True)]
+def _tables(
+    settings: IconSettings, names: Sequence[str], options: dict[str, list[str]], root: Seed
+) -> dict[str, Convention]:
+    """Each convention's table, by the style whose own it is."""
+    tables = conventions(settings.domains, options, settings.rho, derive(root, "conventions"))
+    turned = rotations(settings.domains, len(names), settings.label_shift, derive(root, "label-shift"))
+    return {
+        style: {names[label]: table[names[thing]] for thing, label in enumerate(turned[style])}
+        for style, table in tables.items()
+    }
 
 
 def _facts(split: DrawingSplit, tables: list[dict[str, str]]) -> dict[str, object]:
@@ -161,9 +149,11 @@ def _facts(split: DrawingSplit, tables: list[dict[str, str]]) -> dict[str, objec
 
 
 def _cached(settings: IconSettings, seed: int, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    described = {
-        f.name: asdict(settings)[f.name] for f in fields(settings) if f.name not in ("alpha", "clients_per_domain")
-    }
+    values = asdict(settings)
+    unseen = {name for name, off in _KNOBS.items() if values[name] == off}  # a knob that is off names no new pictures
+    if settings.alignment == 1:
+        unseen |= {"alpha", "clients_per_domain"}  # who holds a picture does not matter to it
+    described = {name: value for name, value in values.items() if name not in unseen}
     key = [_VERSION, seed, described, pool_digest(), version("QtAwesome"), version("pillow")]
     path = sub_cache("icons") / f"{sha256(json.dumps(key).encode()).hexdigest()[:24]}.safetensors"
     return cached_arrays(path, make)

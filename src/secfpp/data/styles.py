@@ -1,7 +1,8 @@
 """Picture styles: functions that turn glyph masks into 48 x 48 colour images, in batches.
 
 A style takes masks float [n, 1, 64, 64] in 0..1 and a `Draw` (the only source of randomness) and
-returns images [n, 3, 48, 48], clamped to 0..1 by `render`.
+returns images [n, 3, 48, 48], clamped to 0..1 by `render`. Below full strength a style's drawing is moved as that
+of the `icon` style, and its picture mixed with that style's of the same drawing; at strength 0 all styles are one.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ Range = tuple[float, float]
 
 
 class Draw:
-    """Random numbers for a batch of `n` images, from one seeded generator, on its device."""
+    """Random numbers for a batch of `n` images, from one seeded generator, on its device.
 
-    def __init__(self, n: int, generator: torch.Generator) -> None:
-        self.n, self.generator = n, generator
+    At a `strength` below 1 drawings are warped less like the style asks and more like the `icon` style.
+    """
+
+    def __init__(self, n: int, generator: torch.Generator, strength: float = 1.0) -> None:
+        self.n, self.generator, self.strength = n, generator, strength
+        self.drawing: Tensor | None = None  # as warped last
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """Uniform numbers [n, *shape], by default [n, 1, 1, 1]."""
@@ -61,6 +66,8 @@ class Draw:
         tilt: float = 0.0,
     ) -> Tensor:
         """Masks [n, 1, SIDE, SIDE] rotated (degrees), scaled, shifted, rippled and tilted at random."""
+        rotate, ripple, shift = self._damped(8.0, rotate), self._damped(0.0, ripple), self._damped(0.07, shift)
+        size = self._damped(0.78, size[0]), self._damped(1.0, size[1])
         angle = self.uniform(-1, 1, 1, 1) * rotate * math.pi / 180
         scale, aspect = 1 / self.uniform(*size, 1, 1), torch.exp(0.08 * self.uniform(-1, 1, 1, 1))
         centre = self.uniform(-1, 1, 2) * shift
@@ -75,7 +82,11 @@ class Draw:
         grid = torch.stack([grid_x, grid_y], -1)
         if ripple:
             grid = grid + (self.noise(2, knots).permute(0, 2, 3, 1) - 0.5) * ripple
-        return F.grid_sample(masks, grid, align_corners=False)
+        self.drawing = F.grid_sample(masks, grid, align_corners=False)
+        return self.drawing
+
+    def _damped(self, usual: float, asked: float) -> float:
+        return asked if self.strength == 1 else usual + self.strength * (asked - usual)
 
 
 def hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
@@ -115,7 +126,12 @@ def over(mask: Tensor, front: Tensor, back: Tensor) -> Tensor:
 
 def icon(masks: Tensor, draw: Draw) -> Tensor:
     """Dark drawing on a light ground."""
-    return over(draw.warp(masks), draw.colour((0, 0.6), (0, 0.35)), draw.colour((0, 0.15), (0.85, 1)))
+    return inked(draw.warp(masks), draw)
+
+
+def inked(drawing: Tensor, draw: Draw) -> Tensor:
+    """A warped drawing in the `icon` style."""
+    return over(drawing, draw.colour((0, 0.6), (0, 0.35)), draw.colour((0, 0.15), (0.85, 1)))
 
 
 def inverted(masks: Tensor, draw: Draw) -> Tensor:
@@ -218,14 +234,21 @@ DOMAINS: dict[str, Style] = {
 STYLES = {**GENERIC, **DOMAINS}
 
 
-def render_float(masks: Tensor, style: str, generator: torch.Generator) -> Tensor:
+def render_float(masks: Tensor, style: str, generator: torch.Generator, strength: float = 1.0) -> Tensor:
     """Images float [n, 3, SIDE, SIDE] in 0..1 of masks uint8 [n, 64, 64], on the generator's device."""
     batch = masks.to(generator.device).float().div_(255).unsqueeze(1)
-    return STYLES[style](batch, Draw(len(masks), generator)).clamp(0, 1)
+    draw = Draw(len(masks), generator, strength)
+    images = STYLES[style](batch, draw)
+    if strength < 1 and draw.drawing is not None:
+        images = inked(draw.drawing, draw).lerp(images, strength)
+    return images.clamp(0, 1)
 
 
-def render(masks: np.ndarray, style: str, seed: Seed) -> np.ndarray:
-    """Images uint8 [n, SIDE, SIDE, 3] of masks uint8 [n, 64, 64]; the same for the same seed."""
+def render(masks: np.ndarray, style: str, seed: Seed, strength: float = 1.0) -> np.ndarray:
+    """Images uint8 [n, SIDE, SIDE, 3] of masks uint8 [n, 64, 64]; the same for the same seed.
+
+    `strength` 1 is the style, 0 the `icon` style.
+    """
     generator = torch.Generator().manual_seed(seed.value)
-    images = [render_float(part, style, generator) for part in torch.from_numpy(masks).split(512)]
+    images = [render_float(part, style, generator, strength) for part in torch.from_numpy(masks).split(512)]
     return (torch.cat(images).permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()

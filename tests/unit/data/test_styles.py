@@ -58,3 +58,20 @@ def test_draws_stay_in_range():
     assert values.shape == (100, 1, 1, 1) and values.min() >= 2 and values.max() <= 3
     assert draw.noise(2, 4).shape == (100, 2, SIDE, SIDE)
     assert draw.colour().shape == (100, 3, 1, 1)
+
+
+@pytest.mark.parametrize("style", DOMAINS)
+def test_strength_leads_from_the_style_to_the_one_that_all_share(style, masks):
+    full, none = render(masks, style, Seed(5)), render(masks, style, Seed(5), strength=0.0)
+    assert np.array_equal(full, render(masks, style, Seed(5), strength=1.0))
+    assert not np.array_equal(full, render(masks, style, Seed(5), strength=0.9))
+    corners = none[:, [0, 0, -1, -1], [0, -1, 0, -1]]  # dark on light, whatever the style
+    assert corners.min() > 150 and (none.min((1, 2, 3)) < 110).all()
+
+
+def test_at_strength_zero_drawings_are_moved_alike():
+    def box(style):
+        ink = render(np.full((200, 64, 64), 255, np.uint8), style, Seed(2), strength=0.0).max(3) < 130
+        return ink.mean((1, 2)).mean()
+
+    assert max(map(box, DOMAINS)) - min(map(box, DOMAINS)) < 0.03

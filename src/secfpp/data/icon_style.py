@@ -1,0 +1,109 @@
+"""The pictures of one style of the icon benchmark: what they show, who holds them, what is tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from secfpp.data.conventions import Convention
+from secfpp.data.federated import ClientData, Split
+from secfpp.data.glyphs import Glyph, rasterise
+from secfpp.data.partition import dirichlet_shares, split_by_shares
+from secfpp.data.pools import Drawings, DrawingSplit
+from secfpp.data.styles import render
+from secfpp.seeding import Seed, derive
+
+if TYPE_CHECKING:
+    from secfpp.data.icons import IconSettings
+
+PARTS = ("train", "validation", "test")
+
+
+class IconStyle:
+    """One style's clients, and which concept each picture shows.
+
+    Attributes:
+        name: the style.
+        labels: the label names.
+        tables: the conventions that occur in it, by the style whose own each is.
+        followed: the key in `tables` of each client's.
+        held: part -> which images each client holds.
+        tested: concepts of the test; a picture of one serves all conventions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        labels: Sequence[str],
+        tables: dict[str, Convention],
+        followed: Sequence[str],
+        settings: IconSettings,
+        root: Seed,
+    ) -> None:
+        self.name, self.labels, self.settings, self.root = name, labels, settings, root
+        self.names = [f"{name}-{i}" for i in range(len(followed))]
+        self.followed = followed
+        self.tables = {own: tables[own] for own in tables if own in followed}
+        self.number = {own: f"c{i}" for i, own in enumerate(tables, start=1)}
+        shots = {"train": settings.shots, "validation": settings.validation_shots, "test": settings.test_shots}
+        self.target = {part: np.repeat(np.arange(len(labels), dtype=np.int64), n) for part, n in shots.items()}
+        seed = derive(root, "partition", name)
+        shares = dirichlet_shares(len(labels), len(followed), settings.alpha, seed)
+        self.held = {
+            part: split_by_shares(
+                self.target[part], shares, derive(seed, part), minimum=min(8, shots[part]), names=self.names
+            )
+            for part in ("train", "validation")
+        }
+        self.tested = list(dict.fromkeys(table[label] for table in self.tables.values() for label in labels))
+
+    def render(self, split: DrawingSplit, part: str) -> np.ndarray:
+        """Pictures uint8 [n, 48, 48, 3]: of each, a drawing of its concept at random, then a glyph of that."""
+        drawings: dict[str, Drawings] = getattr(split, part)
+        rng = derive(self.root, "glyphs", self.name, part).numpy()
+        glyphs: list[Glyph] = []
+        for concept in self._concepts(part):
+            drawing = drawings[concept][rng.integers(len(drawings[concept]))]
+            glyphs.append(drawing[rng.integers(len(drawing))])
+        known = sorted(set(glyphs))
+        masks = rasterise(known)
+        row = {glyph: i for i, glyph in enumerate(known)}
+        seed = derive(self.root, "render", self.name, part)
+        return render(masks[[row[glyph] for glyph in glyphs]], self.name, seed, self.settings.style_strength)
+
+    def _concepts(self, part: str) -> list[str]:
+        """What each picture of a part shows."""
+        if part == "test":
+            return [concept for concept in self.tested for _ in range(self.settings.test_shots)]
+        shown = [""] * len(self.target[part])
+        for own, images in zip(self.followed, self.held[part], strict=True):
+            for image in images:
+                shown[image] = self.tables[own][self.labels[self.target[part][image]]]
+        return shown
+
+    def clients(self, images: dict[str, np.ndarray]) -> list[ClientData]:
+        """The style's clients."""
+        found = []
+        for i, (name, own) in enumerate(zip(self.names, self.followed, strict=True)):
+            train, validation = (
+                Split(images[f"{self.name}.{part}"][self.held[part][i]], self.target[part][self.held[part][i]])
+                for part in ("train", "validation")
+            )
+            group = "" if self.settings.alignment == 1 else self.number[own]
+            found.append(ClientData(name, self._domain(own), train, validation, group))
+        return found
+
+    def tests(self, images: dict[str, np.ndarray]) -> dict[str, Split]:
+        """The style's test images as each of its conventions names them."""
+        place = {concept: i for i, concept in enumerate(self.tested)}
+        shots, target, found = self.settings.test_shots, self.target["test"], {}
+        for own, table in self.tables.items():
+            rows = np.array([place[table[label]] for label in self.labels])
+            chosen = (rows[:, None] * shots + np.arange(shots)).ravel()
+            found[self._domain(own)] = Split(images[f"{self.name}.test"][chosen], target)
+        return found
+
+    def _domain(self, own: str) -> str:
+        return self.name if self.settings.alignment == 1 else f"{self.name}/{self.number[own]}"
