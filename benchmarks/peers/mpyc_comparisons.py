@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from secfpp.crypto.arithmetic import Computation, Pool, Shared, both, opened
+from secfpp.crypto.arithmetic import Computation, Future, Pool, Shared, opened, side_by_side
 from secfpp.crypto.comparison import Comparator
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.material import Deal
@@ -56,8 +56,9 @@ class Signs:
     def run(self, inputs: Shared, pool: Pool) -> Computation[Elements]:
         """The circuit: 1 where an integer of `inputs` [clients, each] is negative."""
         x = inputs.reshape(-1)
-        masks = yield from Comparator.plan(BOUND, THRESHOLD, LIMIT, 1).prepare(x.shape[0], pool)
-        _, negative = yield from both(masks.expand(pool), masks.negative(x, pool))
+        drawn = yield from Comparator.plan(BOUND, THRESHOLD, LIMIT, 1).prepare(x.shape[0], pool)
+        masks = Future(drawn.expand(pool))
+        _, negative = yield from side_by_side(masks.run(), drawn.negative(x, masks, pool))
         (public,) = yield from opened([negative])
         return public
 

@@ -8,14 +8,14 @@ from unittest import mock
 
 import numpy as np
 
-from secfpp.crypto import comparison, masks
+from secfpp.crypto import masks, minimum
 from secfpp.crypto.arithmetic import Computation, Shared, Square, inverse_square_root
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.material import Deal, Material
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode, alpha, weights_at_zero
 from secfpp.secure.circuits.plan import estimated
-from secfpp.secure.clustering import secpc
+from secfpp.secure.clustering import runs, secpc
 from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.secpc import SecPC
 from support.shares import stream
@@ -84,7 +84,11 @@ def simulated_view(circuit: SecPC, found: Found, own_point: np.ndarray, seed: ob
     dealt[CORRUPT] = CODE.encode(deal.make(own)[None], own)[CORRUPT]
     view = View([points[1:], dealt[list(HONEST)]])
     outputs = _outputs(circuit, found, made_up)
-    with mock.patch.object(secpc, "opened", _as_output), mock.patch.object(comparison, "opened", _as_comparison):
+    with (
+        mock.patch.object(runs, "opened", _as_output),
+        mock.patch.object(secpc, "opened", _as_output),
+        mock.patch.object(minimum, "opened", _as_rotated),
+    ):
         computation = circuit.run(Shared(points, 1), Material(deal, list(dealt), LIMIT))
         pending = next(computation)
         while True:
@@ -118,9 +122,8 @@ def _as_output(values: Sequence[Shared]) -> Computation[list[Elements]]:
     return list((yield [Output(value.values, value.degree) for value in values]))
 
 
-def _as_comparison(values: Sequence[Shared]) -> Computation[list[Elements]]:
-    """A comparison opens masked differences [count]; a minimum its rotated defeats [places, count]."""
-    return list((yield [Rotated(v.values, v.degree) if v.values.ndim == 2 else v for v in values]))
+def _as_rotated(values: Sequence[Shared]) -> Computation[list[Elements]]:
+    return list((yield [Rotated(value.values, value.degree) for value in values]))
 
 
 def _made_up(value: Shared, outputs: Iterator[Elements], made_up: Stream) -> Elements:
@@ -140,15 +143,15 @@ def _made_up(value: Shared, outputs: Iterator[Elements], made_up: Stream) -> Ele
 def _outputs(circuit: SecPC, found: Found, made_up: Stream) -> Iterator[Elements]:
     """What `SecPC` opens as results, in its order."""
     going_on = {k: [r for c, r in found.sizes if c == k] for k in circuit.search.seeds}
-    for k, runs in going_on.items():
+    for k, numbers in going_on.items():
         groups = circuit.search.groups(k)
         if groups.shape[1] > 1:
-            contest = made_up.elements((groups.shape[1], len(runs)))
-            contest[np.argmax(groups == np.array(runs)[:, None], 1), np.arange(len(runs))] = 0
+            contest = made_up.elements((groups.shape[1], len(numbers)))
+            contest[np.argmax(groups == np.array(numbers)[:, None], 1), np.arange(len(numbers))] = 0
             yield contest
-    for k, runs in going_on.items():
-        order = made_up.permutations(len(runs), k)
-        yield np.array([np.array(found.sizes[k, r])[order[i]] for i, r in enumerate(runs)], np.uint64)
+    for k, numbers in going_on.items():
+        order = made_up.permutations(len(numbers), k)
+        yield np.array([np.array(found.sizes[k, r])[order[i]] for i, r in enumerate(numbers)], np.uint64)
     for run, sizes in found.sizes.items():
         if circuit.search.admits(sizes):
             yield PrimeField.lift(np.array(found.inertia[run]))

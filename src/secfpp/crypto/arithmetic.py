@@ -16,7 +16,7 @@ opening masked by pairwise zero-sharings instead of a second sharing of r).
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from secfpp.errors import ProtocolError
 
 R = TypeVar("R")
 S = TypeVar("S")
+U = TypeVar("U")
+V = TypeVar("V")
 _BLOCK = 1 << 13
 
 
@@ -242,16 +244,52 @@ def together(computations: Sequence[Computation[R]]) -> Computation[list[R]]:
     return [results[i] for i in range(len(computations))]
 
 
-def both(one: Computation[R], other: Computation[S]) -> Computation[tuple[R, S]]:
-    """Two computations side by side, see `together`."""
-    first: list[R] = []
-    second: list[S] = []
+@overload
+def side_by_side(one: Computation[R], two: Computation[S], /) -> Computation[tuple[R, S]]: ...
 
-    def kept(results: list[Any], computation: Computation[Any]) -> Computation[None]:
-        results.append((yield from computation))
 
-    yield from together([kept(first, one), kept(second, other)])
-    return first[0], second[0]
+@overload
+def side_by_side(one: Computation[R], two: Computation[S], three: Computation[U], /) -> Computation[tuple[R, S, U]]: ...
+
+
+@overload
+def side_by_side(
+    one: Computation[R], two: Computation[S], three: Computation[U], four: Computation[V], /
+) -> Computation[tuple[R, S, U, V]]: ...
+
+
+def side_by_side(*computations: Computation[Any]) -> Computation[tuple[Any, ...]]:
+    """Computations of different kinds run `together`."""
+    return tuple((yield from together(computations)))
+
+
+class Future(Generic[R]):
+    """A computation whose result is used by others that run beside it and are listed behind it.
+
+    Args:
+        computation: what `run` runs.
+    """
+
+    def __init__(self, computation: Computation[R]) -> None:
+        self._computation = computation
+        self._result: list[R] = []
+
+    def run(self) -> Computation[R]:
+        """Run the computation, once."""
+        result = yield from self._computation
+        self._result.append(result)
+        return result
+
+    @property
+    def result(self) -> R:
+        """What came out.
+
+        Raises:
+            ProtocolError: nothing yet.
+        """
+        if not self._result:
+            raise ProtocolError("the result of a computation is used before it is there: it takes more exchanges")
+        return self._result[0]
 
 
 def require_degree(values: Sequence[Shared], limit: int) -> None:

@@ -1,6 +1,6 @@
-"""Signs and minima of shared integers that nobody sees.
+"""Signs of shared integers that nobody sees.
 
-*Sign*: for a shared integer x of magnitude at most `bound`, open
+For a shared integer x of magnitude at most `bound`, open
 
     m = f x + 2^k + r  modulo p,      r = 2^k t + u,
 
@@ -13,12 +13,10 @@ whose top bit is the sign of x whenever f >= (T + 2) 2^k: the low bits can be of
 computed from the digits of t: with one-hot digits, "greater" and "equal" at a public digit are linear. Digits are
 combined in groups of `limit`, one exchange per level of groups, until `limit` - 1 groups are left.
 
-*Minimum*: from all pairwise comparisons count the defeats of each candidate; only the minimum has none. Open
-rho_k loss_(k xor v) for a secret uniform rotation v and random rho: exactly one zero, at a uniform place, and
-uniform values elsewhere. The one-hot vector of the minimum is then a local selection from that of v.
+Material for signs is first drawn (`DrawnMasks`), at no input, then expanded to digits (`Masks`).
 
 Sources: I. Damgard et al., Unconditionally secure constant-rounds multi-party computation for equality, comparison,
-bits and exponentiation (2006), for masked comparison; the carry bound and the rotated minimum are this project's.
+bits and exponentiation (2006), for masked comparison; the carry bound is this project's.
 """
 
 from __future__ import annotations
@@ -30,10 +28,10 @@ import numpy as np
 
 from secfpp.crypto.arithmetic import (
     Computation,
+    Future,
     Pool,
     Shared,
     concatenate,
-    fitting,
     lowered,
     opened,
     signs,
@@ -111,47 +109,81 @@ class Comparator:
         """Smallest magnitude from which signs are certain."""
         return -(-((self.threshold + 2) << self.k) // self.factor)
 
-    def prepare(self, count: int, pool: Pool) -> Computation[Masks]:
-        """Material for `count` signs, at no input: one exchange here, and one in `Masks.expand`."""
+    def prepare(self, count: int, pool: Pool) -> Computation[DrawnMasks]:
+        """Material for `count` signs, at no input: one exchange here, and one in `DrawnMasks.expand`."""
         drawn = yield from signs((self.w, count), pool)
         total = Shared(np.zeros(count, np.uint64), 0)
         for j in range(self.w):  # t = sum_j 2^j (1 - x_j) / 2 = (2^w - 1 - sum_j 2^j x_j) / 2 for signs x_j
             total = total + drawn[j].turn(j)
         every = Shared(np.full(count, ((1 << self.w) - 1) % PrimeField.p, np.uint64), 0)
         mask = (every - total).turn(self.k - 1) + pool.integers(self.k, (count,))
-        return Masks(self, drawn, mask)
+        return DrawnMasks(self, drawn, mask)
+
+    def opening(self, x: Shared, mask: Shared) -> Computation[Elements]:
+        """The public m of the integer x [count] under the mask r [count]; one exchange."""
+        scaled = Shared(PrimeField.mul(x.values, np.array(self.factor % PrimeField.p, np.uint64)), x.degree)
+        (m,) = yield from opened([scaled + (1 << self.k) + mask])
+        return m
 
 
-class Masks:
-    """Prepared material for the signs of one array.
+@dataclass(frozen=True)
+class DrawnMasks:
+    """Drawn material for the signs of one array.
 
     Args:
         comparator: its settings.
-        drawn: the signs (-1)^bit of the bits of t [w, count], least significant first.
+        signs: the signs (-1)^bit of the bits of t [w, count], least significant first.
         mask: r [count].
     """
 
-    def __init__(self, comparator: Comparator, drawn: Shared, mask: Shared) -> None:
-        self.comparator, self.mask = comparator, mask
-        self._drawn = drawn
-        self._characters: list[Elements] = []
+    comparator: Comparator
+    signs: Shared
+    mask: Shared
 
-    def expand(self, pool: Pool) -> Computation[None]:
-        """Prepare the digits: in exchanges of which the first may be that of the opening in `negative`."""
+    def expand(self, pool: Pool) -> Computation[Masks]:
+        """Prepare the digits; it does not hold on to the signs, which are large."""
         starts = np.cumsum((0, *self.comparator.widths))
         parts = [
-            characters([self._drawn[start + j] for j in range(bits)], pool)
+            characters([self.signs[start + j] for j in range(bits)], pool)
             for start, bits in zip(starts.tolist(), self.comparator.widths, strict=False)
         ]
-        del self._drawn
-        reduced = yield from lowered((yield from together(parts)), pool)
-        self._characters = [product.values for product in reduced]
+        return _expanded(self.comparator, self.mask, parts, pool)
+
+    def negative(self, x: Shared, expanding: Future[Masks], pool: Pool) -> Computation[Shared]:
+        """See `Masks.negative`; x is opened while the digits are prepared, in one exchange, beside this."""
+        m = yield from self.comparator.opening(x, self.mask)
+        return (yield from expanding.result.compared(m, pool))
+
+
+def _expanded(
+    comparator: Comparator, mask: Shared, parts: Sequence[Computation[Shared]], pool: Pool
+) -> Computation[Masks]:
+    reduced = yield from lowered((yield from together(parts)), pool)
+    return Masks(comparator, mask, tuple(product.values for product in reduced))
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Expanded material for the signs of one array.
+
+    Args:
+        comparator: its settings.
+        mask: r [count].
+        characters: shares of the characters of each digit of t [2^bits - 1, count], least significant first.
+    """
+
+    comparator: Comparator
+    mask: Shared
+    characters: tuple[Elements, ...]
 
     def negative(self, x: Shared, pool: Pool) -> Computation[Shared]:
         """1 where the integer x [count] is negative, else 0; degree at most `limit` - 1; 1 + `levels` exchanges."""
+        m = yield from self.comparator.opening(x, self.mask)
+        return (yield from self.compared(m, pool))
+
+    def compared(self, m: Elements, pool: Pool) -> Computation[Shared]:
+        """The signs that the public m [count] give; `levels` exchanges."""
         c = self.comparator
-        scaled = Shared(PrimeField.mul(x.values, np.array(c.factor % PrimeField.p, np.uint64)), x.degree)
-        (m,) = yield from opened([scaled + (1 << c.k) + self.mask])
         greater, equal = self._digits(m >> np.uint64(c.k))
         for _ in range(c.levels):
             groups = [_combined(g, e) for g, e in _grouped(greater, equal, pool.limit)]
@@ -172,9 +204,9 @@ class Masks:
         start = 0
         for number, bits in enumerate(self.comparator.widths):
             digit = (m >> np.uint64(start)) & np.uint64((1 << bits) - 1)
-            g, e = _at(self._characters[number], digit, bits)
+            g, e = _at(self.characters[number], digit, bits)
             if number == len(self.comparator.widths) - 1:
-                g2, e2 = _at(self._characters[number], digit ^ np.uint64(1 << (bits - 1)), bits)
+                g2, e2 = _at(self.characters[number], digit ^ np.uint64(1 << (bits - 1)), bits)
                 g = PrimeField.add(PrimeField.sub(g, g2), digit >> np.uint64(bits - 1))
                 e = PrimeField.sub(e, e2)
             greater.append(Shared(g, 1))
@@ -204,11 +236,11 @@ def characters(single: Sequence[Shared], pool: Pool) -> Computation[Shared]:
 
 def one_hot(values: Elements, bits: int) -> Elements:
     """Indicators [2^bits, ...] of a number from the characters [2^bits - 1, ...] of its bits."""
-    return _transformed(np.concatenate([np.ones((1, *values.shape[1:]), np.uint64), values]), bits)
+    return walsh_hadamard(np.concatenate([np.ones((1, *values.shape[1:]), np.uint64), values]), bits)
 
 
-def _transformed(table: Elements, bits: int) -> Elements:
-    """Walsh-Hadamard transform of the first axis, over 2^bits."""
+def walsh_hadamard(table: Elements, bits: int) -> Elements:
+    """The transform of the first axis [2^bits, ...], over 2^bits."""
     for j in range(bits):
         pairs = table.reshape(-1, 2, 1 << j, *table.shape[1:])
         a, b = pairs[:, 0], pairs[:, 1]
@@ -246,85 +278,3 @@ def _combined(greater: Sequence[Shared], equal: Sequence[Shared | None]) -> tupl
         g = higher + same * g
         e = None if e is None else same * e
     return g, e
-
-
-class Rotations:
-    """Secret rotations for minima over up to 2^bits candidates.
-
-    Args:
-        drawn: signs of the bits of the rotations [bits, count]; None leaves them out, so that opening tells which
-            candidate is the minimum.
-        rho: uniform elements [2^bits, count].
-    """
-
-    def __init__(self, drawn: Shared | None, rho: Shared) -> None:
-        self._material: tuple[Shared, Shared] | None = None
-        if drawn is not None:
-            self._material = drawn, rho
-            return
-        fixed = np.zeros(rho.shape, np.uint64)
-        fixed[0] = 1
-        self._one_hot = Shared(fixed, 0)  # of the rotation [2^bits, count]
-        self._scaled = rho[:, None] * self._one_hot  # rho_k times it, [k, 2^bits, count]
-
-    @classmethod
-    def prepare(cls, candidates: int, count: int, pool: Pool, *, hidden: bool = True) -> Computation[Rotations]:
-        """Material for `count` minima of `candidates` numbers each: one exchange here, and one in `expand`."""
-        bits = max(candidates - 1, 1).bit_length()
-        rho = pool.uniform((1 << bits, count))
-        return cls((yield from signs((bits, count), pool)) if hidden else None, rho)
-
-    def expand(self, pool: Pool) -> Computation[None]:
-        """Prepare the one-hot vectors."""
-        if self._material is None:
-            return
-        (drawn, rho), self._material = self._material, None
-        bits = len(drawn.values)
-        products = yield from characters([drawn[j] for j in range(bits)], pool)
-        products = yield from fitting(products, 1, pool)
-        products, scaled = yield from lowered([products, rho[:, None] * products], pool)
-        scaled = concatenate([rho[:, None], scaled], axis=1).transpose(1, 0, 2)  # [2^bits, k, count]
-        self._one_hot = Shared(one_hot(products.values, bits), 1)
-        self._scaled = Shared(_transformed(scaled.values, bits), 1).transpose(1, 0, 2)
-
-    def minimum(self, loss: Shared, pool: Pool) -> Computation[tuple[Shared, np.ndarray]]:
-        """One-hot vectors of the candidates without a defeat; one exchange.
-
-        Args:
-            loss: defeats [candidates, count], of degree at most `limit` - 1.
-            pool: the randomness.
-
-        Returns:
-            One-hot vectors [candidates, count], and where there was exactly one such candidate, bool [count]: public,
-            and always true if the defeats are those of a strict order.
-        """
-        loss = yield from fitting(loss, 1, pool)
-        size, candidates = self._one_hot.shape[0], loss.shape[0]
-        places = np.arange(size)
-        total: Shared | None = None
-        for s in range(size):
-            term = self._scaled[places, places ^ s]
-            if s < candidates:  # a candidate that does not exist has one defeat
-                term = term * loss[s]
-            total = term if total is None else total + term
-        assert total is not None
-        (public,) = yield from opened([total])
-        found = public == 0
-        index = found.argmax(0) ^ np.arange(candidates)[:, None]
-        return Shared(np.take_along_axis(self._one_hot.values, index, 0), self._one_hot.degree), found.sum(0) == 1
-
-
-def defeats(beats: Shared, candidates: int) -> Shared:
-    """Defeats of each candidate [candidates, ...].
-
-    Args:
-        beats: [pairs, ...], 1 where t is strictly better than s, for s < t in the order of ``numpy.triu_indices``; so
-            ties are won by the lower number.
-        candidates: how many.
-    """
-    first, second = np.triu_indices(candidates, 1)
-    totals = []
-    for candidate in range(candidates):
-        won = np.flatnonzero(second == candidate)
-        totals.append(beats[np.flatnonzero(first == candidate)].sum(0) + len(won) - beats[won].sum(0))
-    return stack(totals, axis=0)

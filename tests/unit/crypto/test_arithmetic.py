@@ -8,9 +8,9 @@ import pytest
 
 from secfpp.crypto.arithmetic import (
     Computation,
+    Future,
     Pool,
     Shared,
-    both,
     concatenate,
     fitting,
     inverse_square_root,
@@ -18,6 +18,7 @@ from secfpp.crypto.arithmetic import (
     opened,
     product,
     require_degree,
+    side_by_side,
     signs,
     stack,
     together,
@@ -171,6 +172,31 @@ def test_inverse_square_roots_in_blocks() -> None:
     assert set(products.reshape(-1).tolist()) == {-1, 1}
 
 
+def test_a_future_is_used_by_what_runs_beside_it_once_it_is_there() -> None:
+    def shown(x: Shared) -> Computation[list[int]]:
+        (public,) = yield from opened([x])
+        return PrimeField.lower(public).tolist()
+
+    def user(x: Shared, future: Future[list[int]]) -> Computation[list[int]]:
+        mine = yield from shown(x)
+        return [*mine, *future.result]
+
+    def circuit(x: Shared, pool: Pool) -> Computation[Any]:
+        future = Future(shown(x[0]))
+        return (yield from side_by_side(future.run(), user(x[1], future)))
+
+    def too_early(x: Shared, pool: Pool) -> Computation[Any]:
+        future = Future(shown(x[0]))
+        return (yield from side_by_side(user(x[1], future), future.run()))
+
+    inputs = np.array([[1], [2]])
+    evaluation = evaluate(circuit, inputs)
+    assert evaluation.result == ([1], [2, 1])
+    assert len(evaluation.openings) == 1
+    with pytest.raises(ProtocolError, match="used before it is there"):
+        evaluate(too_early, inputs, wanted={})
+
+
 def test_computations_side_by_side_share_exchanges_and_keep_their_values_apart() -> None:
     def chain(start: Shared, length: int) -> Computation[list[list[int]]]:
         seen = []
@@ -180,10 +206,7 @@ def test_computations_side_by_side_share_exchanges_and_keep_their_values_apart()
         return seen
 
     def circuit(x: Shared, pool: Pool) -> Computation[Any]:
-        few, (many, none) = yield from both(
-            together([chain(x[i], i) for i in range(3)]), both(chain(x[3], 5), together([]))
-        )
-        return few, many, none
+        return (yield from side_by_side(together([chain(x[i], i) for i in range(3)]), chain(x[3], 5), together([])))
 
     inputs = RNG.integers(-50, 51, (4, 2))
     evaluation = evaluate(circuit, inputs)

@@ -15,8 +15,9 @@ from scipy import stats
 
 from secfpp.crypto import comparison
 from secfpp.crypto.arithmetic import Computation, Pool, Shared, opened
-from secfpp.crypto.comparison import Comparator, Rotations, characters, defeats, one_hot
+from secfpp.crypto.comparison import Comparator, characters, one_hot
 from secfpp.crypto.field import PrimeField
+from secfpp.crypto.minimum import DrawnRotations, defeats
 from secfpp.errors import FieldRangeError
 from support.shares import ChosenPool, Circuit, evaluate, in_the_clear
 
@@ -38,8 +39,8 @@ def negative(comparator: Any, count: int) -> Circuit:
     """The circuit that opens the signs of `count` integers."""
 
     def circuit(x: Shared, pool: Pool) -> Computation[np.ndarray]:
-        masks = yield from comparator.prepare(count, pool)
-        yield from masks.expand(pool)
+        drawn = yield from comparator.prepare(count, pool)
+        masks = yield from drawn.expand(pool)
         result = yield from masks.negative(x, pool)
         assert result.degree <= pool.limit - 1
         (public,) = yield from opened([result])
@@ -130,7 +131,7 @@ def test_bounds_that_need_more_bits_than_there_are_are_refused() -> None:
 MUTANTS = {
     "no fold of the sign": ("PrimeField.add(PrimeField.sub(g, g2), digit >> np.uint64(bits - 1))", "g"),
     "half a fold of the sign": ("PrimeField.sub(e, e2)", "e"),
-    "the offset on the other side": ("scaled + (1 << c.k) + self.mask", "scaled - (1 << c.k) + self.mask"),
+    "the offset on the other side": ("scaled + (1 << self.k) + mask", "scaled - (1 << self.k) + mask"),
     "wrong weights of bits": ("drawn[j].turn(j)", "drawn[j].turn(j ^ 1)"),
     "wrong place of digits": ("            start += bits\n", "            start += bits - (number == 1)\n"),
     "no room for carries": ("((threshold + 2) * (bound + 1))", "((bound + 1))"),
@@ -197,8 +198,8 @@ def minimum(candidates: int, count: int, *, hidden: bool = True, raw: bool = Fal
     """The circuit that finds minima from comparisons, or from losses (`raw`)."""
 
     def circuit(x: Shared, pool: Pool) -> Computation[tuple[np.ndarray, np.ndarray]]:
-        rotations = yield from Rotations.prepare(candidates, count, pool, hidden=hidden)
-        yield from rotations.expand(pool)
+        drawn = yield from DrawnRotations.prepare(candidates, count, pool, hidden=hidden)
+        rotations = yield from drawn.expand(pool)
         loss = x if raw else defeats(x, candidates)
         chosen, decided = yield from rotations.minimum(loss, pool)
         (public,) = yield from opened([chosen])

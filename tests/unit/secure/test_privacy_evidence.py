@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from typing import Any
@@ -15,9 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from secfpp.crypto import masks
 from secfpp.crypto.arithmetic import Shared
 from secfpp.crypto.channel import Channel
-from secfpp.crypto.comparison import Rotations
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.material import Material
+from secfpp.crypto.minimum import DrawnRotations
 from secfpp.crypto.sharing import LagrangeCode, weights_at_zero
 from secfpp.errors import LeakyProtocolWarning
 from secfpp.protocol import wire
@@ -169,15 +170,12 @@ def bare(values: Sequence[Elements], responders: Sequence[int], own: int, thresh
 
 
 def unturned(candidates: int, count: int, pool: Any, *, hidden: bool = True) -> Any:
-    """`Rotations.prepare` that rotates by nothing."""
-    rotations = yield from _PREPARE(candidates, count, pool, hidden=hidden)
-    if rotations._material is not None:
-        drawn, rho = rotations._material
-        rotations._material = Shared(np.ones_like(drawn.values), 1), rho
-    return rotations
+    """`DrawnRotations.prepare` that rotates by nothing."""
+    drawn = yield from _PREPARE(candidates, count, pool, hidden=hidden)
+    return drawn if drawn.signs is None else replace(drawn, signs=Shared(np.ones_like(drawn.signs.values), 1))
 
 
-_PREPARE = Rotations.prepare
+_PREPARE = DrawnRotations.prepare
 
 
 def known(value: int) -> Any:
@@ -188,7 +186,7 @@ def known(value: int) -> Any:
 BREAKS = {
     "answers without pads": mock.patch.object(masks, "masked", bare),
     "masks without their low part": mock.patch.object(Material, "integers", known(0)),
-    "minima that are not rotated": mock.patch.object(Rotations, "prepare", unturned),
+    "minima that are not rotated": mock.patch.object(DrawnRotations, "prepare", unturned),
     "uniform elements that are known": mock.patch.object(Material, "uniform", known(1)),
 }
 

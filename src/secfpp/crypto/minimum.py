@@ -1,0 +1,112 @@
+"""The minimum of several shared numbers, as a one-hot vector that nobody sees.
+
+From all pairwise comparisons count the defeats of each candidate; only the minimum has none. Open
+rho_k loss_(k xor v) for a secret uniform rotation v and random rho: exactly one zero, at a uniform place, and
+uniform values elsewhere. The one-hot vector of the minimum is then a local selection from that of v.
+
+Material for minima is first drawn (`DrawnRotations`), at no input, then expanded to one-hot vectors (`Rotations`).
+
+The rotated minimum is this project's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from secfpp.crypto.arithmetic import Computation, Pool, Shared, concatenate, fitting, lowered, opened, signs, stack
+from secfpp.crypto.comparison import characters, one_hot, walsh_hadamard
+
+
+@dataclass(frozen=True)
+class DrawnRotations:
+    """Drawn secret rotations for minima over up to 2^bits candidates.
+
+    Args:
+        signs: of the bits of the rotations [bits, count]; None leaves them out, so that opening tells which
+            candidate is the minimum.
+        rho: uniform elements [2^bits, count].
+    """
+
+    signs: Shared | None
+    rho: Shared
+
+    @classmethod
+    def prepare(cls, candidates: int, count: int, pool: Pool, *, hidden: bool = True) -> Computation[DrawnRotations]:
+        """Material for `count` minima of `candidates` numbers each: one exchange here, and one in `expand`."""
+        bits = max(candidates - 1, 1).bit_length()
+        rho = pool.uniform((1 << bits, count))
+        return cls((yield from signs((bits, count), pool)) if hidden else None, rho)
+
+    def expand(self, pool: Pool) -> Computation[Rotations]:
+        """Prepare the one-hot vectors."""
+        if self.signs is None:
+            fixed = np.zeros(self.rho.shape, np.uint64)
+            fixed[0] = 1
+            one = Shared(fixed, 0)
+            return Rotations(one, self.rho[:, None] * one)
+        bits = len(self.signs.values)
+        products = yield from characters([self.signs[j] for j in range(bits)], pool)
+        products = yield from fitting(products, 1, pool)
+        products, scaled = yield from lowered([products, self.rho[:, None] * products], pool)
+        scaled = concatenate([self.rho[:, None], scaled], axis=1).transpose(1, 0, 2)  # [2^bits, k, count]
+        return Rotations(
+            Shared(one_hot(products.values, bits), 1),
+            Shared(walsh_hadamard(scaled.values, bits), 1).transpose(1, 0, 2),
+        )
+
+
+@dataclass(frozen=True)
+class Rotations:
+    """Expanded secret rotations.
+
+    Args:
+        one_hot: of the rotation [2^bits, count].
+        scaled: rho_k times it, [k, 2^bits, count].
+    """
+
+    one_hot: Shared
+    scaled: Shared
+
+    def minimum(self, loss: Shared, pool: Pool) -> Computation[tuple[Shared, np.ndarray]]:
+        """One-hot vectors of the candidates without a defeat; one exchange.
+
+        Args:
+            loss: defeats [candidates, count], of degree at most `limit` - 1.
+            pool: the randomness.
+
+        Returns:
+            One-hot vectors [candidates, count], and where there was exactly one such candidate, bool [count]: public,
+            and always true if the defeats are those of a strict order.
+        """
+        loss = yield from fitting(loss, 1, pool)
+        size, candidates = self.one_hot.shape[0], loss.shape[0]
+        places = np.arange(size)
+        total: Shared | None = None
+        for s in range(size):
+            term = self.scaled[places, places ^ s]
+            if s < candidates:  # a candidate that does not exist has one defeat
+                term = term * loss[s]
+            total = term if total is None else total + term
+        assert total is not None
+        (public,) = yield from opened([total])
+        found = public == 0
+        index = found.argmax(0) ^ np.arange(candidates)[:, None]
+        return Shared(np.take_along_axis(self.one_hot.values, index, 0), self.one_hot.degree), found.sum(0) == 1
+
+
+def defeats(beats: Shared, candidates: int) -> Shared:
+    """Defeats of each candidate [candidates, ...].
+
+    Args:
+        beats: [pairs, ...], 1 where t is strictly better than s, for s < t in the order of ``numpy.triu_indices``; so
+            ties are won by the lower number.
+        candidates: how many.
+    """
+    first, second = np.triu_indices(candidates, 1)
+    totals = []
+    for candidate in range(candidates):
+        won = np.flatnonzero(second == candidate)
+        totals.append(beats[np.flatnonzero(first == candidate)].sum(0) + len(won) - beats[won].sum(0))
+    return stack(totals, axis=0)
