@@ -12,13 +12,12 @@ values are public, so that everybody goes on from the same shares, also a holder
 an exchange open the same values, since a holder knows one history only, which is part of what its pads are labelled
 with.
 
-Checks: see `secfpp.crypto.checks`; they are answered in the second exchange.
+Checks run beside the computation, see `secfpp.secure.circuits.checks`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -26,18 +25,45 @@ from typing import Any
 import numpy as np
 
 from secfpp.crypto.arithmetic import Computation, Shared, require_degree
-from secfpp.crypto.checks import COIN_BYTES, combination, commitment, joint_stream, parity_weights
+from secfpp.crypto.checks import COIN_BYTES, commitment
 from secfpp.crypto.field import Elements, PrimeField
-from secfpp.crypto.masks import masked, split
+from secfpp.crypto.masks import split
 from secfpp.crypto.material import Material
 from secfpp.crypto.randomness import Stream
-from secfpp.crypto.sharing import weights_at_zero
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays
-from secfpp.secure.circuits.checks import CHECKED
+from secfpp.secure.circuits.checks import Checks, Committed
+from secfpp.secure.circuits.messages import Answering, Opened, Told, envelopes_in
 from secfpp.secure.circuits.plan import Plan
 from secfpp.secure.session import Joined, as_array, as_bytes, keep, kept
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """What a holder keeps of its own dealing: its share of that, and its coin."""
+
+    own: Elements = field(repr=False)
+    coin: bytes = field(repr=False)
+
+
+@dataclass
+class Running:
+    """A computation that has begun.
+
+    Args:
+        computation: this holder's side of it.
+        pending: what it wants opened in the present exchange.
+        checks: what runs beside it.
+        exchange: number of the present exchange.
+        history: hash of all that was told in those before.
+    """
+
+    computation: Computation[Any] = field(repr=False)
+    pending: Sequence[Shared]
+    checks: Checks
+    exchange: int = 0
+    history: bytes = b""
 
 
 @dataclass
@@ -46,16 +72,7 @@ class Holding:
 
     joined: Joined
     plan: Plan
-    own: Elements
-    coin: bytes
-    inputs: Elements = field(default_factory=lambda: np.zeros((0, 0), np.uint64))
-    dealt: list[Elements] = field(default_factory=list)
-    computation: Computation[Any] | None = None
-    pending: Sequence[Shared] = ()
-    exchange: int = 0
-    history: bytes = b""
-    checks: tuple[Elements, Elements] | None = None
-    coins: Mapping[str, bytes] = field(default_factory=dict)
+    state: Dealt | Running
 
 
 def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
@@ -73,43 +90,58 @@ def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
     }
     if holder:
         coin = party.entropy.random_bytes(COIN_BYTES)
-        keep(joined, Holding(joined, plan, shares[holders.index(party.name)].copy(), coin))
+        keep(joined, Holding(joined, plan, Dealt(shares[holders.index(party.name)].copy(), coin)))
         reply["coin"] = as_array(commitment(party.name, coin))
     return reply
 
 
-def begin(context: object, payload: Arrays, step_name: str) -> Holding:
+def begin(context: object, payload: Arrays, step_name: str) -> None:
     """Take in what was dealt, unless that was done before."""
-    holding: Holding = kept(context, integer_in(payload, "attempt"), Holding, step_name)
-    if holding.computation is None:
-        _begin(holding, payload, step_name)
-    return holding
+    _begun(_holding(context, payload, step_name), payload, step_name)
 
 
 def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
     """Take in what was opened since, and answer the next exchange."""
-    holding = begin(context, payload, step_name)
-    if integer_in(payload, "exchange") < holding.exchange:
+    holding = _holding(context, payload, step_name)
+    running = _begun(holding, payload, step_name)
+    told = Told.read(payload, running.exchange, step_name)
+    if told.exchange < running.exchange:
         raise TamperError(None, step_name, "an exchange that is over is asked for again")
-    while holding.exchange < integer_in(payload, "exchange"):
-        _advance(holding, payload, step_name)
-    return _answer(holding, payload, step_name)
+    for opened in told.opened:
+        _advance(running, opened, told, step_name)
+    return _answer(holding, running, told, step_name)
 
 
-def _begin(holding: Holding, payload: Arrays, step_name: str) -> None:
-    """Open the envelopes and start the computation."""
-    joined, plan = holding.joined, holding.plan
-    label, name = joined.label("deal"), joined.party.name
+def _holding(context: object, payload: Arrays, step_name: str) -> Holding:
+    holding: Holding = kept(context, integer_in(payload, "attempt"), Holding, step_name)
+    return holding
+
+
+def _begun(holding: Holding, payload: Arrays, step_name: str) -> Running:
+    """The running computation; if it has not begun, open the envelopes and start it."""
+    if isinstance(holding.state, Dealt):
+        joined, plan = holding.joined, holding.plan
+        inputs, dealt = _unsealed(joined, plan, holding.state.own, payload, step_name)
+        computation = plan.run(Shared(inputs, 1), Material(plan.deal, dealt, plan.limit))
+        checks = Committed(joined, plan, holding.state.coin, inputs, dealt)
+        holding.state = Running(computation, next(computation), checks)
+    return holding.state
+
+
+def _unsealed(
+    joined: Joined, plan: Plan, own: Elements, payload: Arrays, step_name: str
+) -> tuple[Elements, list[Elements]]:
+    """This holder's shares of everybody's input [clients, width] and of every holder's dealing."""
+    label, name, envelopes = joined.label("deal"), joined.party.name, envelopes_in(payload)
     inputs = np.empty((len(joined.clients), plan.width), np.uint64)
     dealt = []
     for number, client in enumerate(joined.clients):
-        envelope = payload.get(f"from.{client}")
-        if client != name and envelope is None:
-            raise ProtocolError(f"step {step_name!r}: the shares of {client!r} did not come with it")
         if client == name:
-            vector = holding.own
+            vector = own
+        elif client not in envelopes:
+            raise ProtocolError(f"step {step_name!r}: the shares of {client!r} did not come with it")
         else:
-            content = joined.channel.open(client, label, as_bytes(envelope))
+            content = joined.channel.open(client, label, as_bytes(envelopes[client]))
             if len(content) % 8:
                 raise TamperError(client, step_name, f"{len(content)} bytes, which are no shares")
             vector = np.frombuffer(content, np.uint64)
@@ -123,102 +155,40 @@ def _begin(holding: Holding, payload: Arrays, step_name: str) -> None:
         inputs[number] = vector[: plan.width]
         if client in joined.holders:
             dealt.append(vector[plan.width :])
-    holding.inputs, holding.dealt = inputs, dealt
-    holding.own = np.zeros(0, np.uint64)
-    holding.computation = plan.run(Shared(inputs, 1), Material(plan.deal, dealt, plan.limit))
-    holding.pending = next(holding.computation)
+    return inputs, dealt
 
 
-def _advance(holding: Holding, payload: Arrays, step_name: str) -> None:
+def _advance(running: Running, opened: Opened, told: Told, step_name: str) -> None:
     """Go on with the public values of the present exchange."""
-    number = holding.exchange
-    values, responders = payload.get(f"opened.{number}"), payload.get(f"responders.{number}")
-    if values is None or responders is None:
-        raise ProtocolError(f"step {step_name!r}: what was opened in exchange {number} did not come with it")
-    shapes = [value.shape for value in holding.pending]
+    number, values = running.exchange, opened.values
+    shapes = [value.shape for value in running.pending]
     if values.ndim != 1 or values.size != sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes):
         raise ProtocolError(f"step {step_name!r}: exchange {number} opened {values.size} values, others were expected")
-    assert holding.computation is not None
-    history = sha256(holding.history + as_bytes(responders) + PrimeField.checked(values).tobytes())
-    if number == CHECKED - 1:  # whatever else is said of coins later: they are part of the history
-        holding.coins = _coins(holding, payload, step_name)
-        history.update(json.dumps({name: coin.hex() for name, coin in holding.coins.items()}).encode())
-        holding.checks = _checks(holding)
-        holding.inputs, holding.dealt = holding.inputs[:0], []  # large, and not needed any more
-    holding.history, holding.exchange = history.digest(), number + 1
+    history = sha256(running.history + as_bytes(opened.responders) + PrimeField.checked(values).tobytes())
+    running.checks, said = running.checks.told(told, step_name)
+    history.update(said)
+    running.history, running.exchange = history.digest(), number + 1
     try:
-        holding.pending = holding.computation.send(split(values, shapes))
+        running.pending = running.computation.send(split(values, shapes))
     except StopIteration:
-        holding.pending = ()
+        running.pending = ()
 
 
-def _answer(holding: Holding, payload: Arrays, step_name: str) -> Arrays:
+def _answer(holding: Holding, running: Running, told: Told, step_name: str) -> Arrays:
     joined, plan = holding.joined, holding.plan
-    own = joined.holders.index(joined.party.name)
-    listed = payload.get("responders", np.zeros(0))
-    if listed.ndim != 1 or listed.dtype != np.uint8:
-        raise ProtocolError(f"step {step_name!r}: a message without the holders that should answer")
-    responders = tuple(listed.tolist())
-    _require_quorum(holding, responders, own, step_name)
-    require_degree(holding.pending, plan.limit)
-    transcript = holding.history + holding.exchange.to_bytes(4, "big") + bytes(responders)
-
-    def pads(purpose: str) -> Callable[[int], bytes]:
-        label = joined.label(purpose, transcript)
-        return lambda other: joined.channel.pair_key(joined.holders[other], label)
-
-    values = [value.values for value in holding.pending]
-    reply = {"masked": masked(values, responders, own, plan.threshold, pads("open"))}
-    if holding.exchange == CHECKED - 1:
-        reply["coin"] = as_array(holding.coin)
-    elif holding.exchange == CHECKED:
-        checks = _answers(holding, responders, own)
-        reply["checks"] = masked(checks, responders, own, plan.threshold, pads("check"))
-    return reply
+    own, responders = joined.holders.index(joined.party.name), tuple(told.responders.tolist())
+    _require_quorum(plan, responders, own, step_name)
+    require_degree(running.pending, plan.limit)
+    transcript = running.history + running.exchange.to_bytes(4, "big") + bytes(responders)
+    answering = Answering(joined, responders, own, plan.threshold, transcript)
+    values = [value.values for value in running.pending]
+    return {"masked": answering.masked("open", values), **running.checks.answer(answering)}
 
 
-def _require_quorum(holding: Holding, responders: tuple[int, ...], own: int, step_name: str) -> None:
-    if own not in responders or list(responders) != sorted(set(responders)) or responders[-1] >= holding.plan.holders:
+def _require_quorum(plan: Plan, responders: tuple[int, ...], own: int, step_name: str) -> None:
+    if own not in responders or list(responders) != sorted(set(responders)) or responders[-1] >= plan.holders:
         raise ProtocolError(f"step {step_name!r}: holders {responders} should answer, which is no list of holders")
-    if len(responders) < holding.plan.needed:
+    if len(responders) < plan.needed:
         raise TamperError(
-            None, step_name, f"{len(responders)} holders should answer, less than the quorum of {holding.plan.needed}"
+            None, step_name, f"{len(responders)} holders should answer, less than the quorum of {plan.needed}"
         )
-
-
-def _coins(holding: Holding, payload: Arrays, step_name: str) -> dict[str, bytes]:
-    """The coins of a quorum, as they were committed to."""
-    joined, plan = holding.joined, holding.plan
-    coins = {name: as_bytes(payload.get(f"coin.{name}")) for name in joined.holders if f"coin.{name}" in payload}
-    if len(coins) < plan.needed or coins.get(joined.party.name, holding.coin) != holding.coin:
-        raise TamperError(None, step_name, "the coins of a quorum did not come, or not the one that this client showed")
-    for name, coin in coins.items():
-        if commitment(name, coin) != as_bytes(payload.get(f"commitment.{name}")):
-            raise TamperError(name, step_name, "the coin shown is not what was committed to")
-    return coins
-
-
-def _checks(holding: Holding) -> tuple[Elements, Elements]:
-    """Shares of what must vanish: the checks of degree [clients], and those of what was shared [clients]."""
-    joined, plan = holding.joined, holding.plan
-    weights = joint_stream(holding.coins, "degree")
-    degree = combination(holding.inputs, weights.elements((plan.width,)))
-    members = [joined.clients.index(name) for name in joined.holders]
-    factors = weights.elements((plan.deal.size,))
-    material = np.concatenate([combination(vector[None], factors) for vector in holding.dealt])
-    degree[members] = PrimeField.add(degree[members], material)
-    weights = joint_stream(holding.coins, "zero")
-    defects = plan.defects(Shared(holding.inputs, 1))
-    zero = combination(defects.values, weights.elements((defects.shape[1],)))
-    spoiled = np.stack([plan.deal.defects(vector).values for vector in holding.dealt])
-    zero[members] = PrimeField.add(zero[members], combination(spoiled, weights.elements((spoiled.shape[1],))))
-    return degree, zero
-
-
-def _answers(holding: Holding, responders: tuple[int, ...], own: int) -> list[Elements]:
-    """The checks as these responders open them: what must vanish [responders, clients], and [clients]."""
-    assert holding.checks is not None
-    degree, zero = holding.checks
-    parity = parity_weights(responders, own, holding.plan.threshold, joint_stream(holding.coins, "parity"))
-    opening = PrimeField.inverse(weights_at_zero(responders)[responders.index(own)])  # which masking multiplies with
-    return [PrimeField.mul(PrimeField.mul(parity, opening)[:, None], degree), zero]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from secfpp.crypto.arithmetic import Shared, Square, inverse_square_root
-from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.field import Elements
 from secfpp.crypto.masks import unmasked
 from secfpp.crypto.material import Estimate
-from secfpp.errors import DropoutError, FieldRangeError, TamperError
-from secfpp.protocol.program import Arrays, Ask, ClientId, Program
-from secfpp.secure.circuits.checks import CHECKED, blame
+from secfpp.errors import DropoutError
+from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
+from secfpp.secure.circuits.checks import Answers, leading
+from secfpp.secure.circuits.messages import Opened, Told, elements_in, enveloped
 from secfpp.secure.circuits.plan import Plan
 
 
@@ -64,21 +66,21 @@ class _Lead:
         dealt: dict[ClientId, Arrays],
     ) -> None:
         self.component, self.step = component, f"{component}.proceed"
-        self.attempt, self.clients, self.holders, self.plan = attempt, clients, holders, plan
-        self.envelopes: dict[ClientId, dict[str, np.ndarray]] = {
+        self.attempt, self.holders, self.plan = attempt, holders, plan
+        self.envelopes: dict[ClientId, dict[ClientId, np.ndarray]] = {
             holder: {
-                f"from.{client}": dealt[client][f"to.{holder}"]
+                client: dealt[client][f"to.{holder}"]
                 for client in clients
                 if client != holder and f"to.{holder}" in dealt[client]
             }
             for holder in holders
         }
-        self.public: dict[str, np.ndarray] = {
-            f"commitment.{holder}": dealt[holder]["coin"] for holder in holders if "coin" in dealt[holder]
-        }
+        self.commitments = {holder: dealt[holder]["coin"] for holder in holders if "coin" in dealt[holder]}
         dealt.clear()
-        self.coins: dict[str, np.ndarray] = {}
-        self.opened: list[tuple[np.ndarray, Elements]] = []
+        self.checks = leading(clients, self.step)
+        next(self.checks)
+        self.opened: list[Opened] = []
+        self.coins: list[Mapping[ClientId, np.ndarray]] = []  # shown in each exchange
         self.told = dict.fromkeys(holders, -1)
         self.unreliable: set[ClientId] = set()
 
@@ -86,6 +88,21 @@ class _Lead:
         """One exchange, asked again with others for those who go missing in it; `wanted` says what is opened."""
         shapes = [value.shape for value in wanted]
         size = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
+        responders, replies = yield from self._answers()
+        values = unmasked([elements_in(replies[h], "masked", size, h, self.step) for h in responders], shapes)
+        values = [
+            inverse_square_root(value) if isinstance(of, Square) else value
+            for of, value in zip(wanted, values, strict=True)
+        ]
+        self.coins.append(self.checks.send(Answers(responders, replies)))
+        if not self.opened:  # what stays is a small part of the messages it came in: let go of these
+            self.envelopes = {h: {name: e.copy() for name, e in rest.items()} for h, rest in self.envelopes.items()}
+        vector = np.concatenate([value.reshape(-1) for value in values]) if values else np.zeros(0, np.uint64)
+        self.opened.append(Opened(self._numbers(responders), vector))
+        return values
+
+    def _answers(self) -> Program[tuple[Sequence[ClientId], Replies]]:
+        """The responders of an exchange, as many as are needed, and their replies."""
         missing: set[ClientId] = set()
         while True:
             # Those who missed an exchange come last, whoever has nothing to catch up with first.
@@ -99,64 +116,30 @@ class _Lead:
                 missing |= set((yield from self._begin(late)))
                 self.unreliable |= missing
                 continue
-            replies = yield Ask(self.step, {holder: self._payload(holder, responders) for holder in responders})
+            replies = yield Ask(self.step, {holder: self._tell(holder, responders).write() for holder in responders})
             for holder in replies:
                 self.told[holder] = len(self.opened)
                 self.envelopes.pop(holder, None)
             if not replies.missing:
-                break
+                return responders, replies
             missing |= set(replies.missing)
             self.unreliable |= missing
-        numbers = np.array([self.holders.index(holder) for holder in responders], np.uint8)
-        values = unmasked([self._vector(replies[h], "masked", size, h) for h in responders], shapes)
-        values = [
-            inverse_square_root(value) if isinstance(of, Square) else value
-            for of, value in zip(wanted, values, strict=True)
-        ]
-        if len(self.opened) == CHECKED - 1:
-            self.coins = {f"coin.{h}": replies[h]["coin"] for h in responders if "coin" in replies[h]}
-        elif len(self.opened) == CHECKED:
-            self._judge(responders, replies)
-        if not self.opened:  # what stays is a small part of the messages it came in: let go of these
-            self.envelopes = {h: {name: e.copy() for name, e in rest.items()} for h, rest in self.envelopes.items()}
-        vector = np.concatenate([value.reshape(-1) for value in values]) if values else np.zeros(0, np.uint64)
-        self.opened.append((numbers, vector))
-        return values
 
     def _begin(self, late: Sequence[ClientId]) -> Program[Sequence[ClientId]]:
         """Send those who stood by what was dealt to them, in a message of its own as it is large; who is missing."""
         attempt = {"attempt": np.array(self.attempt)}
-        replies = yield Ask(f"{self.component}.begin", {holder: attempt | self.envelopes[holder] for holder in late})
+        payloads = {holder: attempt | enveloped(self.envelopes[holder]) for holder in late}
+        replies = yield Ask(f"{self.component}.begin", payloads)
         for holder in replies:
             del self.envelopes[holder]
         return replies.missing
 
-    def _payload(self, holder: ClientId, responders: Sequence[ClientId]) -> Arrays:
+    def _tell(self, holder: ClientId, responders: Sequence[ClientId]) -> Told:
         """What a holder has not been told yet, and who else answers."""
-        number = len(self.opened)
-        payload: dict[str, np.ndarray] = {
-            "attempt": np.array(self.attempt),
-            "exchange": np.array(number),
-            "responders": np.array([self.holders.index(r) for r in responders], np.uint8),
-            **self.envelopes.get(holder, {}),
-        }
-        for missed in range(max(self.told[holder], 0), number):
-            payload[f"responders.{missed}"], payload[f"opened.{missed}"] = self.opened[missed]
-        if self.told[holder] < CHECKED <= number:
-            payload |= self.public | self.coins
-        return payload
+        since, envelopes = max(self.told[holder], 0), self.envelopes.get(holder, {})
+        told = Told(self.attempt, len(self.opened), self._numbers(responders), since, self.opened[since:])
+        coins = {name: coin for shown in self.coins[since:] for name, coin in shown.items()}
+        return replace(told, coins=coins, commitments=self.commitments if coins else {}, envelopes=envelopes)
 
-    def _vector(self, reply: Arrays, name: str, size: int, holder: ClientId) -> Elements:
-        vector = reply.get(name)
-        if vector is None or vector.shape != (size,):
-            raise TamperError(holder, self.step, f"{0 if vector is None else vector.size} values, {size} were expected")
-        try:
-            return PrimeField.checked(vector)
-        except FieldRangeError as error:
-            raise TamperError(holder, self.step, "an answer that holds no field elements") from error
-
-    def _judge(self, responders: Sequence[ClientId], replies: Mapping[ClientId, Arrays]) -> None:
-        shapes = [(len(responders), len(self.clients)), (len(self.clients),)]
-        size = (len(responders) + 1) * len(self.clients)
-        degree, zero = unmasked([self._vector(replies[h], "checks", size, h) for h in responders], shapes)
-        blame(self.clients, responders, degree, zero, self.step)
+    def _numbers(self, holders: Sequence[ClientId]) -> np.ndarray:
+        return np.array([self.holders.index(holder) for holder in holders], np.uint8)

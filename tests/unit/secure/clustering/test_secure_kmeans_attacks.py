@@ -175,6 +175,27 @@ def test_answers_of_no_holder_are_refused_by_name(change: Any, reason: str) -> N
     assert caught.value.party == "c01"
 
 
+def test_a_holder_that_refused_what_it_was_told_still_answers_the_checks() -> None:
+    """An error leaves the checks where they were, so nobody can make a holder skip them."""
+    genuine: list[Ask] = []
+
+    def forge(ask: Ask) -> Ask:
+        if not any(name.startswith("coin.") for payload in ask.payloads.values() for name in payload):
+            return ask
+        genuine.append(ask)
+        forged = {name: a ^ 1 if name.startswith("coin.") else a for name, a in ask.payloads["c00"].items()}
+        return Ask(ask.step, {**ask.payloads, "c00": forged})
+
+    def again() -> Program[Replies]:
+        return (yield genuine[0])
+
+    run = Run(8)
+    with pytest.raises(ClientError, match="not what was committed to|not the one that this client showed"):
+        run.assign(forge)
+    replies = run.driver.run(again())
+    assert "c00" in replies and all("checks" in reply for reply in replies.values())
+
+
 def test_envelopes_that_were_changed_are_refused() -> None:
     def change(message: dict[str, np.ndarray]) -> None:
         if "from.c02" in message:
