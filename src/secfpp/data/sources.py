@@ -1,0 +1,101 @@
+"""Simulated clients of several sources of pictures, where each source has pictures of every class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from secfpp.data.federated import ClientData, FederatedDataset, Split
+from secfpp.data.label_shift import rotations
+from secfpp.data.partition import dirichlet_shares, split_by_shares
+from secfpp.errors import ConfigError, Problem
+from secfpp.seeding import derive
+
+PARTS = ("train", "validation", "test")
+TEMPLATE = "a picture of {}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSettings:
+    """How the pictures of several sources are shared out.
+
+    Attributes:
+        label_shift: share of triples of classes whose names go round, by another number of steps for each source,
+            0..1; 0 leaves the names as they are.
+        shots: training images per class and source.
+        validation_shots: validation images per class and source.
+        test_shots: test images per class and source.
+        clients_per_domain: clients of each source.
+        alpha: Dirichlet concentration of classes over a source's clients.
+    """
+
+    label_shift: float = 0.0
+    shots: int = 32
+    validation_shots: int = 16
+    test_shots: int = 16
+    clients_per_domain: int = 5
+    alpha: float = 0.3
+
+    def __post_init__(self) -> None:
+        if problems := self.problems():
+            raise ConfigError(problems)
+
+    def problems(self) -> list[Problem]:
+        """All values that cannot work."""
+        found = [
+            Problem(f"data.{name}", getattr(self, name), "must be at least 1")
+            for name in ("shots", "validation_shots", "test_shots", "clients_per_domain")
+            if getattr(self, name) < 1
+        ]
+        if not 0 <= self.label_shift <= 1:
+            found.append(Problem("data.label_shift", self.label_shift, "must be in 0..1"))
+        if not self.alpha > 0:
+            found.append(Problem("data.alpha", self.alpha, "must be positive"))
+        return found
+
+    @property
+    def images(self) -> dict[str, int]:
+        """Images per class and source of each part."""
+        return {"train": self.shots, "validation": self.validation_shots, "test": self.test_shots}
+
+
+def share_out(
+    name: str,
+    classes: Sequence[str],
+    pictures: Mapping[str, Mapping[str, np.ndarray]],
+    settings: SourceSettings,
+    seed: int,
+    facts: Mapping[str, object],
+) -> FederatedDataset:
+    """A data set of `clients_per_domain` clients for each source, which is their domain.
+
+    Args:
+        name: of the data set.
+        classes: names of the classes.
+        pictures: source -> part -> uint8 [n_classes * n, height, width, 3], class by class, n as in `settings.images`.
+        settings: how to share out.
+        seed: of names, partition and nothing else.
+        facts: for the report.
+    """
+    root = derive(seed, name)
+    named = rotations(list(pictures), len(classes), settings.label_shift, derive(root, "label-shift"))
+    clients: list[ClientData] = []
+    tests = {}
+    for source, own in pictures.items():
+        seeded = derive(root, "partition", source)
+        labels = {part: np.repeat(named[source], n).astype(np.int64) for part, n in settings.images.items()}
+        names = [f"{source}-{i}" for i in range(settings.clients_per_domain)]
+        shares = dirichlet_shares(len(classes), len(names), settings.alpha, seeded)
+        held = {
+            part: split_by_shares(
+                labels[part], shares, derive(seeded, part), minimum=min(8, settings.images[part]), names=names
+            )
+            for part in PARTS[:2]
+        }
+        for i, client in enumerate(names):
+            train, validation = (Split(own[part][held[part][i]], labels[part][held[part][i]]) for part in PARTS[:2])
+            clients.append(ClientData(client, source, train, validation))
+        tests[source] = Split(own["test"], labels["test"])
+    return FederatedDataset(name, tuple(classes), tuple(clients), tests, TEMPLATE, facts)

@@ -1,0 +1,38 @@
+"""The settings of data that the shipped configs name, without training anything."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from secfpp.data.catalog import datasets
+from secfpp.errors import Problem
+from secfpp.experiment.schema import build
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+PRESETS = sorted(path.stem for path in CONFIGS.glob("*.toml") if path.stem not in ("icons", "study"))
+
+
+def table(name):
+    return tomllib.loads((CONFIGS / f"{name}.toml").read_text())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_sets_data_only_and_brings_the_usual_variants(name):
+    preset, usual = table(name), table("icons")
+    assert set(preset) == {"data", "variants"}
+    values = dict(preset["data"])
+    spec, problems = datasets()[values.pop("name")], list[Problem]()
+    assert build(spec.settings, values, "data", problems) and not problems
+    assert preset["variants"] == {label: usual["variants"][label] for label in ("secfpp+clear", "secfpp+oracle")}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_command_at_the_top_names_the_file(name):
+    text = (CONFIGS / f"{name}.toml").read_text()
+    assert f"secfpp compare configs/{name}.toml " in text and f"--out runs/{name}\n" in text
+
+
+@pytest.mark.parametrize(("control", "shifted"), [("icons-40", "icons-40-shift"), ("icons-75", "icons-75-shift")])
+def test_a_negative_control_differs_in_the_names_only(control, shifted):
+    assert table(shifted)["data"] == table(control)["data"] | {"label_shift": 1.0}
