@@ -96,7 +96,16 @@ def page(runs: list[Any], config: str = "rounds = 8\n") -> str:
 
 
 SHARES = {name: Share(20, 1200, up, 3 * up) for name, up in (("clusterer", 9_876), ("aggregator", 12_345_678))}
-DEMO = ("secfpp", "secfpp+clear", "coop_local", "promptfl", "zero_shot", "random_prompt")
+DEMO = (
+    "secfpp",
+    "secfpp+clear",
+    "coop_local+means",
+    "coop_local",
+    "class_means_local",
+    "promptfl",
+    "zero_shot",
+    "random_prompt",
+)
 MANY = (
     *("secfpp+oracle", "secfpp", "coop_local+prior+la", "coop_local+prior", "coop_local", "secfpp+one"),
     *("secfpp_paper", "secfpp+random", "promptfl+prior", "promptfl", "zero_shot", "random_prompt"),

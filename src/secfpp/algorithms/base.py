@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from secfpp.algorithms.training import ClientContext, LocalTraining
+from secfpp.algorithms.visual import ClassMeans, weighed
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.prompt import SoftPrompt
-from secfpp.models.scoring import Predictor, cosine_logits
+from secfpp.models.scoring import Predictor, Visual, cosine_logits
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Joint, Program, batched, step
 from secfpp.secure.clustering.clusterer import Clusterer
@@ -49,21 +50,31 @@ class FederatedAlgorithm(ABC):
         class_prior: at prediction, add the log-prior of the declared target to the logits: the client's own
             smoothed class frequencies on its own distribution, nothing where classes are uniform.
         prior_smoothing: pseudo-images added to every class of the prior.
+        class_means: what clients predict with beside their prompts.
     """
 
     name: ClassVar[str]
     trained: ClassVar[bool] = True
     session: ClassVar[Session] = Session()
+    class_mean_levels: ClassVar[tuple[str, ...]] = ("none", "own")
 
     prompt: SoftPrompt = field(default_factory=SoftPrompt)
     training: LocalTraining = field(default_factory=LocalTraining)
     class_prior: bool = True
     prior_smoothing: float = 0.1
+    class_means: ClassMeans = field(default_factory=ClassMeans)
 
     def __post_init__(self) -> None:
         check_types(self)
         if not self.prior_smoothing > 0:
             raise ConfigError([Problem("prior_smoothing", self.prior_smoothing, "must be positive")])
+        if self.class_means.levels not in self.class_mean_levels:
+            allowed = f"{self.name} knows {', '.join(self.class_mean_levels)}"
+            raise ConfigError([Problem("class_means.levels", self.class_means.levels, allowed)])
+
+    def planned(self, rounds: int) -> int:
+        """How many of `rounds` this method uses."""
+        return rounds if self.trained else 0
 
     def require(self, clients: int) -> None:
         """Refuse a number of clients in a round that the method's parts cannot group or average.
@@ -103,6 +114,21 @@ class FederatedAlgorithm(ABC):
     def predictor(self) -> Predictor:
         """How clients predict with their prompts."""
         return Predictor(self.class_prior, self.prior_smoothing)
+
+    def visual(self, context: ClientContext, state: ClientState, texts: Tensor) -> Visual | None:
+        """What a client predicts with beside its prompts, if anything; computed by the client, from its own images.
+
+        Args:
+            context: the client's.
+            state: the client's.
+            texts: class features of its `prompts`, float [1, levels, n_cls, projection].
+        """
+        scorer = self.class_scorer(context, state, texts.shape[1])
+        return None if scorer is None else weighed(context, texts, scorer, self.predictor)
+
+    def class_scorer(self, context: ClientContext, state: ClientState, levels: int) -> Visual | None:
+        """Unweighted scores by class means on each level of the prompts, if the method has such."""
+        return None if self.class_means.levels == "none" else self.class_means.scorer(context, levels)
 
     def local_update(
         self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int

@@ -15,8 +15,18 @@ if TYPE_CHECKING:
     from secfpp.experiment.config import ExperimentConfig
     from secfpp.experiment.run_directory import RunDirectory
 
-DEMO_METHODS = ("zero_shot", "random_prompt", "promptfl", "coop_local", "secfpp", "secfpp+clear")
+DEMO_METHODS = (
+    "zero_shot",
+    "random_prompt",
+    "class_means_local",
+    "promptfl",
+    "coop_local",
+    "coop_local+means",
+    "secfpp",
+    "secfpp+clear",
+)
 DEMO_VARIANTS = {
+    "coop_local+means": {"base": "coop_local", "class_means": {"levels": "own"}},
     "secfpp+clear": {
         "base": "secfpp",
         "clusterer": {"kind": "plain_kmeans"},
@@ -43,7 +53,7 @@ def demo(
     force: bool = typer.Option(False, "--force", help="Replace another run's results in that directory."),
     as_json: bool = JSON,
 ) -> None:
-    """Compare six methods on the embedded benchmark with the embedded model: one to two minutes, offline.
+    """Compare all methods on the embedded benchmark with the embedded model: one to two minutes, offline.
 
     A demo replaces the results of an earlier demo in its directory without asking; anything else that
     lies there is left alone, and results of another command are replaced with --force only.

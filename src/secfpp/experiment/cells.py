@@ -25,7 +25,15 @@ from secfpp.storage import atomic_write, read_record, write_record
 
 _FORMAT = "secfpp-cell-2"
 _METRIC = "metric."
-_OPTIONAL = ("descriptors", "log_priors", "domain_prompts", "familiar")
+_OPTIONAL = (
+    "descriptors",
+    "log_priors",
+    "domain_prompts",
+    "familiar",
+    "visual_weights",
+    "visual_bias",
+    "text_weight",
+)
 
 
 @dataclass(frozen=True)
@@ -145,13 +153,10 @@ def _result(cell: Cell, about: Mapping[str, Any], arrays: Mapping[str, np.ndarra
         metrics={name: arrays[f"{_METRIC}{name}"] for name in about["metrics"]},
         rows=tuple(about["rows"]),
         assignment=None if assignment is None else tuple(assignment),
-        descriptors=arrays.get("descriptors"),
         costs=Costs.from_dict(about["costs"]),
         seconds=about["seconds"],
         prompts=arrays["prompts"],
-        log_priors=arrays.get("log_priors"),
-        domain_prompts=arrays.get("domain_prompts"),
-        familiar=arrays.get("familiar"),
+        **{name: arrays.get(name) for name in _OPTIONAL},
         trust=about["trust"],
         examples=tuple(Example(**example) for example in about["examples"]),
     )

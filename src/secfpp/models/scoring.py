@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,38 @@ from torch import Tensor
 def cosine_logits(features: Tensor, class_features: Tensor, scale: float) -> Tensor:
     """CLIP's logits [k, n, n_cls] of unit features [k, n, dim] (or [n, dim]) and class features [k, n_cls, dim]."""
     return scale * features @ class_features.transpose(-1, -2)
+
+
+@dataclass(frozen=True, eq=False)
+class Visual:
+    """Linear scores of image features beside the logits of k clients' prompts, on each level of these.
+
+    The logits of a level are ``text_weight * prompt logits + features @ weights.T + bias``.
+
+    Attributes:
+        weights: float [k, levels, n_cls, projection].
+        bias: float [k, levels, n_cls].
+        text_weight: float [k], at least 0.
+    """
+
+    weights: Tensor
+    bias: Tensor
+    text_weight: Tensor
+
+    @classmethod
+    def stacked(cls, parts: Sequence[Visual]) -> Visual:
+        """Those of several clients as one."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in VISUAL_PARTS))
+
+    def __getitem__(self, clients: slice) -> Visual:
+        return Visual(self.weights[clients], self.bias[clients], self.text_weight[clients])
+
+    def to(self, device: torch.device | str) -> Visual:
+        """The same on `device`."""
+        return Visual(*(getattr(self, name).to(device) for name in VISUAL_PARTS))
+
+
+VISUAL_PARTS = ("weights", "bias", "text_weight")
 
 
 @dataclass(frozen=True)
@@ -57,6 +90,22 @@ def redistributed(domain: Tensor, personal: Tensor, familiar: Tensor, trust: flo
     pooled = torch.lerp(domain, personal, trust)
     total, own = (logits.masked_fill(strange, -torch.inf).logsumexp(-1, keepdim=True) for logits in (domain, pooled))
     return torch.where(strange, domain, pooled + (total - own))
+
+
+def level_logits(features: Tensor, texts: Tensor, scale: float, visual: Visual | None = None) -> Tensor:
+    """Logits on each level of what clients predict with, float [k, levels, n, n_cls].
+
+    Args:
+        features: of images, float [n, projection].
+        texts: class features of the prompts, float [k, levels, n_cls, projection].
+        scale: the backbone's logit scale.
+        visual: what stands beside the prompts, of the same k clients.
+    """
+    logits = scale * features @ texts.transpose(-1, -2)
+    if visual is None:
+        return logits
+    scores = features @ visual.weights.transpose(-1, -2) + visual.bias[..., None, :]
+    return visual.text_weight[:, None, None, None] * logits + scores
 
 
 def smoothed_log_prior(histogram: np.ndarray, smoothing: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import Split
-from secfpp.models.scoring import Predictor, class_accuracies, cosine_logits, familiar_classes, redistributed
+from secfpp.models.scoring import Predictor, Visual, class_accuracies, familiar_classes, level_logits, redistributed
 
 _CHUNK = 8  # clients scored at once, which bounds memory
 
@@ -49,15 +49,20 @@ def example_images(split: Split, n_classes: int) -> list[int | None]:
 
 
 def examples(
-    contexts: Sequence[ClientContext], prompts: np.ndarray, test: Mapping[str, Split], predictor: Predictor
+    contexts: Sequence[ClientContext],
+    texts: Tensor,
+    test: Mapping[str, Split],
+    predictor: Predictor,
+    visual: Visual | None = None,
 ) -> tuple[Example, ...]:
     """Predictions for `example_images` of each domain, by the domain's first client.
 
     Args:
         contexts: the clients.
-        prompts: as in `measure`.
+        texts: as in `measure`.
         test: domain -> test images.
         predictor: how they predict.
+        visual: what they have beside their prompts.
     """
     found: list[Example] = []
     for domain, split in test.items():
@@ -66,8 +71,9 @@ def examples(
         if i is None or not chosen:
             continue
         backbone = contexts[i].backbone
-        texts = class_features([contexts[i]], prompts[i : i + 1])
-        scores = client_logits([contexts[i]], texts, backbone.features(split.images[chosen]), predictor)[0]
+        one = slice(i, i + 1)
+        images = backbone.features(split.images[chosen])
+        scores = client_logits([contexts[i]], texts[one], images, predictor, visual and visual[one])[0]
         best, predicted = scores.softmax(1).max(1)
         found += [
             Example(domain, contexts[i].client, number, int(split.labels[number]), int(guess), float(value))
@@ -77,7 +83,13 @@ def examples(
 
 
 def class_features(contexts: Sequence[ClientContext], prompts: np.ndarray) -> Tensor:
-    """Class features [n_clients, levels, n_cls, projection] of prompts as in `measure`; equal prompts once."""
+    """Class features [n_clients, levels, n_cls, projection] of prompts, equal ones encoded once.
+
+    Args:
+        contexts: the clients.
+        prompts: float32 [n_clients, n_ctx, text_dim]; or [n_clients, levels, n_ctx, text_dim], each client's personal
+            and domain prompt for a predictor on two levels.
+    """
     levels = prompts[:, None] if prompts.ndim == 3 else prompts
     unique, inverse = np.unique(levels.reshape(-1, levels[0, 0].size), axis=0, return_inverse=True)
     backbone, tokens = contexts[0].backbone, contexts[0].tokens
@@ -87,29 +99,35 @@ def class_features(contexts: Sequence[ClientContext], prompts: np.ndarray) -> Te
     return encoded[torch.from_numpy(inverse.reshape(levels.shape[:2])).to(backbone.device)]
 
 
-def client_logits(contexts: Sequence[ClientContext], texts: Tensor, images: Tensor, predictor: Predictor) -> Tensor:
-    """Logits of each client's prompts, without any prior, float [k, n, n_cls].
+def client_logits(
+    contexts: Sequence[ClientContext],
+    texts: Tensor,
+    images: Tensor,
+    predictor: Predictor,
+    visual: Visual | None = None,
+) -> Tensor:
+    """Logits of what each client predicts with, without any prior, float [k, n, n_cls].
 
     Args:
         contexts: the k clients.
         texts: their `class_features`, [k, levels, n_cls, projection].
         images: features [n, projection].
         predictor: how they predict.
+        visual: what they have beside their prompts.
     """
-    scale = contexts[0].backbone.logit_scale
-    personal = cosine_logits(images, texts[:, 0], scale)
-    if texts.shape[1] == 1:
-        return personal
+    levels = level_logits(images, texts, contexts[0].backbone.logit_scale, visual)
+    if levels.shape[1] == 1:
+        return levels[:, 0]
     familiar = np.stack([familiar_classes(context.histogram, predictor.familiar_share) for context in contexts])
-    domain = cosine_logits(images, texts[:, 1], scale)
-    return redistributed(domain, personal, torch.from_numpy(familiar).to(texts.device), predictor.trust)
+    return redistributed(levels[:, 1], levels[:, 0], torch.from_numpy(familiar).to(texts.device), predictor.trust)
 
 
 def measure(
     contexts: Sequence[ClientContext],
-    prompts: np.ndarray,
+    texts: Tensor,
     test: Mapping[str, Split],
     predictor: Predictor,
+    visual: Visual | None = None,
 ) -> dict[str, np.ndarray]:
     """Test accuracies of every client, each float64 [n_clients] in percent.
 
@@ -120,14 +138,13 @@ def measure(
 
     Args:
         contexts: the clients.
-        prompts: float32 [n_clients, n_ctx, text_dim]; or [n_clients, 2, n_ctx, text_dim], each client's personal
-            and domain prompt for a predictor on two levels.
+        texts: `class_features` of their prompts.
         test: domain -> test images.
         predictor: how they predict.
+        visual: what they have beside their prompts.
     """
     backbone = contexts[0].backbone
     n_classes = len(contexts[0].tokens.names)
-    texts = class_features(contexts, prompts)
     mine: list[np.ndarray] = [np.empty(0)] * len(contexts)
     shifted: list[np.ndarray] = [np.empty(0)] * len(contexts)
     others: list[list[np.ndarray]] = [[] for _ in contexts]
@@ -135,12 +152,10 @@ def measure(
         images = backbone.features(split.images)
         labels = torch.from_numpy(split.labels).to(backbone.device)
         for start in range(0, len(contexts), _CHUNK):
-            chunk = range(start, min(start + _CHUNK, len(contexts)))
-            logits = client_logits(
-                contexts[chunk.start : chunk.stop], texts[chunk.start : chunk.stop], images, predictor
-            )
+            chunk = slice(start, min(start + _CHUNK, len(contexts)))
+            logits = client_logits(contexts[chunk], texts[chunk], images, predictor, visual and visual[chunk])
             plain = class_accuracies(logits, labels, n_classes).double().cpu().numpy()
-            for i in chunk:
+            for i in range(chunk.start, chunk.stop):
                 if contexts[i].data.domain != domain:
                     others[i].append(plain[i - start])
                     continue
@@ -163,12 +178,14 @@ def measure(
     return {name: 100 * np.array(values, dtype=np.float64) for name, values in figures.items()}
 
 
-def validation_accuracy(contexts: Sequence[ClientContext], prompts: np.ndarray, predictor: Predictor) -> np.ndarray:
+def validation_accuracy(
+    contexts: Sequence[ClientContext], texts: Tensor, predictor: Predictor, visual: Visual | None = None
+) -> np.ndarray:
     """Each client's accuracy on its own validation images, float64 [n_clients] in percent; private to it."""
-    texts = class_features(contexts, prompts)
     accuracies = []
     for i, context in enumerate(contexts):
-        logits = client_logits([context], texts[i : i + 1], context.validation_features, predictor)[0]
+        one = slice(i, i + 1)
+        logits = client_logits([context], texts[one], context.validation_features, predictor, visual and visual[one])[0]
         if predictor.class_prior:
             logits = logits + torch.from_numpy(context.log_prior(predictor.smoothing)).to(logits.device)
         hits = logits.argmax(1).cpu().numpy() == context.data.validation.labels

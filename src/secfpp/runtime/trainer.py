@@ -10,18 +10,19 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.models.backbone import Backbone
-from secfpp.models.scoring import familiar_classes
+from secfpp.models.scoring import Visual, familiar_classes
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from secfpp.runtime.costs import Costs
-from secfpp.runtime.evaluation import Example, examples, measure, validation_accuracy
+from secfpp.runtime.evaluation import Example, class_features, examples, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
 from secfpp.secure.session import parties_in_memory
 from secfpp.seeding import derive
@@ -70,6 +71,10 @@ class RunResult:
         domain_prompts: domain prompts of the same shape, if the method predicts on two levels.
         familiar: each client's familiar classes, bool [n_clients, n_cls], used with domain prompts.
         trust: weight of the personal prompt among them.
+        visual_weights: what clients predict with beside their prompts, see `secfpp.models.scoring.Visual`: float32
+            [n_clients, levels, n_cls, projection], if the method has such.
+        visual_bias: float32 [n_clients, levels, n_cls], with it.
+        text_weight: float32 [n_clients], with it.
         log_priors: each client's smoothed class log-prior, float32 [n_clients, n_cls], if the method predicts with it.
         examples: a few test images as the prompts classify them.
     """
@@ -89,6 +94,9 @@ class RunResult:
     domain_prompts: np.ndarray | None = None
     familiar: np.ndarray | None = None
     trust: float = 1.0
+    visual_weights: np.ndarray | None = None
+    visual_bias: np.ndarray | None = None
+    text_weight: np.ndarray | None = None
     log_priors: np.ndarray | None = None
     examples: tuple[Example, ...] = ()
 
@@ -150,7 +158,7 @@ def train(
     )
     driver.costs = state.costs
     weights = {name: len(context.data.train) for name, context in contexts.items()}
-    planned = rounds if algorithm.trained else 0
+    planned = algorithm.planned(rounds)
     for number in range(state.round + 1, planned + 1):
         started = time.perf_counter()
         driver.round_ = number
@@ -163,7 +171,8 @@ def train(
         state.clients, state.round = driver.states, number
         state.seconds += time.perf_counter() - started
         prompts = _prompts(algorithm, state)
-        accuracy = validation_accuracy(ordered, prompts, predictor)
+        texts, visual = _predicting(algorithm, ordered, state, prompts)
+        accuracy = validation_accuracy(ordered, texts, predictor, visual)
         _choose(state, prompts, accuracy)
         losses = [
             float(own["loss"]) if name in cohort.weights and "loss" in own else None
@@ -183,9 +192,11 @@ def train(
                 RoundRecord(number, planned, mean_loss, state.seconds, {"validation": float(np.nanmean(accuracy))})
             )
     prompts = _prompts(algorithm, state)
-    metrics = measure(ordered, prompts, dataset.test, predictor)
+    texts, visual = _predicting(algorithm, ordered, state, prompts)
+    metrics = measure(ordered, texts, dataset.test, predictor, visual)
     if planned:
-        selected = measure(ordered, state.chosen, dataset.test, predictor)
+        chosen, beside = _predicting(algorithm, ordered, state, state.chosen)
+        selected = measure(ordered, chosen, dataset.test, predictor, beside)
         metrics |= {f"{name}_selected": selected[name] for name in ("own", "own_domain", "other_domains")}
     clusters = state.server.assignment.cluster_of if state.server.assignment else None
     described = clusters is not None and all("descriptor" in own for own in state.clients.values())
@@ -207,10 +218,13 @@ def train(
         domain_prompts=prompts[:, 1] if two_levels else None,
         familiar=familiar if two_levels else None,
         trust=predictor.trust,
+        visual_weights=None if visual is None else visual.weights.cpu().numpy(),
+        visual_bias=None if visual is None else visual.bias.cpu().numpy(),
+        text_weight=None if visual is None else visual.text_weight.cpu().numpy(),
         log_priors=np.stack([c.log_prior(algorithm.prior_smoothing) for c in ordered])
         if algorithm.class_prior
         else None,
-        examples=examples(ordered, prompts, dataset.test, predictor),
+        examples=examples(ordered, texts, dataset.test, predictor, visual),
     )
 
 
@@ -308,3 +322,15 @@ def _choose(state: TrainingState, prompts: np.ndarray, accuracy: np.ndarray) -> 
 
 def _prompts(algorithm: FederatedAlgorithm, state: TrainingState) -> np.ndarray:
     return np.stack([algorithm.prompts(own) for own in state.clients.values()])
+
+
+def _predicting(
+    algorithm: FederatedAlgorithm, contexts: Sequence[ClientContext], state: TrainingState, prompts: np.ndarray
+) -> tuple[Tensor, Visual | None]:
+    """What clients predict with: class features of their prompts, and what stands beside them."""
+    texts = class_features(contexts, prompts)
+    parts = [
+        algorithm.visual(context, state.clients[context.client], texts[i : i + 1]) for i, context in enumerate(contexts)
+    ]
+    known = [part for part in parts if part is not None]
+    return texts, Visual.stacked(known) if known else None

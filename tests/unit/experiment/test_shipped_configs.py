@@ -47,7 +47,7 @@ def test_clusterers_are_chosen_by_kind_and_keep_their_settings() -> None:
 def test_the_method_in_the_clear_is_the_same_in_the_demo_and_in_the_config() -> None:
     shipped = load_config(CONFIGS / "icons.toml").variants
     shown = parse_config({"variants": DEMO_VARIANTS}).variants
-    assert list(shown) == [label for label in DEMO_METHODS if label in shipped] == ["secfpp+clear"]
+    assert list(shown) == [label for label in DEMO_METHODS if label in shipped] == ["coop_local+means", "secfpp+clear"]
     clear = shown["secfpp+clear"].algorithm
     assert clear == shipped["secfpp+clear"].algorithm
     assert (clear.clusterer, clear.aggregator) == (PlainKMeans(), PlainMean(min_responders=4))

@@ -62,7 +62,9 @@ def setting():
 
 def test_metrics_follow_their_definitions(setting):
     _, clients, test = setting
-    figures = measure(clients, np.zeros((2, 1, 3), np.float32), test, Predictor(class_prior=False))
+    figures = measure(
+        clients, class_features(clients, np.zeros((2, 1, 3), np.float32)), test, Predictor(class_prior=False)
+    )
     # domain d: class 0 right twice, class 1 right once of two, class 2 absent; e: class 0 1/2, class 1 0/1, class 2 1/1
     assert figures["own"].tolist() == pytest.approx([(3 * 100 + 1 * 50) / 4, 100])
     assert figures["own_domain"].tolist() == pytest.approx([75, 50])
@@ -73,7 +75,9 @@ def test_metrics_follow_their_definitions(setting):
 def test_the_prior_moves_own_and_nothing_else(setting):
     _, clients, test = setting
     flat = 40 * np.ones((2, 1, 3), np.float32)  # nearly equal directions: the prior decides
-    plain, shifted = (measure(clients, flat, test, Predictor(prior, 1e-6)) for prior in (False, True))
+    plain, shifted = (
+        measure(clients, class_features(clients, flat), test, Predictor(prior, 1e-6)) for prior in (False, True)
+    )
     assert shifted["own"][0] == pytest.approx(75)  # always answers class 0, which it holds three times of four
     assert shifted["own"][1] == pytest.approx(100)
     for name in ("own_domain", "other_domains", "own_no_prior"):
@@ -93,14 +97,20 @@ def test_equal_prompts_are_encoded_once(setting):
 
 def test_a_single_domain_has_no_other(setting):
     _, clients, test = setting
-    figures = measure(clients[:1], np.zeros((1, 1, 3), np.float32), {"d": test["d"]}, Predictor())
+    figures = measure(
+        clients[:1], class_features(clients[:1], np.zeros((1, 1, 3), np.float32)), {"d": test["d"]}, Predictor()
+    )
     assert np.isnan(figures["other_domains"][0]) and figures["own_domain"][0] == 75
 
 
 def test_validation_is_each_clients_own(setting):
     backbone, clients, _ = setting
     empty = context("z", "d", [1, 1, 1], backbone, validation=((), ()))
-    accuracy = validation_accuracy([*clients, empty], np.zeros((3, 1, 3), np.float32), Predictor(class_prior=False))
+    accuracy = validation_accuracy(
+        [*clients, empty],
+        class_features(clients, np.zeros((3, 1, 3), np.float32)),
+        Predictor(class_prior=False),
+    )
     assert accuracy[:2].tolist() == [50, 50] and np.isnan(accuracy[2])
 
 

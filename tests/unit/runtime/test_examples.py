@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from secfpp.data.federated import Split
 from secfpp.models.scoring import Predictor
-from secfpp.runtime.evaluation import example_classes, example_images, examples
+from secfpp.runtime.evaluation import class_features, example_classes, example_images, examples
 
 AXES = torch.eye(3)
 
@@ -57,7 +57,7 @@ def test_the_first_client_of_a_domain_classifies_its_images() -> None:
     clients = [client("x", "d"), client("y", "e"), client("z", "e")]
     test = {"d": split([0, 1, 1], [0, 0, 2]), "e": split([2, 2], [2, 1]), "empty": split([0], [0])}
     prompts = np.zeros((3, 1, 3), np.float32)
-    found = examples(clients, prompts, test, Predictor())
+    found = examples(clients, class_features(clients, prompts), test, Predictor())
     assert [(e.domain, e.client, e.image, e.label, e.predicted) for e in found] == [
         ("d", "x", 0, 0, 0),
         ("d", "x", 2, 2, 1),
@@ -73,7 +73,7 @@ def test_predictions_are_those_of_the_clients_own_prompt() -> None:
     away = np.zeros((2, 1, 3), np.float32)
     away[1, 0] = [-2, 0, 0]  # turns class 0 round
     same = split([0], [0])
-    of_d, of_e = examples(clients, away, {"d": same, "e": same}, Predictor())
+    of_d, of_e = examples(clients, class_features(clients, away), {"d": same, "e": same}, Predictor())
     assert (of_d.predicted, of_d.client) == (0, "x")
     assert of_e.predicted != 0
-    assert examples(clients, away, {"d": split([], [])}, Predictor()) == ()
+    assert examples(clients, class_features(clients, away), {"d": split([], [])}, Predictor()) == ()

@@ -1,0 +1,96 @@
+"""Class means of image features as a classifier, on up to three levels: everybody, the group, the client itself.
+
+A class is a Gaussian of the features around its mean, with one covariance for all classes, so that the log-density is
+linear in the features up to a term that all classes share (linear discriminant analysis, R. A. Fisher, 1936). Each
+level's mean is pulled towards that of the level above as by so many images of it: a class of which a level has little
+falls back by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ClassSums:
+    """What class means are made of.
+
+    Attributes:
+        sums: of the features of each class, float64 [n_cls, dim].
+        counts: images of each class, float64 [n_cls].
+    """
+
+    sums: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray, labels: np.ndarray, n_classes: int) -> ClassSums:
+        """The sums of `features` [n, dim] with `labels` [n]."""
+        sums = np.zeros((n_classes, features.shape[1]))
+        np.add.at(sums, labels, features.astype(np.float64))
+        return cls(sums, np.bincount(labels, minlength=n_classes).astype(np.float64))
+
+    def __sub__(self, other: ClassSums) -> ClassSums:
+        return ClassSums(self.sums - other.sums, self.counts - other.counts)
+
+    def only(self, classes: np.ndarray) -> ClassSums:
+        """The same with nothing of the other classes; `classes` is bool [n_cls]."""
+        return ClassSums(np.where(classes[:, None], self.sums, 0), np.where(classes, self.counts, 0))
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Mean of all images [dim]; zero of none."""
+        centre: np.ndarray = self.sums.sum(0) / max(self.counts.sum(), 1)
+        return centre
+
+    def means(self, towards: np.ndarray, pull: float) -> np.ndarray:
+        """Class means [n_cls, dim] with `pull` images of `towards` ([n_cls, dim] or [dim]) added to each class."""
+        means: np.ndarray = (self.sums + pull * towards) / (self.counts + pull)[:, None]
+        return means
+
+    def style(self, means: np.ndarray, pull: float) -> np.ndarray:
+        """How images differ from `means` [n_cls, dim] whatever their class, held at 0 by `pull` images: [dim]."""
+        style: np.ndarray = (self.sums - self.counts[:, None] * means).sum(0) / (self.counts.sum() + pull)
+        return style
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Spread of features within classes.
+
+    Attributes:
+        products: sum of outer products of residuals, float64 [dim, dim].
+        freedom: images less classes that they are of.
+    """
+
+    products: np.ndarray
+    freedom: float
+
+    @classmethod
+    def of(cls, features: np.ndarray, labels: np.ndarray, sums: ClassSums) -> Scatter:
+        """The scatter of `features` [n, dim] around their own class means."""
+        means = sums.sums / np.maximum(sums.counts, 1)[:, None]
+        residuals = features.astype(np.float64) - means[labels]
+        return cls(residuals.T @ residuals, float(len(labels) - np.count_nonzero(sums.counts)))
+
+    def precision(self, least: float) -> np.ndarray:
+        """Inverse of the covariance [dim, dim].
+
+        The covariance is shrunk towards a multiple of the identity (J. H. Friedman, Regularized discriminant analysis,
+        1989), by the share that the dimensions have in dimensions and degrees of freedom together, at least `least`.
+        """
+        dim = len(self.products)
+        spread = float(np.trace(self.products)) / dim
+        if self.freedom < 1 or not spread > 0:
+            return np.eye(dim) * dim
+        share = max(least, dim / (dim + self.freedom))
+        covariance = ((1 - share) * self.products + share * spread * np.eye(dim)) / self.freedom
+        return np.linalg.inv(covariance)
+
+
+def linear(means: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [n_cls, dim] and biases [n_cls] whose scores are log-densities, up to a term that classes share."""
+    weights = means @ precision
+    return weights, -0.5 * (weights * means).sum(1)
