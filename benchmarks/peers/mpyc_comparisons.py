@@ -16,25 +16,24 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from secfpp.crypto.arithmetic import Computation, Future, Pool, Shared, opened, side_by_side
 from secfpp.crypto.comparison import Comparator
 from secfpp.crypto.field import Elements, PrimeField
-from secfpp.crypto.material import Deal
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
+from secfpp.protocol.program import ClientState
 from secfpp.runtime.in_process import InProcessDriver
-from secfpp.secure.circuits.holder import deal, proceed
-from secfpp.secure.circuits.plan import Plan, estimated
-from secfpp.secure.circuits.server import compute
+from secfpp.secure.circuits.component import Circuit
+from secfpp.secure.circuits.plan import Plan
 from secfpp.secure.clustering.kmeans import score_bound
-from secfpp.secure.session import Joined, Party, Session, join, parties_in_memory, terms, with_keys
+from secfpp.secure.session import Joined, Party, Session, parties_in_memory
 
 THRESHOLD, LIMIT = 2, 5
 BOUND = score_bound(24, 127, 1)
@@ -48,8 +47,10 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Signs:
-    """Public signs of secret integers, `each` from every client."""
+class Signs(Circuit[Elements]):
+    """Public signs of secret integers, `each` from every client; all inputs are valid."""
+
+    component: ClassVar[str] = "signs"
 
     each: int
 
@@ -62,34 +63,16 @@ class Signs:
         (public,) = yield from opened([negative])
         return public
 
-    def plan(self, parties: int) -> Plan:
-        """What everybody agrees on; all inputs are valid."""
-        wanted = estimated(self.run, (parties, self.each), THRESHOLD, LIMIT).demand
-        made = Deal(parties, THRESHOLD, wanted)
-        return Plan(parties, THRESHOLD, LIMIT, self.each, self.run, _nothing, parties, made)
-
-    def program(self, cohort: Cohort) -> Program[Elements]:
-        """The server's side."""
-        cohort = yield from with_keys(cohort)
-        agreed = terms("signs", cohort, {})
-        replies = yield Ask("signs.deal", dict.fromkeys(cohort.clients, agreed))
-        facts: dict[str, Any] = json.loads(str(agreed["about"].item()))
-        plan = self.plan(len(cohort))
-        public = yield from compute(
-            "signs", facts["attempt"], cohort.clients, facts["holders"], plan, dict(replies.items())
+    def planned(self, facts: Mapping[str, Any]) -> Plan:
+        """See `Circuit.planned`."""
+        parties = len(facts["clients"])
+        return Plan.of(
+            self.run, _nothing, clients=parties, width=self.each, holders=parties, threshold=THRESHOLD, limit=LIMIT
         )
-        return np.asarray(public)
 
-    @step
-    def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Share the client's integers and randomness."""
-        joined: Joined = join(context, "signs", payload)
-        return state, deal(joined, self.plan(len(joined.clients)), PrimeField.lift(state["x"]))
-
-    @step
-    def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """A holder's part of one exchange."""
-        return state, proceed(context, payload, "signs.proceed")
+    def shared_by(self, joined: Joined, state: ClientState) -> Elements:
+        """See `Circuit.shared_by`."""
+        return PrimeField.lift(state["x"])
 
 
 @dataclass(frozen=True)
@@ -113,7 +96,7 @@ def ours(parties: int, each: int) -> tuple[float, float, int]:
     signs = Signs(each)
     driver = InProcessDriver(OnlySigns(signs), contexts, states, force_wire=True)
     wall, work = time.perf_counter(), time.process_time()
-    public = driver.run(signs.program(Cohort(dict.fromkeys(names, 1), 0, 0)))
+    public, _ = driver.run(signs.compute(Cohort(dict.fromkeys(names, 1), 0, 0), lambda cohort: {}))
     wall, work = time.perf_counter() - wall, time.process_time() - work
     assert np.array_equal(public.astype(int), (values < 0).reshape(-1))
     return wall, work, driver.costs.client_up

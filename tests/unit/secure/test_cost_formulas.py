@@ -95,7 +95,7 @@ def test_clustering(n: int, settings: dict[str, Any]) -> None:
     assert cost.opened == openings(driver)
     assert cost.exchanges == driver.costs.exchanges
     assert cost.messages == driver.costs.messages
-    assert cost.demand == dict(clusterer.plan(range(n), range(cost.holders), cost.threshold, 0, 0).deal.demand)
+    assert cost.demand == dict(clusterer.plan(n, cost.holders, cost.threshold, 0, 0).deal.demand)
     largest = max(message.size for message in driver.transcript or ())
     assert 0 <= largest - cost.largest_message <= texts(n, 1)
     clients = list(driver.states)

@@ -38,6 +38,22 @@ class Plan:
     clients: int
     deal: Deal
 
+    @classmethod
+    def of(
+        cls,
+        run: Callable[[Shared, Any], Computation[Any]],
+        defects: Callable[[Shared], Shared],
+        *,
+        clients: int,
+        width: int,
+        holders: int,
+        threshold: int,
+        limit: int,
+    ) -> Plan:
+        """The plan with as much randomness as `run` takes."""
+        demand = estimated(run, (clients, width), threshold, limit).demand
+        return cls(holders, threshold, limit, width, run, defects, clients, Deal(holders, threshold, demand))
+
     @property
     def code(self) -> LagrangeCode:
         """How everything is shared."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,37 +13,82 @@ from secfpp.crypto.field import Elements
 from secfpp.crypto.masks import unmasked
 from secfpp.crypto.material import Estimate
 from secfpp.errors import DropoutError
+from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
 from secfpp.secure.circuits.checks import Answers, leading
 from secfpp.secure.circuits.messages import Opened, Told, elements_in, enveloped
 from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.session import terms, with_keys
 
 
-def compute(
-    component: str,
-    attempt: int,
-    clients: Sequence[ClientId],
-    holders: Sequence[ClientId],
-    plan: Plan,
-    dealt: dict[ClientId, Arrays],
-) -> Program[Any]:
+@dataclass(frozen=True)
+class Dealing:
+    """What everybody dealt.
+
+    Args:
+        facts: the terms, see `secfpp.secure.session.terms`.
+        dealt: everybody's reply; large, so whoever uses it empties it.
+    """
+
+    facts: Mapping[str, Any]
+    dealt: dict[ClientId, Arrays] = field(repr=False)
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt."""
+        return int(self.facts["attempt"])
+
+    @property
+    def clients(self) -> tuple[ClientId, ...]:
+        """Everybody who shared an input, sorted."""
+        return tuple(self.facts["clients"])
+
+    @property
+    def holders(self) -> tuple[ClientId, ...]:
+        """Who holds shares, sorted."""
+        return tuple(self.facts["holders"])
+
+
+def dealing(
+    component: str, cohort: Cohort, about: Callable[[Cohort], Mapping[str, Any] | None], size: int
+) -> Program[tuple[Cohort, Dealing | None]]:
+    """Let everybody deal; whoever does not is left out, and the rest starts anew.
+
+    Args:
+        component: the component whose step ``deal`` the clients run.
+        cohort: who is asked.
+        about: what those who are left agree on, or None if there is nothing to do.
+        size: most holders.
+
+    Returns:
+        Who is left, and what they dealt; None if there was nothing to do.
+    """
+    cohort = yield from with_keys(cohort, size)
+    while (wanted := about(cohort)) is not None:
+        agreed = terms(component, cohort, wanted, size)
+        replies = yield Ask(f"{component}.deal", dict.fromkeys(cohort.clients, agreed))
+        if not replies.missing:
+            return cohort, Dealing(parsed(agreed["about"].item()), dict(replies))
+        cohort = cohort.subset(replies)
+    return cohort, None
+
+
+def compute(component: str, dealing: Dealing, plan: Plan) -> Program[Any]:
     """Lead the holders through a computation after everybody has dealt; its public result.
 
     Args:
         component: the component whose steps ``proceed`` and ``begin`` the holders run.
-        attempt: the number of this attempt.
-        clients: everybody who shared an input, sorted.
-        holders: who holds shares, sorted.
+        dealing: what was dealt; emptied.
         plan: what is computed.
-        dealt: everybody's reply to ``deal``; emptied, because it is large.
 
     Raises:
         DropoutError: fewer holders are left than an exchange takes.
         TamperError: a check failed; names whose if that can be told.
     """
-    lead = _Lead(component, attempt, tuple(clients), tuple(holders), plan, dealt)
+    lead = _Lead(component, dealing, plan)
     follower = plan.run(
-        Shared(np.zeros((len(clients), plan.width), np.uint64), 1), Estimate(plan.threshold, plan.limit)
+        Shared(np.zeros((len(dealing.clients), plan.width), np.uint64), 1), Estimate(plan.threshold, plan.limit)
     )
     try:
         wanted = next(follower)
@@ -56,17 +101,10 @@ def compute(
 class _Lead:
     """What the server knows of a running computation."""
 
-    def __init__(
-        self,
-        component: str,
-        attempt: int,
-        clients: tuple[str, ...],
-        holders: tuple[str, ...],
-        plan: Plan,
-        dealt: dict[ClientId, Arrays],
-    ) -> None:
+    def __init__(self, component: str, dealing: Dealing, plan: Plan) -> None:
         self.component, self.step = component, f"{component}.proceed"
-        self.attempt, self.holders, self.plan = attempt, holders, plan
+        self.attempt, self.holders, self.plan = dealing.attempt, dealing.holders, plan
+        clients, holders, dealt = dealing.clients, dealing.holders, dealing.dealt
         self.envelopes: dict[ClientId, dict[ClientId, np.ndarray]] = {
             holder: {
                 client: dealt[client][f"to.{holder}"]

@@ -18,7 +18,7 @@ Sources: Hou, Li, Buyukates (arXiv 2505.22447), Secure federated clustering (arX
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -29,6 +29,7 @@ from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import DropoutError, FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.program import Arrays, Ask, ClientId, Program
 from secfpp.secure import committee
+from secfpp.secure.circuits.server import Dealing
 from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.kmeans import INERTIA_SCALE, reciprocal
 from secfpp.secure.clustering.search import Search
@@ -205,14 +206,7 @@ def _lengths(shares: Elements, members: np.ndarray) -> Elements:
     return np.concatenate([PrimeField.sum_axis(_squares(shares), 0)[None], _squares(sums)])
 
 
-def lead(
-    attempt: int,
-    clients: Sequence[ClientId],
-    holders: Sequence[ClientId],
-    slices: Slices,
-    search: Search,
-    dealt: Mapping[ClientId, Arrays],
-) -> Program[Found]:
+def lead(dealing: Dealing, slices: Slices, search: Search) -> Program[Found]:
     """The server's side after everybody has dealt: one exchange per iteration, and one for the choice.
 
     Raises:
@@ -221,7 +215,7 @@ def lead(
     """
     if not search.seeds:
         return Found(None, 1, {}, {}, 0, {})
-    server = _Server(attempt, clients, holders, slices, dealt)
+    server = _Server(dealing, slices)
     runs, weights, parts = _runs(search), _weights(search, None), _parts(search)
     values = yield from server.ask({}, weights.size)
     distances = values.reshape(weights.shape)
@@ -286,22 +280,16 @@ def nearest(distances: np.ndarray, totals: np.ndarray) -> np.ndarray:
 
 
 class _Server:
-    def __init__(
-        self,
-        attempt: int,
-        clients: Sequence[ClientId],
-        holders: Sequence[ClientId],
-        slices: Slices,
-        dealt: Mapping[ClientId, Arrays],
-    ) -> None:
-        self.attempt, self.holders, self.slices = attempt, tuple(holders), slices
+    def __init__(self, dealing: Dealing, slices: Slices) -> None:
+        self.attempt, self.holders, self.slices = dealing.attempt, dealing.holders, slices
         self.envelopes: dict[ClientId, dict[str, np.ndarray]] = {}
-        for holder in holders:
-            senders = [client for client in clients if client != holder]
+        for holder in dealing.holders:
+            senders = [client for client in dealing.clients if client != holder]
             for client in senders:
-                if f"to.{holder}" not in dealt[client]:
+                if f"to.{holder}" not in dealing.dealt[client]:
                     raise TamperError(client, DEAL, f"no envelope for {holder!r}")
-            self.envelopes[holder] = {f"from.{client}": dealt[client][f"to.{holder}"] for client in senders}
+            self.envelopes[holder] = {f"from.{client}": dealing.dealt[client][f"to.{holder}"] for client in senders}
+        dealing.dealt.clear()
 
     def ask(self, question: Arrays, size: int) -> Program[np.ndarray]:
         """Ask all holders for evaluations, and decode them: int64 [size]."""

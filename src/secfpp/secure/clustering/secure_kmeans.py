@@ -8,27 +8,30 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
 from secfpp.crypto.arithmetic import Computation, Pool, Shared
+from secfpp.crypto.field import Elements
 from secfpp.crypto.material import Deal, Estimate
 from secfpp.errors import ConfigError, DropoutError, LeakyProtocolWarning, Problem, ProtocolError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Assignment, Cohort
-from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
+from secfpp.protocol.program import Arrays, ClientState, Program, step
 from secfpp.secure import committee
-from secfpp.secure.circuits.holder import begin, deal, proceed
+from secfpp.secure.circuits.component import Circuit
 from secfpp.secure.circuits.plan import Plan, estimated
-from secfpp.secure.circuits.server import compute
+from secfpp.secure.circuits.server import dealing
 from secfpp.secure.clustering import distances
 from secfpp.secure.clustering.descriptor import radius
 from secfpp.secure.clustering.found import Found, Reveal
 from secfpp.secure.clustering.layout import Layout
 from secfpp.secure.clustering.plain_kmeans import KMeans, descriptor_in
 from secfpp.secure.clustering.secpc import SecPC
-from secfpp.secure.session import join, terms, with_keys
+from secfpp.secure.session import Joined, join
 
 
 @dataclass(frozen=True)
-class SecureKMeans(KMeans):
+class SecureKMeans(Circuit[Found], KMeans):
     """`KMeans` on shares: the server and up to T holders together learn the partition and little more.
 
     That is, for every K which runs go on after the first iteration; of those the sizes of their clusters and, if none
@@ -53,6 +56,7 @@ class SecureKMeans(KMeans):
     """
 
     kind: ClassVar[str] = "secure_kmeans"
+    component: ClassVar[str] = "clusterer"
     needs_keys: ClassVar[bool] = True
 
     reveal: Literal["partition", "assignments", "distances"] = "partition"
@@ -130,33 +134,33 @@ class SecureKMeans(KMeans):
                 LeakyProtocolWarning,
                 stacklevel=2,
             )
-        asked = cohort
-        cohort = yield from with_keys(cohort, self.committee)
-        while True:
-            self._require_enough(asked, cohort)
-            if self._is_one(len(cohort)):
-                return _ONE, cohort
-            threshold = self.collusion(len(cohort))
-            about = {"slot": slot, "seed": cohort.seed, "threshold": threshold, "settings": asdict(self)}
-            agreed = terms("clusterer", cohort, about, self.committee)
-            facts = _facts(agreed)
-            replies = yield Ask("clusterer.deal", dict.fromkeys(cohort.clients, agreed))
-            if not replies.missing:
-                break
-            cohort = cohort.subset(replies)
-        dealt = dict(replies)
-        del replies
+
+        def about(left: Cohort) -> Mapping[str, Any] | None:
+            self._require_enough(cohort, left)
+            if self._is_one(len(left)):
+                return None
+            threshold = self.collusion(len(left))
+            return {"slot": slot, "seed": left.seed, "threshold": threshold, "settings": asdict(self)}
+
         if self.reveal == "distances":
-            search = self.search(len(cohort), cohort.seed, cohort.round)
-            slices = self.slices(len(facts["holders"]), threshold)
-            clients, holders = cohort.clients, facts["holders"]
-            found = yield from distances.lead(facts["attempt"], clients, holders, slices, search, dealt)
-            return found, cohort
-        plan = self.plan(cohort.clients, facts["holders"], threshold, cohort.seed, cohort.round)
-        found = yield from compute("clusterer", facts["attempt"], cohort.clients, facts["holders"], plan, dealt)
-        if not found.plausible(len(cohort), radius(self.bits)):
+            return (yield from self._measured(cohort, about))
+        found, left = yield from self.compute(cohort, about, self.committee)
+        if found is None:
+            return _ONE, left
+        if not found.plausible(len(left), radius(self.bits)):
             raise TamperError(None, "clusterer.proceed", "what was opened is no partition: a holder answered wrongly")
-        return found, cohort
+        return found, left
+
+    def _measured(
+        self, cohort: Cohort, about: Callable[[Cohort], Mapping[str, Any] | None]
+    ) -> Program[tuple[Found, Cohort]]:
+        """See `secfpp.secure.clustering.distances`."""
+        left, dealt = yield from dealing("clusterer", cohort, about, self.committee)
+        if dealt is None:
+            return _ONE, left
+        slices = self.slices(len(dealt.holders), dealt.facts["threshold"])
+        search = self.search(len(left), left.seed, left.round)
+        return (yield from distances.lead(dealt, slices, search)), left
 
     def require(self, clients: int) -> None:
         """See `Clusterer.require`."""
@@ -168,23 +172,34 @@ class SecureKMeans(KMeans):
         """Whether there are too few for two clusters, so that nothing has to be computed."""
         return (self.k or self.k_max) == 1 or clients < (self.k or 2) * self.min_cluster_size
 
-    def plan(self, clients: Any, holders: Any, threshold: int, seed: int, round_: int) -> Plan:
+    def planned(self, facts: Mapping[str, Any]) -> Plan:
+        """See `Circuit.planned`."""
+        clients, holders = len(facts["clients"]), len(facts["holders"])
+        return self.plan(clients, holders, facts["threshold"], facts["seed"], facts["round"])
+
+    def plan(self, clients: int, holders: int, threshold: int, seed: int, round_: int) -> Plan:
         """The computation for so many clients and holders."""
-        layout, run = Layout(self.dimensions, self.bits), _circuit(self, len(clients), threshold, seed, round_)
-        made = Deal(len(holders), threshold, _estimate(self, len(clients), threshold, seed, round_).demand)
-        return Plan(len(holders), threshold, self.limit, layout.width, run, layout.defects, len(clients), made)
+        layout, run = Layout(self.dimensions, self.bits), _circuit(self, clients, threshold, seed, round_)
+        made = Deal(holders, threshold, _estimate(self, clients, threshold, seed, round_).demand)
+        return Plan(holders, threshold, self.limit, layout.width, run, layout.defects, clients, made)
 
     def slices(self, holders: int, threshold: int) -> distances.Slices:
         """How ``reveal="distances"`` cuts and codes descriptors."""
         tolerated = distances.tolerated(holders, threshold, self.limit, self.dropouts)
         return distances.Slices.plan(holders, threshold, tolerated, self.dimensions)
 
-    @step
-    def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Share the descriptor with all holders, and randomness if this client is one of them."""
-        joined = join(context, "clusterer", payload)
+    def shared_by(self, joined: Joined, state: ClientState) -> Elements:
+        """See `Circuit.shared_by`: the bits of the descriptor."""
+        return Layout(self.dimensions, self.bits).encode(self._point(joined, state))
+
+    def _point(self, joined: Joined, state: ClientState) -> np.ndarray:
+        """The rounded descriptor, int16 [dimensions].
+
+        Raises:
+            ProtocolError: terms that this client does not agree to.
+        """
         theirs, threshold = joined.fact("settings", dict), joined.fact("threshold", int)
-        slot, seed, round_ = joined.fact("slot", str), joined.fact("seed", int), joined.fact("round", int)
+        slot, seed = joined.fact("slot", str), joined.fact("seed", int)
         if theirs != asdict(self):
             other = {k: (theirs.get(k), v) for k, v in asdict(self).items() if theirs.get(k) != v}
             raise ProtocolError(f"the server clusters with other settings than this client agreed to: {other}")
@@ -194,24 +209,18 @@ class SecureKMeans(KMeans):
                 f"the server clusters {n} clients with up to {size} holders of shares and threshold {threshold}, which "
                 "is not what this client agreed to"
             )
-        point = self.described(descriptor_in(state, slot), seed)
-        if self.reveal == "distances":
-            search = self.search(len(joined.clients), seed, round_)
-            slices = self.slices(len(joined.holders), threshold)
-            return state, distances.deal(joined, slices, search, point)
-        plan = self.plan(joined.clients, joined.holders, threshold, seed, round_)
-        return state, deal(joined, plan, Layout(self.dimensions, self.bits).encode(point))
+        return self.described(descriptor_in(state, slot), seed)
 
     @step
-    def begin(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Take in what was dealt, by a holder that stood by."""
-        begin(context, payload, "clusterer.begin")
-        return state, {}
-
-    @step
-    def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """A holder's part of one exchange."""
-        return state, proceed(context, payload, "clusterer.proceed")
+    def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Share the descriptor with all holders, and randomness if this client is one of them."""
+        if self.reveal != "distances":
+            return super().deal(context, state, payload)
+        joined = join(context, "clusterer", payload)
+        point = self._point(joined, state)
+        search = self.search(len(joined.clients), joined.fact("seed", int), joined.fact("round", int))
+        slices = self.slices(len(joined.holders), joined.fact("threshold", int))
+        return state, distances.deal(joined, slices, search, point)
 
     @step
     def measure(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -240,7 +249,7 @@ class SecureKMeans(KMeans):
         contest = self.finalists * group * (group - 1) // 2 if k > 1 else 0
         size = 8 * (self.restarts * n + 8 * contest) * (holders - 1) // holders  # far less than all of it
         if size <= wire.MAX_MESSAGE:
-            plan = self.plan(range(n), range(holders), threshold, seed, round_)
+            plan = self.plan(n, holders, threshold, seed, round_)
             dealt = (holders - 1) * plan.deal.size + (n - 1) * plan.width
             opened = _estimate(self, n, threshold, seed, round_).opened + n**2  # all told to who stood by until the end
             size = 8 * max(dealt, opened)
@@ -271,10 +280,3 @@ def _estimate(settings: SecureKMeans, n: int, threshold: int, seed: int, round_:
     width = Layout(settings.dimensions, settings.bits).width
     run = _circuit(settings, n, threshold, seed, round_)
     return estimated(run, (n, width), threshold, settings.limit)
-
-
-def _facts(agreed: Arrays) -> dict[str, Any]:
-    import json
-
-    facts: dict[str, Any] = json.loads(str(agreed["about"].item()))
-    return facts

@@ -17,8 +17,8 @@ from secfpp.crypto.material import Deal
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ClientError, ProtocolError, TamperError
 from secfpp.protocol.program import Ask, Program, Replies, Request
+from secfpp.secure.circuits import holder, server
 from secfpp.secure.circuits.plan import Plan
-from secfpp.secure.clustering import secure_kmeans
 from secfpp.secure.clustering.layout import Layout
 from support.clustering_runs import COMPUTED, DEAL, PROCEED, SECURE, Missing, Run, groups
 from support.secure_runs import answering, changing, everyone
@@ -51,13 +51,13 @@ def huge(layout: Layout, bits: np.ndarray) -> np.ndarray:
 def test_who_shares_an_impossible_descriptor_is_named(
     monkeypatch: pytest.MonkeyPatch, forge: Forge, villain: str
 ) -> None:
-    honest = secure_kmeans.deal
+    honest = holder.deal
 
     def deal(joined: Any, plan: Any, own: np.ndarray) -> Any:
         layout = Layout(SECURE.dimensions, SECURE.bits)
         return honest(joined, plan, forge(layout, own) if joined.party.name == villain else own)
 
-    monkeypatch.setattr(secure_kmeans, "deal", deal)
+    monkeypatch.setattr(holder, "deal", deal)
     with pytest.raises(TamperError, match="out of range") as caught:
         Run(8).assign()
     assert caught.value.party == villain
@@ -66,7 +66,7 @@ def test_who_shares_an_impossible_descriptor_is_named(
 @pytest.mark.parametrize("villain", ["c00", "c06"])
 def test_who_deals_something_else_than_permutations_is_named(monkeypatch: pytest.MonkeyPatch, villain: str) -> None:
     """They would show sizes in an order that others could undo."""
-    honest, made = secure_kmeans.deal, material.Deal.make
+    honest, made = holder.deal, material.Deal.make
 
     def scaled(self: Deal, stream: Any) -> np.ndarray:
         dealt = made(self, stream)
@@ -79,7 +79,7 @@ def test_who_deals_something_else_than_permutations_is_named(monkeypatch: pytest
                 patch.setattr(material.Deal, "make", scaled)
             return honest(joined, plan, own)
 
-    monkeypatch.setattr(secure_kmeans, "deal", deal)
+    monkeypatch.setattr(holder, "deal", deal)
     with pytest.raises(TamperError, match="out of range: its input, or permutations") as caught:
         Run(8).assign()
     assert caught.value.party == villain
@@ -95,12 +95,12 @@ class Steeper(Plan):
 
 @pytest.mark.parametrize("villain", ["c00", "c06"])
 def test_who_shares_with_a_higher_degree_is_named(monkeypatch: pytest.MonkeyPatch, villain: str) -> None:
-    honest = secure_kmeans.deal
+    honest = holder.deal
 
     def deal(joined: Any, plan: Any, own: np.ndarray) -> Any:
         return honest(joined, Steeper(**vars(plan)) if joined.party.name == villain else plan, own)
 
-    monkeypatch.setattr(secure_kmeans, "deal", deal)
+    monkeypatch.setattr(holder, "deal", deal)
     with pytest.raises(TamperError, match="not of one polynomial of degree T") as caught:
         Run(8).assign()
     assert caught.value.party == villain
@@ -190,7 +190,7 @@ def test_a_holder_that_refused_what_it_was_told_still_answers_the_checks() -> No
         return (yield genuine[0])
 
     run = Run(8)
-    with pytest.raises(ClientError, match="not what was committed to|not the one that this client showed"):
+    with pytest.raises(ClientError, match=r"not what was committed to|not the one that this client showed"):
         run.assign(forge)
     replies = run.driver.run(again())
     assert "c00" in replies and all("checks" in reply for reply in replies.values())
@@ -346,12 +346,12 @@ def test_wrong_shares_of_a_holder_that_stood_by_make_no_partition(
     monkeypatch: pytest.MonkeyPatch, exchange: int
 ) -> None:
     """It took no part in the checks, and answers from one exchange on: what comes out is noise, and is refused."""
-    honest = secure_kmeans.deal
+    honest = holder.deal
 
     def deal(joined: Any, plan: Any, own: np.ndarray) -> Any:
         return honest(joined, Wrong(**vars(plan)) if joined.party.name == "c00" else plan, own)
 
-    monkeypatch.setattr(secure_kmeans, "deal", deal)
+    monkeypatch.setattr(holder, "deal", deal)
     gone = Missing(PROCEED, *[set()] * exchange, {1})
     with pytest.raises((TamperError, ProtocolError, ClientError)):
         Run(8, dropouts=gone).assign()
@@ -375,8 +375,8 @@ class Off(LagrangeCode):
 @pytest.mark.parametrize("size", [11, 24])
 def test_clients_insist_on_their_committee(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """A server that draws fewer holders, or takes everybody, could have more of them than T."""
-    terms, with_keys = secure_kmeans.terms, secure_kmeans.with_keys
-    monkeypatch.setattr(secure_kmeans, "terms", lambda part, cohort, about, _: terms(part, cohort, about, size))
-    monkeypatch.setattr(secure_kmeans, "with_keys", lambda cohort, _: with_keys(cohort, size))
+    terms, with_keys = server.terms, server.with_keys
+    monkeypatch.setattr(server, "terms", lambda part, cohort, about, _: terms(part, cohort, about, size))
+    monkeypatch.setattr(server, "with_keys", lambda cohort, _: with_keys(cohort, size))
     with pytest.raises(ClientError, match=f"24 clients with up to {size} holders of shares"):
         Run(24, replace(SECURE, min_cluster_size=4)).assign()

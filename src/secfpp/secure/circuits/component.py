@@ -1,0 +1,81 @@
+"""A computation on shares as a component of an algorithm: what is left to write is what is computed, and of what."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+from secfpp.crypto.field import Elements
+from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.program import Arrays, ClientState, Program, step
+from secfpp.secure import committee
+from secfpp.secure.circuits import holder
+from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.circuits.server import compute, dealing
+from secfpp.secure.session import Joined, join
+
+R = TypeVar("R")
+
+
+class Circuit(ABC, Generic[R]):
+    """A component whose result holders compute on shares: the program that leads them, and their steps.
+
+    Attributes:
+        component: the field of an algorithm that this is, which gives its steps their name.
+    """
+
+    component: ClassVar[str]
+
+    @abstractmethod
+    def planned(self, facts: Mapping[str, Any]) -> Plan:
+        """What is computed on terms of these facts, see `secfpp.secure.session.terms`; for server and clients alike."""
+
+    @abstractmethod
+    def shared_by(self, joined: Joined, state: ClientState) -> Elements:
+        """What this client shares, field elements [width].
+
+        Raises:
+            ProtocolError: terms that it does not agree to.
+        """
+
+    def compute(
+        self,
+        cohort: Cohort,
+        about: Callable[[Cohort], Mapping[str, Any] | None],
+        size: int = committee.LARGEST,
+    ) -> Program[tuple[R | None, Cohort]]:
+        """The result, and whose input is in it; no result if there was nothing to compute.
+
+        Args:
+            cohort: who is asked.
+            about: what those who are left agree on, ready for JSON, or None if nothing is to be computed of so few; it
+                may raise instead. It is asked again whenever somebody drops out before all have dealt.
+            size: most holders.
+
+        Raises:
+            DropoutError: fewer holders are left than an exchange takes.
+            TamperError: a check failed; names whose if that can be told.
+        """
+        cohort, dealt = yield from dealing(self.component, cohort, about, size)
+        if dealt is None:
+            return None, cohort
+        return (yield from compute(self.component, dealt, self.planned(dealt.facts))), cohort
+
+    @step
+    def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Share the client's input with all holders, and randomness if it is one of them."""
+        joined = join(context, self.component, payload)
+        own = self.shared_by(joined, state)
+        return state, holder.deal(joined, self.planned(joined.about), own)
+
+    @step
+    def begin(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Take in what was dealt, by a holder that stood by."""
+        holder.begin(context, payload, f"{self.component}.begin")
+        return state, {}
+
+    @step
+    def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """A holder's part of one exchange."""
+        return state, holder.proceed(context, payload, f"{self.component}.proceed")
