@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from secfpp.crypto.field import Elements
@@ -12,7 +12,7 @@ from secfpp.protocol.program import Arrays, ClientState, Program, step
 from secfpp.secure import committee
 from secfpp.secure.circuits import holder
 from secfpp.secure.circuits.plan import Plan
-from secfpp.secure.circuits.server import compute, dealing
+from secfpp.secure.circuits.server import About, compute, dealing
 from secfpp.secure.session import Joined, join
 
 R = TypeVar("R")
@@ -39,12 +39,7 @@ class Circuit(ABC, Generic[R]):
             ProtocolError: terms that it does not agree to.
         """
 
-    def compute(
-        self,
-        cohort: Cohort,
-        about: Callable[[Cohort], Mapping[str, Any] | None],
-        size: int = committee.LARGEST,
-    ) -> Program[tuple[R | None, Cohort]]:
+    def compute(self, cohort: Cohort, about: About, size: int = committee.LARGEST) -> Program[tuple[R | None, Cohort]]:
         """The result, and whose input is in it; no result if there was nothing to compute.
 
         Args:

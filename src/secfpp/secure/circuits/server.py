@@ -21,6 +21,9 @@ from secfpp.secure.circuits.messages import Opened, Told, elements_in, enveloped
 from secfpp.secure.circuits.plan import Plan
 from secfpp.secure.session import terms, with_keys
 
+About = Callable[[Cohort], Mapping[str, Any] | None]
+"""What those who are left agree on, ready for JSON; None if nothing is to be computed of so few."""
+
 
 @dataclass(frozen=True)
 class Dealing:
@@ -50,9 +53,7 @@ class Dealing:
         return tuple(self.facts["holders"])
 
 
-def dealing(
-    component: str, cohort: Cohort, about: Callable[[Cohort], Mapping[str, Any] | None], size: int
-) -> Program[tuple[Cohort, Dealing | None]]:
+def dealing(component: str, cohort: Cohort, about: About, size: int) -> Program[tuple[Cohort, Dealing | None]]:
     """Let everybody deal; whoever does not is left out, and the rest starts anew.
 
     Args:

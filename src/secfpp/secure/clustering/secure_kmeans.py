@@ -20,7 +20,7 @@ from secfpp.protocol.program import Arrays, ClientState, Program, step
 from secfpp.secure import committee
 from secfpp.secure.circuits.component import Circuit
 from secfpp.secure.circuits.plan import Plan, estimated
-from secfpp.secure.circuits.server import dealing
+from secfpp.secure.circuits.server import About, dealing
 from secfpp.secure.clustering import distances
 from secfpp.secure.clustering.descriptor import radius
 from secfpp.secure.clustering.found import Found, Reveal
@@ -151,9 +151,7 @@ class SecureKMeans(Circuit[Found], KMeans):
             raise TamperError(None, "clusterer.proceed", "what was opened is no partition: a holder answered wrongly")
         return found, left
 
-    def _measured(
-        self, cohort: Cohort, about: Callable[[Cohort], Mapping[str, Any] | None]
-    ) -> Program[tuple[Found, Cohort]]:
+    def _measured(self, cohort: Cohort, about: About) -> Program[tuple[Found, Cohort]]:
         """See `secfpp.secure.clustering.distances`."""
         left, dealt = yield from dealing("clusterer", cohort, about, self.committee)
         if dealt is None:
