@@ -18,7 +18,7 @@ from secfpp.algorithms.secfpp import SecFPP, feature_descriptor
 from secfpp.data.icons import IconSettings, load_icons
 from secfpp.experiment.statistics import adjusted_rand_index
 from secfpp.models.backbone import load_backbone
-from secfpp.runtime.trainer import make_contexts
+from secfpp.runtime.contexts import make_contexts
 from secfpp.secure.clustering.plain_kmeans import PlainKMeans
 
 SETTINGS = ("restarts", "finalists", "iterations", "pull")

@@ -15,7 +15,8 @@ from secfpp.protocol import wire
 from secfpp.protocol.cohort import Assignment
 from secfpp.protocol.program import resolve
 from secfpp.protocol.transcript import Transcript
-from secfpp.runtime.trainer import make_contexts, train
+from secfpp.runtime.contexts import make_contexts
+from secfpp.runtime.trainer import train
 from secfpp.secure.clustering.clusterer import Clusterer, OneCluster, OracleClusters, RandomClusters
 from secfpp.secure.clustering.plain_kmeans import PlainKMeans
 from secfpp.secure.means.secure_mean import SecureMean

@@ -18,7 +18,8 @@ from secfpp.errors import ConfigError, DataError
 from secfpp.models.backbone import Backbone
 from secfpp.protocol import wire
 from secfpp.protocol.transcript import Transcript
-from secfpp.runtime.trainer import RoundRecord, RunResult, dataset_digest, participants, train
+from secfpp.runtime.contexts import dataset_digest
+from secfpp.runtime.trainer import RoundRecord, RunResult, participants, train
 from secfpp.secure.clustering.clusterer import OracleClusters
 from secfpp.secure.means.plain_mean import PlainMean
 from support.stopping import stopped

@@ -17,7 +17,8 @@ from secfpp.models.backbone import Backbone
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Replies
 from secfpp.protocol.transcript import Transcript
-from secfpp.runtime.trainer import RunResult, make_contexts, train
+from secfpp.runtime.contexts import make_contexts
+from secfpp.runtime.trainer import RunResult, train
 from secfpp.secure.clustering.clusterer import OneCluster, OracleClusters
 
 ALWAYS, NEVER = -100.0, 100.0

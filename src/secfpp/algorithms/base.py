@@ -35,9 +35,17 @@ from secfpp.settings import check_types
 
 @dataclass(frozen=True)
 class ServerState:
-    """What the server keeps between rounds: the partition, if the method has one."""
+    """What the server keeps between rounds.
+
+    Attributes:
+        assignment: the partition, if the method has one.
+        members: of how many clients everybody's class sums are, and then each group's, if they are shared.
+        found: the partition that was found, also if its groups are not used.
+    """
 
     assignment: Assignment | None = None
+    members: tuple[int, ...] = ()
+    found: Assignment | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +90,7 @@ class FederatedAlgorithm(ABC):
         Raises:
             ConfigError: says which setting does not fit.
         """
-        for part in ("clusterer", "aggregator"):
+        for part in ("clusterer", "aggregator", "poll"):
             if hasattr(self, part):
                 getattr(self, part).require(clients)
 
@@ -97,6 +105,30 @@ class FederatedAlgorithm(ABC):
     @abstractmethod
     def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
         """One round of training with the clients of `cohort`."""
+
+    def join(self, state: ServerState, cohort: Cohort, newcomers: frozenset[ClientId]) -> Program[ServerState]:
+        """Take in clients after training: by default they train alone, as long as the others did.
+
+        Args:
+            state: the server's, after the last round.
+            cohort: everybody; `cohort.round` is the one after the last.
+            newcomers: those of them that took part in no round.
+        """
+        for number in range(1, cohort.rounds + 1):
+            yield Ask("method.train", {client: {"round": np.array(number)} for client in sorted(newcomers)})
+        return state
+
+    def explain(
+        self, contexts: Sequence[ClientContext], states: Sequence[ClientState], server: ServerState
+    ) -> dict[str, object]:
+        """What the method's decisions rest on, as a simulator who knows everything sees it; JSON-ready.
+
+        Args:
+            contexts: the clients that took part.
+            states: theirs, after training.
+            server: the server's.
+        """
+        return {}
 
     @abstractmethod
     def personal_prompt(self, state: ClientState) -> np.ndarray:

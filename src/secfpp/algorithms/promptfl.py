@@ -9,7 +9,7 @@ from typing import ClassVar
 from secfpp.algorithms.base import ClientContext, ServerState
 from secfpp.algorithms.coop_local import CoOpLocal
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.program import ClientState, Program
+from secfpp.protocol.program import ClientId, ClientState, Program
 from secfpp.secure.means.aggregator import Aggregator
 from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.means.updates import with_base
@@ -37,6 +37,11 @@ class PromptFL(CoOpLocal):
             yield from self.aggregator.refresh(cohort, "prompt")
         trained = yield from self.train_cohort(cohort, self.aggregator)
         yield from self.aggregator.mean(trained, "prompt")
+        return state
+
+    def join(self, state: ServerState, cohort: Cohort, newcomers: frozenset[ClientId]) -> Program[ServerState]:
+        """Give newcomers the common prompt."""
+        yield from self.aggregator.refresh(cohort, "prompt")
         return state
 
     def local_update(

@@ -106,7 +106,7 @@ class SecFPP(UsefulClusters, FederatedAlgorithm):
         arrays = {
             "local": nothing,
             "descriptor": feature_descriptor(context) if described else np.zeros(context.start.size, np.float32),
-            "domain": np.array(context.domain),
+            "domain": np.array(context.group),
             "start": context.start,
             "domain_history": context.start[:0].reshape(0, *context.start.shape),
             "local_history": nothing[:0].reshape(0, *nothing.shape),

@@ -28,13 +28,13 @@ Loss = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 class ClientContext:
     """What a client has at hand and never saves: data, frozen model, class names, public seed and start prompt.
 
-    `domain` is the number of the client's true domain, known to simulations only. `party` holds the client's keys;
+    `group` is the number of the client's true group, known to simulations only. `party` holds the client's keys;
     steps on shares need it.
     """
 
     client: str
     data: ClientData
-    domain: int
+    group: int
     backbone: Backbone
     tokens: ClassTokens
     seed: int

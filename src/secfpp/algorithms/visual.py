@@ -127,12 +127,13 @@ def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Pr
         prior = torch.from_numpy(context.log_prior(predictor.smoothing)).to(texts.device) * predictor.class_prior
         familiar = torch.from_numpy(familiar_classes(context.histogram, predictor.familiar_share)).to(texts.device)
 
-        def loss(a: float, b: float) -> float:
-            levels = a * prompts + b * scores
-            two = redistributed(levels[:, -1], levels[:, 0], familiar[None], predictor.trust)
-            logits = two if levels.shape[1] > 1 else levels[:, 0]
-            return float(F.cross_entropy(logits[0] + prior, labels))
-
-        losses = {(a, b): loss(a, b) for a in TEXT_WEIGHTS for b in VISUAL_WEIGHTS if a or b}
-        text, visual = min(losses, key=lambda pair: losses[pair])
+        pairs = [(a, b) for a in TEXT_WEIGHTS for b in VISUAL_WEIGHTS if a or b]
+        factors = torch.tensor(pairs, device=texts.device)[..., None, None, None]
+        levels = factors[:, 0] * prompts + factors[:, 1] * scores  # [pairs, levels, n, n_cls]
+        logits = levels[:, 0]
+        if levels.shape[1] > 1:
+            logits = redistributed(levels[:, 1], logits, familiar[None], predictor.trust)
+        every = labels.expand(len(pairs), -1)
+        losses = F.cross_entropy((logits + prior).transpose(1, 2), every, reduction="none").mean(1)
+        text, visual = pairs[int(losses.argmin())]
     return Visual(visual * scorer.weights, visual * scorer.bias, torch.full_like(scorer.text_weight, text))

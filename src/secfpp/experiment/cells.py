@@ -23,8 +23,8 @@ from secfpp.runtime.evaluation import Example
 from secfpp.runtime.trainer import RunResult
 from secfpp.storage import atomic_write, read_record, write_record
 
-_FORMAT = "secfpp-cell-2"
-_METRIC = "metric."
+_FORMAT = "secfpp-cell-3"
+_METRIC, _NEWCOMERS = "metric.", "newcomers."
 _OPTIONAL = (
     "descriptors",
     "log_priors",
@@ -78,6 +78,7 @@ def save_cell(directory: Path, finished: FinishedCell, identity: Mapping[str, An
     """
     result = finished.result
     arrays = {f"{_METRIC}{name}": values for name, values in result.metrics.items()}
+    arrays |= {f"{_NEWCOMERS}{name}": values for name, values in result.newcomer_metrics.items()}
     arrays |= {name: array for name in _OPTIONAL if (array := getattr(result, name)) is not None}
     about = {
         "format": _FORMAT,
@@ -88,6 +89,7 @@ def save_cell(directory: Path, finished: FinishedCell, identity: Mapping[str, An
         "rounds": result.rounds,
         "clients": list(result.clients),
         "domains": list(result.domains),
+        "groups": list(result.groups),
         "metrics": list(result.metrics),
         "rows": [dict(row) for row in result.rows],
         "assignment": None if result.assignment is None else list(result.assignment),
@@ -95,6 +97,9 @@ def save_cell(directory: Path, finished: FinishedCell, identity: Mapping[str, An
         "seconds": result.seconds,
         "trust": result.trust,
         "examples": [asdict(example) for example in result.examples],
+        "newcomers": list(result.newcomers),
+        "newcomer_assignment": None if result.newcomer_assignment is None else list(result.newcomer_assignment),
+        "why": dict(result.why),
     }
     cell = Cell(result.method, result.seed)
     path = cell_file(directory, cell)
@@ -141,6 +146,10 @@ def failure(directory: Path, cell: Cell) -> str | None:
         return None
 
 
+def _tuple(values: list[int] | None) -> tuple[int, ...] | None:
+    return None if values is None else tuple(values)
+
+
 def _result(cell: Cell, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> RunResult:
     """Put a result together, checking that its parts fit."""
     clients, assignment = tuple(about["clients"]), about["assignment"]
@@ -150,15 +159,22 @@ def _result(cell: Cell, about: Mapping[str, Any], arrays: Mapping[str, np.ndarra
         rounds=about["rounds"],
         clients=clients,
         domains=tuple(about["domains"]),
+        groups=tuple(about["groups"]),
         metrics={name: arrays[f"{_METRIC}{name}"] for name in about["metrics"]},
         rows=tuple(about["rows"]),
-        assignment=None if assignment is None else tuple(assignment),
+        assignment=_tuple(assignment),
         costs=Costs.from_dict(about["costs"]),
         seconds=about["seconds"],
         prompts=arrays["prompts"],
         **{name: arrays.get(name) for name in _OPTIONAL},
         trust=about["trust"],
         examples=tuple(Example(**example) for example in about["examples"]),
+        newcomers=tuple(about["newcomers"]),
+        newcomer_metrics={
+            name.removeprefix(_NEWCOMERS): array for name, array in arrays.items() if name.startswith(_NEWCOMERS)
+        },
+        newcomer_assignment=_tuple(about["newcomer_assignment"]),
+        why=about["why"],
     )
     per_client = {**result.metrics, "domains": result.domains, "assignment": assignment, "prompts": result.prompts}
     per_client |= {name: arrays.get(name) for name in _OPTIONAL}

@@ -1,11 +1,11 @@
 """Experiment configs: TOML files into frozen dataclasses and back.
 
 A file has top-level ``seed`` (or ``seeds``), ``rounds`` and ``participation`` (the share of clients that
-takes part in a round), and the tables ``[data]``, ``[backbone]``, ``[method]`` and
-``[variants."name"]``. ``name`` in ``[data]`` and ``[method]`` chooses the data set and the algorithm;
-their other keys are those of its settings dataclass. A variant has ``base``, a method or another
-variant, and the settings that differ from it; a base that is the method of ``[method]`` has that
-table's settings.
+takes part in a round), ``held_out`` (the share of each group's clients that join after training), and the
+tables ``[data]``, ``[backbone]``, ``[method]`` and ``[variants."name"]``. ``name`` in ``[data]`` and
+``[method]`` chooses the data set and the algorithm; their other keys are those of its settings
+dataclass. A variant has ``base``, a method or another variant, and the settings that differ from it;
+a base that is the method of ``[method]`` has that table's settings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomli_w
-from annotated_types import Ge, Gt, Le, Len
+from annotated_types import Ge, Gt, Le, Len, Lt
 
 from secfpp.errors import ConfigError, Problem
 from secfpp.experiment.schema import Table, build, check, dotted, dump, one_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from secfpp.data.catalog import DatasetSpec
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=,@-]*")
-_TOP = ("seed", "seeds", "rounds", "participation", "data", "backbone", "method", "variants")
+_TOP = ("seed", "seeds", "rounds", "participation", "held_out", "data", "backbone", "method", "variants")
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class ExperimentConfig:
     method: MethodChoice
     variants: Mapping[str, MethodChoice] = field(default_factory=dict)
     participation: float = 1.0
+    held_out: float = 0.0
 
     def labels(self, catalog: Catalog | None = None) -> tuple[str, ...]:
         """Every label that `choose` knows: methods without training, other methods, ``[method]``, then variants."""
@@ -180,13 +181,16 @@ def parse_config(table: Table, catalog: Catalog | None = None) -> ExperimentConf
     seeds = _seeds(table, problems)
     rounds = check(Annotated[int, Ge(1)], table.get("rounds", 20), "rounds", problems)
     share = check(Annotated[float, Gt(0), Le(1)], table.get("participation", 1.0), "participation", problems)
+    held_out = check(Annotated[float, Ge(0), Lt(1)], table.get("held_out", 0.0), "held_out", problems)
     backbone = build(BackboneSettings, table.get("backbone", {}), "backbone", problems)
     data = _named(table, "data", "icons", {name: spec.settings for name, spec in catalog.datasets.items()}, problems)
     method = _named(table, "method", "secfpp", catalog.methods, problems)
     variants = _Variants(table.get("variants", {}), method and MethodChoice(*method), catalog, problems).all()
     if problems or data is None or method is None:
         raise ConfigError(problems)
-    return ExperimentConfig(seeds, rounds, DataChoice(*data), backbone, MethodChoice(*method), variants, share)
+    return ExperimentConfig(
+        seeds, rounds, DataChoice(*data), backbone, MethodChoice(*method), variants, share, held_out
+    )
 
 
 def to_table(config: ExperimentConfig) -> dict[str, Any]:
@@ -195,6 +199,7 @@ def to_table(config: ExperimentConfig) -> dict[str, Any]:
         "seeds": list(config.seeds),
         "rounds": config.rounds,
         "participation": config.participation,
+        "held_out": config.held_out,
         "data": {"name": config.data.name, **dump(config.data.settings)},
         "backbone": dump(config.backbone),
         "method": {"name": config.method.name, **dump(config.method.algorithm)},

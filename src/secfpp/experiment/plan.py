@@ -55,7 +55,7 @@ class Plan:
         """Every method of `chosen` on every seed of `config`."""
         table = to_table(config)
         backbone = {"name": config.backbone.name, "dtype": config.backbone.dtype, "digest": backbone_digest}
-        settings = {name: table[name] for name in ("rounds", "participation", "data", "method")}
+        settings = {name: table[name] for name in ("rounds", "participation", "held_out", "data", "method")}
         return cls(
             _as_json({**settings, "backbone": backbone}),
             {label: _as_json({"name": a.name, **dump(a)}) for label, a in chosen.items()},
@@ -114,7 +114,7 @@ class Plan:
         try:
             seeds = {str(label): tuple(int(seed) for seed in seeds) for label, seeds in content["seeds"].items()}
             plan = cls(dict(content["settings"]), {label: dict(content["methods"][label]) for label in seeds}, seeds)
-            if missing := {"rounds", "participation", "data", "backbone", "method"} - plan.settings.keys():
+            if missing := {"rounds", "participation", "held_out", "data", "backbone", "method"} - plan.settings.keys():
                 raise KeyError(", ".join(sorted(missing)))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"it has no plan of the experiment ({type(error).__name__}: {error})") from error

@@ -129,6 +129,9 @@ def client_prompts(
             domain_prompt=None if result.domain_prompts is None else result.domain_prompts[i],
             familiar=None if result.familiar is None else result.familiar[i],
             trust=1.0 if result.domain_prompts is None else result.trust,
+            visual_weights=None if result.visual_weights is None else result.visual_weights[i],
+            visual_bias=None if result.visual_bias is None else result.visual_bias[i],
+            text_weight=1.0 if result.text_weight is None else float(result.text_weight[i]),
             log_prior=None if result.log_priors is None else result.log_priors[i],
             client=client,
             domain=result.domains[i],
@@ -156,6 +159,7 @@ def _method(runs: Sequence[RunResult]) -> dict[str, Any]:
         worst = float(np.mean([np.nanmin(run.metrics[name]) for run in runs]))
         entry[name] = {**_over_seeds([_mean(run, name) for run in runs]), "worst": worst}
     entry["clusters"] = _clusters(runs)
+    entry["newcomers"] = _newcomers(runs)
     entry["seconds"] = float(np.mean([run.seconds for run in runs]))
     entry["bytes"] = {
         "client_up": float(np.mean([_per_client(run.costs.up, run) for run in runs])),
@@ -169,12 +173,24 @@ def _method(runs: Sequence[RunResult]) -> dict[str, Any]:
     return entry
 
 
+def _newcomers(runs: Sequence[RunResult]) -> dict[str, Any] | None:
+    """Accuracies of clients that came after training; None if there were none."""
+    late = [run for run in runs if run.newcomers]
+    if not late:
+        return None
+    names = [name for name in late[0].newcomer_metrics if not name.endswith("_no_prior")]
+    return {
+        "clients": float(np.mean([len(run.newcomers) for run in late])),
+        **{name: _over_seeds([float(np.nanmean(run.newcomer_metrics[name])) for run in late]) for name in names},
+    }
+
+
 def _clusters(runs: Sequence[RunResult]) -> dict[str, Any] | None:
-    """Clusters and their agreement with the true domains, of the clients that are in one (cluster -1: in none)."""
+    """Clusters and their agreement with the true groups, of the clients that are in one (cluster -1: in none)."""
     found = []
     for run in runs:
         if run.assignment is not None:
-            pairs = [(d, c) for d, c in zip(run.domains, run.assignment, strict=True) if c >= 0]
+            pairs = [(d, c) for d, c in zip(run.true_groups, run.assignment, strict=True) if c >= 0]
             found.append(([domain for domain, _ in pairs], [cluster for _, cluster in pairs]))
     if not found:
         return None

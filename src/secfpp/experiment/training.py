@@ -99,7 +99,7 @@ def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: Federate
         emit: told of everything that happens, in order.
         dataset: the data of the task's seed, if they are loaded already.
     """
-    from secfpp.runtime.trainer import dataset_digest
+    from secfpp.runtime.contexts import dataset_digest
 
     try:
         if dataset is None:
@@ -148,8 +148,10 @@ def _feasible(task: SeedTask, clients: int, emit: Emit) -> SeedTask:
 def load_dataset(config: ExperimentConfig, seed: int) -> FederatedDataset:
     """The federated data set of `config` for one seed."""
     from secfpp.data.catalog import datasets
+    from secfpp.data.federated import hold_out
 
-    return datasets()[config.data.name].load(config.data.settings, seed)
+    dataset = datasets()[config.data.name].load(config.data.settings, seed)
+    return hold_out(dataset, config.held_out, seed) if config.held_out else dataset
 
 
 def partition_table(dataset: FederatedDataset) -> dict[str, Any]:
@@ -168,7 +170,7 @@ def partition_table(dataset: FederatedDataset) -> dict[str, Any]:
 
 def encode_images(dataset: FederatedDataset, backbone: Backbone) -> None:
     """Put every image's features into the cache, so that no method pays for them in its seconds."""
-    for client in dataset.clients:
+    for client in (*dataset.clients, *dataset.newcomers):
         for split in (client.train, client.validation):
             if len(split):
                 backbone.features(split.images)

@@ -8,7 +8,9 @@ falls back by itself.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -38,6 +40,10 @@ class ClassSums:
     def only(self, classes: np.ndarray) -> ClassSums:
         """The same with nothing of the other classes; `classes` is bool [n_cls]."""
         return ClassSums(np.where(classes[:, None], self.sums, 0), np.where(classes, self.counts, 0))
+
+    def positive(self) -> ClassSums:
+        """The same with nothing of classes that have no image left, after a difference."""
+        return self.only(self.counts > 0.5)
 
     @property
     def centre(self) -> np.ndarray:
@@ -81,13 +87,22 @@ class Scatter:
         The covariance is shrunk towards a multiple of the identity (J. H. Friedman, Regularized discriminant analysis,
         1989), by the share that the dimensions have in dimensions and degrees of freedom together, at least `least`.
         """
-        dim = len(self.products)
-        spread = float(np.trace(self.products)) / dim
-        if self.freedom < 1 or not spread > 0:
-            return np.eye(dim) * dim
-        share = max(least, dim / (dim + self.freedom))
-        covariance = ((1 - share) * self.products + share * spread * np.eye(dim)) / self.freedom
-        return np.linalg.inv(covariance)
+        return _precision(self.products.tobytes(), self.freedom, least)
+
+
+@lru_cache(maxsize=4)  # clients that share a process share everybody's scatter
+def _precision(products: bytes, freedom: float, least: float) -> np.ndarray:
+    scatter = np.frombuffer(products)
+    dim = math.isqrt(len(scatter))
+    scatter = scatter.reshape(dim, dim)
+    spread = float(np.trace(scatter)) / dim
+    if freedom < 1 or not spread > 0:
+        return np.eye(dim) * dim
+    share = max(least, dim / (dim + freedom))
+    covariance = ((1 - share) * scatter + share * spread * np.eye(dim)) / freedom
+    precision: np.ndarray = np.linalg.inv(covariance)
+    precision.setflags(write=False)
+    return precision
 
 
 def linear(means: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

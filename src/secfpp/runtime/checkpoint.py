@@ -21,7 +21,7 @@ from secfpp.protocol.program import ClientId, ClientState
 from secfpp.runtime.costs import Costs
 from secfpp.storage import read_record, write_record
 
-_FORMAT = "secfpp-checkpoint-1"
+_FORMAT = "secfpp-checkpoint-2"
 
 
 @dataclass
@@ -53,13 +53,15 @@ def save_checkpoint(path: Path, state: TrainingState, run: str) -> None:
     """Replace the checkpoint at `path`; `run` names everything that the run's results depend on."""
     arrays = {f"{i}.{slot}": a for i, c in enumerate(state.clients.values()) for slot, a in c.arrays.items()}
     arrays |= {"chosen": state.chosen, "best": state.best}
-    assignment = state.server.assignment
+    assignment, found = state.server.assignment, state.server.found
     about = {
         "format": _FORMAT,
         "run": run,
         "round": state.round,
         "clients": list(state.clients),
         "assignment": dict(assignment.cluster_of) if assignment else None,
+        "found": dict(found.cluster_of) if found else None,
+        "members": list(state.server.members),
         "rows": state.rows,
         "costs": state.costs.as_dict(),
         "seconds": state.seconds,
@@ -88,7 +90,11 @@ def load_checkpoint(path: Path, run: str) -> TrainingState | None:
         index, _, slot = name.partition(".")
         slots[int(index)][slot] = arrays[name]
     return TrainingState(
-        server=ServerState(Assignment(about["assignment"]) if about["assignment"] else None),
+        server=ServerState(
+            Assignment(about["assignment"]) if about["assignment"] else None,
+            tuple(about["members"]),
+            Assignment(about["found"]) if about["found"] else None,
+        ),
         clients={name: ClientState(own) for name, own in zip(about["clients"], slots, strict=True)},
         chosen=arrays["chosen"],
         best=arrays["best"],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -15,16 +16,16 @@ from torch import Tensor
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
-from secfpp.errors import ConfigError, DataError, Problem
+from secfpp.errors import ConfigError, Problem
 from secfpp.models.backbone import Backbone
 from secfpp.models.scoring import Visual, familiar_classes
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from secfpp.runtime.contexts import dataset_digest, make_contexts
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.evaluation import Example, class_features, examples, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
-from secfpp.secure.session import parties_in_memory
 from secfpp.seeding import derive
 
 CHUNK = 32
@@ -77,6 +78,11 @@ class RunResult:
         text_weight: float32 [n_clients], with it.
         log_priors: each client's smoothed class log-prior, float32 [n_clients, n_cls], if the method predicts with it.
         examples: a few test images as the prompts classify them.
+        groups: each client's true group, which a grouping should find; none where these are the domains.
+        newcomers: clients that came after training, sorted; all arrays above are of the others.
+        newcomer_metrics: as `metrics`, float64 [n_newcomers].
+        newcomer_assignment: the newcomers' clusters, if the method has clusters.
+        why: what the groups were decided by, JSON-ready, see `secfpp.algorithms.base.FederatedAlgorithm.explain`.
     """
 
     method: str
@@ -99,6 +105,16 @@ class RunResult:
     text_weight: np.ndarray | None = None
     log_priors: np.ndarray | None = None
     examples: tuple[Example, ...] = ()
+    groups: tuple[str, ...] = ()
+    newcomers: tuple[str, ...] = ()
+    newcomer_metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
+    newcomer_assignment: tuple[int, ...] | None = None
+    why: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def true_groups(self) -> tuple[str, ...]:
+        """What a grouping should find, for each client."""
+        return self.groups or self.domains
 
 
 def train(
@@ -149,15 +165,16 @@ def train(
     if algorithm.trained:
         algorithm.require(per_round(len(dataset.clients), participation))
     contexts = make_contexts(dataset, backbone, algorithm, seed)
-    ordered = list(contexts.values())
+    late = frozenset(client.name for client in dataset.newcomers)
+    ordered = [context for name, context in contexts.items() if name not in late]
     predictor = algorithm.predictor
     run = _identity(dataset, backbone, algorithm, method, seed, rounds, participation)
-    state = (load_checkpoint(checkpoint, run) if checkpoint else None) or _start(algorithm, contexts)
+    state = (load_checkpoint(checkpoint, run) if checkpoint else None) or _start(algorithm, contexts, ordered)
     driver = InProcessDriver(
         algorithm, contexts, state.clients, force_wire=force_wire, dropouts=dropouts, chunk=CHUNK, transcript=transcript
     )
     driver.costs = state.costs
-    weights = {name: len(context.data.train) for name, context in contexts.items()}
+    weights = {context.client: len(context.data.train) for context in ordered}
     planned = algorithm.planned(rounds)
     for number in range(state.round + 1, planned + 1):
         started = time.perf_counter()
@@ -165,18 +182,19 @@ def train(
         if on_exchange:
             driver.on_exchange = partial(on_exchange, number)
         cohort = Cohort(weights, number, seed, planned, participation < 1).subset(
-            participants(contexts, participation, seed, number)
+            participants(weights, participation, seed, number)
         )
         state.server = driver.run(algorithm.round(state.server, cohort))
         state.clients, state.round = driver.states, number
         state.seconds += time.perf_counter() - started
-        prompts = _prompts(algorithm, state)
+        prompts = _prompts(algorithm, state, ordered)
         texts, visual = _predicting(algorithm, ordered, state, prompts)
         accuracy = validation_accuracy(ordered, texts, predictor, visual)
         _choose(state, prompts, accuracy)
         losses = [
             float(own["loss"]) if name in cohort.weights and "loss" in own else None
             for name, own in state.clients.items()
+            if name not in late
         ]
         state.rows += [
             {"method": method, "seed": seed, "round": number, "client": c.client, "domain": c.data.domain}
@@ -191,7 +209,10 @@ def train(
             on_round(
                 RoundRecord(number, planned, mean_loss, state.seconds, {"validation": float(np.nanmean(accuracy))})
             )
-    prompts = _prompts(algorithm, state)
+    newcomers = [contexts[name] for name in sorted(late)]
+    if newcomers:
+        _join(algorithm, driver, state, contexts, planned, seed, late)
+    prompts = _prompts(algorithm, state, ordered)
     texts, visual = _predicting(algorithm, ordered, state, prompts)
     metrics = measure(ordered, texts, dataset.test, predictor, visual)
     if planned:
@@ -199,19 +220,21 @@ def train(
         selected = measure(ordered, chosen, dataset.test, predictor, beside)
         metrics |= {f"{name}_selected": selected[name] for name in ("own", "own_domain", "other_domains")}
     clusters = state.server.assignment.cluster_of if state.server.assignment else None
-    described = clusters is not None and all("descriptor" in own for own in state.clients.values())
+    states = [state.clients[context.client] for context in ordered]
+    described = clusters is not None and all("descriptor" in own for own in states)
     two_levels = prompts.shape[1] > 1
     familiar = np.stack([familiar_classes(c.histogram, predictor.familiar_share) for c in ordered])
     return RunResult(
         method=method,
         seed=seed,
         rounds=planned,
-        clients=tuple(contexts),
+        clients=tuple(weights),
         domains=tuple(c.data.domain for c in ordered),
+        groups=tuple(c.data.true_group for c in ordered) if any(c.data.group for c in ordered) else (),
         metrics=metrics,
         rows=tuple(state.rows),
-        assignment=tuple(clusters.get(name, -1) for name in contexts) if clusters is not None else None,
-        descriptors=np.stack([own["descriptor"] for own in state.clients.values()]) if described else None,
+        assignment=tuple(clusters.get(name, -1) for name in weights) if clusters is not None else None,
+        descriptors=np.stack([own["descriptor"] for own in states]) if described else None,
         costs=driver.costs,
         seconds=state.seconds,
         prompts=prompts[:, 0],
@@ -225,48 +248,43 @@ def train(
         if algorithm.class_prior
         else None,
         examples=examples(ordered, texts, dataset.test, predictor, visual),
+        newcomers=tuple(c.client for c in newcomers),
+        newcomer_metrics=_measured(algorithm, newcomers, state, dataset) if newcomers else {},
+        newcomer_assignment=tuple(clusters.get(c.client, -1) for c in newcomers) if clusters and newcomers else None,
+        why=algorithm.explain(ordered, states, state.server),
     )
 
 
-def make_contexts(
-    dataset: FederatedDataset, backbone: Backbone, algorithm: FederatedAlgorithm, seed: int
-) -> dict[str, ClientContext]:
-    """Every client's context, by name in sorted order.
-
-    Raises:
-        ConfigError: class names that the model refuses.
-        DataError: no clients, two of one name, or one without training images.
-    """
-    names = [client.name for client in dataset.clients]
-    if not names or len(set(names)) < len(names):
-        raise DataError(
-            f"the data set {dataset.name!r} needs at least one client and no name twice: {', '.join(names)}"
-        )
-    for client in dataset.clients:
-        if not len(client.train):
-            raise DataError(f"client {client.name!r} has no training image: remove it or give it data")
-    start = algorithm.prompt.initial(backbone, dataset.template, derive(seed, "start"))
-    tokens = backbone.class_tokens(dataset.classes, len(start))
-    parties = parties_in_memory(names)
-    return {
-        client.name: ClientContext(
-            client=client.name,
-            data=client,
-            domain=dataset.domains.index(client.domain),
-            backbone=backbone,
-            tokens=tokens,
-            seed=seed,
-            start=start,
-            party=parties[client.name],
-        )
-        for client in sorted(dataset.clients, key=lambda client: client.name)
-    }
-
-
-def _start(algorithm: FederatedAlgorithm, contexts: Mapping[str, ClientContext]) -> TrainingState:
+def _start(
+    algorithm: FederatedAlgorithm, contexts: Mapping[str, ClientContext], ordered: Sequence[ClientContext]
+) -> TrainingState:
     clients = {name: algorithm.client_state(context) for name, context in contexts.items()}
-    prompts = np.stack([algorithm.prompts(own) for own in clients.values()])
+    prompts = np.stack([algorithm.prompts(clients[context.client]) for context in ordered])
     return TrainingState(algorithm.server_state(), clients, prompts, np.full(len(prompts), -np.inf))
+
+
+def _join(
+    algorithm: FederatedAlgorithm,
+    driver: InProcessDriver,
+    state: TrainingState,
+    contexts: Mapping[str, ClientContext],
+    planned: int,
+    seed: int,
+    newcomers: frozenset[str],
+) -> None:
+    """Let newcomers join, in a round of their own after the last."""
+    driver.round_ = planned + 1
+    cohort = Cohort({name: len(c.data.train) for name, c in contexts.items()}, planned + 1, seed, planned)
+    state.server = driver.run(algorithm.join(state.server, cohort, newcomers))
+    state.clients = driver.states
+
+
+def _measured(
+    algorithm: FederatedAlgorithm, contexts: Sequence[ClientContext], state: TrainingState, dataset: FederatedDataset
+) -> dict[str, np.ndarray]:
+    """`measure` of clients as they are now."""
+    texts, visual = _predicting(algorithm, contexts, state, _prompts(algorithm, state, contexts))
+    return measure(contexts, texts, dataset.test, algorithm.predictor, visual)
 
 
 def per_round(clients: int, participation: float) -> int:
@@ -284,19 +302,6 @@ def participants(clients: Iterable[str], participation: float, seed: int, round_
     count = per_round(len(names), participation)
     order = derive(seed, round_, "participation").numpy().permutation(len(names))
     return sorted(names[i] for i in order[:count])
-
-
-def dataset_digest(dataset: FederatedDataset) -> str:
-    """A name for the content of a data set: clients, classes, all images and labels; SHA-256 in hexadecimal."""
-    digest = sha256(repr((dataset.name, dataset.classes, dataset.template)).encode())
-    splits = [
-        (client.name, client.domain, split) for client in dataset.clients for split in (client.train, client.validation)
-    ]
-    for owner, domain, split in [*splits, *(("test", domain, split) for domain, split in dataset.test.items())]:
-        digest.update(repr((owner, domain, split.images.shape)).encode())
-        digest.update(np.ascontiguousarray(split.labels).data)
-        digest.update(np.ascontiguousarray(split.images).data)
-    return digest.hexdigest()
 
 
 def _identity(
@@ -320,8 +325,8 @@ def _choose(state: TrainingState, prompts: np.ndarray, accuracy: np.ndarray) -> 
     state.best = np.where(np.isnan(accuracy), state.best, np.maximum(state.best, accuracy))
 
 
-def _prompts(algorithm: FederatedAlgorithm, state: TrainingState) -> np.ndarray:
-    return np.stack([algorithm.prompts(own) for own in state.clients.values()])
+def _prompts(algorithm: FederatedAlgorithm, state: TrainingState, contexts: Sequence[ClientContext]) -> np.ndarray:
+    return np.stack([algorithm.prompts(state.clients[context.client]) for context in contexts])
 
 
 def _predicting(

@@ -1,0 +1,169 @@
+"""Sums of image features that clients share: everybody's, and those of groups.
+
+A class is in a sum only if enough clients have images of it (``class_means.min_holders``): a poll says which classes
+those are, and how many have one stays hidden. The sum itself goes through the method's aggregator, every client with
+the same weight, so that a secure one shows it to its members only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from secfpp.algorithms.class_sums import SharedSums, packed, packed_size, unpacked
+from secfpp.algorithms.training import ClientContext
+from secfpp.errors import ProtocolError
+from secfpp.models.class_means import ClassSums, Scatter
+from secfpp.models.scoring import Visual
+from secfpp.protocol.cohort import Assignment, Cohort
+from secfpp.protocol.fields import integer_in, text_in
+from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, gather, step
+from secfpp.secure.means.updates import with_base
+
+if TYPE_CHECKING:
+    from secfpp.algorithms.visual import ClassMeans
+    from secfpp.secure.means.aggregator import Aggregator
+    from secfpp.secure.polls.poll import Poll
+
+EVERYBODY, GROUP = "everybody_sums", "group_sums"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharesClassSums:
+    """The part of a method that shares class sums; needs its fields `aggregator`, `poll` and `class_means`.
+
+    A client keeps sums in the slots ``everybody_sums`` and ``group_sums``, and in their ``.members`` how many clients
+    they are of; 0 while there are none.
+    """
+
+    if TYPE_CHECKING:
+        aggregator: Aggregator
+        poll: Poll
+        class_means: ClassMeans
+
+    def sums_state(self, context: ClientContext) -> ClientState:
+        """The slots of a client that has nothing yet."""
+        n_classes, dim = len(context.tokens.names), context.features.shape[1]
+        state = ClientState({"holds": (context.histogram > 0).astype(np.uint8)})
+        for slot in (EVERYBODY, GROUP):
+            state = with_base(state, slot, np.zeros(packed_size(n_classes, dim, slot == EVERYBODY)))
+            state = state.replace(**{f"{slot}.members": np.array(0)})
+        return state
+
+    def share_everybody(self, cohort: Cohort) -> Program[tuple[Cohort, int]]:
+        """Make everybody's sums; who is left, and how many clients they are of (0: there are none)."""
+        (bits,), cohort = yield from self._qualified(cohort, None)
+        yield Ask("method.offer", _offers(EVERYBODY, cohort.clients, bits))
+        members = yield from self.aggregator.mean(_uniform(cohort), EVERYBODY)
+        yield self.welcome(EVERYBODY, cohort.clients, len(members))
+        return cohort, len(members)
+
+    def share_groups(self, cohort: Cohort, groups: Assignment) -> Program[tuple[Cohort, list[int]]]:
+        """Make each group's sums; who is left, and of how many clients each is."""
+        bits, cohort = yield from self._qualified(cohort, groups)
+        parts = [cohort.subset(set(cohort.clients) & set(groups.members(s))) for s in range(groups.k)]
+        offers = {
+            c: offer for s, part in enumerate(parts) for c, offer in _offers(GROUP, part.clients, bits[s]).items()
+        }
+        yield Ask("method.offer", offers)
+        made = yield from gather({f"group-{s}": self.aggregator.mean(_uniform(p), GROUP) for s, p in enumerate(parts)})
+        members = [len(made[f"group-{s}"]) for s in range(groups.k)]
+        told = [self.welcome(GROUP, part.clients, n) for part, n in zip(parts, members, strict=True)]
+        yield Ask("method.adopt", {c: payload for ask in told for c, payload in ask.payloads.items()})
+        return cohort, members
+
+    def _qualified(self, cohort: Cohort, groups: Assignment | None) -> Program[tuple[np.ndarray, Cohort]]:
+        """The classes that enough clients of each group have, bool [groups, n_cls], and who is counted."""
+        replies = yield Ask("method.classes", {client: {} for client in cohort.clients})
+        told = {client: integer_in(reply, "classes") for client, reply in replies.items()}
+        if len(set(told.values())) != 1:
+            raise ProtocolError(f"clients have different numbers of classes, or none told its own: {told}")
+        n_classes = next(iter(told.values()))
+        least = self.class_means.min_holders
+        return (yield from self.poll.at_least(cohort.subset(told), "holds", n_classes, least, groups))
+
+    def welcome(self, slot: str, clients: Iterable[ClientId], members: int) -> Ask:
+        """The ask that tells clients of how many the sum in `slot` is, which they hold by now."""
+        payload = {"slot": np.array(slot), "members": np.array(members)}
+        return Ask("method.adopt", dict.fromkeys(clients, payload))
+
+    @step
+    def classes(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Reply the number of classes."""
+        return state, {"classes": np.array(len(context.tokens.names))}
+
+    @step
+    def offer(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Make this client's part of a sum of these classes, and keep it to be averaged; replies nothing."""
+        slot, classes = _slot_in(payload), payload.get("classes")
+        if classes is None or classes.shape != context.histogram.shape or classes.dtype != np.bool_:
+            raise ProtocolError(f"step 'method.offer': no list of {len(context.histogram)} classes came with it")
+        sums, scatter = self.own_sums(context)
+        vector = packed(sums.only(classes), scatter if slot == EVERYBODY else None, self.sums_scale)
+        base = np.zeros_like(vector)
+        return state.replace(**{f"{slot}.base": base, slot: vector, f"{slot}.members": np.array(0)}), {}
+
+    @step
+    def adopt(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Take note of how many clients a sum is of; what follows from it is computed here. Replies nothing."""
+        slot, members = _slot_in(payload), integer_in(payload, "members")
+        state = state.replace(**{f"{slot}.members": np.array(members)})
+        return self.adopted(context, state, slot) if members else state, {}
+
+    def adopted(self, context: ClientContext, state: ClientState, slot: str) -> ClientState:
+        """The state of a client that has just been given the sum in `slot`."""
+        return state
+
+    @property
+    def sums_scale(self) -> float:
+        """What sums are divided by before they are averaged; see `secfpp.algorithms.class_sums`.
+
+        The four parts of a vector are no longer than the images that they are of, together no longer than twice that.
+        """
+        clip = getattr(self.aggregator, "clip", 1.0)
+        return 2 * self.class_means.images / clip
+
+    def own_sums(self, context: ClientContext) -> tuple[ClassSums, Scatter]:
+        """The client's own class sums and scatter, of its training images."""
+        features, labels = context.features.cpu().numpy(), context.data.train.labels
+        sums = ClassSums.of(features, labels, len(context.tokens.names))
+        return sums, Scatter.of(features, labels, sums)
+
+    def shared_sums(self, context: ClientContext, state: ClientState, slot: str) -> SharedSums | None:
+        """What the client knows of a shared sum, if anything."""
+        members = int(state[f"{slot}.members"]) if f"{slot}.members" in state else 0
+        if not members:
+            return None
+        n_classes, dim = len(context.tokens.names), context.features.shape[1]
+        return unpacked(state[f"{slot}.base"], members, n_classes, dim, self.sums_scale)
+
+    def class_scorer(self, context: ClientContext, state: ClientState, levels: int) -> Visual | None:
+        """Unweighted scores by class means on each level of the prompts, if the method has such."""
+        if self.class_means.levels == "none":
+            return None
+        everybody = self.shared_sums(context, state, EVERYBODY) if self.class_means.shared else None
+        if everybody is None:
+            return self.class_means.scorer(context, levels)
+        group = self.shared_sums(context, state, GROUP) if self.class_means.levels == "group" else None
+        return self.class_means.scorer(
+            context, levels, everybody.classes, None if group is None else group.classes, everybody.scatter
+        )
+
+
+def _offers(slot: str, clients: Sequence[ClientId], classes: np.ndarray) -> dict[ClientId, Arrays]:
+    offer: Arrays = {"slot": np.array(slot), "classes": np.asarray(classes, bool)}
+    return dict.fromkeys(clients, offer)
+
+
+def _uniform(cohort: Cohort) -> Cohort:
+    return replace(cohort, weights=dict.fromkeys(cohort.clients, 1))
+
+
+def _slot_in(payload: Arrays) -> str:
+    slot = text_in(payload, "slot")
+    if slot not in (EVERYBODY, GROUP):
+        raise ProtocolError(f"{slot!r} is no sum that is shared: {EVERYBODY} or {GROUP}")
+    return slot

@@ -1,0 +1,67 @@
+"""From a data set to the contexts of its clients, and a name for its content."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import numpy as np
+
+from secfpp.algorithms.base import FederatedAlgorithm
+from secfpp.algorithms.training import ClientContext
+from secfpp.data.federated import FederatedDataset
+from secfpp.errors import DataError
+from secfpp.models.backbone import Backbone
+from secfpp.secure.session import parties_in_memory
+from secfpp.seeding import derive
+
+
+def make_contexts(
+    dataset: FederatedDataset, backbone: Backbone, algorithm: FederatedAlgorithm, seed: int
+) -> dict[str, ClientContext]:
+    """Every client's context, newcomers included, by name in sorted order.
+
+    Raises:
+        ConfigError: class names that the model refuses.
+        DataError: no clients, two of one name, or one without training images.
+    """
+    clients = (*dataset.clients, *dataset.newcomers)
+    names = [client.name for client in clients]
+    if not names or len(set(names)) < len(names):
+        raise DataError(
+            f"the data set {dataset.name!r} needs at least one client and no name twice: {', '.join(names)}"
+        )
+    for client in clients:
+        if not len(client.train):
+            raise DataError(f"client {client.name!r} has no training image: remove it or give it data")
+    start = algorithm.prompt.initial(backbone, dataset.template, derive(seed, "start"))
+    tokens = backbone.class_tokens(dataset.classes, len(start))
+    parties = parties_in_memory(names)
+    return {
+        client.name: ClientContext(
+            client=client.name,
+            data=client,
+            group=dataset.groups.index(client.true_group),
+            backbone=backbone,
+            tokens=tokens,
+            seed=seed,
+            start=start,
+            party=parties[client.name],
+        )
+        for client in sorted(clients, key=lambda client: client.name)
+    }
+
+
+def dataset_digest(dataset: FederatedDataset) -> str:
+    """A name for the content of a data set: clients, classes, all images and labels; SHA-256 in hexadecimal."""
+    digest = sha256(repr((dataset.name, dataset.classes, dataset.template)).encode())
+    splits = [
+        (client.name, f"{client.domain}{separator}{client.true_group}", split)
+        for separator, clients in (("/", dataset.clients), ("/new/", dataset.newcomers))
+        for client in clients
+        for split in (client.train, client.validation)
+    ]
+    for owner, domain, split in [*splits, *(("test", domain, split) for domain, split in dataset.test.items())]:
+        digest.update(repr((owner, domain, split.images.shape)).encode())
+        digest.update(np.ascontiguousarray(split.labels).data)
+        digest.update(np.ascontiguousarray(split.images).data)
+    return digest.hexdigest()
