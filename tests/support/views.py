@@ -1,15 +1,16 @@
-"""What the server and one holder see of SecPC on a tiny instance: for real, and made up from the outputs alone."""
+"""What the server and one holder see of a tiny computation: for real, and of SecPC made up from the outputs alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 from unittest import mock
 
 import numpy as np
 
 from secfpp.crypto import masks, minimum
-from secfpp.crypto.arithmetic import Computation, Shared, Square, inverse_square_root
+from secfpp.crypto.arithmetic import Computation, Pool, Shared, Square, inverse_square_root
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.material import Deal, Material
 from secfpp.crypto.randomness import Stream
@@ -46,9 +47,15 @@ class View:
         return np.concatenate([part.reshape(-1) for part in (*self.received, *self.opened, *self.answers)])
 
 
-def real_view(circuit: SecPC, points: np.ndarray, seed: object) -> tuple[View, Found]:
-    """Run the computation on `points` [n, d] with honest holders, all in step."""
-    randomness, deal = stream("real", seed), _deal(circuit)
+class Circuit(Protocol):
+    """Anything with a computation."""
+
+    def run(self, inputs: Shared, pool: Pool) -> Computation[Any]: ...
+
+
+def real_view(circuit: Circuit, points: np.ndarray, seed: object) -> tuple[View, Any]:
+    """Run the computation on `points` [n, d] with honest holders, all in step; the view and what came out."""
+    randomness, deal = stream("real", seed), _deal(circuit, points.shape)
     shares = CODE.encode(PrimeField.lift(points)[None], randomness)
     dealt = [CODE.encode(deal.make(randomness)[None], randomness) for _ in range(HOLDERS)]
     view = View([shares[CORRUPT][1:], np.stack([dealt[h][CORRUPT] for h in HONEST])])
@@ -77,8 +84,9 @@ def simulated_view(circuit: SecPC, found: Found, own_point: np.ndarray, seed: ob
     has one zero at a uniform place, and a contest of runs has it at the run that went on. Outputs are taken from
     `found`, sizes in a uniform order.
     """
-    made_up, own, deal = stream("simulated", seed), stream("own", seed), _deal(circuit)
-    points = made_up.elements((circuit.search.n, circuit.search.dimensions))
+    shape = (circuit.search.n, circuit.search.dimensions)
+    made_up, own, deal = stream("simulated", seed), stream("own", seed), _deal(circuit, shape)
+    points = made_up.elements(shape)
     points[0] = CODE.encode(PrimeField.lift(own_point)[None], own)[CORRUPT]
     dealt = made_up.elements((HOLDERS, deal.size))
     dealt[CORRUPT] = CODE.encode(deal.make(own)[None], own)[CORRUPT]
@@ -176,8 +184,7 @@ def _as_told(pending: Sequence[Shared], opened: Elements) -> list[Elements]:
     return [inverse_square_root(v) if isinstance(of, Square) else v for of, v in zip(pending, values, strict=True)]
 
 
-def _deal(circuit: SecPC) -> Deal:
-    shape = (circuit.search.n, circuit.search.dimensions)
+def _deal(circuit: Circuit, shape: tuple[int, int]) -> Deal:
     return Deal(HOLDERS, THRESHOLD, dict(estimated(circuit.run, shape, THRESHOLD, LIMIT).demand))
 
 

@@ -11,7 +11,6 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from secfpp.crypto import masks
 from secfpp.crypto.arithmetic import Shared
@@ -32,6 +31,7 @@ from secfpp.secure.clustering.secpc import SecPC
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from secfpp.secure.session import parties_in_memory
 from support.secure_runs import names
+from support.telling_apart import distinguish, told_apart
 from support.toy import Toy, toy_driver
 from support.views import View, read_without_pads, real_view, simulated_view
 
@@ -57,16 +57,17 @@ CIRCUIT = SecPC(SEARCH, threshold=1, limit=5, levels=1)
 
 
 def lloyd(points: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    return kmeans.lloyd(points, seeds, SEARCH.iterations, SEARCH.pull)
+    return kmeans.lloyd(kmeans.inner_products(points), seeds, SEARCH.iterations, SEARCH.pull)
 
 
 def outputs(points: np.ndarray) -> tuple[Any, ...]:
     """All that becomes public of `points` [n, 1]."""
     found = {}
-    for k, runs in SEARCH.winners({k: kmeans.seed_costs(points, seeds) for k, seeds in SEARCH.seeds.items()}).items():
+    inner = kmeans.inner_products(points)
+    for k, runs in SEARCH.winners({k: kmeans.seed_costs(inner, seeds) for k, seeds in SEARCH.seeds.items()}).items():
         for run, labels in zip(runs.tolist(), lloyd(points, SEARCH.seeds[k][runs]), strict=True):
             found[k, run] = labels, np.bincount(labels, minlength=k).tolist()
-    admitted = {run: (s, kmeans.inertia(points, lab)) for run, (lab, s) in found.items() if SEARCH.admits(s)}
+    admitted = {run: (s, kmeans.inertia(inner, lab)) for run, (lab, s) in found.items() if SEARCH.admits(s)}
     best = SEARCH.best(admitted)
     together = None if best is None else (found[best][0][:, None] == found[best][0]).tobytes()
     sizes = tuple((run, *sorted(s)) for run, (_, s) in found.items())
@@ -101,35 +102,6 @@ def features(view: View) -> np.ndarray:
 
 def sample(points: np.ndarray, count: int, name: str = "") -> np.ndarray:
     return np.stack([features(real_view(CIRCUIT, points, (name, run))[0]) for run in range(count)])
-
-
-def distinguish(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """How well samples [runs, features] are told apart.
-
-    Returns:
-        The share of right answers of a logistic regression about runs that it was not fitted to, on the twenty features
-        whose means differ most among those that it was; and the least p-value of a Kolmogorov-Smirnov test of any
-        feature, times their number.
-    """
-    half = len(one) // 2
-    centre, scale = one[:half].mean(0), one[:half].std(0) + other[:half].std(0) + 1e-6
-    apart = np.argsort(-abs(one[:half].mean(0) - other[:half].mean(0)) / scale)[:20]
-    fitted, asked = (
-        np.concatenate([one[part], other[part]])[:, apart] for part in (slice(half), slice(half, len(one)))
-    )
-    truth = np.repeat([0, 1], half)
-    model = LogisticRegression(max_iter=1000).fit((fitted - centre[apart]) / scale[apart], truth)
-    right = float((model.predict((asked - centre[apart]) / scale[apart]) == truth).mean())
-    jitter = np.random.default_rng(0).random((2 * len(one), one.shape[1])) * 1e-9  # breaks ties at random
-    first = np.argsort(np.concatenate([one, other]) + jitter, axis=0) < len(one)
-    gap = abs(np.where(first, 1, -1).cumsum(0)).max(0) / len(one)
-    return right, float(min(1.0, 2 * np.exp(-len(one) * gap.max() ** 2) * one.shape[1]))
-
-
-def told_apart(one: np.ndarray, other: np.ndarray) -> bool:
-    """By more than four standard deviations, or at a level of 0.1 %."""
-    right, p = distinguish(one, other)
-    return right > 0.5 + 2 / np.sqrt(2 * (len(one) // 2)) or p < 1e-3
 
 
 def test_the_twins_differ_in_all_but_their_outputs() -> None:

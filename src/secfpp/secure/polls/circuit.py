@@ -66,7 +66,7 @@ class Counting:
 
 
 @dataclass(frozen=True)
-class Testing:
+class MeanTest:
     """The circuit of `Favours`: the product of two comparisons, of which neither is opened.
 
     Args:
@@ -117,7 +117,7 @@ class Testing:
         return answer
 
 
-def circuit_of(question: Question, threshold: int, limit: int) -> Counting | Testing:
+def circuit_of(question: Question, threshold: int, limit: int) -> Counting | MeanTest:
     """How the question is computed.
 
     Raises:
@@ -125,7 +125,7 @@ def circuit_of(question: Question, threshold: int, limit: int) -> Counting | Tes
     """
     if isinstance(question, AtLeast):
         return Counting(question, threshold, limit)
-    return Testing(question, threshold, limit)
+    return MeanTest(question, threshold, limit)
 
 
 def encode(integer: int) -> Elements:

@@ -16,7 +16,7 @@ from functools import cached_property
 from secfpp.crypto.comparison import Comparator
 from secfpp.crypto.material import UNIFORM, Kind
 from secfpp.secure.circuits.cost import CircuitCost, compared
-from secfpp.secure.polls.circuit import Counting, Testing, circuit_of
+from secfpp.secure.polls.circuit import Counting, MeanTest, circuit_of
 from secfpp.secure.polls.questions import AtLeast, Question
 from secfpp.secure.polls.secure_poll import SecurePoll
 
@@ -79,7 +79,7 @@ class PollCost(CircuitCost):
         return wanted
 
     @cached_property
-    def _circuit(self) -> Counting | Testing:
+    def _circuit(self) -> Counting | MeanTest:
         return circuit_of(self.question, self.threshold, self.limit)
 
     @property
