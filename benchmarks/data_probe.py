@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import tomllib
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -78,39 +79,43 @@ def source(domain: str) -> str:
 def probe(dataset: FederatedDataset, backbone: Backbone) -> dict[str, float]:
     def of(splits: Iterable[Split]) -> Labelled:
         parts = list(splits)
-        return torch.cat([backbone.features(s.images) for s in parts]), torch.from_numpy(
-            np.concatenate([s.labels for s in parts])
-        )
+        labels = torch.from_numpy(np.concatenate([s.labels for s in parts]))
+        return torch.cat([backbone.features(s.images) for s in parts]), labels
 
     def heads(key: Callable[[ClientData], str]) -> float:
         """Mean over clients of what the head of their kind reaches on their domain."""
         found = {}
         for kind in {key(client) for client in dataset.clients}:
             members = [client for client in dataset.clients if key(client) == kind]
-            fitted = head(of(m.train for m in members), of(m.validation for m in members), len(dataset.classes))
-            for domain in {m.domain for m in members}:
-                found[domain, kind] = accuracy(fitted(tests[domain][0]), tests[domain][1])
+            for domain in {member.domain for member in members}:
+                found[domain, kind] = accuracy(
+                    fitted(tuple(m.name for m in members))(tests[domain][0]), tests[domain][1]
+                )
         return float(np.mean([found[client.domain, key(client)] for client in dataset.clients]))
+
+    @cache
+    def fitted(names: tuple[str, ...]) -> Callable[[Tensor], Tensor]:
+        members = [client for client in dataset.clients if client.name in names]
+        return head(of(m.train for m in members), of(m.validation for m in members), len(dataset.classes))
 
     tests = {domain: of([split]) for domain, split in dataset.test.items()}
     names = list(dict.fromkeys(map(source, dataset.domains)))
 
     def sources(pictures: dict[str, Tensor]) -> Labelled:
-        return torch.cat([*pictures.values()]), torch.cat(
-            [torch.full((len(p),), names.index(name)) for name, p in pictures.items()]
-        )
+        numbers = [torch.full((len(found),), names.index(name)) for name, found in pictures.items()]
+        return torch.cat([*pictures.values()]), torch.cat(numbers)
 
     told = {
         part: sources({n: of(getattr(c, part) for c in dataset.clients if source(c.domain) == n)[0] for n in names})
         for part in ("train", "validation")
     }
     looks = head(told["train"], told["validation"], len(names))
-    seen = [(accuracy(looks(x), torch.full((len(x),), names.index(source(d)))), d) for d, (x, _) in tests.items()]
+    seen = [accuracy(looks(x), torch.full((len(x),), names.index(source(domain)))) for domain, (x, _) in tests.items()]
     prompt = torch.from_numpy(SoftPrompt(n_ctx=N_CTX).initial(backbone, dataset.template, Seed(0)))
     texts = backbone.class_features(prompt[None], backbone.class_tokens(dataset.classes, N_CTX))[0]
     zero = {domain: accuracy(x @ texts.T, y) for domain, (x, y) in tests.items()}
     return {
-        "source": float(np.mean([hits for hits, _ in seen])),
+        "source": float(np.mean(seen)),
         "chance": 100 / len(names),
         "zero-shot": float(np.mean([zero[client.domain] for client in dataset.clients])),
         "pooled": heads(lambda client: ""),
