@@ -79,15 +79,41 @@ def test_predictions_are_those_of_the_clients_prompt(fitted: Personalizer, photo
     assert fitted.predict("a", image, prior="uniform")[0] in CLASSES
 
 
-def test_saved_prompts_predict_as_the_training_measured(fitted: Personalizer, data: Any, tmp_path: Path) -> None:
+MEANS = {"levels": "own"}
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "levels"),
+    [
+        ("secfpp", {}, 2),
+        ("class_means_local", {}, 1),
+        ("coop_local", {"class_means": MEANS, "training": QUICK}, 1),
+        ("secfpp", {"class_means": MEANS, "training": QUICK}, 2),
+    ],
+    ids=["secfpp", "class means", "coop and means", "secfpp and means"],
+)
+def test_saved_prompts_predict_as_the_training_measured(
+    method: str,
+    settings: dict[str, Any],
+    levels: int,
+    request: pytest.FixtureRequest,
+    backbone: Any,
+    data: Any,
+    tmp_path: Path,
+) -> None:
+    if method == "secfpp" and not settings:
+        fitted: Personalizer = request.getfixturevalue("fitted")
+    else:
+        fitted = Personalizer(method, rounds=4, backbone=backbone, **settings).fit(data)
     for client in data.clients:
         fitted.prompts_[client.name].save(tmp_path / "a.safetensors")
         prompt = secfpp.load_prompt(tmp_path / "a.safetensors")
-        assert prompt.domain_prompt is not None and not np.array_equal(prompt.domain_prompt, prompt.prompt)
+        assert (prompt.domain_prompt is not None) == (levels == 2)
+        visual = method == "class_means_local" or "class_means" in settings
+        assert np.shape(prompt.visual_weights)[:2] == ((levels, 3) if visual else ())
         test = data.test[client.domain]
         scores = {
-            prior: prompt.predict_proba(test.images, backbone=fitted.backbone_, prior=prior)
-            for prior in ("own", "uniform")
+            prior: prompt.predict_proba(test.images, backbone=backbone, prior=prior) for prior in ("own", "uniform")
         }
         of_class = {
             prior: [(found.argmax(1) == test.labels)[test.labels == label].mean() for label in np.unique(test.labels)]
@@ -98,8 +124,9 @@ def test_saved_prompts_predict_as_the_training_measured(fitted: Personalizer, da
         assert np.average(of_class["own"], weights=weights) == pytest.approx(measured["own"])
         assert np.average(of_class["uniform"], weights=weights) == pytest.approx(measured["own_no_prior"])
         assert np.mean(of_class["uniform"]) == pytest.approx(measured["own_domain"])
-        alone = prompt.one_level().predict_proba(test.images, backbone=fitted.backbone_, prior="uniform")
-        assert np.abs(alone - scores["uniform"]).max() > 1e-3  # what a reader of one level would have said
+        less = prompt.without_visual() if visual else prompt.one_level()  # what an earlier reader would have said
+        found = less.predict_proba(test.images, backbone=backbone, prior="uniform")
+        assert np.abs(found - scores["uniform"]).max() > 1e-3
 
 
 def test_a_class_that_the_client_never_has_is_less_likely_for_it(fitted: Personalizer, tmp_path: Path) -> None:

@@ -61,6 +61,10 @@ class Backbone(Protocol):
         """[k, n_ctx, text_dim] -> [k, n_cls, projection], unit length, differentiable in `prompts`."""
         ...
 
+    def single_class_features(self, contexts: Tensor, tokens: ClassTokens) -> Tensor:
+        """[n_cls, n_ctx, text_dim], a context for each single class -> [n_cls, projection]; otherwise the same."""
+        ...
+
     def embed(self, text: str, *, whole: bool = False) -> Tensor:
         """[n_tokens, text_dim]: the token embeddings of `text`, with start and end token if `whole`."""
         ...
@@ -207,10 +211,24 @@ class ClipBackbone:
         Raises:
             ConfigError: prompts of another width, or too many context vectors for the class names.
         """
-        if prompts.ndim != 3 or prompts.shape[-1] != self.spec.text_dim:
-            allowed = f"[prompts, context vectors, {self.spec.text_dim}]"
-            raise ConfigError([Problem("prompts", tuple(prompts.shape), allowed)])
+        self._require_width(prompts, "prompts")
         return self._text(prompts.to(self.device), tokens)
+
+    def single_class_features(self, contexts: Tensor, tokens: ClassTokens) -> Tensor:
+        """Unit-length class features, float32 [n_cls, projection], of contexts [n_cls, n_ctx, text_dim], one a class.
+
+        Raises:
+            ConfigError: another number of contexts than of classes, another width, or too many context vectors.
+        """
+        self._require_width(contexts, f"{len(tokens.names)} classes")
+        if len(contexts) != len(tokens.names):
+            raise ConfigError([Problem("contexts", len(contexts), f"one for each of {len(tokens.names)} classes")])
+        return self._text.single(contexts.to(self.device), tokens)
+
+    def _require_width(self, prompts: Tensor, what: str) -> None:
+        if prompts.ndim != 3 or prompts.shape[-1] != self.spec.text_dim:
+            allowed = f"[{what}, context vectors, {self.spec.text_dim}]"
+            raise ConfigError([Problem("prompts", tuple(prompts.shape), allowed)])
 
     def embed(self, text: str, *, whole: bool = False) -> Tensor:
         """Token embeddings of `text`, float32 [n_tokens, text_dim], with start and end token if `whole`."""

@@ -1,10 +1,11 @@
 """Prompts in the checkpoint layout of CoOp (github.com/KaiyangZhou/CoOp), there and back.
 
-CoOp stores a torch file ``prompt_learner/model.pth.tar-EPOCH``. Its ``state_dict`` has the context ``ctx`` and, of each
-class, the embeddings before and behind it: ``token_prefix`` [n_cls, 1, dim] and ``token_suffix`` [n_cls, rest, dim],
-which CoOp itself makes anew when it loads a file. Here they tell whether class names and model are the right ones. CoOp
-writes a class name with a full stop behind it; `ClientPrompt.class_template` keeps that. There is room for one context:
-of a prompt on two levels one is stored, and CoOp predicts with that one alone.
+CoOp stores a torch file ``prompt_learner/model.pth.tar-EPOCH``. Its ``state_dict`` has the context ``ctx``
+[n_ctx, dim], or [n_cls, n_ctx, dim] with one for each single class (``CSC``), and, of each class, the embeddings before
+and behind it: ``token_prefix`` [n_cls, 1, dim] and ``token_suffix`` [n_cls, rest, dim], which CoOp itself makes anew
+when it loads a file. Here they tell whether class names and model are the right ones. CoOp writes a class name with a
+full stop behind it; `ClientPrompt.class_template` keeps that. There is room for a prompt alone: of a prompt on two
+levels one is stored, and of a visual part nothing, unless all of it was put into contexts of single classes first.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def to_coop(prompt: ClientPrompt, backbone: Backbone | str | None = None) -> byt
     """The content of a CoOp checkpoint with this prompt; what tells the client's classes has no place in it.
 
     Args:
-        prompt: to be exported; of two levels the personal one (`ClientPrompt.one_level` chooses).
+        prompt: to be exported; of two levels the personal one (`ClientPrompt.one_level` chooses), without its visual
+            part (`ClientPrompt.with_class_contexts` keeps both).
         backbone: the model it was learned for, or its name; loaded by the prompt's own name by default.
 
     Raises:
@@ -43,7 +45,7 @@ def to_coop(prompt: ClientPrompt, backbone: Backbone | str | None = None) -> byt
         DataError: another model than the prompt was learned for.
     """
     model = prompt.model(backbone)
-    n_ctx = len(prompt.prompt)
+    n_ctx = prompt.prompt.shape[-2]
     names = _texts(prompt.class_template, prompt.classes)
     model.class_tokens(names, n_ctx)  # refuses what does not fit
     whole = torch.stack([_padded(model.embed(name, whole=True).cpu(), model.spec.context_length) for name in names])
@@ -68,8 +70,7 @@ def from_coop(path: str | Path, classes: Sequence[str], backbone: Backbone, clie
 
     Raises:
         ConfigError: class names that the model refuses.
-        DataError: no such file, another kind of file, contexts of single classes, or names or a model that are
-            not those of the file; says which.
+        DataError: no such file, another kind of file, or names or a model that are not those of the file; says which.
     """
     names = tuple(name.replace("_", " ") for name in classes)
     checkpoint = _load(Path(path))
@@ -77,15 +78,11 @@ def from_coop(path: str | Path, classes: Sequence[str], backbone: Backbone, clie
     if not isinstance(state, Mapping) or not isinstance(state.get("ctx"), Tensor):
         raise DataError(f"{path}: not a checkpoint of CoOp's prompt learner (no state_dict with ctx)")
     ctx = state["ctx"].detach().float().cpu()
-    if ctx.ndim == 3:
-        raise DataError(
-            f"{path}: a context for each single class (CSC = True) cannot be used: train CoOp with one for all"
-        )
     width = backbone.spec.text_dim
-    if ctx.ndim != 2 or ctx.shape[1] != width:
+    if ctx.ndim not in (2, 3) or ctx.shape[-1] != width:
         raise DataError(
-            f"{path}: ctx has shape {tuple(ctx.shape)}, but the model {backbone.spec.name!r} takes [n_ctx, {width}]: "
-            "give the CLIP that it was trained with"
+            f"{path}: ctx has shape {tuple(ctx.shape)}, but the model {backbone.spec.name!r} takes [n_ctx, {width}] "
+            f"or [n_cls, n_ctx, {width}]: give the CLIP that it was trained with"
         )
     epoch = checkpoint.get("epoch")
     try:
@@ -98,7 +95,7 @@ def from_coop(path: str | Path, classes: Sequence[str], backbone: Backbone, clie
             method="coop",
             rounds=epoch if isinstance(epoch, int) else 0,
             image_size=backbone.spec.image_size,
-            class_template=_template(state, names, len(ctx), backbone),
+            class_template=_template(state, names, ctx.shape[-2], backbone),
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from error

@@ -1,10 +1,12 @@
 """One client's prompt in a file of its own: what was learned, for which classes and model, and how to predict with it.
 
-The file is safetensors: a tensor ``prompt`` float32 [n_ctx, text_dim]; of methods that predict on two levels
-``domain_prompt`` of the same shape and ``familiar`` bool [n_cls]; of methods that predict with it ``log_prior`` float32
-[n_cls]; and metadata of strings. It is private to the client: ``prompt`` was learned on its images, ``log_prior`` says
-how often each class occurs among them, and ``familiar`` which do often enough. ``domain_prompt`` is an average over
-the client's group, known to the others of the group.
+The file is safetensors: a tensor ``prompt`` float32 [n_ctx, text_dim], or [n_cls, n_ctx, text_dim] with a context for
+each single class; of methods that predict on two levels ``domain_prompt`` of the same shape and ``familiar`` bool
+[n_cls]; of methods that predict with them ``visual_weights`` float32 [levels, n_cls, projection] and ``visual_bias``
+[levels, n_cls], and ``log_prior`` float32 [n_cls]; and metadata of strings. It is private to the client: ``prompt`` was
+learned on its images, of which ``visual_weights`` holds class means; ``log_prior`` says how often each class occurs
+among them, and ``familiar`` which do often enough. ``domain_prompt`` is an average over the client's group, known to
+the others of the group.
 """
 
 from __future__ import annotations
@@ -21,16 +23,20 @@ from safetensors.numpy import save
 
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.images import SIZE, ImagesLike, as_array
+from secfpp.models.prompt_checks import problems_of
 from secfpp.storage import atomic_write, read_arrays
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from secfpp.models.backbone import Backbone
 
-FORMAT = "secfpp-prompt-3"
-READABLE = ("secfpp-prompt-1", "secfpp-prompt-2", FORMAT)
+FORMAT = "secfpp-prompt-4"
+READABLE = ("secfpp-prompt-1", "secfpp-prompt-2", "secfpp-prompt-3", FORMAT)
 Prior = Literal["own", "uniform"]
 Level = Literal["personal", "domain"]
 _NUMBERS = ("seed", "rounds", "image_size")
+_ARRAYS = ("prompt", "domain_prompt", "familiar", "visual_weights", "visual_bias", "log_prior")
 _TEXTS = ("client", "domain", "method", "backbone", "backbone_digest", "class_template")
 
 
@@ -39,7 +45,8 @@ class ClientPrompt:
     """What one client predicts with.
 
     Attributes:
-        prompt: the personal context vectors, float32 [n_ctx, text_dim].
+        prompt: the personal context vectors, float32 [n_ctx, text_dim]; or [n_cls, n_ctx, text_dim], a context for
+            each single class.
         classes: names of the classes, in the order of scores.
         backbone: name of the model it was learned for, as `load_backbone` takes it.
         backbone_digest: hash of that model's content.
@@ -47,6 +54,10 @@ class ClientPrompt:
             `secfpp.models.scoring.redistributed` says how.
         familiar: with a domain prompt, the classes among which the personal one decides, bool [n_cls].
         trust: with a domain prompt, the weight of the personal one among them, 0..1.
+        visual_weights: linear scores of image features beside the prompts, such as class means give, for the personal
+            level and then the domain's, float32 [levels, n_cls, projection]; `secfpp.models.scoring.Visual` says how.
+        visual_bias: with them, float32 [levels, n_cls].
+        text_weight: with them, the weight of the prompts' own scores, at least 0.
         log_prior: log of the client's smoothed class frequencies, float32 [n_cls], if the method predicts with them.
         client: whose it is.
         domain: the client's domain, if known.
@@ -67,6 +78,9 @@ class ClientPrompt:
     domain_prompt: np.ndarray | None = None
     familiar: np.ndarray | None = None
     trust: float = 1.0
+    visual_weights: np.ndarray | None = None
+    visual_bias: np.ndarray | None = None
+    text_weight: float = 1.0
     log_prior: np.ndarray | None = None
     client: str = ""
     domain: str = ""
@@ -78,35 +92,24 @@ class ClientPrompt:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
-        problems = _array_problems("prompt", self.prompt, "[n_ctx, text_dim]", 2)
-        problems += self._level_problems()
-        if self.log_prior is not None:
-            problems += _array_problems("log_prior", self.log_prior, f"[{len(self.classes)}]", 1)
-            if not problems and len(self.log_prior) != len(self.classes):
-                problems.append(f"log_prior has {len(self.log_prior)} values for {len(self.classes)} classes")
-        if len(self.classes) < 2 or not all(map(str.strip, self.classes)):
-            problems.append(f"classes {self.classes!r} are not two names or more")
-        if len(set(self.classes)) < len(self.classes):
-            problems.append("a class is named twice")
-        if not self.backbone or not self.backbone_digest:
-            problems.append("backbone and backbone_digest must name the model")
-        if self.image_size < 1 or self.class_template.count("{}") != 1:
-            problems.append(f"image_size {self.image_size} or class_template {self.class_template!r} makes no sense")
-        if problems:
+        if problems := problems_of(self):
             raise DataError("; ".join(problems))
         for name, array in self._arrays().items():
             own = np.array(array, dtype=bool if name == "familiar" else np.float32, order="C")
             own.setflags(write=False)
             object.__setattr__(self, name, own)
-        object.__setattr__(self, "trust", float(self.trust))
+        for name in ("trust", "text_weight"):
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     def __repr__(self) -> str:
-        n_ctx, text_dim = self.prompt.shape
+        shape = " x ".join(map(str, self.prompt.shape[-2:]))
+        single = " for each class" if self.prompt.ndim == 3 else ""
         levels = "" if self.domain_prompt is None else " on two levels"
-        prior = "" if self.log_prior is None else ", with log_prior"
+        held = {"a visual part": self.visual_weights, "log_prior": self.log_prior}
+        extras = " and ".join(name for name, array in held.items() if array is not None)
         return (
             f"ClientPrompt(client={self.client!r}, method={self.method!r}, backbone={self.backbone!r}, "
-            f"{len(self.classes)} classes, {n_ctx} x {text_dim}{levels}{prior})"
+            f"{len(self.classes)} classes, {shape}{single}{levels}{extras and f', with {extras}'})"
         )
 
     def save(self, path: str | Path) -> None:
@@ -119,10 +122,11 @@ class ClientPrompt:
         about |= {name: getattr(self, name) for name in _TEXTS}
         about |= {name: str(getattr(self, name)) for name in _NUMBERS}
         about |= {} if self.domain_prompt is None else {"trust": repr(self.trust)}
+        about |= {} if self.visual_weights is None else {"text_weight": repr(self.text_weight)}
         return save(self._arrays(), metadata=about)
 
     def one_level(self, level: Level = "personal") -> ClientPrompt:
-        """The personal or the domain prompt alone, which predicts less well than both.
+        """The personal or the domain prompt alone, with its visual part, which predicts less well than both.
 
         The personal one on classes that the client has few images of, or none; the domain one on those that it has.
 
@@ -133,15 +137,45 @@ class ClientPrompt:
         if kept is None:
             levels = "personal" if self.domain_prompt is None else "personal or domain"
             raise ConfigError([Problem("level", level, f"{levels}: this prompt has no other level")])
-        return replace(self, prompt=kept, domain_prompt=None, familiar=None, trust=1.0)
+        at = slice(-1, None) if level == "domain" else slice(1)
+        weights, bias = (part if part is None else part[at] for part in (self.visual_weights, self.visual_bias))
+        alone = replace(self.without_visual(), prompt=kept, domain_prompt=None, familiar=None, trust=1.0)
+        return replace(alone, visual_weights=weights, visual_bias=bias, text_weight=self.text_weight)
+
+    def without_visual(self) -> ClientPrompt:
+        """The prompts alone, as they are; `with_class_contexts` makes one that says what the visual part does."""
+        return replace(self, visual_weights=None, visual_bias=None, text_weight=1.0)
 
     def without_prior(self) -> ClientPrompt:
         """The same without what tells the client's classes, for giving it away.
 
         Class frequencies and familiar classes are left out. Two levels cannot be used without the latter, so that
-        of those the personal prompt remains; ``one_level("domain").without_prior()`` keeps the other one.
+        of those the personal prompt remains; ``one_level("domain").without_prior()`` keeps the other one. The visual
+        part is left out on every level. The personal one's class means are the client's own images and show which
+        classes it has. The domain level's are of others' images too, who have not agreed to more than their group
+        knowing them, and hold how this client's images differ from theirs.
+
+        Raises:
+            ConfigError: contexts of single classes, which tell the client's classes themselves.
         """
-        return replace(self.one_level(), log_prior=None)
+        if self.prompt.ndim == 3:
+            remedy = "contexts of single classes tell them: take the prompt that they were made from, or leave them in"
+            raise ConfigError([Problem("without classes", False, remedy)])
+        return replace(self.one_level().without_visual(), log_prior=None)
+
+    def with_class_contexts(self, images: ImagesLike, *, backbone: Backbone | str | None = None) -> ClientPrompt:
+        """A prompt alone that predicts as this one does, for software that knows nothing else, or for `to_coop`.
+
+        It has a context for each single class, and no other level or visual part. It is fitted on `images`, without
+        labels, and as private as they are; `secfpp.models.class_contexts` says how, and how good it is.
+
+        Raises:
+            ConfigError: no such model.
+            DataError: images that cannot be read, or another model than the prompt was learned for.
+        """
+        from secfpp.models.class_contexts import fit_class_contexts
+
+        return fit_class_contexts(self, images, backbone)
 
     def predict(
         self, images: ImagesLike, *, backbone: Backbone | str | None = None, prior: Prior | None = None
@@ -165,26 +199,47 @@ class ClientPrompt:
             ConfigError: no such model, or the frequencies are asked for and not there.
             DataError: images that cannot be read, or another model than the prompt was learned for.
         """
-        import torch
-
-        from secfpp.models.scoring import cosine_logits, redistributed
-
         if prior not in (None, "own", "uniform"):
             raise ConfigError([Problem("prior", prior, "own or uniform")])
         if prior == "own" and self.log_prior is None:
             raise ConfigError([Problem("prior", prior, "this prompt holds no class frequencies: take uniform")])
         pixels = as_array(images, self.image_size)
         model = self.model(backbone)
+        logits = self.logits(model.features(pixels), model).cpu().numpy()
+        if self.log_prior is not None and prior != "uniform":
+            logits = logits + self.log_prior
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities: np.ndarray = shares / shares.sum(1, keepdims=True)
+        return probabilities
+
+    def logits(self, features: Tensor, backbone: Backbone | str | None = None) -> Tensor:
+        """Logits of image features [n, projection] without any prior, float [n, n_cls].
+
+        Raises:
+            ConfigError: no such model.
+            DataError: another model than the prompt was learned for, or features of another size.
+        """
+        import torch
+
+        from secfpp.models.scoring import Visual, level_logits, redistributed
+
+        model = self.model(backbone)
         levels: tuple[Level, ...] = ("personal",) if self.domain_prompt is None else ("personal", "domain")
         texts = torch.from_numpy(np.stack([self.class_features(model, level) for level in levels])).to(model.device)
-        logits = cosine_logits(model.features(pixels), texts, model.logit_scale)
-        if self.familiar is not None:
-            familiar = torch.tensor(self.familiar, device=model.device)
-            logits = redistributed(logits[1:], logits[:1], familiar[None], self.trust)
-        if self.log_prior is not None and prior != "uniform":
-            logits = logits + torch.tensor(self.log_prior, device=model.device)
-        probabilities: np.ndarray = logits[0].softmax(1).cpu().numpy()
-        return probabilities
+        visual = None
+        if self.visual_weights is not None:
+            if self.visual_weights.shape[-1] != features.shape[-1]:
+                raise DataError(
+                    f"visual_weights are for image features of {self.visual_weights.shape[-1]} numbers, but the model "
+                    f"{model.spec.name!r} gives {features.shape[-1]}: give the model that the prompt was learned for"
+                )
+            parts = (self.visual_weights, self.visual_bias, np.float32(self.text_weight))
+            visual = Visual(*(torch.tensor(part, device=model.device)[None] for part in parts))
+        scores = level_logits(features, texts[None], model.logit_scale, visual)
+        if self.familiar is None:
+            return scores[0, 0]
+        familiar = torch.tensor(self.familiar, device=model.device)
+        return redistributed(scores[:, 1], scores[:, 0], familiar[None], self.trust)[0]
 
     def class_features(self, backbone: Backbone | str | None = None, level: Level = "personal") -> np.ndarray:
         """What image features are compared with on one level, float32 [n_cls, projection], unit length.
@@ -197,10 +252,16 @@ class ClientPrompt:
 
         prompt, model = self.one_level(level).prompt, self.model(backbone)
         names = [self.class_template.replace("{}", name) for name in self.classes]
+        vectors = torch.tensor(prompt, device=model.device)
+        tokens = model.class_tokens(names, prompt.shape[-2])
         with torch.no_grad():
-            stack = torch.tensor(prompt, device=model.device)[None]
-            encoded = model.class_features(stack, model.class_tokens(names, len(prompt)))
-        features: np.ndarray = encoded[0].float().cpu().numpy()
+            single = prompt.ndim == 3
+            encoded = (
+                model.single_class_features(vectors, tokens)
+                if single
+                else model.class_features(vectors[None], tokens)[0]
+            )
+        features: np.ndarray = encoded.float().cpu().numpy()
         return features
 
     def model(self, backbone: Backbone | str | None = None) -> Backbone:
@@ -223,24 +284,8 @@ class ClientPrompt:
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """The arrays that are there, by name."""
-        known = {name: getattr(self, name) for name in ("prompt", "domain_prompt", "familiar", "log_prior")}
+        known = {name: getattr(self, name) for name in _ARRAYS}
         return {name: array for name, array in known.items() if array is not None}
-
-    def _level_problems(self) -> list[str]:
-        """What is wrong with `domain_prompt`, `familiar` and `trust`."""
-        domain, familiar = self.domain_prompt, self.familiar
-        if (domain is None) != (familiar is None):
-            return ["domain_prompt and familiar belong together: give both or neither"]
-        if domain is None:
-            return [] if self.trust == 1 else [f"trust {self.trust} has no meaning without a domain_prompt"]
-        problems = _array_problems("domain_prompt", domain, "[n_ctx, text_dim]", 2)
-        if np.shape(domain) != np.shape(self.prompt):
-            problems.append(f"domain_prompt has shape {np.shape(domain)}, but prompt {np.shape(self.prompt)}")
-        if not 0 <= self.trust <= 1:
-            problems.append(f"trust {self.trust} is not in 0..1")
-        if not isinstance(familiar, np.ndarray) or familiar.shape != (len(self.classes),) or familiar.dtype != bool:
-            problems.append(f"familiar is {familiar!r} instead of a bool for each of {len(self.classes)} classes")
-        return problems
 
 
 def load_prompt(path: str | Path) -> ClientPrompt:
@@ -269,12 +314,17 @@ def _read(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> ClientP
         raise DataError("its classes are no list of names")
     if "domain_prompt" in arrays and "trust" not in about:
         raise DataError("it has two levels and does not say how far to trust the personal one")
+    if "visual_weights" in arrays and "text_weight" not in about:
+        raise DataError("it has a visual part and does not say how much the prompt counts beside it")
     return ClientPrompt(
         prompt=arrays["prompt"],
         domain_prompt=arrays.get("domain_prompt"),
         familiar=arrays.get("familiar"),
-        trust=float(about.get("trust", 1)),
+        visual_weights=arrays.get("visual_weights"),
+        visual_bias=arrays.get("visual_bias"),
         log_prior=arrays.get("log_prior"),
+        trust=float(about.get("trust", 1)),
+        text_weight=float(about.get("text_weight", 1)),
         classes=tuple(classes),
         seed=int(about.get("seed", 0)),
         rounds=int(about.get("rounds", 0)),
@@ -286,13 +336,3 @@ def _read(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> ClientP
         method=about.get("method", ""),
         class_template=about.get("class_template", "{}"),
     )
-
-
-def _array_problems(name: str, array: object, shape: str, ndim: int) -> list[str]:
-    if not isinstance(array, np.ndarray) or array.ndim != ndim or 0 in array.shape:
-        return [f"{name} has shape {getattr(array, 'shape', None)} instead of {shape}"]
-    if not np.issubdtype(array.dtype, np.floating):
-        return [f"{name} holds {array.dtype} instead of float32"]
-    if not np.isfinite(array).all():
-        return [f"{name} holds values that are not finite"]
-    return []

@@ -12,6 +12,9 @@ token. The tower is causal, which allows three exact savings against a padded fu
 Names differ in length, so they are packed side by side into rows of nearly equal length with a
 block-diagonal causal mask: almost no padding reaches the linear layers.
 
+With a context of its own for each single class no prefix is shared: there is a prompt for each class then, in front of
+one row that holds that class's name alone.
+
 Shapes: ``k`` prompts, ``n`` context vectors, ``r`` rows of ``w`` name tokens with at most ``m`` names
 each, width ``d``, heads ``h``.
 """
@@ -62,8 +65,8 @@ class _Layer:
 class _Suffixes:
     """Class names laid out in rows for one context length; all tensors are constants."""
 
-    states: Tensor  # [r * w, d] embedded name tokens, positions added
-    qkv: Tensor  # [r * w, 3 d] their projections in the first layer
+    states: Tensor  # [r * w, d] embedded name tokens, positions added; or [k, w, d], each prompt's own
+    qkv: Tensor  # [r * w, 3 d] their projections in the first layer; or [k, w, 3 d]
     causal: Tensor  # [n, 1 + n] 0 where a context token may look, -inf elsewhere
     mask: Tensor  # [r, w, 1 + n + w] the same for name tokens
     end_mask: Tensor  # [r, m, 1 + n + w] the rows of `mask` at the end tokens
@@ -120,7 +123,7 @@ class PrefixTextEncoder:
         self._norm = _affine(tower.final_layer_norm)
         self._projection = model.text_projection.weight.detach()
         self._start = self._start_states(start_id)
-        self._plans: WeakKeyDictionary[ClassTokens, dict[int, _Suffixes]] = WeakKeyDictionary()
+        self._plans: WeakKeyDictionary[ClassTokens, dict[tuple[int, bool], _Suffixes]] = WeakKeyDictionary()
 
     def __call__(self, prompts: Tensor, classes: ClassTokens) -> Tensor:
         """Unit-length class features [k, n_cls, projection] of prompts [k, n, d]; differentiable in `prompts`.
@@ -128,8 +131,20 @@ class PrefixTextEncoder:
         Raises:
             ConfigError: context and longest class name do not fit the model together.
         """
+        return self._encode(prompts, self._plan(classes, prompts.shape[1], single=False))
+
+    def single(self, contexts: Tensor, classes: ClassTokens) -> Tensor:
+        """Unit-length class features [n_cls, projection] with a context for each single class [n_cls, n, d].
+
+        Raises:
+            ConfigError: context and longest class name do not fit the model together.
+        """
+        features = self._encode(contexts, self._plan(classes, contexts.shape[1], single=True))  # [n_cls, w, projection]
+        return features[torch.arange(len(features)), classes.end]
+
+    def _encode(self, prompts: Tensor, plan: _Suffixes) -> Tensor:
+        """Unit-length features [k, slots, projection] at the slots of `plan`."""
         k, n, _ = prompts.shape
-        plan = self._plan(classes, n)
         context = prompts.to(self.tokens) + self.positions[1 : 1 + n]
         x = torch.cat([context, plan.states.expand(k, -1, -1)], dim=1)  # [k, n + r w, d]
         for depth, (layer, start) in enumerate(zip(self._layers, self._start, strict=True)):
@@ -210,17 +225,34 @@ class PrefixTextEncoder:
         return states
 
     @torch.no_grad()
-    def _plan(self, classes: ClassTokens, n: int) -> _Suffixes:
+    def _plan(self, classes: ClassTokens, n: int, single: bool) -> _Suffixes:
         plans = self._plans.setdefault(classes, {})
-        if n not in plans:
+        if (n, single) not in plans:
             longest = int(classes.end.max()) + 1
             if 1 + n + longest > len(self.positions):
                 raise ConfigError(
                     f"{n} context vectors and a class name of {longest} tokens need {1 + n + longest} places, "
                     f"the model has {len(self.positions)}: use fewer context vectors"
                 )
-            plans[n] = self._lay_out(classes, n)
-        return plans[n]
+            plans[n, single] = self._one_by_one(classes, n) if single else self._lay_out(classes, n)
+        return plans[n, single]
+
+    def _one_by_one(self, classes: ClassTokens, n: int) -> _Suffixes:
+        """A row for each prompt with the name of its class; every token is a slot, since ends differ by prompt."""
+        w = int(classes.end.max()) + 1
+        device, dtype = self.tokens.device, self.tokens.dtype
+        states = self.tokens[classes.ids[:, :w].to(device)] + self.positions[1 + n : 1 + n + w]
+        mask = _causal(w, 1 + n + w).to(device, dtype)[None]
+        places = torch.arange(w, device=device)
+        return _Suffixes(
+            states=states,
+            qkv=self._first_projections(states),
+            causal=_causal(n, 1 + n).to(device, dtype),
+            mask=mask,
+            end_mask=mask,
+            ends=places,
+            slots=places,
+        )
 
     def _lay_out(self, classes: ClassTokens, n: int) -> _Suffixes:
         lengths = [int(end) + 1 for end in classes.end]
@@ -243,16 +275,19 @@ class PrefixTextEncoder:
         end_mask = mask.gather(1, ends.unsqueeze(-1).expand(-1, -1, mask.shape[-1]))
         ends = (ends + w * torch.arange(r).unsqueeze(1)).flatten()
         states = self.tokens[ids.flatten().to(device)] + self.positions[1 + n + places.flatten().to(device)]
-        first = self._layers[0]
         return _Suffixes(
             states=states,
-            qkv=F.linear(self._normalise(states, first.norm1), *first.qkv),
+            qkv=self._first_projections(states),
             causal=_causal(n, 1 + n).to(device, dtype),
             mask=mask.to(device, dtype),
             end_mask=end_mask.to(device, dtype),
             ends=ends.to(device),
             slots=slots.to(device),
         )
+
+    def _first_projections(self, states: Tensor) -> Tensor:
+        first = self._layers[0]
+        return F.linear(self._normalise(states, first.norm1), *first.qkv)
 
 
 def _causal(queries: int, keys: int) -> Tensor:

@@ -37,8 +37,11 @@ def class_tokens(lengths: Sequence[int], seed: int = 0) -> ClassTokens:
 
 
 def full_length(model: CLIPModel, prompts: Tensor, classes: ClassTokens) -> Tensor:
-    """Hugging Face's own forward over every padded position, prompts put in where tokens are embedded."""
-    n = prompts.shape[1]
+    """Hugging Face's own forward over every padded position, prompts put in where tokens are embedded.
+
+    A prompt [n, d] stands before every class, one of [n_cls, n, d] has a context for each single class.
+    """
+    n = prompts.shape[-2]
     places = model.config.text_config.max_position_embeddings
     ids = torch.full((len(classes.names), places), END)
     ids[:, 0], ids[:, 1 : 1 + n] = START, 0
@@ -56,10 +59,14 @@ def full_length(model: CLIPModel, prompts: Tensor, classes: ClassTokens) -> Tens
     return torch.stack(features)
 
 
-def compare(model: CLIPModel, prompts: Tensor, classes: ClassTokens) -> tuple[float, float]:
+def compare(model: CLIPModel, prompts: Tensor, classes: ClassTokens, single: bool = False) -> tuple[float, float]:
     """Largest difference of the features, and of the prompt gradients relative to their size."""
     ours, theirs = prompts.clone().requires_grad_(), prompts.clone().requires_grad_()
-    features, expected = PrefixTextEncoder(model, START)(ours, classes), full_length(model, theirs, classes)
+    encoder = PrefixTextEncoder(model, START)
+    if single:
+        features, expected = encoder.single(ours, classes), full_length(model, theirs[None], classes)[0]
+    else:
+        features, expected = encoder(ours, classes), full_length(model, theirs, classes)
     assert features.shape == expected.shape
     direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
     (features * direction).sum().backward()
@@ -94,6 +101,31 @@ def test_any_number_of_classes_of_any_length_is_exact(lengths: list[int], n_ctx:
 MODEL = TinyClip().model(TOKENIZER)
 
 
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_contexts_of_single_classes_equal_the_full_length_forward(shape: TinyClip) -> None:
+    lengths = [1, 4, 2, 1, 7, 3, 3]
+    contexts = torch.randn(len(lengths), 5, shape.width, generator=torch.Generator().manual_seed(2))
+    features, gradients = compare(shape.model(TOKENIZER), contexts, class_tokens(lengths), single=True)
+    assert features < 1e-5
+    assert gradients < 1e-5
+
+
+@settings(deadline=None, max_examples=25)
+@given(lengths=st.lists(st.integers(1, 8), min_size=1, max_size=20), n_ctx=st.integers(1, 10), seed=st.integers(0, 99))
+def test_single_contexts_of_any_number_of_classes_are_exact(lengths: list[int], n_ctx: int, seed: int) -> None:
+    contexts = torch.randn(len(lengths), n_ctx, 32, generator=torch.Generator().manual_seed(seed))
+    features, gradients = compare(MODEL, contexts, class_tokens(lengths, seed), single=True)
+    assert features < 1e-5
+    assert gradients < 1e-5
+
+
+def test_one_context_for_all_is_the_same_context_for_each() -> None:
+    encoder, classes = PrefixTextEncoder(MODEL, START), class_tokens([2, 1, 5])
+    context = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    shared, single = encoder(context[None], classes)[0], encoder.single(context.expand(3, -1, -1), classes)
+    torch.testing.assert_close(single, shared, atol=1e-6, rtol=0)
+
+
 def test_a_name_may_fill_the_context_to_the_last_place() -> None:
     features, gradients = compare(MODEL, torch.randn(1, 6, 32), class_tokens([12, 1]))
     assert max(features, gradients) < 1e-5
@@ -102,6 +134,8 @@ def test_a_name_may_fill_the_context_to_the_last_place() -> None:
 def test_a_name_beyond_the_context_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"7 context vectors.*13 tokens.*need 21 places.*has 20"):
         PrefixTextEncoder(MODEL, START)(torch.zeros(1, 7, 32), class_tokens([12, 1]))
+    with pytest.raises(ConfigError, match=r"7 context vectors.*13 tokens"):
+        PrefixTextEncoder(MODEL, START).single(torch.zeros(2, 7, 32), class_tokens([12, 1]))
 
 
 def test_prompts_of_a_batch_do_not_touch_each_other() -> None:

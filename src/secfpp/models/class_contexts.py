@@ -1,0 +1,96 @@
+"""All that a client predicts with, said by a prompt alone: a context for each single class.
+
+Other software, CoOp's for one, scores an image by the cosine of its feature with a class feature and knows no levels,
+no weights and no bias. Here the contexts behind such class features are fitted so that their scores are those of the
+full predictor (distillation, G. Hinton et al., arXiv 1503.02531). That takes images, but no labels.
+
+The full predictor is nearly linear in the feature of an image, so what it says of a few hundred images hardly binds it
+elsewhere. It is therefore also asked about made-up features: a Gaussian's with the mean and covariance of the images'
+own, put back to unit length. Without them the fit is good on the images and many times worse on others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from secfpp.errors import ConfigError, Problem
+from secfpp.images import ImagesLike, as_array
+from secfpp.models.prompt_file import ClientPrompt
+from secfpp.seeding import derive
+
+if TYPE_CHECKING:
+    from secfpp.models.backbone import Backbone
+
+STEPS = 400
+RATE = 0.3
+MADE_UP = 4096
+"""How many features are made up."""
+ROUND = 0.1
+"""Share of their covariance that is the same in all directions."""
+
+
+def fit_class_contexts(
+    prompt: ClientPrompt,
+    images: ImagesLike,
+    backbone: Backbone | str | None = None,
+    *,
+    steps: int = STEPS,
+    rate: float = RATE,
+    class_template: str | None = None,
+) -> ClientPrompt:
+    """A prompt with a context for each single class that predicts as `prompt` does, levels and visual part included.
+
+    It is as private as the images: its contexts say what the client's class means say. Class frequencies are not in
+    them; those of `prompt` are kept beside them.
+
+    Args:
+        prompt: what the client predicts with.
+        images: on which both shall agree, the client's own for example; labels are not needed.
+        backbone: the model, or its name; by default it is loaded by the name it was trained under.
+        steps: of Adam, on all images at once.
+        rate: its first learning rate, as a share of the spread of the prompt's numbers; it falls to 0 along a cosine.
+        class_template: how a class name is written behind its context, if not as in `prompt`.
+
+    Raises:
+        ConfigError: no such model, settings that cannot work, or class names that the model refuses.
+        DataError: images that cannot be read, or another model than the prompt was learned for.
+    """
+    problems = [] if steps >= 1 else [Problem("steps", steps, "at least 1")]
+    problems += [] if rate > 0 else [Problem("rate", rate, "must be positive")]
+    if problems:
+        raise ConfigError(problems)
+    model = prompt.model(backbone)
+    template = class_template or prompt.class_template
+    features = with_made_up(model.features(as_array(images, prompt.image_size)))
+    target = prompt.logits(features, model).log_softmax(1)
+    start = torch.tensor(prompt.prompt, device=model.device)
+    contexts = start.expand(len(prompt.classes), *start.shape[-2:]).clone().requires_grad_()
+    tokens = model.class_tokens([template.replace("{}", name) for name in prompt.classes], start.shape[-2])
+    optimiser = torch.optim.Adam([contexts], lr=rate * float(start.std()))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        scores = model.logit_scale * features @ model.single_class_features(contexts, tokens).T
+        loss = F.kl_div(scores.log_softmax(1), target, reduction="batchmean", log_target=True)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    fitted = contexts.detach().cpu().numpy()
+    alone = replace(prompt.one_level().without_visual(), class_template=template)
+    return replace(alone, prompt=fitted)
+
+
+def with_made_up(features: Tensor) -> Tensor:
+    """Unit-length features [n, projection] of images and, behind them, `MADE_UP` that are made up."""
+    spread = features - features.mean(0)
+    root = torch.linalg.qr(spread, mode="r").R * ((1 - ROUND) / len(features)) ** 0.5  # [rank, projection]
+    normal = derive(0, "made-up features").numpy().standard_normal((MADE_UP, sum(root.shape)), dtype=np.float32)
+    along, around = torch.from_numpy(normal).to(features.device).split(list(root.shape), dim=1)
+    made_up = features.mean(0) + along @ root + (ROUND * spread.square().mean()).sqrt() * around
+    return torch.cat([features, F.normalize(made_up, dim=-1)])

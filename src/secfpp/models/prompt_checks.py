@@ -1,0 +1,81 @@
+"""What must fit together in a client's prompt; see `secfpp.models.prompt_file`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from secfpp.models.prompt_file import ClientPrompt
+
+PROMPT_SHAPE = "[n_ctx, text_dim] or [n_cls, n_ctx, text_dim]"
+
+
+def problems_of(prompt: ClientPrompt) -> list[str]:
+    """Shapes, values and names that do not fit together, each in words."""
+    n_classes = len(prompt.classes)
+    found = array_problems("prompt", prompt.prompt, PROMPT_SHAPE, 2, 3)
+    if not found and prompt.prompt.ndim == 3 and len(prompt.prompt) != n_classes:
+        found.append(f"prompt has contexts for {len(prompt.prompt)} single classes, but there are {n_classes}")
+    found += _level_problems(prompt, n_classes) + _visual_problems(prompt, n_classes)
+    if prompt.log_prior is not None:
+        wrong = array_problems("log_prior", prompt.log_prior, f"[{n_classes}]", 1)
+        if not wrong and len(prompt.log_prior) != n_classes:
+            wrong.append(f"log_prior has {len(prompt.log_prior)} values for {n_classes} classes")
+        found += wrong
+    if n_classes < 2 or not all(map(str.strip, prompt.classes)):
+        found.append(f"classes {prompt.classes!r} are not two names or more")
+    if len(set(prompt.classes)) < n_classes:
+        found.append("a class is named twice")
+    if not prompt.backbone or not prompt.backbone_digest:
+        found.append("backbone and backbone_digest must name the model")
+    if prompt.image_size < 1 or prompt.class_template.count("{}") != 1:
+        found.append(f"image_size {prompt.image_size} or class_template {prompt.class_template!r} makes no sense")
+    return found
+
+
+def array_problems(name: str, array: object, shape: str, *ndims: int) -> list[str]:
+    """Why `array` is not a finite array of floats with one of `ndims` axes, none of them empty."""
+    if not isinstance(array, np.ndarray) or array.ndim not in ndims or 0 in array.shape:
+        return [f"{name} has shape {getattr(array, 'shape', None)} instead of {shape}"]
+    if not np.issubdtype(array.dtype, np.floating):
+        return [f"{name} holds {array.dtype} instead of float32"]
+    if not np.isfinite(array).all():
+        return [f"{name} holds values that are not finite"]
+    return []
+
+
+def _level_problems(prompt: ClientPrompt, n_classes: int) -> list[str]:
+    """What is wrong with `domain_prompt`, `familiar` and `trust`."""
+    domain, familiar = prompt.domain_prompt, prompt.familiar
+    if (domain is None) != (familiar is None):
+        return ["domain_prompt and familiar belong together: give both or neither"]
+    if domain is None:
+        return [] if prompt.trust == 1 else [f"trust {prompt.trust} has no meaning without a domain_prompt"]
+    found = array_problems("domain_prompt", domain, PROMPT_SHAPE, 2, 3)
+    if np.shape(domain) != np.shape(prompt.prompt):
+        found.append(f"domain_prompt has shape {np.shape(domain)}, but prompt {np.shape(prompt.prompt)}")
+    if not 0 <= prompt.trust <= 1:
+        found.append(f"trust {prompt.trust} is not in 0..1")
+    if not isinstance(familiar, np.ndarray) or familiar.shape != (n_classes,) or familiar.dtype != bool:
+        found.append(f"familiar is {familiar!r} instead of a bool for each of {n_classes} classes")
+    return found
+
+
+def _visual_problems(prompt: ClientPrompt, n_classes: int) -> list[str]:
+    """What is wrong with `visual_weights`, `visual_bias` and `text_weight`."""
+    weights, bias, text_weight = prompt.visual_weights, prompt.visual_bias, prompt.text_weight
+    if (weights is None) != (bias is None):
+        return ["visual_weights and visual_bias belong together: give both or neither"]
+    if weights is None or bias is None:
+        return [] if text_weight == 1 else [f"text_weight {text_weight} has no meaning without visual_weights"]
+    expected = (1 if prompt.domain_prompt is None else 2, n_classes)
+    found = array_problems("visual_weights", weights, "[levels, n_cls, projection]", 3)
+    found += array_problems("visual_bias", bias, "[levels, n_cls]", 2)
+    for name, shape in (("visual_weights", np.shape(weights)[:2]), ("visual_bias", np.shape(bias))):
+        if not found and shape != expected:
+            found.append(f"{name} is for (levels, classes) {shape}, but there are {expected}")
+    if not 0 <= text_weight < np.inf:
+        found.append(f"text_weight {text_weight} is not a number from 0 on")
+    return found
