@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Assignment
 from secfpp.protocol.transcript import Transcript
+from secfpp.secure.circuits.cost import Role
 from secfpp.secure.polls.cost import PollCost
 from secfpp.secure.polls.questions import AtLeast, Favours
 from secfpp.secure.polls.secure_poll import SecurePoll
@@ -69,3 +71,14 @@ def test_exchanges_are_few() -> None:
     assert costs == {4: 7, 5: 7, 6: 6, 16: 6, 17: 7, 122: 7}
     assert PollCost(HIGH, AtLeast(16, 36, 3)).exchanges == 6
     assert PollCost(HIGH, Favours.of(16, 0.0, 0.05)).exchanges == 7
+
+
+def test_the_documented_bytes() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "costs.md").read_text()
+    rows = [row.strip("| ").split(" | ") for row in text.split("| N = 30 |")[1].split("\n\n")[0].splitlines()[2:]]
+    asked = [AtLeast(30, 36, 3), AtLeast(30, 36, 3, k=6), Favours.of(30, 0.01, 0.05)]
+    for (_, exchanges, *shown), question in zip(rows, asked, strict=True):
+        cost = PollCost(STANDARD, question)
+        roles: list[Role] = ["responder", "standby", "client"]
+        assert int(exchanges) == cost.exchanges
+        assert shown == [f"{cost.sent(role, NAME) / 1000:.1f} kB" for role in roles]
