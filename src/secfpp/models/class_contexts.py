@@ -21,7 +21,7 @@ from torch import Tensor
 
 from secfpp.errors import ConfigError, Problem
 from secfpp.images import ImagesLike, as_array
-from secfpp.models.prompt_file import ClientPrompt
+from secfpp.models.prompt_file import ClientPrompt, Prior
 from secfpp.seeding import derive
 
 if TYPE_CHECKING:
@@ -40,35 +40,41 @@ def fit_class_contexts(
     images: ImagesLike,
     backbone: Backbone | str | None = None,
     *,
+    prior: Prior = "uniform",
     steps: int = STEPS,
     rate: float = RATE,
     class_template: str | None = None,
 ) -> ClientPrompt:
     """A prompt with a context for each single class that predicts as `prompt` does, levels and visual part included.
 
-    It is as private as the images: its contexts say what the client's class means say. Class frequencies are not in
-    them; those of `prompt` are kept beside them.
+    It is as private as the images: its contexts say what the client's class means say.
 
     Args:
         prompt: what the client predicts with.
         images: on which both shall agree, the client's own for example; labels are not needed.
         backbone: the model, or its name; by default it is loaded by the name it was trained under.
+        prior: ``uniform`` keeps the class frequencies beside the contexts, as they were; ``own`` puts them into these,
+            for software that knows no frequencies: better on a mix of classes like the client's, worse on others.
         steps: of Adam, on all images at once.
         rate: its first learning rate, as a share of the spread of the prompt's numbers; it falls to 0 along a cosine.
         class_template: how a class name is written behind its context, if not as in `prompt`.
 
     Raises:
-        ConfigError: no such model, settings that cannot work, or class names that the model refuses.
+        ConfigError: no such model, settings that cannot work, frequencies that are not there, or class names that the
+            model refuses.
         DataError: images that cannot be read, or another model than the prompt was learned for.
     """
     problems = [] if steps >= 1 else [Problem("steps", steps, "at least 1")]
     problems += [] if rate > 0 else [Problem("rate", rate, "must be positive")]
+    if prior not in ("own", "uniform") or (prior == "own" and prompt.log_prior is None):
+        problems.append(Problem("prior", prior, "uniform, or own for a prompt with class frequencies"))
     if problems:
         raise ConfigError(problems)
     model = prompt.model(backbone)
     template = class_template or prompt.class_template
     features = with_made_up(model.features(as_array(images, prompt.image_size)))
-    target = prompt.logits(features, model).log_softmax(1)
+    shift = prompt.log_prior if prior == "own" else np.zeros(len(prompt.classes), np.float32)
+    target = (prompt.logits(features, model) + torch.tensor(shift, device=model.device)).log_softmax(1)
     start = torch.tensor(prompt.prompt, device=model.device)
     contexts = start.expand(len(prompt.classes), *start.shape[-2:]).clone().requires_grad_()
     tokens = model.class_tokens([template.replace("{}", name) for name in prompt.classes], start.shape[-2])
@@ -82,8 +88,8 @@ def fit_class_contexts(
         optimiser.step()
         schedule.step()
     fitted = contexts.detach().cpu().numpy()
-    alone = replace(prompt.one_level().without_visual(), class_template=template)
-    return replace(alone, prompt=fitted)
+    alone = replace(prompt.one_level().without_visual(), log_prior=None if prior == "own" else prompt.log_prior)
+    return replace(alone, prompt=fitted, class_template=template)
 
 
 def with_made_up(features: Tensor) -> Tensor:

@@ -163,7 +163,9 @@ class ClientPrompt:
             raise ConfigError([Problem("without classes", False, remedy)])
         return replace(self.one_level().without_visual(), log_prior=None)
 
-    def with_class_contexts(self, images: ImagesLike, *, backbone: Backbone | str | None = None) -> ClientPrompt:
+    def with_class_contexts(
+        self, images: ImagesLike, *, backbone: Backbone | str | None = None, prior: Prior = "uniform"
+    ) -> ClientPrompt:
         """A prompt alone that predicts as this one does, for software that knows nothing else, or for `to_coop`.
 
         It has a context for each single class, and no other level or visual part. It is fitted on `images`, without
@@ -175,7 +177,7 @@ class ClientPrompt:
         """
         from secfpp.models.class_contexts import fit_class_contexts
 
-        return fit_class_contexts(self, images, backbone)
+        return fit_class_contexts(self, images, backbone, prior=prior)
 
     def predict(
         self, images: ImagesLike, *, backbone: Backbone | str | None = None, prior: Prior | None = None

@@ -188,14 +188,28 @@ def test_another_model_is_noticed(backbone: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the CLIP that it was trained with"):
         from_coop(path, CLASSES, alike)
     wider = load_backbone(str(TinyClip(width=64).save(tmp_path / "wider")), device="cpu")
-    with pytest.raises(DataError, match=r"ctx has shape \(4, 32\), but the model .* takes \[n_ctx, 64\]"):
+    with pytest.raises(DataError, match=r"ctx has shape \(4, 32\), but the model .* takes \[n_ctx, 64\] or"):
         from_coop(path, CLASSES, wider)
 
 
-def test_contexts_of_single_classes_are_refused(backbone: Any, tmp_path: Path) -> None:
-    path = coop_writes(Learner(backbone, CLASSES, torch.zeros(3, N_CTX, 32)), tmp_path / "x")
-    with pytest.raises(DataError, match=r"CSC = True.* train CoOp with one for all"):
-        from_coop(path, CLASSES, backbone)
+def test_contexts_of_single_classes_are_read_and_score_as_coops(backbone: Any, tmp_path: Path) -> None:
+    learner = Learner(backbone, CLASSES, torch.randn(3, N_CTX, 32, generator=torch.Generator().manual_seed(0)))
+    prompt = from_coop(coop_writes(learner, tmp_path / "x"), CLASSES, backbone)
+    np.testing.assert_array_equal(prompt.prompt, learner.ctx.detach().numpy())
+    tokens = backbone.class_tokens([f"{name}." for name in CLASSES], N_CTX)
+    expected = torch.stack([backbone.class_features(ctx[None], tokens)[0, i] for i, ctx in enumerate(learner.ctx)])
+    np.testing.assert_allclose(prompt.class_features(backbone), expected.detach(), atol=1e-6)
+    again = tmp_path / "again"
+    again.write_bytes(to_coop(prompt, backbone))
+    state, before = (torch.load(p, weights_only=p == again)["state_dict"] for p in (again, tmp_path / "x"))
+    assert state["ctx"].shape == before["ctx"].shape and torch.equal(state["ctx"], before["ctx"])
+    assert torch.equal(state["token_prefix"], before["token_prefix"])
+
+
+def test_contexts_for_another_number_of_classes_are_refused(backbone: Any, tmp_path: Path) -> None:
+    bare = saved({"state_dict": {"ctx": torch.ones(4, N_CTX, 32)}}, tmp_path / "x")
+    with pytest.raises(DataError, match="x: prompt has contexts for 4 single classes, but there are 3"):
+        from_coop(bare, CLASSES, backbone)
 
 
 def test_a_bare_context_is_taken_as_coop_writes_it(backbone: Any, tmp_path: Path) -> None:

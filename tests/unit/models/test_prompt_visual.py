@@ -81,8 +81,7 @@ def test_predictions_are_the_evaluations_own(either: ClientPrompt, backbone: Any
     texts = class_features(contexts, np.stack(levels)[None])
     for weight in (0.0, 0.25, 1.0):
         prompt = replace(either, text_weight=weight)
-        parts = (torch.tensor(part)[None] for part in (prompt.visual_weights, prompt.visual_bias, weight))
-        visual = Visual(*parts)  # type: ignore[arg-type]
+        visual = Visual(*(torch.tensor(part)[None] for part in (prompt.visual_weights, prompt.visual_bias, weight)))
         predictor = Predictor(familiar_share=0.5, trust=prompt.trust)
         logits = client_logits(contexts, texts, backbone.features(pixels), predictor, visual)[0]
         for prior, shift in (("uniform", 0), ("own", torch.tensor(prompt.log_prior))):
