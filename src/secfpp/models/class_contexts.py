@@ -70,14 +70,20 @@ def fit_class_contexts(
         problems.append(Problem("prior", prior, "uniform, or own for a prompt with class frequencies"))
     if problems:
         raise ConfigError(problems)
-    model = prompt.model(backbone)
+    model, n_classes = prompt.model(backbone), len(prompt.classes)
     template = class_template or prompt.class_template
     features = with_made_up(model.features(as_array(images, prompt.image_size)))
-    shift = prompt.log_prior if prior == "own" else np.zeros(len(prompt.classes), np.float32)
+    alone = replace(prompt.one_level().without_visual(), class_template=template)
+    if prior == "own":
+        alone = replace(alone, log_prior=None)
+    start = np.array(np.broadcast_to(prompt.prompt, (n_classes, *prompt.prompt.shape[-2:])))
+    single = prompt.domain_prompt is None and prompt.visual_weights is None
+    if single and prior == "uniform" and template == prompt.class_template:
+        return replace(alone, prompt=start)
+    shift = prompt.log_prior if prior == "own" else np.zeros(n_classes, np.float32)
     target = (prompt.logits(features, model) + torch.tensor(shift, device=model.device)).log_softmax(1)
-    start = torch.tensor(prompt.prompt, device=model.device)
-    contexts = start.expand(len(prompt.classes), *start.shape[-2:]).clone().requires_grad_()
-    tokens = model.class_tokens([template.replace("{}", name) for name in prompt.classes], start.shape[-2])
+    contexts = torch.tensor(start, device=model.device, requires_grad=True)
+    tokens = model.class_tokens([template.replace("{}", name) for name in prompt.classes], start.shape[1])
     optimiser = torch.optim.Adam([contexts], lr=rate * float(start.std()))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
@@ -87,9 +93,7 @@ def fit_class_contexts(
         loss.backward()
         optimiser.step()
         schedule.step()
-    fitted = contexts.detach().cpu().numpy()
-    alone = replace(prompt.one_level().without_visual(), log_prior=None if prior == "own" else prompt.log_prior)
-    return replace(alone, prompt=fitted, class_template=template)
+    return replace(alone, prompt=contexts.detach().cpu().numpy())
 
 
 def with_made_up(features: Tensor) -> Tensor:
