@@ -7,9 +7,12 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from secfpp.models.prompt_file import ClientPrompt
 
 
 class Prior(StrEnum):
@@ -46,6 +49,8 @@ FULL_STOP = (
 ONE_LEVEL = (
     "The client predicts with two prompts, {where} with one, here the {level} one: expect less accuracy on {classes}"
 )
+NO_VISUAL = "The client also predicts with class means of image features, {where} without: expect much less accuracy"
+SAY_IT = "; --class-contexts IMAGES makes a prompt that says the same"
 WEAK = {Level.PERSONAL: "classes that the client has few images of, or none", Level.DOMAIN: "the classes that it has"}
 
 
@@ -105,37 +110,80 @@ def export(
     no_prior: bool = typer.Option(
         False, "--no-prior", help="Leave out what tells the client's classes; of two prompts that leaves one."
     ),
+    class_contexts: Path | None = typer.Option(
+        None,
+        metavar="IMAGES",
+        help="Fit a prompt alone, with a context for each single class, that predicts as the client does on the images "
+        "of this folder; labels are not needed. As private as the images.",
+    ),
+    prior: Prior = typer.Option(
+        Prior.UNIFORM, help="With --class-contexts: own puts into them how often the client has each class."
+    ),
     backbone: str | None = typer.Option(None, help="For coop: where the model is, if not under its name."),
     force: bool = typer.Option(False, "--force", help="Replace an existing file."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Write a client's prompt for another program, or without what it says of the client's classes.
 
-    A prompt file is private. It holds how often the client has each class, and which it has enough of (--no-prior
-    leaves both out; CoOp's layout has no place for them), and the names of client, domain and classes. Its personal
-    prompt was learned on the client's images and may tell something about them to whoever has the file. Its domain
-    prompt is an average over the client's group, and the others of the group know it.
+    A prompt file is private. It may hold how often the client has each class, which it has enough of, and class means
+    of image features (--no-prior leaves all three out; CoOp's layout has no place for them), and it holds the names of
+    client, domain and classes. Its personal prompt was learned on the client's images and may tell something about them
+    to whoever has the file. Its domain prompt is an average over the client's group, the others of which know it.
     """
+    from secfpp.errors import ConfigError, Problem
     from secfpp.models.coop_checkpoint import to_coop
     from secfpp.models.prompt_file import load_prompt
 
     _require_free(out, force)
+    if class_contexts is None and prior is Prior.OWN:
+        raise ConfigError([Problem("--prior", prior.value, "only with --class-contexts")])
+    if class_contexts is not None and no_prior:
+        allowed = "not with --no-prior: they tell the client's classes"
+        raise ConfigError([Problem("--class-contexts", str(class_contexts), allowed)])
     learned = load_prompt(prompt)
-    notes = []
-    if level is not None or no_prior or to is Target.COOP:
+    notes, facts = list[str](), dict[str, object]()
+    where = "CoOp's own predictor" if to is Target.COOP else "this file"
+    if level is not None or no_prior or (to is Target.COOP and class_contexts is None):
         kept = level or Level.PERSONAL
         if learned.domain_prompt is not None:
-            where = "CoOp's own predictor" if to is Target.COOP else "this file"
             notes.append(ONE_LEVEL.format(where=where, level=kept.value, classes=WEAK[kept]))
         learned = learned.one_level("domain" if kept is Level.DOMAIN else "personal")
-        learned = learned.without_prior() if no_prior else learned
+    if learned.visual_weights is not None and (no_prior or (to is Target.COOP and class_contexts is None)):
+        notes.append(NO_VISUAL.format(where=where) + ("" if no_prior else SAY_IT))
+    if no_prior:
+        learned = learned.without_prior()
+    levels = [(level or Level.PERSONAL).value] if learned.domain_prompt is None else [each.value for each in Level]
+    if class_contexts is not None:
+        learned, facts["agreement"] = _fitted(learned, class_contexts, backbone, to, prior)
     if to is Target.COOP and learned.class_template == "{}":
         notes.append(FULL_STOP)
     content = to_coop(learned, backbone) if to is Target.COOP else learned.to_bytes()
-    levels = [(level or Level.PERSONAL).value] if learned.domain_prompt is None else [each.value for each in Level]
-    holds_prior = to is Target.SAFETENSORS and learned.log_prior is not None
-    facts = {"levels": levels, "class_frequencies": holds_prior, "familiar_classes": learned.familiar is not None}
+    own_file = to is Target.SAFETENSORS
+    facts |= {
+        "levels": levels,
+        "class_frequencies": own_file and learned.log_prior is not None,
+        "familiar_classes": own_file and learned.familiar is not None,
+        "visual_part": own_file and learned.visual_weights is not None,
+        "class_contexts": learned.prompt.ndim == 3,
+    }
     _write(out, content, as_json, notes=notes, format=to.value, **facts)
+
+
+def _fitted(
+    whole: ClientPrompt, images: Path, backbone: str | None, to: Target, prior: Prior
+) -> tuple[ClientPrompt, float]:
+    """A prompt alone that predicts as `whole` does on `images`, and the share of these on which it does."""
+    from secfpp.images import as_array
+    from secfpp.models.class_contexts import fit_class_contexts
+    from secfpp.models.coop_checkpoint import coop_template
+
+    pixels, model = as_array(images, whole.image_size), whole.model(backbone)
+    template = coop_template(whole, model) if to is Target.COOP else whole.class_template
+    how: Literal["own", "uniform"] = "own" if prior is Prior.OWN else "uniform"
+    alone = fit_class_contexts(whole, pixels, model, prior=how, class_template=template)
+    expected = whole.predict(pixels, backbone=model, prior=how)
+    found = alone.predict(pixels, backbone=model, prior="uniform")
+    return alone, sum(map(str.__eq__, found, expected)) / len(found)
 
 
 def import_(
@@ -215,8 +263,13 @@ def _write(out: Path, content: bytes, as_json: bool, *, notes: Sequence[str] = (
         secrets = {
             "class_frequencies": "how often the client has each class",
             "familiar_classes": "which it knows well",
+            "visual_part": "class means of its images",
         }
         if held := [words for fact, words in secrets.items() if facts.get(fact)]:
             typer.echo(f"It holds {' and '.join(held)}; --no-prior leaves that out.")
+        if facts.get("class_contexts"):
+            typer.echo("Its contexts of single classes tell which the client has, and are as private as its images.")
+        if "agreement" in facts:
+            typer.echo(f"Of the images given, {facts['agreement']:.1%} get the class that the client predicts.")
         for note in notes:
             typer.echo(f"{note}.")

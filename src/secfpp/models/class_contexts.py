@@ -77,8 +77,8 @@ def fit_class_contexts(
     if prior == "own":
         alone = replace(alone, log_prior=None)
     start = np.array(np.broadcast_to(prompt.prompt, (n_classes, *prompt.prompt.shape[-2:])))
-    single = prompt.domain_prompt is None and prompt.visual_weights is None
-    if single and prior == "uniform" and template == prompt.class_template:
+    nothing_beside = prompt.domain_prompt is None and prompt.visual_weights is None
+    if nothing_beside and prior == "uniform" and template == prompt.class_template:
         return replace(alone, prompt=start)
     shift = prompt.log_prior if prior == "own" else np.zeros(n_classes, np.float32)
     target = (prompt.logits(features, model) + torch.tensor(shift, device=model.device)).log_softmax(1)

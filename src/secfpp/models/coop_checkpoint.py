@@ -101,6 +101,12 @@ def from_coop(path: str | Path, classes: Sequence[str], backbone: Backbone, clie
         raise DataError(f"{path}: {error}") from error
 
 
+def coop_template(prompt: ClientPrompt, backbone: Backbone) -> str:
+    """How CoOp writes this prompt's class names, or how `prompt` does, if the model cannot read CoOp's way."""
+    usable = _readable(TEMPLATES[0], prompt.classes, prompt.prompt.shape[-2], backbone)
+    return TEMPLATES[0] if usable else prompt.class_template
+
+
 class _Skipped:
     """Stands for an object of the file that is not needed; takes anything and does nothing."""
 

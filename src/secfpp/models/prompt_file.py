@@ -159,8 +159,8 @@ class ClientPrompt:
             ConfigError: contexts of single classes, which tell the client's classes themselves.
         """
         if self.prompt.ndim == 3:
-            remedy = "contexts of single classes tell them: take the prompt that they were made from, or leave them in"
-            raise ConfigError([Problem("without classes", False, remedy)])
+            remedy = "tell the client's classes themselves: take the prompt that they were made from"
+            raise ConfigError([Problem("prompt", "contexts of single classes", remedy)])
         return replace(self.one_level().without_visual(), log_prior=None)
 
     def with_class_contexts(

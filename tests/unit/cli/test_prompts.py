@@ -193,6 +193,77 @@ def test_export_says_what_is_left_of_two_levels(two_levels: ClientPrompt) -> Non
     assert "few images of, or none" in shown and "It holds" not in shown
 
 
+@pytest.fixture
+def visual(two_levels: ClientPrompt) -> ClientPrompt:
+    """`two_levels` with a visual part, and saved as a.safetensors instead."""
+    weights = np.random.default_rng(1).normal(size=(2, 3, 24)).astype(np.float32)
+    learned = replace(two_levels, visual_weights=weights, visual_bias=weights[:, :, 0], text_weight=0.5)
+    learned.save("a.safetensors")
+    return learned
+
+
+def test_predictions_with_a_visual_part_are_those_of_the_prompt(visual: ClientPrompt) -> None:
+    found = json.loads(predict("photos", "--json", "--prior", "uniform"))["images"]
+    expected = visual.predict_proba([Path(name) for name in IMAGES], prior="uniform")
+    assert [entry["probability"] for entry in found] == pytest.approx(expected.max(1).tolist(), abs=1e-5)
+
+
+def test_a_visual_part_goes_into_this_packages_own_files_only(visual: ClientPrompt) -> None:
+    line = ["export", "a.safetensors", "--to", "safetensors", "--out", "b", "--force"]
+    assert "which it knows well and class means of its images; --no-prior leaves that out" in secfpp(*line)
+    assert json.loads(secfpp(*line, "--json"))["visual_part"] is True
+    np.testing.assert_array_equal(load_prompt("b").visual_weights, visual.visual_weights)
+    secfpp(*line, "--level", "domain")
+    np.testing.assert_array_equal(load_prompt("b").visual_weights, visual.visual_weights[1:])  # type: ignore[index]
+    shown = secfpp(*line, "--no-prior")
+    assert (
+        "The client also predicts with class means of image features, this file without: expect much less accuracy."
+        in shown
+    )
+    assert load_prompt("b").visual_weights is None
+    line[3] = "coop"
+    assert "CoOp's own predictor without: expect much less accuracy; --class-contexts IMAGES makes" in secfpp(*line)
+    assert json.loads(secfpp(*line, "--json"))["visual_part"] is False
+
+
+@pytest.mark.parametrize("prior", ["uniform", "own"])
+def test_coop_gets_a_prompt_that_says_the_same(prior: Any, visual: ClientPrompt, backbone: Any) -> None:
+    out = "model.pth.tar-5"
+    line = ["export", "a.safetensors", "--to", "coop", "--class-contexts", "photos", "--out", out, "--prior", prior]
+    shown = secfpp(*line)
+    assert "contexts of single classes tell which the client has" in shown and "% get the class that" in shown
+    assert "expect" not in shown
+    facts = json.loads(secfpp(*line, "--force", "--json"))
+    assert (facts["class_contexts"], facts["visual_part"], facts["class_frequencies"]) == (True, False, False)
+    assert facts["agreement"] == 1 and torch.load(out)["state_dict"]["ctx"].shape == (3, 4, 32)
+    words = ["--classes", "cat,dog,bird", "--backbone", visual.backbone, "--out", "d.safetensors"]
+    secfpp("import", out, "--from", "coop", *words)
+    images = [Path(name) for name in IMAGES]
+    whole, again = visual.predict_proba(images, prior=prior), load_prompt("d.safetensors").predict_proba(images)
+    np.testing.assert_allclose(again, whole, atol=0.1)
+    plain = visual.one_level().without_visual().predict_proba(images, prior="uniform")
+    assert np.abs(again - whole).max() < 0.3 * np.abs(plain - whole).max()
+
+
+def test_a_prompt_alone_can_be_kept_with_its_class_frequencies(visual: ClientPrompt) -> None:
+    line = ["export", "a.safetensors", "--to", "safetensors", "--class-contexts", "photos", "--out", "b"]
+    assert "how often the client has each class" in secfpp(*line)
+    alone = load_prompt("b")
+    assert alone.prompt.shape == (3, 4, 32) and (alone.domain_prompt, alone.visual_weights) == (None, None)
+    np.testing.assert_array_equal(alone.log_prior, visual.log_prior)
+    assert "photos/cat/000.png" in secfpp("predict", "--prompt", "b", "photos", "--prior", "own")
+    again = ["export", "b", "--to", "safetensors", "--no-prior", "--out", "c"]
+    assert "tell the client's classes themselves: take the prompt that they were made from" in fails(*again)
+
+
+def test_class_contexts_that_make_no_sense_are_refused(visual: ClientPrompt) -> None:
+    line = ["export", "a.safetensors", "--to", "coop", "--out", "x"]
+    assert "--prior = 'own': only with --class-contexts" in fails(*line, "--prior", "own")
+    assert "not with --no-prior: they tell" in fails(*line, "--class-contexts", "photos", "--no-prior")
+    assert "none: no such file or folder" in fails(*line, "--class-contexts", "none")
+    assert not Path("x").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "level", "weak"),
     [

@@ -199,5 +199,5 @@ def test_contexts_for_another_number_of_classes_are_refused(single: ClientPrompt
 
 
 def test_contexts_of_single_classes_cannot_be_made_to_forget_them(single: ClientPrompt) -> None:
-    with pytest.raises(ConfigError, match="contexts of single classes tell them: take the prompt"):
+    with pytest.raises(ConfigError, match="contexts of single classes': tell the client's classes themselves: take"):
         single.without_prior()
