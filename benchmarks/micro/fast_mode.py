@@ -82,13 +82,13 @@ def measure(n: int, groups: int, bits: int) -> tuple[float, int, int]:
     differing = total = undecided = partitions = 0
     for number in range(COHORTS):
         points = cohort(n, groups, np.random.default_rng(1000 * n + 10 * groups + number))
-        search = SETTINGS.search(n, number, 0)
+        search, inner = SETTINGS.search(n, number, 0), kmeans.inner_products(points)
         circuit = SecPC(search, 2, 5, 0, bits, "assignments")
         pool = Pool(Stream.fresh(SystemEntropy()))
         found = evaluated(circuit.run(Shared(PrimeField.lift(points), 1), pool))
         for (k, run), iterations in found.assignments.items():
             for iteration, labels in enumerate(iterations, 1):
-                exact = kmeans.lloyd(points, search.seeds[k][run : run + 1], iteration, search.pull)[0]
+                exact = kmeans.lloyd(inner, search.seeds[k][run : run + 1], iteration, search.pull)[0]
                 differing += int((labels != exact).sum())
                 total += n
         undecided += found.undecided

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError
 from secfpp.protocol.cohort import Assignment, Cohort
-from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
+from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.seeding import derive
 from secfpp.settings import check_types
 
@@ -33,6 +33,26 @@ class Clusterer(ABC):
             A partition of the clients that answered, clusters numbered by their first client.
         """
 
+    def place(
+        self, cohort: Cohort, slot: str, assignment: Assignment, newcomers: Iterable[ClientId]
+    ) -> Program[Assignment]:
+        """Find a group for clients that have none, among those that are there; nobody else moves.
+
+        Args:
+            cohort: who is there: newcomers, and members of the groups.
+            slot: array of the clients' states, float [d], that describes them.
+            assignment: the groups.
+            newcomers: clients of the cohort without a group.
+
+        Returns:
+            `assignment` and the newcomers that answered; groups keep their numbers.
+
+        Raises:
+            ConfigError: this way to group clients has no rule for it.
+        """
+        yield from ()
+        raise ConfigError([Problem("clusterer.kind", self.kind, "a kind that has a rule for newcomers")])
+
     def require(self, clients: int) -> None:
         """Refuse a number of clients, in a round, that these settings cannot group.
 
@@ -53,6 +73,13 @@ class OneCluster(Clusterer):
         """See `Clusterer.assign`."""
         yield from ()
         return Assignment(dict.fromkeys(cohort.clients, 0))
+
+    def place(
+        self, cohort: Cohort, slot: str, assignment: Assignment, newcomers: Iterable[ClientId]
+    ) -> Program[Assignment]:
+        """See `Clusterer.place`: in the first group."""
+        yield from ()
+        return Assignment({**assignment.cluster_of, **dict.fromkeys(newcomers, 0)})
 
 
 @dataclass(frozen=True)
@@ -83,6 +110,15 @@ class RandomClusters(Clusterer):
         order = derive(cohort.seed, "random_clusters").numpy().permutation(len(cohort))
         return Assignment.from_labels(cohort.clients, (order % self.k).tolist())
 
+    def place(
+        self, cohort: Cohort, slot: str, assignment: Assignment, newcomers: Iterable[ClientId]
+    ) -> Program[Assignment]:
+        """See `Clusterer.place`: at random, whoever else comes."""
+        yield from ()
+        draws = {client: derive(cohort.seed, "random_clusters", client).numpy() for client in newcomers}
+        places = {client: int(draw.integers(assignment.k)) for client, draw in draws.items()}
+        return Assignment({**assignment.cluster_of, **places})
+
 
 @dataclass(frozen=True)
 class OracleClusters(Clusterer):
@@ -96,10 +132,25 @@ class OracleClusters(Clusterer):
 
     def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
         """See `Clusterer.assign`."""
+        domains = yield from self._domains(cohort)
+        return Assignment.from_labels(list(domains), domains.values())
+
+    def place(
+        self, cohort: Cohort, slot: str, assignment: Assignment, newcomers: Iterable[ClientId]
+    ) -> Program[Assignment]:
+        """See `Clusterer.place`: in the group with most members of its domain, the first of several."""
+        domains = yield from self._domains(cohort)
+        places = {}
+        for client in set(newcomers) & set(domains):
+            alike = [sum(domains.get(c) == domains[client] for c in assignment.members(g)) for g in range(assignment.k)]
+            places[client] = alike.index(max(alike))
+        return Assignment({**assignment.cluster_of, **places})
+
+    def _domains(self, cohort: Cohort) -> Program[dict[ClientId, int]]:
         replies = yield Ask("clusterer.domain", {client: {} for client in cohort.clients})
         if not replies:
             raise DropoutError("clusterer.domain", 1, 0, replies.missing)
-        return Assignment.from_labels(list(replies), [int(reply["domain"]) for reply in replies.values()])
+        return {client: int(reply["domain"]) for client, reply in replies.items()}
 
     @step
     def domain(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:

@@ -1,4 +1,4 @@
-"""Exact k-means on integer points: Lloyd's iteration without division, and the choice of K.
+"""Exact k-means on the inner products of integer points: Lloyd's iteration without division, and the choice of K.
 
 Everything that decides is an integer computation, so the same partition comes out on shares, on any
 machine, in any order of evaluation. Writing n_s for the weight of cluster s, q_is for the sum of inner products
@@ -8,6 +8,9 @@ of point i with its members, and Q_s for that sum over the members,
 
 so centre t is nearer to i than centre s if and only if ``n_s^2 h_it - n_t^2 h_is < 0``. Ties go to the lowest
 index.
+
+Nothing but inner products is used, so they need not be those of any points: `secfpp.secure.clustering.agreement`
+takes 0 for a point's product with itself.
 
 So that no cluster is without a centre, a cluster's seed point stays in it as a pseudo-member of weight 1, next to
 real members of weight M (`pull`): a centre is ``(M sum of members + seed) / (M members + 1)``.
@@ -26,23 +29,27 @@ import numpy as np
 from secfpp.errors import FieldRangeError
 
 
-def score_bound(n: int, radius: int, pull: int) -> int:
-    """Largest magnitude of a difference of scores.
+def score_bound(n: int, radius: int, pull: int, self_products: bool = True) -> int:
+    """Largest magnitude of a difference of scores of points no longer than `radius`.
 
     Two cluster weights add up to at most ``pull n + 2``, so their product is at most
     ``((pull n + 2) / 2)^2``. A squared distance is at most ``4 radius^2``, so a difference of scores is at most
     that times the square of the product.
+
+    Without products of points with themselves, scores are no distances, and all that is left is that products lie
+    within ``radius^2``. Then q_is lies within ``n_s radius^2`` and Q_s within ``n_s^2 radius^2``, so that h_is lies
+    within ``3 n_s^2 radius^2``, and a difference of scores within ``6 radius^2`` times the square of the product.
     """
-    return 4 * radius**2 * (pull * n + 2) ** 4 // 16
+    return (4 if self_products else 6) * radius**2 * (pull * n + 2) ** 4 // 16
 
 
-def require_range(n: int, radius: int, pull: int) -> None:
+def require_range(n: int, radius: int, pull: int, self_products: bool = True) -> None:
     """Prove that no intermediate result of `lloyd` leaves int64: each term of a difference is below its bound.
 
     Raises:
         FieldRangeError: too many points, too long or too strongly weighted.
     """
-    worst = score_bound(n, radius, pull)
+    worst = score_bound(n, radius, pull, self_products)
     if worst >= 1 << 60:
         raise FieldRangeError(
             f"{n} points of length up to {radius} with pull {pull} need {worst.bit_length()} bits, 60 are there: "
@@ -50,12 +57,19 @@ def require_range(n: int, radius: int, pull: int) -> None:
         )
 
 
-def lloyd(points: np.ndarray, seeds: np.ndarray, iterations: int, pull: int) -> np.ndarray:
+def inner_products(points: np.ndarray) -> np.ndarray:
+    """The inner products of integer `points` [n, d], int64 [n, n]."""
+    points = points.astype(np.int64)
+    products: np.ndarray = points @ points.T
+    return products
+
+
+def lloyd(inner: np.ndarray, seeds: np.ndarray, iterations: int, pull: int) -> np.ndarray:
     """Assignments after `iterations` of Lloyd, for several runs at once.
 
     Args:
-        points: integers [n, d].
-        seeds: indices of the points that start the clusters [runs, k]; they may repeat.
+        inner: inner products of all points, integers [n, n].
+        seeds: indices of the points that start the clusters of each run [runs, k]; they may repeat.
         iterations: how often points are assigned, at least once; the first time to the seeds.
         pull: weight M of a member beside its cluster's seed, at least 1.
 
@@ -65,39 +79,41 @@ def lloyd(points: np.ndarray, seeds: np.ndarray, iterations: int, pull: int) -> 
     Raises:
         FieldRangeError: see `require_range`.
     """
-    points = points.astype(np.int64)
-    longest = math.isqrt(max((sum(int(x) ** 2 for x in point) for point in points), default=0)) + 1
-    require_range(len(points), longest, pull)
-    runs, k = seeds.shape
-    start = points[seeds]  # [runs, k, d]
-    sums, weights = start, np.ones((runs, k), np.int64)
-    labels = np.zeros((runs, len(points)), np.int64)
+    n, (runs, k) = len(inner), seeds.shape
+    longest = math.isqrt(int(np.abs(inner).max(initial=0))) + 1
+    require_range(n, longest, pull, self_products=False)
+    start = (seeds[..., None] == np.arange(n)).astype(np.int64)
+    member = start  # who is in a cluster, with which weight [runs, k, n]
+    labels = np.zeros((runs, n), np.int64)
     for _ in range(iterations):
-        inner = np.einsum("nd,rkd->rkn", points, sums)
-        squares = np.einsum("rkd,rkd->rk", sums, sums)
-        scores = squares[..., None] - 2 * weights[..., None] * inner  # [runs, k, n]
-        labels = _nearest(scores, weights)
-        member = labels[:, None, :] == np.arange(k)[:, None]  # [runs, k, n]
-        sums = pull * np.einsum("rkn,nd->rkd", member.astype(np.int64), points) + start
-        weights = pull * member.sum(-1) + 1
+        weights = member.sum(-1)
+        inward = member @ inner
+        norms = (member * inward).sum(-1)
+        labels = nearest(norms[..., None] - 2 * weights[..., None] * inward, weights)
+        member = pull * (labels[:, None, :] == np.arange(k)[:, None]) + start
     return labels
 
 
-def seed_costs(points: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+def seed_costs(inner: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """How far points are from the nearest seed of a run: sums of squared distances, int64 [runs].
 
     Args:
-        points: integers [n, d].
+        inner: inner products of all points, integers [n, n].
         seeds: indices of points [runs, k].
     """
-    points = points.astype(np.int64)
-    distances = ((points[:, None] - points[None]) ** 2).sum(-1)
+    squares = inner.diagonal()
+    distances = squares[:, None] + squares - 2 * inner
     costs: np.ndarray = distances[seeds].min(1).sum(1)
     return costs
 
 
-def _nearest(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Index of the smallest ``scores / weights^2`` over axis 1, the lowest of several: [runs, n]."""
+def nearest(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The cluster of smallest ``scores / weights^2`` for each point, the lowest of several, int64 [runs, n].
+
+    Args:
+        scores: h_is [runs, k, n].
+        weights: n_s [runs, k].
+    """
     runs, k, n = scores.shape
     best = np.zeros((runs, n), np.int64)
     best_score, best_weight = scores[:, 0], np.broadcast_to(weights[:, :1], (runs, n))
@@ -114,17 +130,20 @@ INERTIA_SCALE = 1 << 20
 """Inertia is computed in multiples of its inverse."""
 
 
-def inertia(points: np.ndarray, labels: np.ndarray) -> int:
-    """Sum of squared distances of integer `points` [n, d] from the mean of their cluster, times `INERTIA_SCALE`.
+def inertia(inner: np.ndarray, labels: np.ndarray) -> int:
+    """Sum of squared distances of points from the mean of their cluster, times `INERTIA_SCALE`.
 
     It is the sum of squares minus |sum of members|^2 / size for each cluster, the quotients rounded as `reciprocal`
     rounds, so that the same number comes out on shares.
+
+    Args:
+        inner: inner products of all points, integers [n, n].
+        labels: clusters of the points [n].
     """
-    points = points.astype(np.int64)
-    total = INERTIA_SCALE * int((points**2).sum())
+    total = INERTIA_SCALE * int(inner.trace())
     for label in np.unique(labels):
-        members = points[labels == label]
-        total -= reciprocal(len(members)) * sum(int(x) ** 2 for x in members.sum(0))
+        members = np.flatnonzero(labels == label)
+        total -= reciprocal(len(members)) * int(inner[np.ix_(members, members)].sum())
     return total
 
 

@@ -7,57 +7,42 @@ from typing import ClassVar
 
 import numpy as np
 
-from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError
-from secfpp.protocol.cohort import Assignment, Cohort
+from secfpp.errors import ConfigError, Problem
+from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import integer_in, text_in
-from secfpp.protocol.program import Arrays, Ask, ClientState, Program, Replies, step
+from secfpp.protocol.program import Arrays, ClientState, Replies, step
 from secfpp.secure.clustering import kmeans
-from secfpp.secure.clustering.clusterer import Clusterer, require_at_least_one
 from secfpp.secure.clustering.descriptor import projection, quantise, radius
+from secfpp.secure.clustering.in_clear import InClear, points_in
 from secfpp.secure.clustering.search import Search
-from secfpp.settings import check_types
+from secfpp.secure.clustering.searching import Searching, descriptor_in
 
 
 @dataclass(frozen=True)
-class KMeans(Clusterer):
+class KMeans(Searching):
     """What k-means on descriptors has in common, in the clear and on shares; both give the same partition.
 
-    Descriptors go through a public projection and are rounded to integers. The exact integer Lloyd of
-    `secfpp.secure.clustering.kmeans` runs from `restarts` random choices of seed points for each K, public ones that
-    depend on the cohort's seed and round only. After the first iteration `finalists` of them go on, see
-    `Search.winners`. For each K the run of least inertia counts, among those whose clusters all have
-    `min_cluster_size` members; K is the one of best BIC. If no run has such clusters, there is one cluster.
+    Descriptors go through a public projection and are rounded to integers. For each K the run of least inertia counts;
+    K is the one of best BIC.
 
     Args:
-        k: fixes K; None chooses among 1..k_max.
-        k_max: largest K tried.
         dimensions: of the projected descriptor; a shorter one is filled up with zeros.
         scale: factor before rounding; at 127 and 8 bits, a descriptor of length 1 fills the range and a
             longer one is shortened.
         bits: of a coordinate with its sign; also bounds the L2 norm, to ``2^(bits - 1) - 1``.
-        restarts: runs per K that begin.
-        finalists: how many of them go on after the first iteration; all of fewer.
-        iterations: of Lloyd, in each of those.
-        min_cluster_size: fewest members of a cluster.
         pull: weight of a member beside its cluster's seed, see `secfpp.secure.clustering.kmeans`.
     """
 
-    k: int | None = None
-    k_max: int = 8
+    counts: ClassVar[tuple[str, ...]] = (*Searching.counts, "dimensions", "pull")
+    by_agreement: ClassVar[bool] = False
+
     dimensions: int = 16
     scale: float = 127.0
     bits: int = 8
-    restarts: int = 192
-    finalists: int = 8
-    iterations: int = 2
-    min_cluster_size: int = 4
     pull: int = 1
 
     def __post_init__(self) -> None:
-        check_types(self, "clusterer")
-        require_at_least_one(
-            self, "k", "k_max", "dimensions", "restarts", "finalists", "iterations", "min_cluster_size", "pull"
-        )
+        super().__post_init__()
         problems = []
         if not 2 <= self.bits <= 16:
             problems.append(Problem("clusterer.bits", self.bits, "2 to 16"))
@@ -85,24 +70,13 @@ class KMeans(Clusterer):
             round_=round_,
         )
 
-    def require(self, clients: int) -> None:
-        """See `Clusterer.require`."""
-        self.require_some(clients)
-        if self.k is not None and self.k * self.min_cluster_size > clients:
-            allowed = f"at most {clients // self.min_cluster_size}: {clients} clients in clusters of "
-            raise ConfigError([Problem("clusterer.k", self.k, f"{allowed}{self.min_cluster_size} or more")])
-
     def require_some(self, clients: int) -> None:
-        """Refuse fewer than one cluster's, or too many for exact arithmetic; whoever drops out, others are one cluster.
+        """See `Searching.require_some`; and refuse too many for exact arithmetic.
 
         Raises:
-            ConfigError: a cohort smaller than one cluster.
             FieldRangeError: too many clients.
         """
-        smallest = self.min_cluster_size
-        if clients < smallest:
-            allowed = f"at most the {clients} clients of a round"
-            raise ConfigError([Problem("clusterer.min_cluster_size", smallest, allowed)])
+        super().require_some(clients)
         kmeans.require_range(clients, radius(self.bits), self.pull)
 
     def described(self, descriptor: np.ndarray, seed: int) -> np.ndarray:
@@ -113,7 +87,7 @@ class KMeans(Clusterer):
 
 
 @dataclass(frozen=True)
-class PlainKMeans(KMeans):
+class PlainKMeans(InClear, KMeans):
     """k-means by a server that sees the descriptors; one exchange. See `KMeans` for what is computed.
 
     Raises:
@@ -124,15 +98,13 @@ class PlainKMeans(KMeans):
 
     kind: ClassVar[str] = "plain_kmeans"
 
-    def assign(self, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
-        """See `Clusterer.assign`."""
-        self.require_some(len(cohort))
-        ask = {"slot": np.array(slot), "seed": np.array(cohort.seed)}
-        replies = yield Ask("clusterer.describe", dict.fromkeys(cohort.clients, ask))
-        if len(replies) < self.min_cluster_size:
-            raise DropoutError("clusterer.describe", self.min_cluster_size, len(replies), replies.missing)
-        points = self._points(replies)
-        return Assignment.from_labels(list(replies), self.partition(points, cohort.seed, cohort.round).tolist())
+    def points(self, replies: Replies) -> np.ndarray:
+        """See `InClear.points`."""
+        return points_in(replies, self.dimensions, radius(self.bits))
+
+    def labels(self, replies: Replies, cohort: Cohort) -> np.ndarray:
+        """See `InClear.labels`."""
+        return self.partition(self.points(replies), cohort.seed, cohort.round)
 
     def partition(self, points: np.ndarray, seed: int, round_: int) -> np.ndarray:
         """The chosen cluster of each point.
@@ -146,17 +118,11 @@ class PlainKMeans(KMeans):
             Cluster numbers [n], those of the best run.
         """
         search = self.search(len(points), seed, round_)
-        going_on = search.winners({k: kmeans.seed_costs(points, seeds) for k, seeds in search.seeds.items()})
-        labels = {
-            (k, run): found
-            for k, runs in going_on.items()
-            for run, found in zip(
-                runs.tolist(), kmeans.lloyd(points, search.seeds[k][runs], self.iterations, self.pull), strict=True
-            )
-        }
+        inner = kmeans.inner_products(points)
+        labels = search.finished(inner)
         sizes = {(k, run): np.bincount(found, minlength=k).tolist() for (k, run), found in labels.items()}
         best = search.best(
-            {run: (sizes[run], kmeans.inertia(points, labels[run])) for run in labels if search.admits(sizes[run])}
+            {run: (sizes[run], kmeans.inertia(inner, labels[run])) for run in labels if search.admits(sizes[run])}
         )
         return np.zeros(len(points), np.int64) if best is None else labels[best]
 
@@ -165,27 +131,3 @@ class PlainKMeans(KMeans):
         """Reply the reduced and rounded descriptor, int16 [dimensions]."""
         descriptor = descriptor_in(state, text_in(payload, "slot"))
         return state, {"descriptor": self.described(descriptor, integer_in(payload, "seed"))}
-
-    def _points(self, replies: Replies) -> np.ndarray:
-        """The descriptors of all replies, int64 [n, d], checked."""
-        points: list[np.ndarray] = []
-        for client, reply in replies.items():
-            point = reply.get("descriptor")
-            if point is None or point.dtype != np.int16 or point.shape != (self.dimensions,):
-                raise ProtocolError(f"client {client!r} sent no int16 descriptor of {self.dimensions} numbers")
-            point = point.astype(np.int64)
-            if int(point @ point) > radius(self.bits) ** 2:
-                raise ProtocolError(f"client {client!r} sent a descriptor longer than {radius(self.bits)}")
-            points.append(point)
-        return np.stack(points)
-
-
-def descriptor_in(state: ClientState, slot: str) -> np.ndarray:
-    """The client's own descriptor, a vector.
-
-    Raises:
-        ProtocolError: there is none of this name.
-    """
-    if slot not in state or state[slot].ndim != 1:
-        raise ProtocolError(f"this client has no vector {slot!r} to be clustered by")
-    return state[slot]

@@ -29,6 +29,7 @@ class Search:
         iterations: of Lloyd in each run.
         min_size: fewest members of a cluster.
         pull: weight of a member beside its cluster's seed.
+        self_products: whether points have products with themselves, see `secfpp.secure.clustering.agreement`.
     """
 
     n: int
@@ -39,6 +40,7 @@ class Search:
     iterations: int
     min_size: int
     pull: int
+    self_products: bool = True
 
     @classmethod
     def plan(
@@ -56,6 +58,7 @@ class Search:
         pull: int,
         seed: int,
         round_: int,
+        self_products: bool = True,
     ) -> Search:
         """The runs for `n` points: random seed points, which depend on `seed` and `round_` only.
 
@@ -65,11 +68,11 @@ class Search:
         fitting = n // min_size
         tried = range(1, min(k_max, fitting) + 1) if k is None else [k] if k <= fitting else []
         seeds = {number: np.sort(orders[: restarts if number > 1 else 1, :number], axis=1) for number in tried}
-        return cls(n, dimensions, radius, seeds, finalists, iterations, min_size, pull)
+        return cls(n, dimensions, radius, seeds, finalists, iterations, min_size, pull, self_products)
 
     @property
     def first_bound(self) -> int:
-        """Largest difference of two squared distances between points."""
+        """Largest difference of two squared distances between points; without self-products, of two such products."""
         return 4 * self.radius**2
 
     @property
@@ -80,7 +83,7 @@ class Search:
     @property
     def bound(self) -> int:
         """Largest difference of scores in an iteration, see `secfpp.secure.clustering.kmeans.require_range`."""
-        return kmeans.score_bound(self.n, self.radius, self.pull)
+        return kmeans.score_bound(self.n, self.radius, self.pull, self.self_products)
 
     def groups(self, k: int) -> np.ndarray:
         """Numbers of the runs with K clusters, those in a row of which one goes on, int64 [finalists, members].
@@ -100,6 +103,23 @@ class Search:
         """
         groups = {k: self.groups(k) for k in self.seeds}
         return {k: rows[np.arange(len(rows)), costs[k][rows].argmin(1)] for k, rows in groups.items()}
+
+    def finished(self, inner: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+        """What the runs (K, number) that go on end with, in the clear: clusters of the points, int64 [n] each.
+
+        Args:
+            inner: inner products of all points, int64 [n, n].
+        """
+        winners = self.winners({k: kmeans.seed_costs(inner, seeds) for k, seeds in self.seeds.items()})
+        return {
+            (k, number): labels
+            for k, numbers in winners.items()
+            for number, labels in zip(
+                numbers.tolist(),
+                kmeans.lloyd(inner, self.seeds[k][numbers], self.iterations, self.pull),
+                strict=True,
+            )
+        }
 
     def best(self, candidates: Mapping[tuple[int, int], tuple[Sequence[int], int]]) -> tuple[int, int] | None:
         """The winner among runs (K, number), given their clusters' sizes and their inertia.

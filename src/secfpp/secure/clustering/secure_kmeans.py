@@ -25,7 +25,8 @@ from secfpp.secure.clustering import distances
 from secfpp.secure.clustering.descriptor import radius
 from secfpp.secure.clustering.found import Found, Reveal
 from secfpp.secure.clustering.layout import Layout
-from secfpp.secure.clustering.plain_kmeans import KMeans, descriptor_in
+from secfpp.secure.clustering.plain_kmeans import KMeans
+from secfpp.secure.clustering.searching import descriptor_in
 from secfpp.secure.clustering.secpc import SecPC
 from secfpp.secure.session import Joined, join
 

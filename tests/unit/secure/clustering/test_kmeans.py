@@ -16,6 +16,10 @@ from secfpp.secure.clustering import kmeans
 Point = tuple[int, ...]
 
 
+def products(points: object) -> np.ndarray:
+    return kmeans.inner_products(np.array(points))
+
+
 def slow_lloyd(points: list[Point], seeds: list[int], iterations: int, pull: int) -> list[int]:
     """Lloyd's iteration as in a textbook, in rational numbers."""
     dimensions = range(len(points[0]))
@@ -56,7 +60,7 @@ def test_lloyd_equals_the_textbook_in_rational_numbers(
     instance: tuple[list[Point], list[list[int]], int, int],
 ) -> None:
     points, seeds, iterations, pull = instance
-    labels = kmeans.lloyd(np.array(points), np.array(seeds), iterations, pull)
+    labels = kmeans.lloyd(products(points), np.array(seeds), iterations, pull)
     assert labels.tolist() == [slow_lloyd(points, run, iterations, pull) for run in seeds]
 
 
@@ -67,7 +71,7 @@ def test_thousands_of_instances_with_ties_and_empty_clusters() -> None:
         n, k = int(rng.integers(2, 7)), int(rng.integers(2, 5))
         points = rng.integers(-2, 3, size=(n, 2))
         seeds = rng.integers(0, n, size=(1, k))
-        labels = kmeans.lloyd(points, seeds, 3, 1)[0].tolist()
+        labels = kmeans.lloyd(products(points), seeds, 3, 1)[0].tolist()
         plain = [tuple(map(int, point)) for point in points]
         assert labels == slow_lloyd(plain, seeds[0].tolist(), 3, 1)
         tied += len({plain[seed] for seed in seeds[0]}) < k
@@ -79,9 +83,9 @@ def test_thousands_of_instances_with_ties_and_empty_clusters() -> None:
 @given(instances())
 def test_runs_do_not_influence_each_other(instance: tuple[list[Point], list[list[int]], int, int]) -> None:
     points, seeds, iterations, pull = instance
-    together = kmeans.lloyd(np.array(points), np.array(seeds), iterations, pull)
+    together = kmeans.lloyd(products(points), np.array(seeds), iterations, pull)
     for run, labels in zip(seeds, together, strict=True):
-        alone = kmeans.lloyd(np.array(points), np.array([run]), iterations, pull)
+        alone = kmeans.lloyd(products(points), np.array([run]), iterations, pull)
         assert alone[0].tolist() == labels.tolist()
 
 
@@ -91,7 +95,7 @@ def test_extreme_values_are_exact_up_to_the_proven_range() -> None:
     points = rng.choice([-1500, 1500], size=(n, 4))
     kmeans.require_range(n, 3001, pull)
     seeds = np.stack([rng.permutation(n)[:k] for _ in range(2)])
-    labels = kmeans.lloyd(points, seeds, 3, pull)
+    labels = kmeans.lloyd(products(points), seeds, 3, pull)
     plain = [tuple(map(int, point)) for point in points]
     assert labels.tolist() == [slow_lloyd(plain, run.tolist(), 3, pull) for run in seeds]
 
@@ -103,7 +107,7 @@ def test_the_range_is_refused_where_the_bound_says() -> None:
         kmeans.require_range(fitting + 1, 127, 4)
     assert fitting > 1000
     with pytest.raises(FieldRangeError, match="smaller pull"):
-        kmeans.lloyd(np.full((4, 1), 1 << 30), np.array([[0]]), 1, 4)
+        kmeans.lloyd(np.full((4, 4), 1 << 60), np.array([[0]]), 1, 4)
 
 
 def partitions(n: int, k: int) -> list[tuple[int, ...]]:
@@ -113,19 +117,19 @@ def partitions(n: int, k: int) -> list[tuple[int, ...]]:
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=3, max_size=6), st.integers(1, 3))
 def test_all_seeds_reach_no_less_than_the_optimum_of_all_partitions(points: list[Point], k: int) -> None:
-    array = np.array(points)
-    optimum = min(kmeans.inertia(array, np.array(labels)) for labels in partitions(len(points), k))
+    inner = products(points)
+    optimum = min(kmeans.inertia(inner, np.array(labels)) for labels in partitions(len(points), k))
     seeds = np.array(list(itertools.combinations(range(len(points)), k)))
-    for labels in kmeans.lloyd(array, seeds, 6, 8):
-        assert len(set(labels.tolist())) < k or kmeans.inertia(array, labels) >= optimum
+    for labels in kmeans.lloyd(inner, seeds, 6, 8):
+        assert len(set(labels.tolist())) < k or kmeans.inertia(inner, labels) >= optimum
 
 
 def test_separated_groups_are_the_optimum() -> None:
     points = np.array([(0, 0), (1, 0), (0, 1), (50, 50), (51, 50), (99, 0), (99, 1)])
-    (labels,) = kmeans.lloyd(points, np.array([[0, 3, 5]]), 4, 4)
+    (labels,) = kmeans.lloyd(products(points), np.array([[0, 3, 5]]), 4, 4)
     assert labels.tolist() == [0, 0, 0, 1, 1, 2, 2]
-    assert kmeans.inertia(points, labels) == min(
-        kmeans.inertia(points, np.array(labels)) for labels in partitions(7, 3)
+    assert kmeans.inertia(products(points), labels) == min(
+        kmeans.inertia(products(points), np.array(labels)) for labels in partitions(7, 3)
     )
 
 
@@ -140,11 +144,11 @@ def test_it_finds_what_scikit_learn_finds_from_many_seeds() -> None:
     for seed in range(5):
         points = clear_groups(seed)
         seeds = np.stack([np.random.default_rng(run).permutation(32)[:4] for run in range(20)])
-        found = kmeans.lloyd(points, seeds, 10, 4)
-        best = min(found, key=lambda labels: kmeans.inertia(points, labels))
+        found = kmeans.lloyd(products(points), seeds, 10, 4)
+        best = min(found, key=lambda labels: kmeans.inertia(products(points), labels))
         theirs = cluster.KMeans(4, n_init=20, random_state=seed).fit(points)
         assert same_partition(best, theirs.labels_)
-        assert kmeans.inertia(points, best) / kmeans.INERTIA_SCALE == pytest.approx(theirs.inertia_, rel=1e-4)
+        assert kmeans.inertia(products(points), best) / kmeans.INERTIA_SCALE == pytest.approx(theirs.inertia_, rel=1e-4)
 
 
 def test_scikit_learn_goes_the_same_way_from_the_same_seeds() -> None:
@@ -161,7 +165,7 @@ def test_scikit_learn_goes_the_same_way_from_the_same_seeds() -> None:
                 warnings.simplefilter("ignore")  # it warns where it has not converged
                 theirs.fit(points.astype(float))
             # Its labels are those to the centres after the last step: one assignment more than we make.
-            ours = kmeans.lloyd(points, start[None], iterations + 1, 100)[0]
+            ours = kmeans.lloyd(products(points), start[None], iterations + 1, 100)[0]
             agreed += ours.tolist() == theirs.labels_.tolist()
     assert agreed >= 170  # of 180: a heavy pull is no infinite one
 
@@ -181,7 +185,7 @@ def test_inertia_is_the_sum_of_squared_distances(rows: list[tuple[int, int, int]
             mean = Fraction(sum(member[axis] for member in members), len(members))
             expected += sum((member[axis] - mean) ** 2 for member in members)
             rounding += Fraction(sum(member[axis] for member in members) ** 2, 2)
-    found = kmeans.inertia(points, labels)
+    found = kmeans.inertia(products(points), labels)
     assert isinstance(found, int)
     assert abs(found - expected * kmeans.INERTIA_SCALE) <= rounding
 
@@ -212,8 +216,8 @@ def test_bic_prefers_one_cluster_for_equal_points() -> None:
 
 def test_bic_prefers_groups_that_are_there() -> None:
     points = clear_groups(0)
-    one = kmeans.inertia(points, np.zeros(32, np.int64))
-    four = kmeans.inertia(points, np.repeat(np.arange(4), 8))
+    one = kmeans.inertia(products(points), np.zeros(32, np.int64))
+    four = kmeans.inertia(products(points), np.repeat(np.arange(4), 8))
     assert kmeans.bic(four, (8,) * 4, 4) > kmeans.bic(one, (32,), 4)
 
 
@@ -222,4 +226,4 @@ def test_a_runs_cost_is_that_of_its_seeds() -> None:
     points = rng.integers(-127, 128, (9, 3)).astype(np.int16)
     seeds = np.array([[0, 4], [2, 2], [7, 8]])
     expected = [sum(min(int(((p.astype(int) - points[s]) ** 2).sum()) for s in row) for p in points) for row in seeds]
-    assert kmeans.seed_costs(points, seeds).tolist() == expected
+    assert kmeans.seed_costs(products(points), seeds).tolist() == expected

@@ -43,17 +43,18 @@ def plan(n: int, **changes: Any) -> Search:
 
 def going_on(search: Search, points: np.ndarray) -> set[tuple[int, int]]:
     """The runs (K, number) that go on after the first iteration."""
-    winners = search.winners({k: kmeans.seed_costs(points, seeds) for k, seeds in search.seeds.items()})
+    inner = kmeans.inner_products(points)
+    winners = search.winners({k: kmeans.seed_costs(inner, seeds) for k, seeds in search.seeds.items()})
     return {(k, number) for k, numbers in winners.items() for number in numbers.tolist()}
 
 
 def in_clear(search: Search, points: np.ndarray) -> dict[tuple[int, int], list[np.ndarray]]:
     """The assignments of every iteration of every run, the first one only of those that do not go on."""
-    kept = going_on(search, points)
+    kept, inner = going_on(search, points), kmeans.inner_products(points)
     found: dict[tuple[int, int], list[np.ndarray]] = {}
     for k, seeds in search.seeds.items():
         for iterations in range(1, search.iterations + 1):
-            for r, labels in enumerate(kmeans.lloyd(points, seeds, iterations, search.pull)):
+            for r, labels in enumerate(kmeans.lloyd(inner, seeds, iterations, search.pull)):
                 if iterations == 1 or (k, r) in kept:
                     found.setdefault((k, r), []).append(labels)
     return found
@@ -79,7 +80,8 @@ def compare(search: Search, points: np.ndarray, found: Found) -> Tally:
     runs = {run: begun[run] for run in going_on(search, points)}
     sizes = {run: np.bincount(labels[-1], minlength=run[0]).tolist() for run, labels in runs.items()}
     assert {run: sorted(shown) for run, shown in found.sizes.items()} == {run: sorted(s) for run, s in sizes.items()}
-    inertia = {run: kmeans.inertia(points, runs[run][-1]) for run in runs if search.admits(sizes[run])}
+    inner = kmeans.inner_products(points)
+    inertia = {run: kmeans.inertia(inner, runs[run][-1]) for run in runs if search.admits(sizes[run])}
     assert found.inertia == inertia
     best = search.best({run: (sizes[run], inertia[run]) for run in inertia})
     if best is None:
