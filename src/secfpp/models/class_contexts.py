@@ -11,6 +11,7 @@ own, put back to unit length. Without them the fit is good on the images and man
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ def fit_class_contexts(
     steps: int = STEPS,
     rate: float = RATE,
     class_template: str | None = None,
+    made_up: int = MADE_UP,
 ) -> ClientPrompt:
     """A prompt with a context for each single class that predicts as `prompt` does, levels and visual part included.
 
@@ -58,6 +60,7 @@ def fit_class_contexts(
         steps: of Adam, on all images at once.
         rate: its first learning rate, as a share of the spread of the prompt's numbers; it falls to 0 along a cosine.
         class_template: how a class name is written behind its context, if not as in `prompt`.
+        made_up: features that are made up.
 
     Raises:
         ConfigError: no such model, settings that cannot work, frequencies that are not there, or class names that the
@@ -72,7 +75,7 @@ def fit_class_contexts(
         raise ConfigError(problems)
     model, n_classes = prompt.model(backbone), len(prompt.classes)
     template = class_template or prompt.class_template
-    features = with_made_up(model.features(as_array(images, prompt.image_size)))
+    features = with_made_up(model.features(as_array(images, prompt.image_size)), made_up)
     alone = replace(prompt.one_level().without_visual(), class_template=template)
     if prior == "own":
         alone = replace(alone, log_prior=None)
@@ -82,25 +85,44 @@ def fit_class_contexts(
         return replace(alone, prompt=start)
     shift = prompt.log_prior if prior == "own" else np.zeros(n_classes, np.float32)
     target = (prompt.logits(features, model) + torch.tensor(shift, device=model.device)).log_softmax(1)
-    contexts = torch.tensor(start, device=model.device, requires_grad=True)
     tokens = model.class_tokens([template.replace("{}", name) for name in prompt.classes], start.shape[1])
-    optimiser = torch.optim.Adam([contexts], lr=rate * float(start.std()))
+    contexts = distilled(
+        torch.from_numpy(start).to(model.device),
+        lambda contexts: model.logit_scale * features @ model.single_class_features(contexts, tokens).T,
+        target,
+        steps,
+        rate,
+    )
+    return replace(alone, prompt=contexts.cpu().numpy())
+
+
+def distilled(start: Tensor, logits: Callable[[Tensor], Tensor], target: Tensor, steps: int, rate: float) -> Tensor:
+    """Parameters whose `logits` [n, n_cls] say what the log-probabilities `target` say, found from `start` on.
+
+    Args:
+        start: first parameters.
+        logits: of parameters.
+        target: float [n, n_cls].
+        steps: of Adam.
+        rate: as in `fit_class_contexts`.
+    """
+    parameters = start.clone().requires_grad_()
+    optimiser = torch.optim.Adam([parameters], lr=rate * float(start.std()))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
-        scores = model.logit_scale * features @ model.single_class_features(contexts, tokens).T
-        loss = F.kl_div(scores.log_softmax(1), target, reduction="batchmean", log_target=True)
+        loss = F.kl_div(logits(parameters).log_softmax(1), target, reduction="batchmean", log_target=True)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    return replace(alone, prompt=contexts.detach().cpu().numpy())
+    return parameters.detach()
 
 
-def with_made_up(features: Tensor) -> Tensor:
-    """Unit-length features [n, projection] of images and, behind them, `MADE_UP` that are made up."""
+def with_made_up(features: Tensor, count: int = MADE_UP) -> Tensor:
+    """Unit-length features [n, projection] of images and, behind them, `count` that are made up."""
     spread = features - features.mean(0)
     root = torch.linalg.qr(spread, mode="r").R * ((1 - ROUND) / len(features)) ** 0.5  # [rank, projection]
-    normal = derive(0, "made-up features").numpy().standard_normal((MADE_UP, sum(root.shape)), dtype=np.float32)
+    normal = derive(0, "made-up features").numpy().standard_normal((count, sum(root.shape)), dtype=np.float32)
     along, around = torch.from_numpy(normal).to(features.device).split(list(root.shape), dim=1)
     made_up = features.mean(0) + along @ root + (ROUND * spread.square().mean()).sqrt() * around
     return torch.cat([features, F.normalize(made_up, dim=-1)])
