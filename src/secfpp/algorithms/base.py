@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -120,7 +120,7 @@ class FederatedAlgorithm(ABC):
 
     def explain(
         self, contexts: Sequence[ClientContext], states: Sequence[ClientState], server: ServerState
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         """What the method's decisions rest on, as a simulator who knows everything sees it; JSON-ready.
 
         Args:

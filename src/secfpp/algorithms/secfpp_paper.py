@@ -10,9 +10,11 @@ otherwise, because it does so in every round.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from secfpp.algorithms.grouping import Descriptor
 from secfpp.algorithms.secfpp import SecFPP
+from secfpp.algorithms.visual import ClassMeans
 from secfpp.secure.clustering.clusterer import Clusterer
 from secfpp.secure.clustering.plain_kmeans import PlainKMeans
 
@@ -24,9 +26,12 @@ class SecFPPPaper(SecFPP):
     name: ClassVar[str] = "secfpp_paper"
 
     clusterer: Clusterer = field(default_factory=lambda: PlainKMeans(scale=48.0))
-    descriptor: Literal["features", "prompt"] = "prompt"
+    descriptor: Descriptor = "prompt"
     cluster_every: int = 1
-    common_rounds: int = 0
+    class_means: ClassMeans = field(default_factory=ClassMeans)
+    proof: bool = False
+    effort: float = 1.0
+    trust: float = 0.7
     joint: bool = True
     two_levels: bool = False
     averaged_rounds: int = 1

@@ -1,6 +1,6 @@
 """Class means as a part of a method: which levels it uses, and how much they count beside its prompts.
 
-How a client weighs its class means against its prompts is its own affair: it takes the pair of weights under which its
+How a client weighs its class means against its prompts is its own affair: it takes the weights under which its
 validation images are most likely, and tells nobody.
 """
 
@@ -101,7 +101,9 @@ class ClassMeans:
             personal = own.means(domain, self.own_pull)
         scores = [linear(means, precision) for means in (personal, domain)[:levels]]
         weights, bias = (np.stack(part).astype(np.float32)[None] for part in zip(*scores, strict=True))
-        return Visual(torch.from_numpy(weights), torch.from_numpy(bias), torch.ones(1)).to(context.backbone.device)
+        return Visual(torch.from_numpy(weights), torch.from_numpy(bias), torch.ones(bias.shape[:2])).to(
+            context.backbone.device
+        )
 
     def shared_means(self, everybody: ClassSums, group: ClassSums | None) -> np.ndarray:
         """Class means [n_cls, dim] of the group, or of everybody without one."""
@@ -112,28 +114,38 @@ class ClassMeans:
 def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Predictor) -> Visual:
     """`scorer` with the weights under which the client's validation images are most likely.
 
+    The domain level is weighed first, by what it makes of them alone: it has to do for classes that the client does not
+    know. Then the personal one, by what both make of them together.
+
     Args:
         context: the client's.
         texts: its prompts' class features, float [1, levels, n_cls, projection].
         scorer: unweighted scores of this one client.
         predictor: how it predicts.
     """
-    labels = torch.from_numpy(context.data.validation.labels).to(texts.device)
-    text, visual = UNKNOWN
+    levels, device = texts.shape[1], texts.device
+    chosen = torch.tensor([UNKNOWN] * levels, device=device)
+    labels = torch.from_numpy(context.data.validation.labels).to(device)
     if len(labels):
-        images, scale = context.validation_features, context.backbone.logit_scale
-        prompts = level_logits(images, texts, scale)
-        scores = level_logits(images, scorer.weights, 1.0) + scorer.bias[..., None, :]
-        prior = torch.from_numpy(context.log_prior(predictor.smoothing)).to(texts.device) * predictor.class_prior
-        familiar = torch.from_numpy(familiar_classes(context.histogram, predictor.familiar_share)).to(texts.device)
+        images = context.validation_features
+        prompts = level_logits(images, texts, context.backbone.logit_scale)[0]
+        scores = (level_logits(images, scorer.weights, 1.0) + scorer.bias[..., None, :])[0]
+        prior = torch.from_numpy(context.log_prior(predictor.smoothing)).to(device) * predictor.class_prior
+        pairs = torch.tensor([(a, b) for a in TEXT_WEIGHTS for b in VISUAL_WEIGHTS if a or b], device=device)
+        text, visual = pairs.T[..., None, None]  # [pairs, 1, 1]
+        candidates = text[:, None] * prompts + visual[:, None] * scores  # [pairs, levels, n, n_cls]
+        personal = candidates[:, 0]
+        if levels > 1:
+            best = _likeliest(candidates[:, 1] + prior, labels)
+            familiar = torch.from_numpy(familiar_classes(context.histogram, predictor.familiar_share)).to(device)
+            domain = candidates[best, 1].expand_as(personal)
+            chosen[1], personal = pairs[best], redistributed(domain, personal, familiar[None], predictor.trust)
+        chosen[0] = pairs[_likeliest(personal + prior, labels)]
+    text, visual = chosen.T[:, None]  # [1, levels]
+    return Visual(visual[..., None, None] * scorer.weights, visual[..., None] * scorer.bias, text)
 
-        pairs = [(a, b) for a in TEXT_WEIGHTS for b in VISUAL_WEIGHTS if a or b]
-        factors = torch.tensor(pairs, device=texts.device)[..., None, None, None]
-        levels = factors[:, 0] * prompts + factors[:, 1] * scores  # [pairs, levels, n, n_cls]
-        logits = levels[:, 0]
-        if levels.shape[1] > 1:
-            logits = redistributed(levels[:, 1], logits, familiar[None], predictor.trust)
-        every = labels.expand(len(pairs), -1)
-        losses = F.cross_entropy((logits + prior).transpose(1, 2), every, reduction="none").mean(1)
-        text, visual = pairs[int(losses.argmin())]
-    return Visual(visual * scorer.weights, visual * scorer.bias, torch.full_like(scorer.text_weight, text))
+
+def _likeliest(logits: Tensor, labels: Tensor) -> int:
+    """The first axis's number whose logits [m, n, n_cls] make `labels` [n] likeliest, the first of several."""
+    every = labels.expand(len(logits), -1)
+    return int(F.cross_entropy(logits.transpose(1, 2), every, reduction="none").mean(1).argmin())

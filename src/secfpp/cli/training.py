@@ -19,6 +19,7 @@ DEMO_METHODS = (
     "zero_shot",
     "random_prompt",
     "class_means_local",
+    "class_means",
     "promptfl",
     "coop_local",
     "coop_local+means",
@@ -29,9 +30,10 @@ DEMO_VARIANTS = {
     "coop_local+means": {"base": "coop_local", "class_means": {"levels": "own"}},
     "secfpp+clear": {
         "base": "secfpp",
-        "clusterer": {"kind": "plain_kmeans"},
+        "clusterer": {"kind": "plain_agreement"},
         "aggregator": {"kind": "plain", "min_responders": 4},
-    }
+        "poll": {"kind": "plain"},
+    },
 }
 DEMO_OUT = Path("runs/demo")
 CONFIG = typer.Argument(metavar="CONFIG.toml", help="The experiment.")

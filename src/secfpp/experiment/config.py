@@ -5,7 +5,8 @@ takes part in a round), ``held_out`` (the share of each group's clients that joi
 tables ``[data]``, ``[backbone]``, ``[method]`` and ``[variants."name"]``. ``name`` in ``[data]`` and
 ``[method]`` chooses the data set and the algorithm; their other keys are those of its settings
 dataclass. A variant has ``base``, a method or another variant, and the settings that differ from it;
-a base that is the method of ``[method]`` has that table's settings.
+a base that is the method of ``[method]`` has that table's settings. A file may begin with ``extends``,
+the path of another one whose tables it changes.
 """
 
 from __future__ import annotations
@@ -124,6 +125,14 @@ def load_config(path: Path, overrides: Sequence[str] = (), catalog: Catalog | No
     Raises:
         ConfigError: no such file, not TOML, or bad values (all of them).
     """
+    table = _read(path, ())
+    for override in overrides:
+        table = merge(table, parse_override(override))
+    return parse_config(table, catalog)
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """The table of a file, on top of those of the files that it extends."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -132,9 +141,14 @@ def load_config(path: Path, overrides: Sequence[str] = (), catalog: Catalog | No
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    for override in overrides:
-        table = merge(table, parse_override(override))
-    return parse_config(table, catalog)
+    if "extends" not in table:
+        return table
+    base, seen = table.pop("extends"), (*above, path.resolve())
+    if not isinstance(base, str):
+        raise ConfigError([Problem("extends", base, 'the path of a TOML file beside this one, e.g. "icons.toml"')])
+    if (path.parent / base).resolve() in seen:
+        raise ConfigError([Problem("extends", base, f"leads back to {path.name}: a file cannot extend itself")])
+    return merge(_read(path.parent / base, seen), table)
 
 
 def parse_override(text: str) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import inspect
 import json
+import pkgutil
 from abc import ABC
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -41,11 +43,18 @@ def one_of(value: object, known: Iterable[str], what: str) -> str:
 
 
 def kinds(declared: type) -> dict[str, type]:
-    """The concrete classes that a component declared as `declared` can be, by ``kind``."""
+    """The concrete classes in a component's package that it can be, by ``kind``."""
+    package = importlib.import_module(declared.__module__.rpartition(".")[0])
+    for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return _concrete(declared)
+
+
+def _concrete(declared: type) -> dict[str, type]:
     found = {declared.kind: declared} if hasattr(declared, "kind") and not inspect.isabstract(declared) else {}
     subclasses: list[type] = declared.__subclasses__()
     for subclass in subclasses:
-        found.update(kinds(subclass))
+        found.update(_concrete(subclass))
     return found
 
 

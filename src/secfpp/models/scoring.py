@@ -24,7 +24,7 @@ class Visual:
     Attributes:
         weights: float [k, levels, n_cls, projection].
         bias: float [k, levels, n_cls].
-        text_weight: float [k], at least 0.
+        text_weight: float [k, levels], at least 0.
     """
 
     weights: Tensor
@@ -105,7 +105,7 @@ def level_logits(features: Tensor, texts: Tensor, scale: float, visual: Visual |
     if visual is None:
         return logits
     scores = features @ visual.weights.transpose(-1, -2) + visual.bias[..., None, :]
-    return visual.text_weight[:, None, None, None] * logits + scores
+    return visual.text_weight[:, :, None, None] * logits + scores
 
 
 def smoothed_log_prior(histogram: np.ndarray, smoothing: float) -> np.ndarray:

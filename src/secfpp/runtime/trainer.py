@@ -75,7 +75,7 @@ class RunResult:
         visual_weights: what clients predict with beside their prompts, see `secfpp.models.scoring.Visual`: float32
             [n_clients, levels, n_cls, projection], if the method has such.
         visual_bias: float32 [n_clients, levels, n_cls], with it.
-        text_weight: float32 [n_clients], with it.
+        text_weight: float32 [n_clients, levels], with it.
         log_priors: each client's smoothed class log-prior, float32 [n_clients, n_cls], if the method predicts with it.
         examples: a few test images as the prompts classify them.
         groups: each client's true group, which a grouping should find; none where these are the domains.
@@ -251,7 +251,7 @@ def train(
         newcomers=tuple(c.client for c in newcomers),
         newcomer_metrics=_measured(algorithm, newcomers, state, dataset) if newcomers else {},
         newcomer_assignment=tuple(clusters.get(c.client, -1) for c in newcomers) if clusters and newcomers else None,
-        why=algorithm.explain(ordered, states, state.server),
+        why=_explained(algorithm, ordered, state, validation_accuracy(ordered, texts, predictor, visual)),
     )
 
 
@@ -277,6 +277,16 @@ def _join(
     cohort = Cohort({name: len(c.data.train) for name, c in contexts.items()}, planned + 1, seed, planned)
     state.server = driver.run(algorithm.join(state.server, cohort, newcomers))
     state.clients = driver.states
+
+
+def _explained(
+    algorithm: FederatedAlgorithm, contexts: Sequence[ClientContext], state: TrainingState, accuracy: np.ndarray
+) -> dict[str, Any]:
+    """What the method's decisions rest on, with the validation accuracy that all of it gives each client."""
+    why = algorithm.explain(contexts, [state.clients[context.client] for context in contexts], state.server)
+    for row, value in zip(why.get("clients", ()), accuracy, strict=False):
+        row["levels"]["method"] = None if np.isnan(value) else float(value)
+    return why
 
 
 def _measured(
