@@ -16,7 +16,7 @@ from secfpp.crypto.material import Deal, Material
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode, alpha, weights_at_zero
 from secfpp.secure.circuits.plan import estimated
-from secfpp.secure.clustering import runs, secpc
+from secfpp.secure.clustering import clusters, runs, secpc
 from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.secpc import SecPC
 from support.shares import stream
@@ -94,6 +94,7 @@ def simulated_view(circuit: SecPC, found: Found, own_point: np.ndarray, seed: ob
     outputs = _outputs(circuit, found, made_up)
     with (
         mock.patch.object(runs, "opened", _as_output),
+        mock.patch.object(clusters, "opened", _as_output),
         mock.patch.object(secpc, "opened", _as_output),
         mock.patch.object(minimum, "opened", _as_rotated),
     ):

@@ -84,6 +84,14 @@ class Comparator:
         small, rest = divmod(w, count)
         return cls(bound, threshold, (small,) * (count - rest) + (small + 1,) * rest, levels)
 
+    @classmethod
+    def soonest(cls, bound: int, threshold: int, limit: int) -> Comparator:
+        """All bits, in as few exchanges as digits allow that are ready when they are used; see `plan`."""
+        levels = 0
+        while max((found := cls.plan(bound, threshold, limit, levels)).widths) > limit:
+            levels += 1
+        return found
+
     @property
     def w(self) -> int:
         """Bits compared."""

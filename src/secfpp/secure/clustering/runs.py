@@ -1,4 +1,4 @@
-"""All runs of SecPC with one number of clusters: their material, and what they do from step to step."""
+"""All runs of a search with one number of clusters: their material, and what they do from step to step."""
 
 from __future__ import annotations
 
@@ -65,16 +65,24 @@ class Assigned:
     """Where the runs are after an iteration.
 
     Attributes:
-        numbers: of the runs, int64 [runs].
+        numbers: of the runs, int64 [runs]; of their groups, if nobody knows which runs of those these are.
+        start: whose seed point is which cluster's, bits [K, runs, n].
         members: who is in which cluster, bits [K, runs, n].
         undecided: assignments that no comparison decided, in all iterations so far.
         history: if nothing is hidden, each run's assignments of all iterations so far, also of runs that ended.
     """
 
     numbers: np.ndarray
+    start: Shared
     members: Shared
     undecided: int = 0
     history: Mapping[int, list[np.ndarray]] = field(default_factory=dict)
+
+    @classmethod
+    def everybody(cls, n: int) -> Assigned:
+        """The one run with one cluster."""
+        everyone = np.ones((1, 1, n), np.int64)
+        return cls(np.zeros(1, np.int64), Shared.public(everyone * (np.arange(n) == 0)), Shared.public(everyone))
 
 
 @dataclass(frozen=True)
@@ -118,29 +126,44 @@ class Runs:
 
     def first(self, beats: Shared, rotations: Rotations, pool: Pool) -> Computation[Assigned]:
         """The first iteration's choice, from comparisons of distances to the seed points; one exchange."""
-        nobody = Shared.public(np.zeros((self.k, len(self.seeds), self.search.n), np.int64))
-        return (yield from self._chosen(beats, Assigned(np.arange(len(self.seeds)), nobody), rotations, pool))
+        runs, n = len(self.seeds), self.search.n
+        nobody = Shared.public(np.zeros((self.k, runs, n), np.int64))
+        start = Shared.public((self.seeds.T[..., None] == np.arange(n)).astype(np.int64))
+        return (yield from self._chosen(beats, Assigned(np.arange(runs), start, nobody), rotations, pool))
 
-    def contest(self, inner: Shared, assigned: Assigned, masks: Masks | None, pool: Pool) -> Computation[Assigned]:
-        """Of each group let the run go on whose seeds cost least; which one it is becomes public, nothing else."""
-        numbers = self.groups[:, 0]
-        if masks is not None:
-            costs = scores.seed_costs(inner, assigned.members, self.seeds)
-            rows, size = self.groups.shape
-            s, t = np.triu_indices(size, 1)
-            differences = costs[self.groups[:, t].T] - costs[self.groups[:, s].T]  # [pairs, rows]
-            beats = yield from masks.negative(differences.reshape(-1), pool)
-            loss = yield from fitting(defeats(beats.reshape(-1, rows), size), 1, pool)
-            (public,) = yield from opened([pool.uniform((size, rows)) * loss])  # zero for who has no defeat
-            numbers = self.groups[np.arange(rows), (public == 0).argmax(0)]
-        return replace(assigned, numbers=numbers, members=assigned.members[:, numbers])
+    def contest(
+        self, inner: Shared, assigned: Assigned, masks: Masks | None, hiding: Rotations | None, pool: Pool
+    ) -> Computation[Assigned]:
+        """Of each group let the run go on whose seeds cost least; with `hiding` nobody learns which one that is."""
+        if masks is None:
+            return assigned
+        costs = scores.seed_costs(inner, assigned.members, self.seeds)
+        rows, size = self.groups.shape
+        s, t = np.triu_indices(size, 1)
+        differences = costs[self.groups[:, t].T] - costs[self.groups[:, s].T]  # [pairs, rows]
+        beats = yield from masks.negative(differences.reshape(-1), pool)
+        loss = defeats(beats.reshape(-1, rows), size)
+        if hiding is not None:
+            return (yield from self._blended(assigned, loss, hiding, pool))
+        loss = yield from fitting(loss, 1, pool)
+        (public,) = yield from opened([pool.uniform((size, rows)) * loss])  # zero for who has no defeat
+        numbers = self.groups[np.arange(rows), (public == 0).argmax(0)]
+        return replace(
+            assigned, numbers=numbers, start=assigned.start[:, numbers], members=assigned.members[:, numbers]
+        )
+
+    def _blended(self, assigned: Assigned, loss: Shared, hiding: Rotations, pool: Pool) -> Computation[Assigned]:
+        """The runs of each group without a defeat."""
+        chosen, _ = yield from hiding.minimum(loss, pool)  # [size, rows]
+        start, members = (
+            (chosen[:, :, None] * each[:, self.groups.T]).sum(1) for each in (assigned.start, assigned.members)
+        )
+        (members,) = yield from lowered([members], pool)
+        return Assigned(np.arange(len(self.groups)), start, members)
 
     def iterate(self, inner: Shared, assigned: Assigned, material: Iteration, pool: Pool) -> Computation[Assigned]:
         """An iteration but the first."""
-        runs = len(assigned.numbers)
-        start = np.zeros((self.k, runs, self.search.n), np.int64)
-        start[np.arange(self.k), np.arange(runs)[:, None], self.seeds[assigned.numbers]] = 1
-        weights = assigned.members * self.search.pull + Shared.public(start)
+        weights = assigned.members * self.search.pull + assigned.start
         differences = yield from scores.differences(inner, weights, pool)
         beats = yield from material.masks.negative(differences.reshape(-1), pool)
         return (yield from self._chosen(beats, assigned, material.rotations, pool))
@@ -156,7 +179,7 @@ class Runs:
             for number, labels in zip(before.numbers.tolist(), kept.argmax(0), strict=True):
                 history[number] = [*history.get(number, []), labels]
         members = Shared(kept, max(chosen.degree, before.members.degree))
-        return Assigned(before.numbers, members, before.undecided + int((~decided).sum()), history)
+        return Assigned(before.numbers, before.start, members, before.undecided + int((~decided).sum()), history)
 
 
 def expanded(drawn: Drawn, pool: Pool) -> Computation[Expanded]:
