@@ -131,7 +131,7 @@ def client_prompts(
             trust=1.0 if result.domain_prompts is None else result.trust,
             visual_weights=None if result.visual_weights is None else result.visual_weights[i],
             visual_bias=None if result.visual_bias is None else result.visual_bias[i],
-            text_weight=1.0 if result.text_weight is None else float(result.text_weight[i]),
+            text_weight=None if result.text_weight is None else result.text_weight[i],
             log_prior=None if result.log_priors is None else result.log_priors[i],
             client=client,
             domain=result.domains[i],

@@ -9,6 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from secfpp.models.prompt_file import ClientPrompt
 
+VISUAL = ("visual_weights", "visual_bias", "text_weight")
 PROMPT_SHAPE = "[n_ctx, text_dim] or [n_cls, n_ctx, text_dim]"
 
 
@@ -64,18 +65,21 @@ def _level_problems(prompt: ClientPrompt, n_classes: int) -> list[str]:
 
 
 def _visual_problems(prompt: ClientPrompt, n_classes: int) -> list[str]:
-    """What is wrong with `visual_weights`, `visual_bias` and `text_weight`."""
-    weights, bias, text_weight = prompt.visual_weights, prompt.visual_bias, prompt.text_weight
-    if (weights is None) != (bias is None):
-        return ["visual_weights and visual_bias belong together: give both or neither"]
-    if weights is None or bias is None:
-        return [] if text_weight == 1 else [f"text_weight {text_weight} has no meaning without visual_weights"]
-    expected = (1 if prompt.domain_prompt is None else 2, n_classes)
-    found = array_problems("visual_weights", weights, "[levels, n_cls, projection]", 3)
-    found += array_problems("visual_bias", bias, "[levels, n_cls]", 2)
-    for name, shape in (("visual_weights", np.shape(weights)[:2]), ("visual_bias", np.shape(bias))):
-        if not found and shape != expected:
-            found.append(f"{name} is for (levels, classes) {shape}, but there are {expected}")
-    if not 0 <= text_weight < np.inf:
-        found.append(f"text_weight {text_weight} is not a number from 0 on")
+    """What is wrong with the arrays `VISUAL`."""
+    levels = 1 if prompt.domain_prompt is None else 2
+    arrays = {name: getattr(prompt, name) for name in VISUAL}
+    if all(array is None for array in arrays.values()):
+        return []
+    if any(array is None for array in arrays.values()):
+        return [f"{', '.join(VISUAL)} belong together: give all or none"]
+    shapes = ("[levels, n_cls, projection]", "[levels, n_cls]", "[levels]")
+    found: list[str] = []
+    for (name, array), shape in zip(arrays.items(), shapes, strict=True):
+        wrong = array_problems(name, array, shape, shape.count(",") + 1)
+        expected = (levels, n_classes)[: np.ndim(array)]
+        if not wrong and array.shape[:2] != expected:
+            wrong = [f"{name} has shape {array.shape} instead of {shape} with {levels} levels and {n_classes} classes"]
+        found += wrong
+    if not found and (arrays["text_weight"] < 0).any():
+        found.append(f"text_weight {arrays['text_weight'].tolist()} is not 0 or more")
     return found

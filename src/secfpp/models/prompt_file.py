@@ -1,12 +1,14 @@
 """One client's prompt in a file of its own: what was learned, for which classes and model, and how to predict with it.
 
-The file is safetensors: a tensor ``prompt`` float32 [n_ctx, text_dim], or [n_cls, n_ctx, text_dim] with a context for
-each single class; of methods that predict on two levels ``domain_prompt`` of the same shape and ``familiar`` bool
-[n_cls]; of methods that predict with them ``visual_weights`` float32 [levels, n_cls, projection] and ``visual_bias``
-[levels, n_cls], and ``log_prior`` float32 [n_cls]; and metadata of strings. It is private to the client: ``prompt`` was
-learned on its images, of which ``visual_weights`` holds class means; ``log_prior`` says how often each class occurs
-among them, and ``familiar`` which do often enough. ``domain_prompt`` is an average over the client's group, known to
-the others of the group.
+The file is safetensors, of tensors and metadata of strings: ``prompt`` float32 [n_ctx, text_dim], or
+[n_cls, n_ctx, text_dim] with a context for each single class; of methods that predict on two levels ``domain_prompt``
+of the same shape and ``familiar`` bool [n_cls]; of methods with a visual part ``visual_weights`` float32
+[levels, n_cls, projection], ``visual_bias`` [levels, n_cls] and ``text_weight`` [levels]; of methods that predict with
+it ``log_prior`` float32 [n_cls].
+
+It is private to the client: ``prompt`` was learned on its images, of which ``visual_weights`` holds class means;
+``log_prior`` says how often each class occurs among them, and ``familiar`` which do often enough. ``domain_prompt`` is
+an average over the client's group, known to the others of the group.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from safetensors.numpy import save
 
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.images import SIZE, ImagesLike, as_array
-from secfpp.models.prompt_checks import problems_of
+from secfpp.models.prompt_checks import VISUAL, problems_of
 from secfpp.storage import atomic_write, read_arrays
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ READABLE = ("secfpp-prompt-1", "secfpp-prompt-2", "secfpp-prompt-3", FORMAT)
 Prior = Literal["own", "uniform"]
 Level = Literal["personal", "domain"]
 _NUMBERS = ("seed", "rounds", "image_size")
-_ARRAYS = ("prompt", "domain_prompt", "familiar", "visual_weights", "visual_bias", "log_prior")
+_ARRAYS = ("prompt", "domain_prompt", "familiar", *VISUAL, "log_prior")
 _TEXTS = ("client", "domain", "method", "backbone", "backbone_digest", "class_template")
 
 
@@ -57,7 +59,7 @@ class ClientPrompt:
         visual_weights: linear scores of image features beside the prompts, such as class means give, for the personal
             level and then the domain's, float32 [levels, n_cls, projection]; `secfpp.models.scoring.Visual` says how.
         visual_bias: with them, float32 [levels, n_cls].
-        text_weight: with them, the weight of the prompts' own scores, at least 0.
+        text_weight: with them, the weight of each prompt's own scores, at least 0, float32 [levels].
         log_prior: log of the client's smoothed class frequencies, float32 [n_cls], if the method predicts with them.
         client: whose it is.
         domain: the client's domain, if known.
@@ -80,7 +82,7 @@ class ClientPrompt:
     trust: float = 1.0
     visual_weights: np.ndarray | None = None
     visual_bias: np.ndarray | None = None
-    text_weight: float = 1.0
+    text_weight: np.ndarray | None = None
     log_prior: np.ndarray | None = None
     client: str = ""
     domain: str = ""
@@ -98,8 +100,7 @@ class ClientPrompt:
             own = np.array(array, dtype=bool if name == "familiar" else np.float32, order="C")
             own.setflags(write=False)
             object.__setattr__(self, name, own)
-        for name in ("trust", "text_weight"):
-            object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "trust", float(self.trust))
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.prompt.shape[-2:]))
@@ -122,7 +123,6 @@ class ClientPrompt:
         about |= {name: getattr(self, name) for name in _TEXTS}
         about |= {name: str(getattr(self, name)) for name in _NUMBERS}
         about |= {} if self.domain_prompt is None else {"trust": repr(self.trust)}
-        about |= {} if self.visual_weights is None else {"text_weight": repr(self.text_weight)}
         return save(self._arrays(), metadata=about)
 
     def one_level(self, level: Level = "personal") -> ClientPrompt:
@@ -138,13 +138,13 @@ class ClientPrompt:
             levels = "personal" if self.domain_prompt is None else "personal or domain"
             raise ConfigError([Problem("level", level, f"{levels}: this prompt has no other level")])
         at = slice(-1, None) if level == "domain" else slice(1)
-        weights, bias = (part if part is None else part[at] for part in (self.visual_weights, self.visual_bias))
+        weights, bias, text = (part if (part := getattr(self, name)) is None else part[at] for name in VISUAL)
         alone = replace(self.without_visual(), prompt=kept, domain_prompt=None, familiar=None, trust=1.0)
-        return replace(alone, visual_weights=weights, visual_bias=bias, text_weight=self.text_weight)
+        return replace(alone, visual_weights=weights, visual_bias=bias, text_weight=text)
 
     def without_visual(self) -> ClientPrompt:
         """The prompts alone, as they are; `with_class_contexts` makes one that says what the visual part does."""
-        return replace(self, visual_weights=None, visual_bias=None, text_weight=1.0)
+        return replace(self, visual_weights=None, visual_bias=None, text_weight=None)
 
     def without_prior(self) -> ClientPrompt:
         """The same without what tells the client's classes, for giving it away.
@@ -235,8 +235,7 @@ class ClientPrompt:
                     f"visual_weights are for image features of {self.visual_weights.shape[-1]} numbers, but the model "
                     f"{model.spec.name!r} gives {features.shape[-1]}: give the model that the prompt was learned for"
                 )
-            parts = (self.visual_weights, self.visual_bias, np.float32(self.text_weight))
-            visual = Visual(*(torch.tensor(part, device=model.device)[None] for part in parts))
+            visual = Visual(*(torch.tensor(getattr(self, name), device=model.device)[None] for name in VISUAL))
         scores = level_logits(features, texts[None], model.logit_scale, visual)
         if self.familiar is None:
             return scores[0, 0]
@@ -316,17 +315,15 @@ def _read(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> ClientP
         raise DataError("its classes are no list of names")
     if "domain_prompt" in arrays and "trust" not in about:
         raise DataError("it has two levels and does not say how far to trust the personal one")
-    if "visual_weights" in arrays and "text_weight" not in about:
-        raise DataError("it has a visual part and does not say how much the prompt counts beside it")
     return ClientPrompt(
         prompt=arrays["prompt"],
         domain_prompt=arrays.get("domain_prompt"),
         familiar=arrays.get("familiar"),
         visual_weights=arrays.get("visual_weights"),
         visual_bias=arrays.get("visual_bias"),
+        text_weight=arrays.get("text_weight"),
         log_prior=arrays.get("log_prior"),
         trust=float(about.get("trust", 1)),
-        text_weight=float(about.get("text_weight", 1)),
         classes=tuple(classes),
         seed=int(about.get("seed", 0)),
         rounds=int(about.get("rounds", 0)),

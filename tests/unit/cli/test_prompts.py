@@ -197,7 +197,7 @@ def test_export_says_what_is_left_of_two_levels(two_levels: ClientPrompt) -> Non
 def visual(two_levels: ClientPrompt) -> ClientPrompt:
     """`two_levels` with a visual part, and saved as a.safetensors instead."""
     weights = np.random.default_rng(1).normal(size=(2, 3, 24)).astype(np.float32)
-    learned = replace(two_levels, visual_weights=weights, visual_bias=weights[:, :, 0], text_weight=0.5)
+    learned = replace(two_levels, visual_weights=weights, visual_bias=weights[:, :, 0], text_weight=np.ones(2))
     learned.save("a.safetensors")
     return learned
 

@@ -40,7 +40,7 @@ def whole(backbone: Any) -> ClientPrompt:
         backbone_digest=backbone.spec.digest,
         visual_weights=rng.normal(size=(2, 3, 24)).astype(np.float32),
         visual_bias=rng.normal(size=(2, 3)).astype(np.float32),
-        text_weight=0.5,
+        text_weight=np.float32([0.5, 0.25]),
         log_prior=np.log(np.float32([0.7, 0.2, 0.1])),
         client="a",
         image_size=32,
@@ -54,7 +54,7 @@ def divergence(full: np.ndarray, other: np.ndarray) -> float:
 def test_it_predicts_as_the_full_predictor_on_images_it_never_saw(whole: ClientPrompt, backbone: Any) -> None:
     alone = whole.with_class_contexts(images(0), backbone=backbone)
     assert alone.prompt.shape == (3, 4, 32)
-    assert (alone.domain_prompt, alone.familiar, alone.visual_weights, alone.text_weight) == (None, None, None, 1)
+    assert (alone.domain_prompt, alone.familiar, alone.visual_weights, alone.text_weight) == (None, None, None, None)
     for prior in ("own", "uniform"):
         full, found, plain = (
             p.predict_proba(images(1), backbone=backbone, prior=prior)  # type: ignore[arg-type]
