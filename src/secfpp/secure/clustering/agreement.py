@@ -51,6 +51,9 @@ def allowances(search: Search, spread: float) -> dict[int, int]:
     Args:
         search: the runs for one cohort.
         spread: sigma.
+
+    Returns:
+        At most 1 above what J can be: one cluster costs less then, so that more is of no use.
     """
     if len(search.seeds) < 2:
         return dict.fromkeys(search.seeds, 0)
@@ -58,7 +61,8 @@ def allowances(search: Search, spread: float) -> dict[int, int]:
     dimensions = min(search.dimensions, _COORDINATES)
     noise = _noise(search.n, dimensions, max(search.seeds), runs, search.finalists, search.iterations)
     unit = _NOISE**2 * math.sqrt(dimensions)
-    return {k: round(noise[k] * spread / unit) if k > 1 else 0 for k in search.seeds}
+    most = objective_bound(search) + 1
+    return {k: min(round(noise[k] * spread / unit), most) if k > 1 else 0 for k in search.seeds}
 
 
 def cost(inner: np.ndarray, labels: np.ndarray, k: int, allowances: Mapping[int, int]) -> int:
@@ -73,15 +77,24 @@ def cost(inner: np.ndarray, labels: np.ndarray, k: int, allowances: Mapping[int,
     return kmeans.inertia(inner, labels) + allowances[k] if k > 1 else 0
 
 
-def cost_bound(search: Search, allowances: Mapping[int, int]) -> int:
-    """Largest difference of two costs.
+def objective_bound(search: Search) -> int:
+    """Largest magnitude of J, in units.
 
-    J lies within ``n radius^2``, since a cluster of m members has fewer than m^2 products of up to ``radius^2``;
+    A cluster of m members has fewer than m^2 products of up to ``radius^2``, so that J lies within ``n radius^2``;
     rounding 1 / m adds at most ``m^2 radius^2 / 2`` units.
     """
     square = search.radius**2
-    largest = kmeans.INERTIA_SCALE * search.n * square + search.n**2 * square // 2 + 1
-    return 2 * largest + max(allowances.values(), default=0)
+    return kmeans.INERTIA_SCALE * search.n * square + search.n**2 * square // 2 + 1
+
+
+def inadmissible(search: Search) -> int:
+    """What a partition costs that does not count: more than any that does."""
+    return 2 * objective_bound(search) + 2
+
+
+def cost_bound(search: Search) -> int:
+    """Largest difference of two costs."""
+    return inadmissible(search) + objective_bound(search)
 
 
 @lru_cache(maxsize=64)

@@ -24,7 +24,6 @@ from secfpp.crypto.material import UNIFORM, Deal, Kind
 from secfpp.errors import ConfigError, Problem
 from secfpp.secure import committee
 from secfpp.secure import message_sizes as sizes
-from secfpp.secure.clustering.layout import Layout
 from secfpp.secure.clustering.search import Search
 from secfpp.secure.clustering.secpc import SecPC
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
@@ -139,7 +138,7 @@ class ClusteringCost:
     @property
     def shared(self) -> int:
         """Field elements that a client shares: its descriptor's bits."""
-        return Layout(self.settings.dimensions, self.settings.bits).width
+        return self.settings.layout({}).width
 
     @cached_property
     def dealt(self) -> int:

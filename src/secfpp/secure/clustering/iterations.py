@@ -12,7 +12,7 @@ default (3 I + 3 in all; 3 I if all runs go on):
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,20 +83,20 @@ class Iterations:
         return [Runs(self.search, k, self.reveal == "partition") for k in self.search.seeds if k > 1]
 
     def ended(
-        self, points: Shared, pool: Pool, hiding: Future[Mapping[int, Rotations]] | None = None
+        self, points: Shared, pool: Pool, hiding: Callable[[], Mapping[int, Rotations]] = dict
     ) -> Computation[tuple[Shared, list[Clusters]]]:
         """From points to where all runs end.
 
         Args:
             points: [n, d], degree 1.
             pool: the randomness.
-            hiding: for each K what hides which runs go on, from the contest on; None lets everybody know.
+            hiding: gives, when there is a contest, for each K what hides who wins it; without, everybody knows.
 
         Returns:
             The inner products, and the runs of each K.
         """
         inner, material, runs = yield from self._first((yield from self._prepare(points, pool)), pool)
-        runs = yield from self._contest(inner, runs, material, {} if hiding is None else hiding.result, pool)
+        runs = yield from self._contest(inner, runs, material, hiding(), pool)
         for number in range(self.search.iterations - 1):
             runs = yield from self._iterate(number, inner, runs, material, pool)
         last = [Clusters(1, Assigned.everybody(self.search.n), None)] if 1 in self.search.seeds else []

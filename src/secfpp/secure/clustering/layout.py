@@ -9,23 +9,24 @@ import numpy as np
 from secfpp.crypto.arithmetic import Shared
 from secfpp.crypto.checks import bit_defects
 from secfpp.crypto.field import Elements, PrimeField
-from secfpp.secure.clustering.descriptor import radius
 
 
 @dataclass(frozen=True)
 class Layout:
     """How a client shares its descriptor: bit by bit, so that its range can be checked.
 
-    For each coordinate x the `bits` bits of x + 2^(bits - 1), then those of R^2 - |z|^2 with R the largest length.
+    For each coordinate x the `bits` bits of x + 2^(bits - 1), then those of R^2 - |z|^2 with R = `longest` the largest
+    length.
     """
 
     dimensions: int
     bits: int
+    longest: int
 
     @property
     def slack_bits(self) -> int:
         """Bits of the squared radius."""
-        return (radius(self.bits) ** 2).bit_length()
+        return (self.longest**2).bit_length()
 
     @property
     def width(self) -> int:
@@ -35,7 +36,7 @@ class Layout:
     def encode(self, point: np.ndarray) -> Elements:
         """The bits [width] of a descriptor [dimensions]."""
         point = point.astype(np.int64)
-        slack = radius(self.bits) ** 2 - int(point @ point)
+        slack = self.longest**2 - int(point @ point)
         shifted = point + (1 << (self.bits - 1))
         coordinates = (shifted[:, None] >> np.arange(self.bits)) & 1
         return np.concatenate([coordinates.reshape(-1), (slack >> np.arange(self.slack_bits)) & 1]).astype(np.uint64)
@@ -50,7 +51,7 @@ class Layout:
         """What vanishes if these are bits of descriptors that are not too long, [clients, width + 1], degree 2."""
         points = self.points(inputs)
         slack = _weighed(inputs[:, self.dimensions * self.bits :])
-        length = (points * points).sum(1) + slack - radius(self.bits) ** 2
+        length = (points * points).sum(1) + slack - self.longest**2
         bits = bit_defects(inputs)
         return Shared(np.concatenate([bits.values, length.values[:, None]], 1), 2)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,27 @@ class Placing:
             np.array([number for number, client in enumerate(clients) if client in new], np.int64),
         )
 
+    @classmethod
+    def read(cls, facts: Mapping[str, Any], clients: int, fewest: int) -> Placing:
+        """What `facts` says of so many clients.
+
+        Raises:
+            ProtocolError: it is no such thing, or a group has fewer than `fewest` members.
+        """
+        groups, new = _integers(facts.get("groups"), clients - 1), _integers(facts.get("newcomers"), clients - 1)
+        members = groups == np.arange(groups.max(initial=-1) + 1)[:, None]
+        if len(groups) != clients or len(members) < 2 or members.sum(1).min() < fewest:
+            raise ProtocolError(f"newcomers are placed among groups, two or more, of {fewest} members who are there")
+        if not len(new) or new.min() < 0 or (groups[new] >= 0).any():
+            raise ProtocolError("newcomers are clients that are in none of the groups")
+        return cls(tuple(range(len(members))), members.astype(np.int64), new)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        numbers = np.where(self.members.any(0), self.members.argmax(0), -1)
+        return {"groups": numbers.tolist(), "newcomers": self.newcomers.tolist()}
+
     @property
     def undecided(self) -> bool:
         """Whether there is anything to compare."""
@@ -80,6 +102,13 @@ class Placing:
         every = chosen or [0] * len(self.newcomers)
         places = {clients[new]: self.groups[group] for new, group in zip(self.newcomers, every, strict=True)}
         return Assignment({**old.cluster_of, **places})
+
+
+def _integers(value: object, largest: int) -> np.ndarray:
+    """Whole numbers from -1 to `largest`, int64, of terms."""
+    if not isinstance(value, list) or not all(type(one) is int and -1 <= one <= largest for one in value):
+        raise ProtocolError("terms without the groups that newcomers are placed among")
+    return np.array(value, np.int64)
 
 
 def taking_part(cohort: Cohort, old: Assignment, newcomers: Iterable[ClientId]) -> Cohort:

@@ -122,7 +122,7 @@ class PlainAgreement(InClear, Agreement):
             if search.admits(np.bincount(found, minlength=k).tolist())
         }
         costs = {run: agreement.cost(inner, labels[run], run[0], allowances) for run in labels}
-        best = min(costs, key=lambda run: (costs[run], run), default=None)
+        best = min(costs, key=costs.__getitem__, default=None)  # the first of several
         return np.zeros(len(points), np.int64) if best is None else labels[best]
 
     @step

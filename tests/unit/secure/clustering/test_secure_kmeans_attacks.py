@@ -54,7 +54,7 @@ def test_who_shares_an_impossible_descriptor_is_named(
     honest = holder.deal
 
     def deal(joined: Any, plan: Any, own: np.ndarray) -> Any:
-        layout = Layout(SECURE.dimensions, SECURE.bits)
+        layout = SECURE.layout({})
         return honest(joined, plan, forge(layout, own) if joined.party.name == villain else own)
 
     monkeypatch.setattr(holder, "deal", deal)
