@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Data: TypeAlias = "FederatedDataset | str | os.PathLike[str] | FolderSettings"
 """A data set, a folder ``CLIENT/CLASS/*.jpg``, or settings of a folder of another layout."""
 Prior: TypeAlias = Literal["own", "uniform"] | None
-_GROUP_SIZES = ("min_cluster_size", "min_responders")
+_GROUP_SIZES = ("min_cluster_size", "min_responders", "fewest")
 
 
 class Personalizer:
@@ -250,6 +250,8 @@ def _require_group(algorithm: FederatedAlgorithm, n_clients: int) -> None:
 
 def _smaller(component: object, name: str, size: int) -> dict[str, object]:
     """Settings with which `component` accepts groups of `size`."""
+    if name == "fewest":
+        return {"kind": "plain"}
     colluders = getattr(component, "threshold", None)
     if not isinstance(colluders, int) or colluders + 2 <= size:
         return {name: size}

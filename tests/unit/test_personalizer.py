@@ -18,6 +18,9 @@ from support.tiny_clip import TinyClip
 CLIENTS = ("a", "b", "c", "d")
 CLASSES = ("bird", "cat", "dog")
 QUICK = {"steps": 5, "batch": 12}
+BY_FEATURES = {"descriptor": "features", "clusterer": {"kind": "plain_kmeans"}, "training": QUICK}
+PROMPTS = {"class_means": {"levels": "none"}, "effort": 1.0, **BY_FEATURES}
+"""Settings of `secfpp` without class means, which tell these pictures apart at once."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def data(photos: Path) -> secfpp.FederatedDataset:
 
 @pytest.fixture(scope="module")
 def fitted(backbone: Any, data: secfpp.FederatedDataset) -> Personalizer:
-    return Personalizer("secfpp", rounds=6, backbone=backbone, training=QUICK).fit(data)
+    return Personalizer("secfpp", rounds=6, backbone=backbone, **PROMPTS).fit(data)
 
 
 def test_what_is_learned_has_names_and_shapes(fitted: Personalizer, backbone: Any) -> None:
@@ -83,33 +86,30 @@ MEANS = {"levels": "own"}
 
 
 @pytest.mark.parametrize(
-    ("method", "settings", "levels"),
+    ("method", "settings", "levels", "visual"),
     [
-        ("secfpp", {}, 2),
-        ("class_means_local", {}, 1),
-        ("coop_local", {"class_means": MEANS, "training": QUICK}, 1),
-        ("secfpp", {"class_means": MEANS, "training": QUICK}, 2),
+        ("secfpp", PROMPTS, 2, False),
+        ("class_means_local", {}, 1, True),
+        ("coop_local", {"class_means": MEANS, "training": QUICK}, 1, True),
+        ("secfpp", {"class_means": MEANS, **BY_FEATURES}, 2, True),
+        ("secfpp", {"training": QUICK}, 2, True),
     ],
-    ids=["secfpp", "class means", "coop and means", "secfpp and means"],
+    ids=["secfpp, prompts", "class means", "coop and means", "secfpp, own means", "secfpp"],
 )
 def test_saved_prompts_predict_as_the_training_measured(
     method: str,
     settings: dict[str, Any],
     levels: int,
-    request: pytest.FixtureRequest,
+    visual: bool,
     backbone: Any,
     data: Any,
     tmp_path: Path,
 ) -> None:
-    if method == "secfpp" and not settings:
-        fitted: Personalizer = request.getfixturevalue("fitted")
-    else:
-        fitted = Personalizer(method, rounds=4, backbone=backbone, **settings).fit(data)
+    fitted = Personalizer(method, rounds=4, backbone=backbone, **settings).fit(data)
     for client in data.clients:
         fitted.prompts_[client.name].save(tmp_path / "a.safetensors")
         prompt = secfpp.load_prompt(tmp_path / "a.safetensors")
         assert (prompt.domain_prompt is not None) == (levels == 2)
-        visual = method == "class_means_local" or "class_means" in settings
         assert np.shape(prompt.visual_weights)[:2] == ((levels, 3) if visual else ())
         test = data.test[client.domain]
         scores = {
@@ -158,7 +158,7 @@ def test_a_folder_can_be_fitted_directly(photos: Path, backbone: Any) -> None:
 def test_the_same_parameters_give_the_same_prompts_and_rounds_can_be_watched(data: Any, backbone: Any) -> None:
     seen: list[int] = []
     first, second = (
-        Personalizer(rounds=2, backbone=backbone, training=QUICK).fit(data, on_round=lambda r: seen.append(r.round))
+        Personalizer(rounds=4, backbone=backbone, training=QUICK).fit(data, on_round=lambda r: seen.append(r.round))
         for _ in range(2)
     )
     np.testing.assert_array_equal(first.result_.prompts, second.result_.prompts)

@@ -86,6 +86,7 @@ class Scatter:
 
         The covariance is shrunk towards a multiple of the identity (J. H. Friedman, Regularized discriminant analysis,
         1989), by the share that the dimensions have in dimensions and degrees of freedom together, at least `least`.
+        Where classes hardly spread, rounding can leave directions of less than none; these count as none.
         """
         return _precision(self.products.tobytes(), self.freedom, least)
 
@@ -99,8 +100,9 @@ def _precision(products: bytes, freedom: float, least: float) -> np.ndarray:
     if freedom < 1 or not spread > 0:
         return np.eye(dim) * dim
     share = max(least, dim / (dim + freedom))
-    covariance = ((1 - share) * scatter + share * spread * np.eye(dim)) / freedom
-    precision: np.ndarray = np.linalg.inv(covariance)
+    values, vectors = np.linalg.eigh(scatter)
+    values = (1 - share) * np.maximum(values, 0) + share * spread
+    precision: np.ndarray = (vectors * (freedom / values)) @ vectors.T
     precision.setflags(write=False)
     return precision
 

@@ -73,3 +73,11 @@ def test_the_covariance_is_rounder_with_fewer_images():
         sums = ClassSums.of(features[:n], labels[:n], 4)
         conditions.append(np.linalg.cond(Scatter.of(features[:n], labels[:n], sums).precision(0.001)))
     assert conditions == sorted(conditions)
+
+
+def test_rounded_scatter_of_classes_that_hardly_spread_still_has_a_precision():
+    rng = np.random.default_rng(0)
+    rounding = rng.uniform(-1e-4, 1e-4, (12, 12))
+    products = 1e-5 * np.eye(12) + rounding + rounding.T
+    assert np.linalg.eigvalsh(products).min() < 0 < np.trace(products)
+    assert np.linalg.eigvalsh(Scatter(products, 30.0).precision(0.1)).min() > 0
