@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import torch
@@ -181,36 +181,30 @@ def main() -> None:
     seeds = parser.parse_args().seeds
     torch.set_num_threads(1)
     backbone = load_backbone("mini")
-    clients = [clients_of(load_icons(IconSettings(), seed), backbone) for seed in seeds]
+    found = [(seed, clients_of(load_icons(IconSettings(), seed), backbone)) for seed in seeds]
 
     columns = ("exposed", "error", "rest", "base", "sizes", "holders", "served", "certain")
     print(f"icons, rho 0.4, true groups, seeds {' '.join(map(str, seeds))}; means over choices of attackers and seeds")
-    for where, title in (("near", "of members of the attackers' groups"), ("far", "of clients of other groups")):
+    for where, title in (("near", "of members of the attackers' group"), ("far", "of clients of other groups")):
         print(f"\nWhat attackers learn {title}")
-        print(f"{'least':>5} {'attackers':<16}" + "".join(f"{name:>9}" for name in columns))
-        for least in LEAST:
-            for size, together in ((1, True), (2, True), (3, True), (2, False), (3, False)):
-                rows = [
-                    contents_and_holders(c, least, size, together, seed) for seed, c in zip(seeds, clients, strict=True)
-                ]
-                name = "1" if size == 1 else f"{size} in {'one group' if together else f'{size} groups'}"
-                values = "".join(f"{mean(rows, f'{where} {column}'):>9.2f}" for column in columns)
-                print(f"{least:>5} {name:<16}{values}", flush=True)
+        print(f"{'least':>5} {'attackers':<14}" + "".join(f"{name:>9}" for name in columns))
+        for least, size in product(LEAST, (1, 2, 3)):
+            rows = [contents_and_holders(c, least, size, where == "near", seed) for seed, c in found]
+            of = {"near": f"{size} of one group", "far": f"{size} of {size} groups"}[where]
+            values = "".join(f"{mean(rows, f'{where} {column}'):>9.2f}" for column in columns)
+            print(f"{least:>5} {'1' if size == 1 else of:<14}{values}", flush=True)
 
-    print(
-        "\nBy taking a group's sums from everybody's: exposed of clients of the other one of two groups, one attacker"
-    )
-    alphas = (0.3, 0.1)
-    print(f"{'least':>5} " + "".join(f"{f'alpha {alpha}':>11}" for alpha in alphas))
+    print("\nBy taking a group's sums from everybody's: exposed of the other of two groups, one attacker")
     halves = {
         alpha: [clients_of(load_icons(IconSettings(domains=TWO, alpha=alpha), seed), backbone) for seed in seeds]
-        for alpha in alphas
+        for alpha in (0.3, 0.1)
     }
+    print(f"{'least':>5} " + "".join(f"{f'alpha {alpha}':>11}" for alpha in halves))
     for least in LEAST:
-        values = [
-            mean([contents_and_holders(c, least, 1, True, 0) for c in halves[alpha]], "far exposed") for alpha in alphas
+        rates = [
+            mean([contents_and_holders(c, least, 1, True, 0) for c in of], "far exposed") for of in halves.values()
         ]
-        print(f"{least:>5} " + "".join(f"{value:>11.2f}" for value in values))
+        print(f"{least:>5} " + "".join(f"{rate:>11.2f}" for rate in rates))
 
     print("\nIs one image in a group's class sum? AUC by images of others in the sum, and at 1 % false alarms")
     results = [memberships(load_icons(IconSettings(shots=96), seed), backbone, seed) for seed in seeds]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,11 +25,11 @@ from secfpp.algorithms.newcomers import TakesIn
 from secfpp.algorithms.two_levels import TwoLevels
 from secfpp.algorithms.visual import ClassMeans
 from secfpp.algorithms.why import why
-from secfpp.errors import ConfigError, Problem
+from secfpp.errors import ConfigError, DropoutError, Problem
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Ask, ClientId, ClientState, Program, gather
 from secfpp.secure.clustering.clusterer import Clusterer
-from secfpp.secure.clustering.plain_agreement import PlainAgreement
+from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.means.aggregator import Aggregator
 from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.secure.polls.poll import Poll
@@ -51,7 +52,7 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
     name: ClassVar[str] = "secfpp"
     class_mean_levels: ClassVar[tuple[str, ...]] = ("none", "own", "all", "group")
 
-    clusterer: Clusterer = field(default_factory=PlainAgreement)
+    clusterer: Clusterer = field(default_factory=SecureAgreement)
     cluster_every: int = 0
     aggregator: Aggregator = field(default_factory=SecureMean)
     poll: Poll = field(default_factory=SecurePoll)
@@ -89,7 +90,7 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
     def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
         """Take local steps and average inside each group, found in the first round; in the last rounds no average."""
         newcomers = set(cohort.clients) - set(state.assignment.cluster_of) if state.assignment else set()
-        if newcomers and not self.cluster_every:
+        if (newcomers or state.behind & set(cohort.clients)) and not self.cluster_every:
             state = yield from self.take_in(state, cohort, newcomers)
         elif cohort.sampled:
             yield from self.catch_up(state, cohort)
@@ -100,15 +101,18 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         if state.assignment is None:
             if self.aggregator.needs_keys:
                 trained = yield from with_keys(trained)  # once for all that everybody takes part in
-            state = yield from self.group(trained)
+            with suppress(ConfigError, DropoutError):  # too few are left; the next round begins anew
+                state = yield from self.group(trained)
         elif self.cluster_every and (newcomers or (cohort.round - 1) % self.cluster_every == 0):
             state = ServerState((yield from self._regroup(state.assignment, trained)))
-        assert state.assignment is not None
-        yield from gather(self._group_means(state.assignment, trained))
+        assignment = state.assignment or Assignment(dict.fromkeys(trained.clients, 0))
+        yield from gather(self._group_means(assignment, trained))
         return state
 
     def join(self, state: ServerState, cohort: Cohort, newcomers: frozenset[ClientId]) -> Program[ServerState]:
         """Take in clients after training, who then train their local part as long as the others did."""
+        if state.assignment is None:
+            return (yield from super().join(state, cohort, newcomers))
         state = yield from self.take_in(state, cohort, newcomers)
         for number in range(self.domain_rounds(cohort.rounds) + 1, cohort.rounds + 1):
             yield self.ask_to_personalize(cohort, newcomers, number)

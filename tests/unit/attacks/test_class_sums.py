@@ -172,6 +172,20 @@ def test_a_holder_who_goes_between_poll_and_mean_leaves_two(dataset: FederatedDa
     assert found.error(found.parts(0), 1) < 1e-3
 
 
+class Lying(PlainPoll):
+    """A server that says of every class that enough clients have it."""
+
+    def at_least(self, *asked: Any, **also: Any) -> Program[tuple[np.ndarray, Cohort]]:
+        answer, left = yield from super().at_least(*asked, **also)
+        return np.ones_like(answer), left
+
+
+def test_a_server_that_lies_for_a_member_gets_past_the_rule(dataset: FederatedDataset, backbone: Backbone) -> None:
+    """Nobody but the server sees a poll's answer."""
+    found = run(held_by(dataset, {0, 1}), backbone, 3, {**CLEAR, "poll": Lying()})
+    assert found.error(found.parts(0), 1) < 1e-3
+
+
 def test_attackers_are_sure_of_what_bits_leave_no_choice_in(dataset: FederatedDataset, backbone: Backbone) -> None:
     for holders, least, attackers, expected in (
         ({1, 2, 3}, 3, (0,), {1: 1, 2: 1, 3: 1}),
