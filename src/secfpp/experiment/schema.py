@@ -44,9 +44,10 @@ def one_of(value: object, known: Iterable[str], what: str) -> str:
 
 def kinds(declared: type) -> dict[str, type]:
     """The concrete classes in a component's package that it can be, by ``kind``."""
-    package = importlib.import_module(declared.__module__.rpartition(".")[0])
-    for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    module = declared.__module__
+    package = importlib.import_module(module.rpartition(".")[0] or module)
+    for found in pkgutil.iter_modules(getattr(package, "__path__", ())):
+        importlib.import_module(f"{package.__name__}.{found.name}")
     return _concrete(declared)
 
 
