@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from secfpp import __version__
-from secfpp.cli import cache, doctor, keys, listing, prompts, training
+from secfpp.cli import cache, doctor, keys, listing, prompts, training, why
 from secfpp.errors import ConfigError, DataError, LeakyProtocolWarning, MissingExtraError, SecFPPError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -66,6 +66,7 @@ app.command()(training.demo)
 app.command()(training.run)
 app.command()(training.compare)
 app.command()(training.report)
+app.command()(why.why)
 app.command()(prompts.predict)
 app.command()(prompts.export)
 app.command("import")(prompts.import_)

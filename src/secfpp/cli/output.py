@@ -66,6 +66,17 @@ def bare_table(summary: Mapping[str, Any]) -> list[list[str]]:
     return [["method", *(ACCURACIES[metric] for metric in metrics)], *rows]
 
 
+def newcomers_table(summary: Mapping[str, Any]) -> list[list[str]]:
+    """How many clients joined after training, on average over seeds, and their accuracies; with a head, or empty."""
+    late = {name: method["newcomers"] for name, method in summary["methods"].items() if method.get("newcomers")}
+    metrics = [metric for metric in ACCURACIES if any(metric in entry for entry in late.values())]
+    rows = [
+        [name, f"{entry['clients']:g}", *(_with_interval(entry.get(metric)) for metric in metrics)]
+        for name, entry in late.items()
+    ]
+    return [["method", "clients", *(ACCURACIES[metric] for metric in metrics)], *rows] if rows else []
+
+
 def differences_table(summary: Mapping[str, Any], method: str) -> list[list[str]]:
     """Paired differences of `method` against every other one, with a head, in percentage points.
 
@@ -113,11 +124,14 @@ def print_results(summary: Mapping[str, Any], report: Path, against: str | None 
     named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     typer.echo(f"\n{summary['dataset']}, model {summary['backbone']}, {summary['rounds']} rounds, {named}")
     note = "one seed: no intervals" if len(seeds) == 1 else "+- half a 95 % interval over seeds"
-    _print_block(f"accuracy in %, mean over clients ({note})", results_table(summary))
-    _print_block("without class prior", bare_table(summary))
+    print_block(f"accuracy in %, mean over clients ({note})", results_table(summary))
+    if any((method["clusters"] or {}).get("ari") is not None for method in summary["methods"].values()):
+        typer.echo("ARI: agreement of clusters with the true groups; 1 is the same, 0 what chance gives")
+    print_block("without class prior", bare_table(summary))
+    print_block("newcomers: clients that joined after training, and are in no figure above", newcomers_table(summary))
     if against is not None:
         title = f"{against} minus the others, in points, paired by seed (at least: one-sided 95 % bound)"
-        _print_block(title, differences_table(summary, against))
+        print_block(title, differences_table(summary, against))
     if missing := summary.get("missing"):
         typer.echo(f"\nmissing: {len(missing)} of {len(missing) + _cells(summary)} methods x seeds")
         for cell in missing:
@@ -125,7 +139,8 @@ def print_results(summary: Mapping[str, Any], report: Path, against: str | None 
     typer.echo(f"\nReport: {report.resolve()}")
 
 
-def _print_block(title: str, rows: Sequence[Sequence[str]]) -> None:
+def print_block(title: str, rows: Sequence[Sequence[str]]) -> None:
+    """A table with a head below a title; nothing where there are no rows."""
     if rows:
         typer.echo(f"\n{title}\n" if title else "")
         head, *lines = aligned(rows)
@@ -149,10 +164,10 @@ def _difference(entry: Mapping[str, Any] | None) -> tuple[str, str, str]:
     if entry is None:
         return "-", "-", "-"
     interval, lower = entry["ci95"], entry["lower95"]
-    span = f"{_signed(interval[0])} to {_signed(interval[1])}" if interval else "-"
-    return _signed(entry["mean"]), span, "-" if lower is None else _signed(lower)
+    span = f"{signed(interval[0])} to {signed(interval[1])}" if interval else "-"
+    return signed(entry["mean"]), span, "-" if lower is None else signed(lower)
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     """A difference in points, in plain ASCII for terminals; none that rounds to zero has a sign."""
     return points(value, signed=True).replace("\N{MINUS SIGN}", "-")

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from secfpp.errors import DataError
+from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.experiment.cells import FinishedCell, failure, load_cell
+from secfpp.experiment.explained import Why, explanations
 from secfpp.experiment.plan import Cell, Plan
 from secfpp.experiment.report import render_report
 from secfpp.experiment.results import costs_lines, metrics_lines, summarize
 from secfpp.experiment.run_directory import RunDirectory
 from secfpp.experiment.samples import Samples
-from secfpp.experiment.schema import build
+from secfpp.experiment.schema import build, one_of
 
 if TYPE_CHECKING:
     from secfpp.algorithms.base import FederatedAlgorithm
@@ -102,10 +103,7 @@ def render_directory(directory: RunDirectory) -> tuple[dict[str, Any], str]:
     Raises:
         DataError: a file that cannot be read, or no finished cell yet.
     """
-    try:
-        plan = Plan.from_json(directory.stored)
-    except DataError as error:
-        raise DataError(f"{directory.path / 'run.json'}: {error}") from error
+    plan = stored_plan(directory)
     results = ResultFiles(directory, plan, read_cells(directory, plan))
     summary = results.summary()
     page = results.report(summary)
@@ -114,13 +112,52 @@ def render_directory(directory: RunDirectory) -> tuple[dict[str, Any], str]:
     return summary, page
 
 
-def read_cells(directory: RunDirectory, plan: Plan) -> dict[Cell, FinishedCell]:
-    """The finished cells of `plan`.
+def explain_directory(directory: RunDirectory, method: str = "", seed: int | None = None) -> tuple[str, list[Why]]:
+    """Which method of a run directory is asked about, and why its groups are as they are, by seed.
+
+    Args:
+        directory: the run directory.
+        method: its label; if empty, that of the settings or else the first that says why.
+        seed: this one only; every finished one if None.
+
+    Raises:
+        ConfigError: no such method or seed, or one that does not group clients.
+        DataError: a file that cannot be read, nothing finished, or results that do not say why.
+    """
+    plan = stored_plan(directory)
+    if method and method not in plan.seeds:
+        raise ConfigError([Problem("--method", method, one_of(method, plan.seeds, "method of this run"))])
+    seeds = sorted({n for label, of in plan.seeds.items() for n in of if method in ("", label)})
+    if seed is not None and seed not in seeds:
+        raise ConfigError([Problem("--seed", seed, f"one of this run's: {', '.join(map(str, seeds))}")])
+    cells = read_cells(directory, plan, [cell for cell in plan.cells if seed in (None, cell.seed)])
+    results = [finished.result for finished in cells.values()]
+    if not any(method in ("", result.method) for result in results):
+        who, on = f"{method} is not" if method else "no method is", "any seed" if seed is None else f"seed {seed}"
+        raise DataError(f"{directory.path}: {who} finished on {on} yet; go on with the run first")
+    return explanations(results, method, preferred=plan.settings["method"]["name"])
+
+
+def stored_plan(directory: RunDirectory) -> Plan:
+    """What a run directory is to hold.
+
+    Raises:
+        DataError: it does not say so.
+    """
+    try:
+        return Plan.from_json(directory.stored)
+    except DataError as error:
+        raise DataError(f"{directory.path / 'run.json'}: {error}") from error
+
+
+def read_cells(directory: RunDirectory, plan: Plan, wanted: Iterable[Cell] | None = None) -> dict[Cell, FinishedCell]:
+    """The finished cells of `plan`, or those of them that are `wanted`.
 
     Raises:
         DataError: a damaged file, or one of other settings.
     """
-    found = {cell: load_cell(directory.path, cell, plan.identity(cell)) for cell in plan.cells}
+    cells = plan.cells if wanted is None else wanted
+    found = {cell: load_cell(directory.path, cell, plan.identity(cell)) for cell in cells}
     return {cell: finished for cell, finished in found.items() if finished is not None}
 
 

@@ -1,12 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from secfpp.cli.output import _signed, aligned, bare_table, differences_table, print_results, results_table, reverse
+from secfpp.cli.output import (
+    aligned,
+    bare_table,
+    differences_table,
+    newcomers_table,
+    print_results,
+    results_table,
+    reverse,
+    signed,
+)
 from secfpp.experiment.results import summarize
+from secfpp.runtime.trainer import RunResult
 from support_experiment import fake_result
 
 
@@ -105,4 +117,30 @@ def test_a_method_without_a_metric_is_printed_all_the_same(capsys: pytest.Captur
 
 
 def test_differences_that_round_to_zero_have_no_sign() -> None:
-    assert [_signed(value) for value in (-0.0, 0.04, -0.04, 0.06, -1.26)] == ["0.0", "0.0", "0.0", "+0.1", "-1.3"]
+    assert [signed(value) for value in (-0.0, 0.04, -0.04, 0.06, -1.26)] == ["0.0", "0.0", "0.0", "+0.1", "-1.3"]
+
+
+def with_newcomers(result: RunResult, own: float) -> RunResult:
+    late = {"own": np.array([own - 1, own + 1]), "own_domain": np.array([own, np.nan]), "own_no_prior": np.zeros(2)}
+    return replace(result, newcomers=("a", "b"), newcomer_metrics=late)
+
+
+def test_newcomers_have_a_block_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    results = [fake_result("a"), with_newcomers(fake_result("b"), 61.0)]
+    assert newcomers_table(summarize("icons", "mini", 4, results)) == [
+        ["method", "clients", "own", "own domain"],
+        ["b", "2", "61.0", "61.0"],
+    ]
+    results = [with_newcomers(fake_result("b", seed), 60.0 + seed) for seed in (1, 2)]
+    assert newcomers_table(summarize("icons", "mini", 4, results))[1][2] == "61.5 +-6.4"
+    print_results(summarize("icons", "mini", 4, results), Path("o"))
+    assert "newcomers: clients that joined after training" in capsys.readouterr().out
+    print_results(compared(1), Path("o"))
+    assert "newcomers" not in capsys.readouterr().out
+
+
+def test_agreement_is_said_to_be_with_the_true_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(compared(1), Path("o"))
+    assert "ARI: agreement of clusters with the true groups" in capsys.readouterr().out
+    print_results(summarize("icons", "mini", 4, [fake_result("a", clustered=False)]), Path("o"))
+    assert "ARI:" not in capsys.readouterr().out
