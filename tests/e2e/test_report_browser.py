@@ -20,6 +20,7 @@ from secfpp.experiment.samples import sample_images
 from secfpp.runtime.costs import Share
 from secfpp.runtime.evaluation import Example
 from support.browser import NAMES, Browser, Visit, find_browser
+from support.explained_runs import bare, explained_result, none_found, useful, useless
 from support_experiment import fake_result, toy_dataset
 
 WIDTHS = (1280, 420)
@@ -81,7 +82,10 @@ def results(names: tuple[str, ...], seeds: range, domains: tuple[str, ...] = DOM
             more = {f"{key}_selected": values - 1 for key, values in result.metrics.items() if "prior" not in key}
             result.costs.components.update(SHARES if rank < 6 else {})
             result.costs.seconds.update(dict.fromkeys(result.costs.components, 0.7 * (rank + 1)))
-            found.append(replace(result, rows=rows, examples=seen, metrics={**result.metrics, **more}))
+            if "secfpp" in name:
+                result = replace(result, why=useful((per_domain,) * len(domains)))
+            late = {"newcomers": ("x", "y"), "newcomer_metrics": {"own": result.metrics["own"][:2]}}
+            found.append(replace(result, **late, rows=rows, examples=seen, metrics={**result.metrics, **more}))
     return found
 
 
@@ -111,6 +115,12 @@ MANY = (
     *("secfpp_paper", "secfpp+random", "promptfl+prior", "promptfl", "zero_shot", "random_prompt"),
 )
 PROMISES = {"reveal": "partition", "holders": 16, "threshold": 2, "clustering": {"reveal": "partition", "holders": 16}}
+WHY = {
+    "secfpp": [useful((5,) * 6), useless((5,) * 6), none_found(30)],
+    "secfpp+all": [useful((17,) * 6)] * 2,
+    "secfpp+alone": [useful((1,) * 100)],
+    "secfpp+bare": [bare()],
+}
 LONG = "averyverylongmethodnamewithoutanyplacetobreakit" * 2
 
 
@@ -123,6 +133,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "many": page(results(MANY, range(5)), "alpha = 0.3 # " + "x" * 300 + '\n[method]\nname = "secfpp"\n'),
         "long": page(results((LONG, "<b>bold</b>"), range(2), (DOMAINS[0], LONG), 1)[:-1]),
         "crowd": page(results(MANY[5:], range(1), DOMAINS[:1], per_domain=100)),
+        "why": page(
+            [explained_result(why, name, seed) for name, seeds in WHY.items() for seed, why in enumerate(seeds)]
+        ),
         "none": page([]),
     }
     for name, text in texts.items():
@@ -140,7 +153,7 @@ def faults(visit: Visit, address: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["demo", "many", "long", "crowd", "none"])
+@pytest.mark.parametrize("name", ["demo", "many", "long", "crowd", "why", "none"])
 def test_the_page_is_silent_alone_and_readable(browser: Browser, pages: dict[str, str], name: str) -> None:
     with browser.visit(pages[name]) as visit:
         for width in WIDTHS:
@@ -154,7 +167,9 @@ def test_every_section_has_a_way_to_it(browser: Browser, pages: dict[str, str]) 
     with browser.visit(pages["many"], 420) as visit:
         linked = visit.evaluate("[...document.querySelectorAll('nav a')].map(link => link.hash.slice(1))")
         assert linked == visit.evaluate("[...document.querySelectorAll('section')].map(part => part.id)")
-        assert {"accuracy", "differences", "rounds", "clients", "clusters", "images", "costs", "security"} < set(linked)
+        assert {"accuracy", "differences", "rounds", "clients", "clusters", "why", "images", "costs", "security"} < set(
+            linked
+        )
         visit.evaluate("document.querySelector('nav a[href=\"#costs\"]').click()")
         assert visit.evaluate("location.hash") == "#costs"
 
@@ -180,6 +195,19 @@ def test_wide_tables_scroll_in_their_place_and_keep_their_names(browser: Browser
         visit.evaluate(f"{box}.scrollLeft = 150")
         assert visit.evaluate(name) == before
         assert visit.evaluate(cell) == moving - 100
+
+
+def test_the_scale_of_a_long_chart_stays_while_its_rows_scroll(browser: Browser, pages: dict[str, str]) -> None:
+    with browser.visit(pages["why"], 420) as visit:
+        visit.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+        box = "document.querySelector('#why .tall')"
+        assert visit.evaluate(f"{box}.scrollHeight > {box}.clientHeight")
+        scale, row = (f"{box}.querySelector('{part}').getBoundingClientRect().top" for part in (".head", ".one"))
+        visit.evaluate(f"{box}.scrollTop = 100")
+        before, moving = visit.evaluate(scale), visit.evaluate(row)
+        visit.evaluate(f"{box}.scrollTop = 300")
+        assert visit.evaluate(scale) == before
+        assert visit.evaluate(row) == moving - 200
 
 
 def test_dark_is_dark_and_paper_is_white(browser: Browser, pages: dict[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,8 +78,8 @@ def client_map(results: Sequence[RunResult], reference: str) -> ClientMap | None
         if rows:
             table = np.array(list(rows.values()))
             mean = [column[np.isfinite(column)].mean() if np.isfinite(column).any() else np.nan for column in table.T]
-            members = tuple((client, _cells(row, scale)) for client, row in rows.items())
-            groups.append(Group(domain, _cells(mean, scale), members))
+            members = tuple((client, heat(row, scale)) for client, row in rows.items())
+            groups.append(Group(domain, heat(mean, scale), members))
     edges = np.linspace(scale.ticks[0], scale.ticks[-1], LEVELS + 1)
     return ClientMap(
         reference,
@@ -101,7 +101,8 @@ def _by_client(results: Sequence[RunResult]) -> Mapping[tuple[str, str], Mapping
     return {key: {client: float(np.mean(v)) for client, v in of.items()} for key, of in found.items()}
 
 
-def _cells(values: Sequence[float], scale: Scale) -> tuple[Cell, ...]:
+def heat(values: Iterable[float], scale: Scale) -> tuple[Cell, ...]:
+    """`values` with their steps on the colour scale; not a number: no figure."""
     return tuple(
         Cell(float(v), min(int(scale.at(v) * LEVELS / 100), LEVELS - 1)) if np.isfinite(v) else Cell() for v in values
     )

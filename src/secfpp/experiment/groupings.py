@@ -1,4 +1,4 @@
-"""What a report shows of clusters: how many, how well they match the true domains, a picture."""
+"""What a report shows of clusters: how many, how well they match the true groups, a picture."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the clusters of one run match the true domains, over the clients that are in one.
+    """How the clusters of one run match the true groups, over the clients that are in one.
 
     Attributes:
         seed: of the run.
         sizes: clients per cluster.
         alone: clients in no cluster.
-        ari: adjusted Rand index; None where it says nothing (all of one domain, or no two).
-        purity: share of clients whose cluster has mostly clients of their domain; None like `ari`.
+        ari: adjusted Rand index; None where it says nothing (all of one true group, or no two).
+        purity: share of clients whose cluster has mostly clients of their true group; None like `ari`.
     """
 
     seed: int
@@ -42,16 +42,18 @@ class Grouping:
         method: its label.
         runs: one agreement per seed.
         picture: its first run's clients by their descriptors; None without descriptors.
-        domains: legend of the picture: a marker and the domain.
+        truth: what a true group is called: a domain, if they are the same.
+        groups: legend of the picture: a marker and the true group.
         shapes: legend of the picture: a marker and the clients in that cluster.
         clusters: numbers of the clusters of the first run.
-        table: the first run's clients of each domain in each of `clusters`.
+        table: the first run's clients of each true group in each of `clusters`.
     """
 
     method: str
     runs: tuple[Agreement, ...]
     picture: Markup | None
-    domains: tuple[tuple[Markup, str], ...]
+    truth: str
+    groups: tuple[tuple[Markup, str], ...]
     shapes: tuple[tuple[Markup, int], ...]
     clusters: tuple[int, ...]
     table: tuple[tuple[str, tuple[int, ...]], ...]
@@ -88,35 +90,36 @@ def groupings(results: Sequence[RunResult]) -> list[Grouping]:
 
 
 def agreement(result: RunResult, found: Sequence[int]) -> Agreement:
-    """How the clusters `found` match the true domains of `result`."""
-    pairs = [(d, c) for d, c in zip(result.domains, found, strict=True) if c >= 0]
-    domains, clusters = [d for d, _ in pairs], [c for _, c in pairs]
-    judged = tells_clusters_apart(domains)
+    """How the clusters `found` match the true groups of `result`."""
+    pairs = [(g, c) for g, c in zip(result.true_groups, found, strict=True) if c >= 0]
+    groups, clusters = [g for g, _ in pairs], [c for _, c in pairs]
+    judged = tells_clusters_apart(groups)
     return Agreement(
         result.seed,
         tuple(clusters.count(c) for c in sorted(set(clusters))),
         len(found) - len(pairs),
-        adjusted_rand_index(domains, clusters) if judged else None,
-        purity(domains, clusters) if judged else None,
+        adjusted_rand_index(groups, clusters) if judged else None,
+        purity(groups, clusters) if judged else None,
     )
 
 
 def _grouping(runs: Sequence[tuple[RunResult, tuple[int, ...]]]) -> Grouping:
     first, found = runs[0]
-    clusters, domains = sorted(set(found)), list(dict.fromkeys(first.domains))
-    counts = contingency(first.domains, found)
+    clusters, groups = sorted(set(found)), list(dict.fromkeys(first.true_groups))
+    counts = contingency(first.true_groups, found)
     order = [list(dict.fromkeys(found)).index(cluster) for cluster in clusters]
     picture = None
     if first.descriptors is not None:
-        picture = plots.scatter(plots.principal_plane(first.descriptors), first.domains, found, first.clients)
+        picture = plots.scatter(plots.principal_plane(first.descriptors), first.true_groups, found, first.clients)
     return Grouping(
         first.method,
         tuple(agreement(result, assigned) for result, assigned in runs),
         picture,
-        tuple((plots.marker(i), domain) for i, domain in enumerate(domains)),
+        "true group" if first.groups else "domain",
+        tuple((plots.marker(i), group) for i, group in enumerate(groups)),
         tuple((plots.marker(None, c), found.count(c)) for c in clusters if c >= 0),
         tuple(clusters),
-        tuple((domain, tuple(int(counts[i, j]) for j in order)) for i, domain in enumerate(domains)),
+        tuple((group, tuple(int(counts[i, j]) for j in order)) for i, group in enumerate(groups)),
     )
 
 

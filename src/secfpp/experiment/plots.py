@@ -68,7 +68,7 @@ class Dot:
         interval: drawn as a bar behind the dot.
         seeds: single values, drawn small.
         ring: another value to compare with, drawn hollow.
-        kind: ``best``, ``above`` or ``below``, for the style.
+        kind: ``best``, ``above``, ``below``, ``mean`` or ``one``, for the style.
     """
 
     label: str
@@ -81,26 +81,37 @@ class Dot:
     kind: str = ""
 
 
-def intervals(title: str, rows: Sequence[Dot], scale: Scale) -> Markup:
-    """A name, a dot on its interval and a number in each row, above one scale; a zero inside it is marked."""
+def intervals(
+    title: str, rows: Sequence[Dot], scale: Scale, *, mark: float | None = None, head: bool = False
+) -> Markup:
+    """A name, a dot on its interval and a number in each row, above one scale; a zero inside it is marked.
+
+    Args:
+        title: what the chart shows, for those who do not see it.
+        rows: from top to bottom.
+        scale: of all rows.
+        mark: a value with a dashed line of its own.
+        head: put the scale above the rows, where it stays while they scroll.
+    """
     body = Markup("").join(
         Markup('<div class="row {}"><span class="who">{}</span>{}<b>{}</b>{}</div>').format(
             row.kind,
             breakable(row.label),
-            _strip(row, scale),
+            _strip(row, scale, mark),
             row.text,
             Markup("<small>{}</small>").format(row.note) if row.note else "",
         )
         for row in rows
     )
     spoken = f"{title}: " + "; ".join(f"{row.label} {row.text} {f'({row.note})' if row.note else ''}" for row in rows)
-    axis = Markup('<div class="row"><span></span><div class="axis">{}</div></div>')
-    return Markup('<div class="dots" role="img" aria-label="{}">{}{}</div>').format(
-        spoken, body, axis.format(_tick_words(scale, "left"))
+    axis = Markup('<div class="{}"><span></span><div class="axis">{}</div></div>').format(
+        "row head" if head else "row", _tick_words(scale, "left")
     )
+    parts = (axis, body) if head else (body, axis)
+    return Markup('<div class="dots" role="img" aria-label="{}">{}{}</div>').format(spoken, *parts)
 
 
-def _strip(row: Dot, scale: Scale) -> Markup:
+def _strip(row: Dot, scale: Scale, mark: float | None) -> Markup:
     y = "42%" if row.seeds else "50%"  # seeds are below the interval
     first, last = scale.ticks[0], scale.ticks[-1]
     parts = [
@@ -109,6 +120,10 @@ def _strip(row: Dot, scale: Scale) -> Markup:
         )
         for tick in scale.ticks
     ]
+    if mark is not None and scale.holds(mark):
+        parts.append(
+            Markup('<line class="asked" x1="{0:.2f}%" x2="{0:.2f}%" y1="0" y2="100%"/>').format(scale.at(mark))
+        )
     if row.interval and row.interval[0] <= last and row.interval[1] >= first:
         low, high = (scale.at(min(max(end, first), last)) for end in row.interval)
         span = '<line class="span" x1="{:.2f}%" x2="{:.2f}%" y1="{y}" y2="{y}"/>'

@@ -19,6 +19,7 @@ from secfpp.experiment.plots import Dot, Line, Scale
 from secfpp.experiment.samples import Samples, guesses
 from secfpp.experiment.security_costs import ALL, IN_THE_CLEAR, PHASES, all_phase_costs, is_twin
 from secfpp.experiment.text import amount, duration, points
+from secfpp.experiment.why_charts import explained
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
@@ -97,6 +98,7 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         table=table,
         metrics=metrics,
         columns=_columns(table, metrics),
+        newcomers={name: late for name, of in summary["methods"].items() if (late := of.get("newcomers"))},
         selected=[m for m in metrics if any(f"{m.key}_selected" in row for row in table.values())],
         winners={key: ranked[0] for key, ranked in _rankings(table).items()},
         dots={metric: _dots(table, metric) for metric in metrics},
@@ -107,6 +109,7 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         strokes=[(plots.stroke(index), name) for index, name in enumerate(_trained(results))],
         clients=client_map(results, reference) if reference else None,
         groupings=groupings(results),
+        explained=explained(results, reference),
         samples=samples,
         guesses=guesses(samples, results),
         chosen=_chosen(table, reference),

@@ -55,3 +55,12 @@ def test_without_descriptors_there_is_no_picture() -> None:
     (found,) = groupings([replace(fake_result("a"), descriptors=None)])
     assert found.picture is None
     assert found.table
+
+
+def test_clusters_are_judged_by_the_true_groups_not_by_domains() -> None:
+    result = replace(fake_result("a"), groups=("p", "q", "p", "q", "p", "q"), assignment=(0, 1, 0, 1, 0, 1))
+    (found,) = groupings([result])
+    assert (found.ari, found.purity, found.truth) == (1, 1, "true group")
+    assert found.table == (("p", (3, 0)), ("q", (0, 3)))
+    assert [name for _, name in found.groups] == ["p", "q"]
+    assert groupings([fake_result("a")])[0].truth == "domain"

@@ -62,6 +62,18 @@ def test_zero_is_marked_where_it_divides() -> None:
     assert places(plots.intervals("level", row, plots.Scale((0, 5))), "zero", "x1") == []
 
 
+def test_a_mark_is_drawn_where_it_lies_on_the_scale() -> None:
+    row = [plots.Dot("a", 1.0, "1"), plots.Dot("b", 2.0, "2")]
+    assert places(plots.intervals("gain", row, plots.Scale((0, 4)), mark=1.0), "asked", "x1") == [25, 25]
+    assert places(plots.intervals("gain", row, plots.Scale((0, 4)), mark=5.0), "asked", "x1") == []
+    assert places(plots.intervals("gain", row, plots.Scale((0, 4))), "asked", "x1") == []
+
+
+def test_the_scale_may_be_the_head() -> None:
+    chart = plots.intervals("gain", [plots.Dot("a", 1.0, "1")], plots.Scale((0, 4)), head=True)
+    assert [part.attrib["class"] for part in ElementTree.fromstring(chart)] == ["row head", "row "]
+
+
 def test_a_row_without_a_figure_has_no_mark() -> None:
     chart = plots.intervals("Own", [plots.Dot("none"), plots.Dot("some", 1.0, "1.0")], plots.Scale((0, 2)))
     assert len(places(chart, "dot")) == 1

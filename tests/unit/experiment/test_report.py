@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
-from importlib.resources import files
 from typing import Any
 
+import numpy as np
 import pytest
 
 from secfpp.experiment.report import by_round, command, data_facts, render_report
@@ -13,62 +12,8 @@ from secfpp.experiment.results import summarize
 from secfpp.experiment.samples import Samples, sample_images
 from secfpp.runtime.costs import Share
 from secfpp.runtime.evaluation import Example
+from support.report_pages import HOSTILE, Page, rendered, section, two, words
 from support_experiment import fake_result, toy_dataset
-
-VOID = {"meta", "link", "img", "br", "wbr", "input"}
-CSS = (files("secfpp.experiment") / "templates" / "report.css").read_text(encoding="utf-8")
-
-
-class Page(HTMLParser):
-    """Checks that tags nest and links inside the page have ends, and collects what a browser would load."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.tags: list[str] = []
-        self.ids: list[str] = []
-        self.feed(text)
-        assert self.open == []
-        assert len(set(self.ids)) == len(self.ids)
-        assert {link[1:] for link in self.links if link.startswith("#")} <= set(self.ids)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
-        self.ids += [value or "" for name, value in attrs if name == "id"]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def rendered(results: list[Any], config: str = "rounds = 4\n", **summary: Any) -> str:
-    content = {**summarize("icons", "mini", 4, results), **summary}
-    return render_report(content, results, sample_images(toy_dataset()), config)
-
-
-def section(text: str, name: str) -> str:
-    found = re.search(f'<section id="{name}">.*?</section>', text, re.DOTALL)
-    assert found, name
-    return found[0]
-
-
-def words(text: str) -> str:
-    """What is read, tags and spaces aside."""
-    return " ".join(re.sub("<[^>]*>", " ", text.replace("<wbr>", "")).split())
-
-
-def two(gap: float, seeds: tuple[int, ...] = (0,), jitter: float = 0.0) -> list[Any]:
-    return [
-        fake_result(name, seed, 60 + gain + jitter * (-1) ** seed * (name == "grouped"), name == "grouped")
-        for name, gain in (("pooled", 0.0), ("grouped", gap))
-        for seed in seeds
-    ]
 
 
 def test_the_page_is_whole_and_loads_nothing_from_outside() -> None:
@@ -81,9 +26,6 @@ def test_the_page_is_whole_and_loads_nothing_from_outside() -> None:
     assert "url(" not in text
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
-
-
-HOSTILE = "<i onmouseover='x()'>\"&x</i><script>"
 
 
 def test_names_and_settings_are_escaped() -> None:
@@ -263,6 +205,24 @@ def test_without_stored_images_there_is_no_section_for_them() -> None:
     text = render_report(summarize("icons", "mini", 4, results), results, Samples((), (), {}), "")
     Page(text)
     assert "<img" not in text and '"images"' not in text
+
+
+def test_newcomers_stand_beside_the_clients_who_trained() -> None:
+    late = {"own": np.array([50.0, 52.0]), "own_domain": np.array([np.nan, 40.0])}
+    results = [replace(result, newcomers=("x", "y"), newcomer_metrics=late) for result in two(3.0)[:1]]
+    told = words(section(rendered([*results, *two(3.0)[1:]]), "accuracy"))
+    assert "Clients that joined after training" in told
+    assert "pooled 2 51.0 others 60.0 40.0 others 55.0 \N{EN DASH}" in told
+    assert "joined after training" not in rendered(two(3.0))
+
+
+def test_true_groups_are_called_domains_only_if_they_are() -> None:
+    plain = words(section(rendered(two(1.0)), "clusters"))
+    assert "No method is told the true groups, which are the domains" in plain and "Clients of each domain" in plain
+    results = [replace(result, groups=("p", "q") * 3) for result in two(1.0)]
+    told = words(section(rendered(results), "clusters"))
+    assert "No method is told the true groups (" in told and "Clients of each true group" in told
+    assert "True group 0 1 p 2 1 q 1 2" in told
 
 
 def sending(name: str, up: int = 2048) -> Any:
