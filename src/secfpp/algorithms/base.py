@@ -41,11 +41,13 @@ class ServerState:
         assignment: the partition, if the method has one.
         members: of how many clients everybody's class sums are, and then each group's, if they are shared.
         found: the partition that was found, also if its groups are not used.
+        behind: clients with a group that missed what its members were told of its class sums.
     """
 
     assignment: Assignment | None = None
     members: tuple[int, ...] = ()
     found: Assignment | None = None
+    behind: frozenset[ClientId] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

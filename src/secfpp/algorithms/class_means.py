@@ -10,6 +10,7 @@ import numpy as np
 from secfpp.algorithms.base import ClientContext, FederatedAlgorithm, ServerState
 from secfpp.algorithms.sharing import EVERYBODY, SharesClassSums
 from secfpp.algorithms.visual import ClassMeans
+from secfpp.errors import ConfigError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientId, ClientState, Program
 from secfpp.secure.means.aggregator import Aggregator
@@ -34,6 +35,11 @@ class EverybodysClassMeans(SharesClassSums, FederatedAlgorithm):
     poll: Poll = field(default_factory=SecurePoll)
     class_means: ClassMeans = field(default_factory=lambda: ClassMeans(levels="all"))
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if problems := self.sharing_problems():
+            raise ConfigError(problems)
+
     def planned(self, rounds: int) -> int:
         """One round, in which sums are shared."""
         return min(rounds, 1)
@@ -51,7 +57,7 @@ class EverybodysClassMeans(SharesClassSums, FederatedAlgorithm):
         """Give newcomers everybody's sums."""
         if state.members and state.members[0]:
             yield from self.aggregator.refresh(cohort, EVERYBODY)
-            yield self.welcome(EVERYBODY, newcomers, state.members[0])
+            yield from self.welcome(EVERYBODY, dict.fromkeys(newcomers, state.members[0]))
         return state
 
     def personal_prompt(self, state: ClientState) -> np.ndarray:

@@ -9,6 +9,7 @@ the groups, so that groups of no use are kept with a probability of about `error
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -23,7 +24,7 @@ from secfpp.algorithms.visual import UNKNOWN
 from secfpp.errors import Problem
 from secfpp.models.class_means import linear
 from secfpp.protocol.cohort import Assignment, Cohort
-from secfpp.protocol.program import Arrays, Ask, ClientState, Program, step
+from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 
 if TYPE_CHECKING:
     from secfpp.secure.clustering.clusterer import Clusterer
@@ -49,6 +50,9 @@ class FindsGroups(SharesClassSums):
         clusterer: Clusterer
         prior_smoothing: float
 
+        def require(self, clients: int) -> None:
+            """See `secfpp.algorithms.base.FederatedAlgorithm.require`."""
+
     descriptor: Descriptor = "class_residuals"
     directions: int = 16
     proof: bool = True
@@ -57,13 +61,15 @@ class FindsGroups(SharesClassSums):
 
     def grouping_problems(self) -> list[Problem]:
         """What is wrong with these settings."""
-        problems = []
+        problems = self.sharing_problems()
         if self.descriptor not in get_args(Descriptor):
             problems.append(Problem("descriptor", self.descriptor, ", ".join(get_args(Descriptor))))
         if self.directions < 1:
             problems.append(Problem("directions", self.directions, "at least 1"))
-        if not 0 < self.error < 0.5:
-            problems.append(Problem("error", self.error, "a probability above 0 and below 0.5"))
+        if not 1e-6 <= self.error < 0.5:
+            problems.append(Problem("error", self.error, "a probability from 1e-6 to below 0.5"))
+        if not -100 < self.min_gain < 100:
+            problems.append(Problem("min_gain", self.min_gain, "percentage points, between -100 and 100"))
         if self.descriptor == "class_residuals" and not self.class_means.shared:
             allowed = 'class_residuals needs class_means.levels = "group" or "all"; without, take features'
             problems.append(Problem("descriptor", self.descriptor, allowed))
@@ -81,23 +87,35 @@ class FindsGroups(SharesClassSums):
         return np.zeros(size, np.float32)
 
     def group(self, cohort: Cohort) -> Program[ServerState]:
-        """Share sums, find groups and test them."""
-        everybody, of_groups = 0, list[int]()
+        """Share sums, find groups and test them; who misses everybody's sums gets no group yet.
+
+        Raises:
+            ConfigError, DropoutError: too few clients are left; nothing is decided, and it can be done again.
+        """
+        everybody = 0
         if self.class_means.shared:
             cohort, everybody = yield from self.share_everybody(cohort)
+            self.require(len(cohort))
         one = Assignment(dict.fromkeys(cohort.clients, 0))
-        if self.descriptor == "class_residuals" and not everybody:
-            return ServerState(one)
         found = yield from self.clusterer.assign(cohort, "descriptor", None)
-        cohort = cohort.subset(set(found.cluster_of) & set(cohort.clients))
-        if found.k > 1 and everybody and self.class_means.levels == "group":
-            cohort, of_groups = yield from self.share_groups(cohort, found)
-            if self.proof:
-                useful, _ = yield from self.poll.favours(cohort, "gain", self.min_gain / 100, self.error)
-                if not useful:
-                    yield Ask("method.part", {client: {} for client in one.cluster_of})
-                    return ServerState(one, (everybody,), found)
-        return ServerState(found, (everybody, *of_groups), found)
+        if found.k == 1 or self.class_means.levels != "group":
+            return ServerState(found, (everybody,), found)
+        holders, members = yield from self.share_groups(cohort.subset(found.cluster_of), found)
+        due = {client for client, s in found.cluster_of.items() if members[s]}
+        if not self.proof or (yield from self._useful(holders)):
+            return ServerState(found, (everybody, *members), found, frozenset(due.difference(holders.clients)))
+        parted = yield from self.tell_to_part(due)
+        return ServerState(one, (everybody,), found, frozenset(due - parted))
+
+    def _useful(self, holders: Cohort) -> Program[bool]:
+        """Whether the groups of those who can compare are of use; they are not if these are too few for a poll."""
+        if len(holders) < self.poll.fewest:
+            return False
+        return (yield from self.poll.favours(holders, "gain", self.min_gain / 100, self.error))[0]
+
+    def tell_to_part(self, clients: Iterable[ClientId]) -> Program[frozenset[ClientId]]:
+        """Tell clients that groups are of no use; who heard it."""
+        return frozenset((yield Ask("method.part", {client: {} for client in sorted(clients)})))
 
     def adopted(self, context: ClientContext, state: ClientState, slot: str) -> ClientState:
         """The descriptor follows from everybody's sums, the gain from the group's."""

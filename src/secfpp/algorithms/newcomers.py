@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from secfpp.algorithms.base import ServerState
 from secfpp.algorithms.grouping import FindsGroups
 from secfpp.algorithms.sharing import EVERYBODY, GROUP
+from secfpp.errors import DropoutError
 from secfpp.protocol.cohort import Assignment, Cohort
-from secfpp.protocol.program import ClientId, Program, gather
+from secfpp.protocol.program import Ask, ClientId, Program, gather
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,24 +27,35 @@ class TakesIn(FindsGroups):
     def take_in(self, state: ServerState, cohort: Cohort, newcomers: Iterable[ClientId]) -> Program[ServerState]:
         """Give clients that no group has yet what everybody has, a group, and what the group has.
 
+        Those that already have a group and are behind get what they missed. Who cannot be served, because too few
+        members are there or it drops out itself, waits for the next round.
+
         Args:
             state: with groups.
             cohort: newcomers and those who are there to take them in.
             newcomers: clients of `cohort` without a group.
         """
         assert state.assignment is not None
-        new, members = sorted(newcomers), state.members
-        if members and members[0]:
+        new, members, assignment = frozenset(newcomers), state.members, state.assignment
+        if new and members and members[0]:
             yield from self.aggregator.refresh(cohort, EVERYBODY)
-            yield self.welcome(EVERYBODY, new, members[0])
-        assignment = yield from self.clusterer.place(cohort, "descriptor", state.assignment, new)
+            new = yield from self.welcome(EVERYBODY, dict.fromkeys(sorted(new), members[0]))
+        if new and self.descriptor == "prompt":
+            yield Ask("method.train", {client: {"round": np.array(cohort.round)} for client in sorted(new)})
+        if new:
+            try:
+                assignment = yield from self.clusterer.place(cohort, "descriptor", assignment, new)
+            except DropoutError:
+                new = frozenset()
+        behind, late = state.behind, (state.behind | new) & set(cohort.clients) & set(assignment.cluster_of)
         if len(members) > 1:
             yield from self._refresh_groups(GROUP, cohort, assignment)
-            for s, count in enumerate(members[1:]):
-                if inside := [client for client in new if assignment.cluster_of.get(client) == s]:
-                    yield self.welcome(GROUP, inside, count)
+            due = {c: n for c in sorted(late) if (n := members[1 + assignment.cluster_of[c]])}
+            behind = behind.union(due) - (yield from self.welcome(GROUP, due))
+        elif behind:
+            behind -= yield from self.tell_to_part(late & behind)
         yield from self._refresh_groups("domain_prompt", cohort, assignment)
-        return replace(state, assignment=assignment)
+        return replace(state, assignment=assignment, behind=behind)
 
     def _refresh_groups(self, slot: str, cohort: Cohort, assignment: Assignment) -> Program[None]:
         groups = (set(cohort.clients) & set(assignment.members(s)) for s in range(assignment.k))

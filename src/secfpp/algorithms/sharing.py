@@ -7,7 +7,7 @@ the same weight, so that a secure one shows it to its members only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,13 @@ import numpy as np
 
 from secfpp.algorithms.class_sums import SharedSums, packed, packed_size, unpacked
 from secfpp.algorithms.training import ClientContext
-from secfpp.errors import ProtocolError
+from secfpp.errors import Problem, ProtocolError
 from secfpp.models.class_means import ClassSums, Scatter
 from secfpp.models.scoring import Visual
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, gather, step
-from secfpp.secure.means.updates import with_base
+from secfpp.secure.means.updates import version_of, with_base
 
 if TYPE_CHECKING:
     from secfpp.algorithms.visual import ClassMeans
@@ -44,6 +44,13 @@ class SharesClassSums:
         poll: Poll
         class_means: ClassMeans
 
+    def sharing_problems(self) -> list[Problem]:
+        """What is wrong with these settings."""
+        least, allowed = self.class_means.min_holders, self.poll.min_count
+        if not self.class_means.shared or least >= allowed:
+            return []
+        return [Problem("class_means.min_holders", least, f"at least poll.min_count = {allowed}")]
+
     def sums_state(self, context: ClientContext) -> ClientState:
         """The slots of a client that has nothing yet."""
         n_classes, dim = len(context.tokens.names), context.features.shape[1]
@@ -54,26 +61,24 @@ class SharesClassSums:
         return state
 
     def share_everybody(self, cohort: Cohort) -> Program[tuple[Cohort, int]]:
-        """Make everybody's sums; who is left, and how many clients they are of (0: there are none)."""
+        """Make everybody's sums; who holds them, and how many clients they are of (0: there are none)."""
         (bits,), cohort = yield from self._qualified(cohort, None)
-        yield Ask("method.offer", _offers(EVERYBODY, cohort.clients, bits))
+        cohort = cohort.subset((yield Ask("method.offer", _offers(EVERYBODY, cohort, bits))))
         members = yield from self.aggregator.mean(_uniform(cohort), EVERYBODY)
-        yield self.welcome(EVERYBODY, cohort.clients, len(members))
-        return cohort, len(members)
+        held = yield from self.welcome(EVERYBODY, dict.fromkeys(cohort.clients, len(members)))
+        return cohort.subset(held), len(members)
 
     def share_groups(self, cohort: Cohort, groups: Assignment) -> Program[tuple[Cohort, list[int]]]:
-        """Make each group's sums; who is left, and of how many clients each is."""
+        """Make each group's sums; who holds them, and of how many clients each is (0: a group has none)."""
         bits, cohort = yield from self._qualified(cohort, groups)
         parts = [cohort.subset(set(cohort.clients) & set(groups.members(s))) for s in range(groups.k)]
-        offers = {
-            c: offer for s, part in enumerate(parts) for c, offer in _offers(GROUP, part.clients, bits[s]).items()
-        }
-        yield Ask("method.offer", offers)
+        offers = {c: o for part, own in zip(parts, bits, strict=True) for c, o in _offers(GROUP, part, own).items()}
+        offered = yield Ask("method.offer", offers)
+        parts = [part.subset(set(part.clients) & set(offered)) for part in parts]
         made = yield from gather({f"group-{s}": self.aggregator.mean(_uniform(p), GROUP) for s, p in enumerate(parts)})
         members = [len(made[f"group-{s}"]) for s in range(groups.k)]
-        told = [self.welcome(GROUP, part.clients, n) for part, n in zip(parts, members, strict=True)]
-        yield Ask("method.adopt", {c: payload for ask in told for c, payload in ask.payloads.items()})
-        return cohort, members
+        held = yield from self.welcome(GROUP, {c: n for p, n in zip(parts, members, strict=True) for c in p.clients})
+        return cohort.subset(held), members
 
     def _qualified(self, cohort: Cohort, groups: Assignment | None) -> Program[tuple[np.ndarray, Cohort]]:
         """The classes that enough clients of each group have, bool [groups, n_cls], and who is counted."""
@@ -85,10 +90,11 @@ class SharesClassSums:
         least = self.class_means.min_holders
         return (yield from self.poll.at_least(cohort.subset(told), "holds", n_classes, least, groups))
 
-    def welcome(self, slot: str, clients: Iterable[ClientId], members: int) -> Ask:
-        """The ask that tells clients of how many the sum in `slot` is, which they hold by now."""
-        payload = {"slot": np.array(slot), "members": np.array(members)}
-        return Ask("method.adopt", dict.fromkeys(clients, payload))
+    def welcome(self, slot: str, members: Mapping[ClientId, int]) -> Program[frozenset[ClientId]]:
+        """Tell clients of how many the sum in `slot` is that they should hold by now; returns those who do hold one."""
+        told: dict[ClientId, Arrays] = {c: {"slot": np.array(slot), "members": np.array(n)} for c, n in members.items()}
+        replies = yield Ask("method.adopt", told)
+        return frozenset(client for client, reply in replies.items() if integer_in(reply, "held"))
 
     @step
     def classes(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -103,15 +109,18 @@ class SharesClassSums:
             raise ProtocolError(f"step 'method.offer': no list of {len(context.histogram)} classes came with it")
         sums, scatter = self.own_sums(context)
         vector = packed(sums.only(classes), scatter if slot == EVERYBODY else None, self.sums_scale)
-        base = np.zeros_like(vector)
-        return state.replace(**{f"{slot}.base": base, slot: vector, f"{slot}.members": np.array(0)}), {}
+        fresh = with_base(state, slot, np.zeros_like(vector), integer_in(payload, "round"))
+        return fresh.replace(**{slot: vector, f"{slot}.members": np.array(0)}), {}
 
     @step
     def adopt(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Take note of how many clients a sum is of; what follows from it is computed here. Replies nothing."""
+        """Take note of how many clients a sum is of; what follows from it is computed here. Replies whether it came."""
         slot, members = _slot_in(payload), integer_in(payload, "members")
-        state = state.replace(**{f"{slot}.members": np.array(members)})
-        return self.adopted(context, state, slot) if members else state, {}
+        if not members or version_of(state, slot) % 2:  # an odd version is a start, an even one a mean
+            return state, {"held": np.array(0)}
+        return self.adopted(context, state.replace(**{f"{slot}.members": np.array(members)}), slot), {
+            "held": np.array(1)
+        }
 
     def adopted(self, context: ClientContext, state: ClientState, slot: str) -> ClientState:
         """The state of a client that has just been given the sum in `slot`."""
@@ -153,9 +162,9 @@ class SharesClassSums:
         )
 
 
-def _offers(slot: str, clients: Sequence[ClientId], classes: np.ndarray) -> dict[ClientId, Arrays]:
-    offer: Arrays = {"slot": np.array(slot), "classes": np.asarray(classes, bool)}
-    return dict.fromkeys(clients, offer)
+def _offers(slot: str, cohort: Cohort, classes: np.ndarray) -> dict[ClientId, Arrays]:
+    offer: Arrays = {"slot": np.array(slot), "classes": np.asarray(classes, bool), "round": np.array(cohort.round)}
+    return dict.fromkeys(cohort.clients, offer)
 
 
 def _uniform(cohort: Cohort) -> Cohort:

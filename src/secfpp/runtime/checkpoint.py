@@ -21,7 +21,7 @@ from secfpp.protocol.program import ClientId, ClientState
 from secfpp.runtime.costs import Costs
 from secfpp.storage import read_record, write_record
 
-_FORMAT = "secfpp-checkpoint-2"
+_FORMAT = "secfpp-checkpoint-3"
 
 
 @dataclass
@@ -62,6 +62,7 @@ def save_checkpoint(path: Path, state: TrainingState, run: str) -> None:
         "assignment": dict(assignment.cluster_of) if assignment else None,
         "found": dict(found.cluster_of) if found else None,
         "members": list(state.server.members),
+        "behind": sorted(state.server.behind),
         "rows": state.rows,
         "costs": state.costs.as_dict(),
         "seconds": state.seconds,
@@ -94,6 +95,7 @@ def load_checkpoint(path: Path, run: str) -> TrainingState | None:
             Assignment(about["assignment"]) if about["assignment"] else None,
             tuple(about["members"]),
             Assignment(about["found"]) if about["found"] else None,
+            frozenset(about["behind"]),
         ),
         clients={name: ClientState(own) for name, own in zip(about["clients"], slots, strict=True)},
         chosen=arrays["chosen"],
