@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -96,12 +97,15 @@ def run(
     least: int,
     settings: Mapping[str, Any] = CLEAR,
     dropouts: Dropouts | None = None,
+    liars: Collection[int] = (),
 ) -> Run:
     """Share everybody's sums and those of two groups, and read them from the states of clients who hold them."""
     algorithm = EverybodysClassMeans(class_means=ClassMeans(levels="all", min_holders=least), **settings)
     contexts = make_contexts(dataset, backbone, algorithm, 0)
     order = [client.name for client in dataset.clients]
     states = {name: algorithm.client_state(context) for name, context in contexts.items()}
+    for name in (order[liar] for liar in liars):
+        states[name] = states[name].replace(holds=np.ones_like(states[name]["holds"]))
     driver = InProcessDriver(algorithm, contexts, states, dropouts=dropouts)
     driver.round_ = 1
     groups = Assignment(dict(zip(order, PARTITION.tolist(), strict=True)))
@@ -170,6 +174,43 @@ def test_a_holder_who_goes_between_poll_and_mean_leaves_two(dataset: FederatedDa
         dropouts=lambda round_, step, client: "before" if client == gone and step.startswith("aggregator") else None,
     )
     assert found.error(found.parts(0), 1) < 1e-3
+
+
+def test_members_who_claim_a_class_count_as_holders(dataset: FederatedDataset, backbone: Backbone) -> None:
+    found = run(held_by(dataset, {1}), backbone, 3, liars=(0, 2))
+    assert found.parts(0).guesses()[1, LABEL] == pytest.approx(found.means[1, LABEL], abs=1e-3)
+
+
+def test_who_goes_between_the_sums_is_what_all_groups_lack(dataset: FederatedDataset, backbone: Backbone) -> None:
+    gone, asked = dataset.clients[3].name, Counter[str]()
+
+    def second_time(round_: int, step: str, client: str) -> Literal["before"] | None:
+        asked[step] += client == gone
+        return "before" if client == gone and step == "aggregator.share" and asked[step] == 2 else None
+
+    shared = run(dataset, backbone, 3, dropouts=second_time).shared
+    own = run(dataset, backbone, 3).own
+    left = shared.everybody - shared.groups[0] - shared.groups[1]
+    assert left.sums[LABEL] == pytest.approx(own[3].sums[LABEL], abs=1e-2)
+
+
+def test_who_is_in_one_of_two_sums_of_everybody_is_their_difference(
+    dataset: FederatedDataset, backbone: Backbone
+) -> None:
+    """They are made again in a later round if a grouping failed."""
+    algorithm = EverybodysClassMeans(**SECURE)
+    contexts = make_contexts(dataset, backbone, algorithm, 0)
+    driver = InProcessDriver(algorithm, contexts, {name: algorithm.client_state(c) for name, c in contexts.items()})
+    attacker, *_, gone = sorted(contexts)
+    sums = []
+    for number, there in enumerate((set(contexts), set(contexts) - {gone}), 1):
+        driver.round_ = number
+        driver.run(algorithm.share_everybody(Cohort(dict.fromkeys(sorted(there), 1), number, 0, 2)))
+        known = algorithm.shared_sums(contexts[attacker], driver.states[attacker], EVERYBODY)
+        assert known is not None
+        sums.append(known.classes)
+    own, _ = algorithm.own_sums(contexts[gone])
+    assert (sums[0] - sums[1]).sums[LABEL] == pytest.approx(own.sums[LABEL], abs=1e-2)
 
 
 class Lying(PlainPoll):
