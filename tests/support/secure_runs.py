@@ -91,14 +91,15 @@ class SecureRun:
 
 
 def between(program: Program[Any], on_ask: OnAsk | None = None, on_replies: OnReplies | None = None) -> Program[Any]:
-    """A program whose asks and replies pass through somebody else's hands."""
+    """A program whose single asks and their replies pass through somebody else's hands."""
     request: Request = next(program)
     while True:
-        assert isinstance(request, Ask)
-        sent = on_ask(request) if on_ask else request
+        sent = on_ask(request) if on_ask and isinstance(request, Ask) else request
         replies = yield sent
+        if on_replies and isinstance(sent, Ask):
+            replies = on_replies(sent, replies)
         try:
-            request = program.send(on_replies(sent, replies) if on_replies else replies)
+            request = program.send(replies)
         except StopIteration as stop:
             return stop.value
 

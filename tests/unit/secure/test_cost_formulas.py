@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,17 @@ from secfpp.protocol.program import ClientState
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure import committee
-from secfpp.secure.clustering.cost import ClusteringCost, Role
+from secfpp.secure.clustering.cost import ClusteringCost
 from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from secfpp.secure.means.cost import MeanCost
 from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.secure.means.updates import with_base
 from secfpp.secure.session import parties_in_memory
+from support.counting import NAME, kept, openings, roles, texts
 from support.toy import Toy, toy_driver
 
 SMALL: dict[str, Any] = {"dimensions": 4, "restarts": 2, "iterations": 2}
-NAME = 3
-
-
-def texts(n: int, exchanges: int) -> int:
-    """The room that names, settings and the framing of messages may take beside what `received` counts."""
-    return 1500 + n * (3 * (NAME + 6) + NAME + 12) + 150 * exchanges
-
-
-def kept(step: str) -> bool:
-    return step == "clusterer.proceed"
 
 
 def clustered(settings: SecureKMeans, n: int, spread: bool = True) -> tuple[Found, InProcessDriver]:
@@ -49,20 +39,6 @@ def clustered(settings: SecureKMeans, n: int, spread: bool = True) -> tuple[Foun
     )
     found, _ = driver.run(settings.find(Cohort(dict.fromkeys(names, 1), 0, 0), "d"))
     return found, driver
-
-
-def openings(driver: InProcessDriver) -> tuple[int, ...]:
-    """Elements in one holder's answers, exchange by exchange."""
-    answers = [m for m in driver.transcript or () if kept(m.step) and m.direction == "up"]
-    first = min(m.client for m in answers)
-    return tuple(wire.decode(m.content or b"")["masked"].size for m in answers if m.client == first)
-
-
-def roles(driver: InProcessDriver, clients: list[str], holders: int) -> Mapping[str, Role]:
-    sent = {m.client for m in driver.transcript or () if kept(m.step)}
-    dealt = {m.client: m.size for m in driver.transcript or () if m.step == "clusterer.deal" and m.direction == "up"}
-    least = min(dealt.values()) if len(clients) > holders else 0
-    return {c: "responder" if c in sent else "client" if dealt[c] == least else "standby" for c in clients}
 
 
 @pytest.mark.parametrize(

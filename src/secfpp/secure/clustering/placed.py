@@ -17,6 +17,11 @@ from secfpp.secure.clustering import kmeans
 from secfpp.secure.clustering.placing import Placing
 
 
+def placing_comparator(clients: int, radius: int, threshold: int, limit: int) -> Comparator:
+    """How scores are compared: their differences are within the bound of Lloyd's, with self-products or without."""
+    return Comparator.soonest(kmeans.score_bound(clients, radius, 1), threshold, limit)
+
+
 @dataclass(frozen=True)
 class Placed:
     """The computation that gives newcomers a group, see `Placing.chosen`.
@@ -34,12 +39,6 @@ class Placed:
     self_products: bool
     threshold: int
     limit: int
-
-    @property
-    def comparator(self) -> Comparator:
-        """How scores are compared: their differences are within the bound of Lloyd's, whatever `self_products` is."""
-        bound = kmeans.score_bound(self.placing.members.shape[1], self.radius, 1)
-        return Comparator.soonest(bound, self.threshold, self.limit)
 
     @property
     def comparisons(self) -> int:
@@ -63,7 +62,8 @@ class Placed:
         s, t = np.triu_indices(groups, 1)
         squares = Shared.public(weights[:, None] ** 2)
         differences = squares[s] * scores[t] - squares[t] * scores[s]
-        drawn = yield from self.comparator.prepare(self.comparisons, pool)
+        comparator = placing_comparator(members.shape[1], self.radius, self.threshold, self.limit)
+        drawn = yield from comparator.prepare(self.comparisons, pool)
         masks = Future(drawn.expand(pool))
         _, beats = yield from side_by_side(masks.run(), drawn.negative(differences.reshape(-1), masks, pool))
         loss = yield from fitting(defeats(beats.reshape(-1, len(newcomers)), groups), 1, pool)

@@ -25,6 +25,8 @@ from secfpp.secure.clustering.searching import descriptor_in
 from secfpp.secure.session import Joined, greet, greeted
 
 ANNOUNCE = "clusterer.announce"
+_FEW = 64
+"""Numbers in a descriptor that are taken for granted as long as it is not known how many there are."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,14 @@ class SecureAgreement(OnShares, Agreement):
         """See `Clusterer.require`."""
         super().require(clients)
         if not self.is_one(clients):
-            self._require_room(clients, 1, 0, 0)
+            self._require_room(clients, _FEW, 0, 0)
 
     def find(self, cohort: Cohort, slot: str) -> Program[tuple[Found, Cohort]]:
         """See `OnShares.find`."""
         self.require_some(len(cohort))
         if self.is_one(len(cohort)):
             return ONE, cohort
-        self._require_room(len(cohort), 1, cohort.seed, cohort.round)
+        self.require(len(cohort))
         asked, known = yield from self.announced(cohort, slot)
         self._require_room(len(cohort), known["dimensions"], cohort.seed, cohort.round)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
@@ -109,7 +109,7 @@ class SecureKMeans(OnShares, KMeans):
 
     def layout(self, facts: Mapping[str, Any]) -> Layout:
         """See `OnShares.layout`."""
-        return _layout(self)
+        return Layout(self.dimensions, self.bits, radius(self.bits))
 
     def grouping(self, facts: Mapping[str, Any]) -> Plan:
         """See `OnShares.grouping`."""
@@ -118,9 +118,20 @@ class SecureKMeans(OnShares, KMeans):
 
     def plan(self, clients: int, holders: int, threshold: int, seed: int, round_: int) -> Plan:
         """The search for groups of so many clients with so many holders."""
-        layout, run = _layout(self), _circuit(self, clients, threshold, seed, round_)
+        layout, circuit = self.layout({}), self.circuit(clients, threshold, seed, round_)
         made = Deal(holders, threshold, _estimate(self, clients, threshold, seed, round_).demand)
+
+        def run(inputs: Shared, pool: Pool) -> Computation[Found]:
+            return circuit.run(layout.points(inputs), pool)
+
         return Plan(holders, threshold, self.limit, layout.width, run, layout.defects, clients, made)
+
+    def circuit(self, clients: int, threshold: int, seed: int, round_: int) -> SecPC:
+        """What is computed on points."""
+        levels = (1 if self.limit == 5 else 2) if not self.compare_bits else 0
+        reveal: Reveal = "assignments" if self.reveal == "assignments" else "partition"
+        search = self.search(clients, seed, round_)
+        return SecPC(search, threshold, self.limit, levels, self.compare_bits or None, reveal)
 
     def slices(self, holders: int, threshold: int) -> distances.Slices:
         """How ``reveal="distances"`` cuts and codes descriptors."""
@@ -160,23 +171,7 @@ class SecureKMeans(OnShares, KMeans):
         self.require_room(n, plan)
 
 
-def _layout(settings: SecureKMeans) -> Layout:
-    return Layout(settings.dimensions, settings.bits, radius(settings.bits))
-
-
-def _circuit(
-    settings: SecureKMeans, n: int, threshold: int, seed: int, round_: int
-) -> Callable[[Shared, Pool], Computation[Found]]:
-    levels = (1 if settings.limit == 5 else 2) if not settings.compare_bits else 0
-    bits = settings.compare_bits or None
-    reveal: Reveal = "assignments" if settings.reveal == "assignments" else "partition"
-    circuit = SecPC(settings.search(n, seed, round_), threshold, settings.limit, levels, bits, reveal)
-    layout = _layout(settings)
-    return lambda inputs, pool: circuit.run(layout.points(inputs), pool)
-
-
 @lru_cache(maxsize=4)  # clients that share a process ask for the same
 def _estimate(settings: SecureKMeans, n: int, threshold: int, seed: int, round_: int) -> Estimate:
-    width = _layout(settings).width
-    run = _circuit(settings, n, threshold, seed, round_)
-    return estimated(run, (n, width), threshold, settings.limit)
+    run = settings.circuit(n, threshold, seed, round_).run
+    return estimated(run, (n, settings.dimensions), threshold, settings.limit)
