@@ -21,7 +21,10 @@ def print_run(label: str, run: Why) -> None:
     """One seed in full."""
     typer.echo(f"{label}, seed {run.seed}")
     typer.secho(run.verdict, bold=True)
-    print_block("how many groups: agreement of their members beyond chance; the largest score wins", _candidates(run))
+    print_block(
+        "how many groups: agreement of their members, beyond what chance may give; the largest score is taken",
+        _candidates(run),
+    )
     if sentences := _sentences(run):
         typer.echo("\n" + "\n".join(sentences))
     levels = run.levels
@@ -98,10 +101,9 @@ def figure(value: float | None, form: str = ".1f") -> str:
 def _candidates(run: Why) -> list[list[str]]:
     rows = []
     for one in run.candidates:
-        chance = "" if one.null_spread is None else f" +-{2 * one.null_spread:.1f}"
-        row = [figure(one.agreement), figure(one.null) + chance, figure(one.score, "+")]
-        rows.append([f"{one.k} *" if one.k == run.best else str(one.k), *row])
-    return [["K", "agreement", "chance", "score"], *rows] if rows else []
+        reached = [figure(one.agreement), figure(one.allowance)] if one.k > 1 else ["-", "-"]
+        rows.append([f"{one.k} *" if one.k == run.best else str(one.k), *reached, figure(one.score, "+")])
+    return [["groups", "agreement", "by chance", "score"], *rows] if rows else []
 
 
 def _sentences(run: Why) -> list[str]:

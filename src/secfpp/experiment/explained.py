@@ -46,6 +46,11 @@ class Candidate:
     null: float
     null_spread: float | None = None
 
+    @property
+    def allowance(self) -> float:
+        """The agreement that chance may give: `score` counts what is beyond it."""
+        return self.null + 2 * (self.null_spread or 0.0)
+
 
 @dataclass(frozen=True)
 class Proof:

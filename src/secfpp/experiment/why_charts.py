@@ -128,12 +128,12 @@ def _client_gain(client: Client) -> Dot:
 
 
 def _candidates(run: Why) -> Markup | None:
-    """Scores, with the place of noise (mean and two deviations to both sides) as a bar that ends at zero."""
+    """Scores, with the agreement that chance may give as a bar that ends at zero."""
     if not run.candidates:
         return None
     rows = []
     for one in run.candidates:
-        noise = (-4 * one.null_spread, 0.0) if one.null_spread else None
+        noise = (-one.allowance, 0.0) if one.k > 1 and one.allowance > 0 else None
         name = "1 group" if one.k == 1 else f"{one.k} groups"
         rows.append(Dot(name, one.score, points(one.score, True), "", noise, kind="best" if one.k == run.best else ""))
     ends = [end for row in rows for end in (row.value or 0.0, *(row.interval or ()))]

@@ -69,7 +69,7 @@ def test_one_seed_is_told_in_full_with_the_verdict_first(world: World) -> None:
     assert first == "grouped, seed 3"
     assert verdict.startswith("2 groups, of use: ")
     told = " ".join(" ".join(rest).split())
-    assert "K agreement chance score" in told and " 2 * 17.0 5.0 +-1.6 +10.4 3 16.0" in told
+    assert "groups agreement by chance score 1 - - 0.0 2 * 17.0 6.6 +10.4 3 16.0" in told
     assert "kappa 0.31" in told and "by chance 0.0" in told and "in 20 permutations" in told
     assert "mean over 15 clients; at least +1" in told and "with 95 % confidence, 1 asked for" in told
     assert "all clients 15 +1" in told and "group 0 8 +1" in told and "group 1 7 +1" in told
@@ -103,7 +103,7 @@ def test_few_clients_have_a_row_each(capsys: pytest.CaptureFixture[str]) -> None
         explaining.print_run("m", run)
         told = capsys.readouterr().out
         assert "the same by client" in told
-    assert "kappa" not in told and "K   " not in told
+    assert "kappa" not in told and "agreement" not in told
     assert [line.split() for line in told.splitlines()][-1] == ["odd", "none", *"------"]
 
 

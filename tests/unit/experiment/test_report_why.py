@@ -18,7 +18,7 @@ def test_why_clients_are_grouped_is_told_for_methods_that_say_so() -> None:
     assert "useless: Groups: of no use here" in told  # in a fold
     assert "one-sided 95 % bound of their mean, lies right of what is asked for (1, dashed)" in told
     assert "Kappa: what groups disagree" in told and "chance up to 0.0" in told
-    assert "all clients 4 42 70 73" in told and "6 13.0 11.0 0.8 +0.4" in told
+    assert "all clients 4 42 70 73" in told and "1 \N{EN DASH} \N{EN DASH} 0.0 2 17.0 6.6 +10.4" in told
     assert "pooled" not in told
     assert '"why"' not in rendered(two(1.0)) and "#why" not in rendered(two(1.0))
 
