@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from secfpp.algorithms.base import methods
 from secfpp.algorithms.secfpp import SecFPP
 from secfpp.algorithms.training import LocalTraining
+from secfpp.algorithms.visual import ClassMeans
 from secfpp.data.federated import Split
 from secfpp.errors import ClientError, ConfigError, DataError
 from secfpp.models.prompt import SoftPrompt
@@ -18,16 +18,9 @@ from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.contexts import make_contexts
 from secfpp.runtime.trainer import train
 from secfpp.secure.clustering.clusterer import Clusterer, OneCluster, OracleClusters, RandomClusters
-from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+from secfpp.secure.clustering.plain_agreement import PlainAgreement
 from secfpp.secure.means.secure_mean import SecureMean
-
-ALL = sorted(methods())
-TRAINED = [name for name in ALL if methods()[name].trained]
-
-
-def make(name, **changes):
-    changes = {"training": LocalTraining(steps=2, batch=8), **changes}
-    return methods()[name](**changes)
+from support.method_runs import ALL, LEARNING, TRAINED, make, shifted
 
 
 def run(dataset, backbone, name, rounds=2, seed=0, algorithm=None, **options):
@@ -43,9 +36,9 @@ def test_results_are_complete_and_repeatable(name, dataset, backbone):
     assert set(first.metrics) >= {"own", "own_domain", "other_domains", "own_no_prior"}
     for values in first.metrics.values():
         assert values.shape == (8,) and (values >= 0).all() and (values <= 100).all()
-    assert len(first.rows) == 8 * first.rounds == (16 if name in TRAINED else 0)
+    assert first.rounds == make(name).planned(2) and len(first.rows) == 8 * first.rounds
     other = run(dataset, backbone, name, seed=1)
-    assert np.array_equal(first.prompts, other.prompts) == (name in ("zero_shot", "class_means_local"))
+    assert np.array_equal(first.prompts, other.prompts) == (name not in LEARNING and name != "random_prompt")
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -56,7 +49,7 @@ def test_forced_wire_changes_no_bit_and_no_cost(name, dataset, backbone):
     assert wired.costs.exchanges == direct.costs.exchanges
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", LEARNING)
 def test_training_moves_prompts_and_lowers_the_loss(name, dataset, backbone):
     algorithm = make(name, training=LocalTraining(steps=5, batch=32))
     result = run(dataset, backbone, name, rounds=6, algorithm=algorithm)
@@ -66,7 +59,7 @@ def test_training_moves_prompts_and_lowers_the_loss(name, dataset, backbone):
     assert np.abs(result.prompts - start).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", LEARNING)
 def test_a_client_is_blind_to_the_clients_it_is_batched_with(name, dataset, backbone):
     algorithm = make(name)
     contexts = list(make_contexts(dataset, backbone, algorithm, 0).values())
@@ -112,9 +105,9 @@ def test_nothing_private_is_sent(name, dataset, backbone):
     run(dataset, backbone, name, transcript=transcript)
     sent = {key.partition(".")[0] for message in transcript for key in wire.decode(message.content)}
     assert not sent & {"loss", "local", "labels", "histogram", "prompt", "domain_prompt"}
-    clear = {"update", "total", "descriptor"}
-    if name == "secfpp":
-        assert not sent & clear  # sealed, all of it
+    assert not sent & {"everybody_sums", "group_sums", "holds", "bits", "gain"}
+    if name in ("secfpp", "class_means"):
+        assert not sent & {"update", "total", "descriptor"}  # sealed, all of it
     keys = {"session", "about", "offers", "offer", "commitments", "commitment", "nonces", "nonce", "attempt", "coin"}
     sealed = {"to", "from", "envelopes", "echoes", "holders", "inclusion", "members", "liars"}
     masked = {"exchange", "opened", "responders", "masked", "checks"}
@@ -133,7 +126,10 @@ def test_nothing_private_is_sent(name, dataset, backbone):
             "base_version",
             "send_base",
             "descriptor",
-            "useful",
+            "classes",
+            "held",
+            "dimensions",
+            "spread",
         }
     )
     assert sent <= allowed
@@ -146,7 +142,8 @@ def test_a_changed_partition_keeps_what_was_learned(dataset, backbone):
             parity = cohort.round % 2
             return Assignment.from_labels(cohort.clients, [(i + parity * (i // 4)) % 2 for i in range(len(cohort))])
 
-    algorithm = make("secfpp", clusterer=Alternating(), cluster_every=1, common_rounds=0, local_lr=0.0)
+    settings = {"cluster_every": 1, "descriptor": "features", "class_means": ClassMeans(), "local_lr": 0.0}
+    algorithm = make("secfpp", clusterer=Alternating(), **settings)
     result = run(dataset, backbone, "secfpp", rounds=4, algorithm=algorithm)
     loss = {r: np.mean([row["loss"] for row in result.rows if row["round"] == r]) for r in (1, 4)}
     assert loss[4] < loss[1]
@@ -161,9 +158,9 @@ def test_the_published_variant_groups_by_prompts_every_round(dataset, backbone):
     assert {r for r, step in steps if step == "clusterer.describe"} == {1, 2, 3}
     change = result.descriptors
     assert change.shape == (8, result.prompts[0].size) and np.abs(change).max() > 0.01
-    features = run(dataset, backbone, "secfpp", rounds=3, dropouts=lambda r, step, c: steps.append((-r, step)))
-    assert {r for r, step in steps if r < 0 and step == "clusterer.deal"} == {-1}  # the others are private
-    assert features.descriptors.shape == (8, backbone.spec.projection)
+    ours = run(dataset, backbone, "secfpp", rounds=3, dropouts=lambda r, step, c: steps.append((-r, step)))
+    assert {r for r, step in steps if r < 0 and step == "clusterer.deal"} == {-1}
+    assert ours.descriptors.shape == (8, len(dataset.classes) * SecFPP().directions)
 
 
 def test_promptfl_gives_everybody_the_mean(dataset, backbone):
@@ -176,15 +173,15 @@ def test_coop_local_sends_nothing_up_but_acknowledgements(dataset, backbone):
     assert max(costs.up.values()) < 100
 
 
-@pytest.mark.parametrize("clusterer", [OneCluster(), RandomClusters(k=2), OracleClusters(), PlainKMeans(k_max=3)])
+@pytest.mark.parametrize("clusterer", [OneCluster(), RandomClusters(k=2), OracleClusters(), PlainAgreement(k_max=3)])
 def test_secfpp_shares_inside_clusters_only(clusterer, dataset, backbone):
-    algorithm = make("secfpp", clusterer=clusterer, local_lr=0.0)
-    result = run(dataset, backbone, "secfpp", algorithm=algorithm)
+    algorithm = make("secfpp", clusterer=clusterer, proof=False, local_lr=0.0)
+    result = run(shifted(dataset), backbone, "secfpp", algorithm=algorithm)
     assert result.assignment is not None
     for i, a in enumerate(result.assignment):
         for j, b in enumerate(result.assignment):
             assert np.array_equal(result.prompts[i], result.prompts[j]) == (a == b)
-    if clusterer.kind in ("oracle", "plain_kmeans"):
+    if clusterer.kind in ("oracle", "plain_agreement"):
         assert len(set(zip(result.assignment, result.domains, strict=True))) == 2
 
 
@@ -197,11 +194,11 @@ def test_a_client_missing_at_the_clustering_joins_later(dataset, backbone):
     def absent(round_, step, client):
         return "before" if round_ == 1 and client == "sketch-0" else None
 
-    few = SecureMean(min_responders=3, threshold=1)
-    algorithm = make("secfpp", clusterer=PlainKMeans(k_max=3, min_cluster_size=3), aggregator=few, local_lr=0.0)
-    result = run(dataset, backbone, "secfpp", rounds=4, algorithm=algorithm, dropouts=absent)
+    few = {"aggregator": SecureMean(min_responders=3, threshold=1), "clusterer": PlainAgreement(min_cluster_size=3)}
+    algorithm = make("secfpp", **few, proof=False, local_lr=0.0, averaged_rounds=1)
+    result = run(shifted(dataset), backbone, "secfpp", rounds=4, algorithm=algorithm, dropouts=absent)
     by_client = dict(zip(result.clients, result.prompts, strict=True))
-    assert -1 not in result.assignment
+    assert len(set(zip(result.assignment, result.domains, strict=True))) == 2
     assert np.array_equal(by_client["sketch-0"], by_client["sketch-1"])
 
 
@@ -209,7 +206,7 @@ def test_below_the_minimum_a_cluster_keeps_its_prompt(dataset, backbone):
     def lose(round_, step, client):
         return "before" if round_ == 2 and client == "sketch-0" and step != "aggregator.receive" else None
 
-    algorithm = make("secfpp", clusterer=OracleClusters(), common_rounds=0, averaged_rounds=1, local_lr=0.0)
+    algorithm = make("secfpp", clusterer=OracleClusters(), proof=False, averaged_rounds=1, local_lr=0.0)
     once = run(dataset, backbone, "secfpp", rounds=1, algorithm=algorithm)
     twice = run(dataset, backbone, "secfpp", rounds=2, algorithm=algorithm, dropouts=lose)
     for client, domain, before, after in zip(once.clients, once.domains, once.prompts, twice.prompts, strict=True):

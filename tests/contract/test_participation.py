@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secfpp.algorithms.base import methods
-from secfpp.algorithms.secfpp import SecFPP
 from secfpp.algorithms.training import LocalTraining
 from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError, DataError
@@ -22,16 +20,15 @@ from secfpp.runtime.contexts import dataset_digest
 from secfpp.runtime.trainer import RoundRecord, RunResult, participants, train
 from secfpp.secure.clustering.clusterer import OracleClusters
 from secfpp.secure.means.plain_mean import PlainMean
+from support.method_runs import LEARNING, TRAINED, make
 from support.stopping import stopped
 
 ROUNDS = 4
-TRAINED = [name for name in sorted(methods()) if methods()[name].trained]
 
 
 def run(dataset: FederatedDataset, backbone: Backbone, name: str, rounds: int = ROUNDS, **options: Any) -> RunResult:
-    algorithm = methods()[name](training=LocalTraining(steps=2, batch=8))
     options = {"participation": 0.5, **options}
-    return train(dataset, backbone, algorithm, method=name, seed=0, rounds=rounds, **options)
+    return train(dataset, backbone, make(name), method=name, seed=0, rounds=rounds, **options)
 
 
 def assert_same(a: RunResult, b: RunResult) -> None:
@@ -58,7 +55,7 @@ def test_rounds_and_seeds_draw_others_and_everybody_in_the_end() -> None:
     assert sum(counts) == 3 * 120 and min(counts) > 10 and max(counts) < 55
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", LEARNING)
 def test_only_those_drawn_are_asked_and_everybody_is_measured(
     name: str, dataset: FederatedDataset, backbone: Backbone
 ) -> None:
@@ -76,10 +73,28 @@ def test_only_those_drawn_are_asked_and_everybody_is_measured(
     assert np.isfinite(result.metrics["own"]).all() and len(result.prompts) == len(result.clients)
 
 
+def test_class_means_are_shared_by_those_drawn_and_all_are_measured(
+    dataset: FederatedDataset, backbone: Backbone
+) -> None:
+    transcript = Transcript()
+    result = run(dataset, backbone, "class_means", transcript=transcript)
+    drawn = set(participants(result.clients, 0.5, 0, 1))
+    assert {(message.round, message.client) for message in transcript} == {(1, client) for client in drawn}
+    assert {row["loss"] for row in result.rows} == {None} and np.isfinite(result.metrics["own"]).all()
+    alone = run(dataset, backbone, "class_means_local")
+    assert alone.visual_weights is not None and result.visual_weights is not None
+    same = {c for i, c in enumerate(result.clients)
+            if np.array_equal(alone.visual_weights[i], result.visual_weights[i])}  # fmt: skip
+    assert not same & drawn
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_going_on_changes_no_bit(name: str, dataset: FederatedDataset, backbone: Backbone, tmp_path: Any) -> None:
     path = tmp_path / "run.checkpoint"
-    stopped(2, lambda on_round: run(dataset, backbone, name, checkpoint=path, on_round=on_round))
+    stopped(
+        min(2, make(name).planned(ROUNDS)),
+        lambda on_round: run(dataset, backbone, name, checkpoint=path, on_round=on_round),
+    )
     assert_same(run(dataset, backbone, name, checkpoint=path), run(dataset, backbone, name))
 
 
@@ -97,13 +112,8 @@ def test_who_was_away_catches_up_before_training_and_counts(dataset: FederatedDa
 
 
 def test_groups_keep_their_absent_members(dataset: FederatedDataset, backbone: Backbone) -> None:
-    algorithm = SecFPP(
-        training=LocalTraining(steps=1, batch=8),
-        clusterer=OracleClusters(),
-        aggregator=PlainMean(min_responders=1),
-        common_rounds=0,
-        local_lr=0.0,
-    )
+    settings = {"clusterer": OracleClusters(), "aggregator": PlainMean(), "proof": False, "local_lr": 0.0}
+    algorithm = make("secfpp", training=LocalTraining(steps=1, batch=8), **settings)
     result = train(dataset, backbone, algorithm, method="secfpp", seed=0, rounds=8, participation=0.5)
     drawn = {client for number in range(1, 9) for client in participants(result.clients, 0.5, 0, number)}
     assert drawn == set(result.clients)

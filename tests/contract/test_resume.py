@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from secfpp.algorithms.base import methods
-from secfpp.algorithms.training import LocalTraining
 from secfpp.errors import DataError
 from secfpp.runtime.trainer import train
+from support.method_runs import TRAINED, make
 from support.stopping import stopped
 
 ROUNDS = 4
@@ -48,15 +47,14 @@ dropouts = (lambda *args: die()) if point == "in a round" else None
 data = load_icons(
     IconSettings(shots=6, validation_shots=2, test_shots=2, clients_per_domain=4, domains=("sketch", "pixel")), 0
 )
-algorithm = methods()[name](training=LocalTraining(steps=2, batch=8))
+algorithm = methods()[name](training=LocalTraining(steps=2, batch=8), effort=1.0)
 model = load_backbone("mini", device="cpu")
 train(data, model, algorithm, method=name, seed=0, rounds=4, checkpoint=path, dropouts=dropouts)
 """
 
 
 def run(dataset, backbone, name, rounds=ROUNDS, **options):
-    algorithm = methods()[name](training=LocalTraining(steps=2, batch=8))
-    return train(dataset, backbone, algorithm, method=name, seed=0, rounds=rounds, **options)
+    return train(dataset, backbone, make(name), method=name, seed=0, rounds=rounds, **options)
 
 
 def assert_same(a, b):
@@ -67,11 +65,14 @@ def assert_same(a, b):
     assert a.costs.components == b.costs.components
 
 
-@pytest.mark.parametrize("name", [n for n in sorted(methods()) if methods()[n].trained])
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("at", [1, 3])
 def test_stopping_between_rounds_changes_no_bit(name, at, dataset, backbone, tmp_path):
     path = tmp_path / "run.safetensors"
-    stopped(at, lambda on_round: run(dataset, backbone, name, checkpoint=path, on_round=on_round))
+    stopped(
+        min(at, make(name).planned(ROUNDS)),
+        lambda on_round: run(dataset, backbone, name, checkpoint=path, on_round=on_round),
+    )
     assert path.stat().st_mode & 0o777 == 0o600
     resumed = run(dataset, backbone, name, checkpoint=path)
     assert_same(resumed, run(dataset, backbone, name))

@@ -13,11 +13,14 @@ from secfpp.algorithms.training import LocalTraining
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.icons import IconSettings, load_icons
 from secfpp.runtime.trainer import RunResult, train
-from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+from secfpp.secure.clustering.plain_agreement import PlainAgreement
 from secfpp.secure.means.plain_mean import PlainMean
+from secfpp.secure.polls.plain_poll import PlainPoll
+from support.method_runs import shifted
 
-SECURE = SecFPP(training=LocalTraining(steps=2, batch=8), min_gain=-100.0)
-CLEAR = replace(SECURE, clusterer=PlainKMeans(), aggregator=PlainMean(min_responders=4))
+SECURE = SecFPP(training=LocalTraining(steps=2, batch=8))
+CLEAR = replace(SECURE, clusterer=PlainAgreement(), aggregator=PlainMean(min_responders=4), poll=PlainPoll())
+ARRAYS = ("prompts", "domain_prompts", "descriptors", "visual_weights", "visual_bias", "text_weight", "log_priors")
 
 
 def run(data: FederatedDataset, backbone: Any, algorithm: SecFPP, seed: int) -> RunResult:
@@ -29,12 +32,13 @@ def test_prompts_groups_and_figures_are_those_of_the_clear_run(seed: int, backbo
     settings = IconSettings(
         shots=6, validation_shots=2, test_shots=2, clients_per_domain=4, domains=("sketch", "pixel")
     )
-    data = load_icons(settings, seed)
+    data = shifted(load_icons(settings, seed))
     secure, clear = (run(data, backbone, algorithm, seed) for algorithm in (SECURE, CLEAR))
     assert secure.assignment == clear.assignment and len(set(secure.assignment or ())) == 2
-    np.testing.assert_array_equal(secure.prompts, clear.prompts)
-    assert secure.domain_prompts is not None and clear.domain_prompts is not None
-    np.testing.assert_array_equal(secure.domain_prompts, clear.domain_prompts)
+    for name in ARRAYS:
+        assert getattr(secure, name) is not None
+        np.testing.assert_array_equal(getattr(secure, name), getattr(clear, name), name)
+    assert secure.why == clear.why
     assert all(np.array_equal(values, clear.metrics[name]) for name, values in secure.metrics.items())
     assert secure.rows == clear.rows
     assert secure.costs.client_up > 10 * clear.costs.client_up

@@ -21,8 +21,9 @@ from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Program
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.trainer import RunResult, train
-from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+from secfpp.secure.clustering.plain_agreement import PlainAgreement
 from secfpp.secure.means.plain_mean import PlainMean
+from secfpp.secure.polls.plain_poll import PlainPoll
 
 SHORT = LocalTraining(steps=1, batch=4)
 SLEEP = 0.2
@@ -48,22 +49,22 @@ def told(algorithm: Any, run: RunResult, participation: float = 1.0) -> Any:
 def test_figures_of_a_run_are_those_of_its_messages_and_of_its_server(
     dataset: FederatedDataset, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = PlainKMeans.assign
+    whole = PlainAgreement.assign
 
-    def slow(self: PlainKMeans, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
+    def slow(self: PlainAgreement, cohort: Cohort, slot: str, previous: Assignment | None) -> Program[Assignment]:
         found = yield from whole(self, cohort, slot, previous)
         time.sleep(SLEEP)
         return found
 
-    monkeypatch.setattr(PlainKMeans, "assign", slow)
-    plain = {"clusterer": PlainKMeans(), "aggregator": PlainMean(min_responders=4)}
-    algorithm = SecFPP(training=SHORT, common_rounds=0, local_share=0.5, **plain)
+    monkeypatch.setattr(PlainAgreement, "assign", slow)
+    plain = {"clusterer": PlainAgreement(), "aggregator": PlainMean(min_responders=4), "poll": PlainPoll()}
+    algorithm = SecFPP(training=SHORT, effort=1.0, local_share=0.5, **plain)
     transcript = Transcript()
     run = train(dataset, backbone, algorithm, method="secfpp", seed=0, rounds=2, transcript=transcript)
     found = told(algorithm, run)
     assert (found["reveal"], found["holders"], found["threshold"]) == ("everything to the server", None, None)
 
-    phases = {"clusterer": "clustering", "aggregator": "aggregation", "method": "training"}
+    phases = {"clusterer": "clustering", "aggregator": "aggregation", "poll": "polls", "method": "training"}
     assert list(found["bytes"]) == list(found["seconds"]) == list(phases.values())
     sent = transcript.totals(lambda m: (m.step.partition(".")[0], m.direction))
     for component, phase in phases.items():

@@ -13,14 +13,22 @@ from secfpp.runtime.costs import Share
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
 
-PHASES = {"session": "keys", "clusterer": "clustering", "aggregator": "aggregation", "method": "training"}
+PHASES = {
+    "session": "keys",
+    "clusterer": "clustering",
+    "aggregator": "aggregation",
+    "poll": "polls",
+    "method": "training",
+}
 """Component of a method -> phase, in the order in which they are listed; another component is its own phase."""
 ALL = "all"
 """The sum of a method's phases."""
 CLEAR = "+clear"
 """How the label of a variant ends that is the same method with a server that sees everything."""
 IN_THE_CLEAR: Mapping[str, Any] = {"reveal": "everything to the server", "holders": None, "threshold": None}
-"""What a clusterer or aggregator stands for that has no method ``security``."""
+"""What a part stands for that has no method ``security``."""
+PARTS = ("clusterer", "aggregator", "poll")
+"""The components that promise something; what an earlier one says counts before what a later one does."""
 
 _NOTHING = (0.0,) * 5
 
@@ -64,18 +72,17 @@ def security(runs: Sequence[RunResult], algorithm: object | None, participation:
 def promises(algorithm: object | None, n_clients: int, sends: Collection[str]) -> dict[str, Any]:
     """What others learn of a method's clients: ``reveal``, ``holders``, ``threshold``, by its parts that send.
 
-    A part is the clusterer or the aggregator. Its method ``security(n_clients)``, if it has one, gives these keys,
+    A part is one of `PARTS`. Its method ``security(n_clients)``, if it has one, gives these keys,
     and others if it likes: what is revealed, how many clients hold shares, and how many of them may join the server
     without learning more. A part without it is in the clear, and so is a method with such a part, whatever the
-    other one does. Where no part is, the clusterer's values count before the aggregator's. If a part says other
-    things than the whole, each is under its phase.
+    others do. If a part says other things than the whole, each is under its phase.
 
     Args:
         algorithm: the method; None if it is not known here.
         n_clients: fewest clients in a round.
         sends: the components that sent something; without a part among them there is no ``reveal``.
     """
-    told = {PHASES[n]: _told(getattr(algorithm, n, None), n_clients) for n in ("clusterer", "aggregator") if n in sends}
+    told = {PHASES[name]: _told(getattr(algorithm, name, None), n_clients) for name in PARTS if name in sends}
     if not told:
         return {"holders": None, "threshold": None}
     if algorithm is None:

@@ -87,6 +87,7 @@ _ACTIVITIES = {
     "session": "agreeing on keys",
     "clusterer": "clustering",
     "aggregator": "averaging",
+    "poll": "polling",
 }
 
 
