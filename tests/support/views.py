@@ -1,4 +1,4 @@
-"""What the server and one holder see of a tiny computation: for real, and of SecPC made up from the outputs alone."""
+"""What the server and one holder see of a tiny computation: for real, and of a search made up from outputs alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from secfpp.crypto.material import Deal, Material
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode, alpha, weights_at_zero
 from secfpp.secure.circuits.plan import estimated
-from secfpp.secure.clustering import clusters, runs, secpc
+from secfpp.secure.clustering import agreed, clusters, runs, secpc
+from secfpp.secure.clustering.agreed import Agreed
 from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.secpc import SecPC
 from support.shares import stream
@@ -77,12 +78,12 @@ def real_view(circuit: Circuit, points: np.ndarray, seed: object) -> tuple[View,
             return view, stop.value
 
 
-def simulated_view(circuit: SecPC, found: Found, own_point: np.ndarray, seed: object) -> View:
+def simulated_view(circuit: SecPC | Agreed, found: Found, own_point: np.ndarray, seed: object) -> View:
     """A view made without anybody's point but the corrupt holder's [d], and without anybody's randomness but its own.
 
     Honest shares, whatever is opened under a mask, and all but one of the honest answers are uniform. A rotated minimum
-    has one zero at a uniform place, and a contest of runs has it at the run that went on. Outputs are taken from
-    `found`, sizes in a uniform order.
+    has one zero at a uniform place, and a contest of runs of `SecPC` has it at the run that went on. Outputs are taken
+    from `found`, sizes in a uniform order.
     """
     shape = (circuit.search.n, circuit.search.dimensions)
     made_up, own, deal = stream("simulated", seed), stream("own", seed), _deal(circuit, shape)
@@ -96,6 +97,7 @@ def simulated_view(circuit: SecPC, found: Found, own_point: np.ndarray, seed: ob
         mock.patch.object(runs, "opened", _as_output),
         mock.patch.object(clusters, "opened", _as_output),
         mock.patch.object(secpc, "opened", _as_output),
+        mock.patch.object(agreed, "opened", _as_output),
         mock.patch.object(minimum, "opened", _as_rotated),
     ):
         computation = circuit.run(Shared(points, 1), Material(deal, list(dealt), LIMIT))
@@ -149,10 +151,10 @@ def _made_up(value: Shared, outputs: Iterator[Elements], made_up: Stream) -> Ele
     return uniform
 
 
-def _outputs(circuit: SecPC, found: Found, made_up: Stream) -> Iterator[Elements]:
-    """What `SecPC` opens as results, in its order."""
+def _outputs(circuit: SecPC | Agreed, found: Found, made_up: Stream) -> Iterator[Elements]:
+    """What is opened as results, in order."""
     going_on = {k: [r for c, r in found.sizes if c == k] for k in circuit.search.seeds}
-    for k, numbers in going_on.items():
+    for k, numbers in going_on.items() if isinstance(circuit, SecPC) else ():
         groups = circuit.search.groups(k)
         if groups.shape[1] > 1:
             contest = made_up.elements((groups.shape[1], len(numbers)))
@@ -161,6 +163,11 @@ def _outputs(circuit: SecPC, found: Found, made_up: Stream) -> Iterator[Elements
     for k, numbers in going_on.items():
         order = made_up.permutations(len(numbers), k)
         yield np.array([np.array(found.sizes[k, r])[order[i]] for i, r in enumerate(numbers)], np.uint64)
+    if isinstance(circuit, Agreed):
+        assert found.labels is not None
+        together = found.labels[:, None] == found.labels
+        yield together[np.triu_indices(len(together), 1)].astype(np.uint64)
+        return
     for run, sizes in found.sizes.items():
         if circuit.search.admits(sizes):
             yield PrimeField.lift(np.array(found.inertia[run]))
