@@ -21,7 +21,7 @@ from secfpp.secure.polls.secure_poll import SecurePoll
 
 @dataclass(frozen=True, kw_only=True)
 class EverybodysClassMeans(SharesClassSums, FederatedAlgorithm):
-    """The start prompt and class means in one group: what `secfpp` is without groups and without training.
+    """The start prompt and everybody's class means, pulled to the client's own: one group, and nothing is trained.
 
     Attributes:
         aggregator: how class sums are averaged.

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from secfpp.algorithms.secfpp import SecFPP
 from secfpp.cli.training import DEMO_METHODS, DEMO_VARIANTS
 from secfpp.errors import ConfigError
 from secfpp.experiment.config import Catalog, load_config, parse_config, to_toml
 from secfpp.secure.clustering.clusterer import Clusterer, OracleClusters
-from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+from secfpp.secure.clustering.plain_agreement import PlainAgreement
 from secfpp.secure.means.plain_mean import PlainMean
+from secfpp.secure.polls.plain_poll import PlainPoll
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -39,9 +41,16 @@ def test_shipped_variants_differ_from_their_base_as_named() -> None:
 
 
 def test_clusterers_are_chosen_by_kind_and_keep_their_settings() -> None:
-    config = parse_config({"method": {"clusterer": {"kind": "plain_kmeans", "k_max": 3}}})
-    assert config.method.algorithm.clusterer == PlainKMeans(k_max=3)
-    assert issubclass(PlainKMeans, Clusterer)
+    config = parse_config({"method": {"clusterer": {"kind": "plain_agreement", "k_max": 3}}})
+    assert config.method.algorithm.clusterer == PlainAgreement(k_max=3)
+    assert issubclass(PlainAgreement, Clusterer)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_config_works_and_reads_back_equal(path: Path) -> None:
+    config = load_config(path)
+    assert parse_config(tomllib.loads(to_toml(config))) == config
+    assert config.choose(list(config.variants)).keys() == config.variants.keys()
 
 
 def test_the_method_in_the_clear_is_the_same_in_the_demo_and_in_the_config() -> None:
@@ -50,7 +59,7 @@ def test_the_method_in_the_clear_is_the_same_in_the_demo_and_in_the_config() -> 
     assert list(shown) == [label for label in DEMO_METHODS if label in shipped] == ["coop_local+means", "secfpp+clear"]
     clear = shown["secfpp+clear"].algorithm
     assert clear == shipped["secfpp+clear"].algorithm
-    assert (clear.clusterer, clear.aggregator) == (PlainKMeans(), PlainMean(min_responders=4))
+    assert clear == SecFPP(clusterer=PlainAgreement(), aggregator=PlainMean(min_responders=4), poll=PlainPoll())
 
 
 @pytest.mark.parametrize(
@@ -60,6 +69,8 @@ def test_the_method_in_the_clear_is_the_same_in_the_demo_and_in_the_config() -> 
         ("data.domains=['clipart', 'nowhere']", "data.domains"),
         ("method.training.lr=0.0", "method.training.lr"),
         ("method.clusterer.k_max=0", "method.clusterer.k_max"),
+        ("method.poll.min_count=1", "method.poll.min_count"),
+        ("method.class_means.min_holders=1", "method.class_means.min_holders"),
         ("method.aggregator.min_responders=0", "method.aggregator.min_responders"),
         ("method.prompt.n_ctx=0", "method.prompt.n_ctx"),
     ],
