@@ -10,7 +10,7 @@ the groups, so that groups of no use are kept with a probability of about `error
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -86,15 +86,29 @@ class FindsGroups(SharesClassSums):
         size = context.start.size if self.descriptor == "prompt" else len(context.tokens.names) * self.directions
         return np.zeros(size, np.float32)
 
-    def group(self, cohort: Cohort) -> Program[ServerState]:
-        """Share sums, find groups and test them; who misses everybody's sums gets no group yet.
+    def begin(self, state: ServerState, cohort: Cohort) -> Program[tuple[ServerState, Cohort]]:
+        """Make everybody's sums, once a run, and say who has them: two sums would tell of whoever is in one of them.
+
+        Raises:
+            ConfigError, DropoutError: too few clients are left; nothing was made, and it can be done again.
+        """
+        if not self.class_means.shared:
+            return state, cohort
+        if not state.members:
+            holders, members = yield from self.share_everybody(cohort)
+            return replace(state, members=(members,) if members else ()), holders
+        yield from self.aggregator.refresh(cohort, EVERYBODY)
+        held = yield from self.welcome(EVERYBODY, dict.fromkeys(cohort.clients, state.members[0]))
+        return state, cohort.subset(held)
+
+    def group(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
+        """Find groups of those who have everybody's sums, and test them; others get no group yet.
 
         Raises:
             ConfigError, DropoutError: too few clients are left; nothing is decided, and it can be done again.
         """
-        everybody = 0
+        everybody = sum(state.members)
         if self.class_means.shared:
-            cohort, everybody = yield from self.share_everybody(cohort)
             self.require(len(cohort))
         one = Assignment(dict.fromkeys(cohort.clients, 0))
         found = yield from self.clusterer.assign(cohort, "descriptor", None)

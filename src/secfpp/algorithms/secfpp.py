@@ -101,8 +101,10 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         if state.assignment is None:
             if self.aggregator.needs_keys:
                 trained = yield from with_keys(trained)  # once for all that everybody takes part in
-            with suppress(ConfigError, DropoutError):  # too few are left; the next round begins anew
-                state = yield from self.group(trained)
+            with suppress(ConfigError, DropoutError):  # too few are left; the next round goes on from here
+                state, holders = yield from self.begin(state, trained)
+                if state.members or not self.class_means.shared:
+                    state = yield from self.group(state, holders)
         elif self.cluster_every and (newcomers or (cohort.round - 1) % self.cluster_every == 0):
             state = ServerState((yield from self._regroup(state.assignment, trained)))
         assignment = state.assignment or Assignment(dict.fromkeys(trained.clients, 0))

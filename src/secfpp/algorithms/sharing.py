@@ -7,7 +7,7 @@ the same weight, so that a secure one shows it to its members only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -63,8 +63,8 @@ class SharesClassSums:
     def share_everybody(self, cohort: Cohort) -> Program[tuple[Cohort, int]]:
         """Make everybody's sums; who holds them, and how many clients they are of (0: there are none)."""
         (bits,), cohort = yield from self._qualified(cohort, None)
-        cohort = cohort.subset((yield Ask("method.offer", _offers(EVERYBODY, cohort, bits))))
-        members = yield from self.aggregator.mean(_uniform(cohort), EVERYBODY)
+        offered = yield Ask("method.offer", _offers(EVERYBODY, cohort, bits))
+        members = yield from self._mean_of_all(cohort, offered, EVERYBODY)
         held = yield from self.welcome(EVERYBODY, dict.fromkeys(cohort.clients, len(members)))
         return cohort.subset(held), len(members)
 
@@ -74,11 +74,22 @@ class SharesClassSums:
         parts = [cohort.subset(set(cohort.clients) & set(groups.members(s))) for s in range(groups.k)]
         offers = {c: o for part, own in zip(parts, bits, strict=True) for c, o in _offers(GROUP, part, own).items()}
         offered = yield Ask("method.offer", offers)
-        parts = [part.subset(set(part.clients) & set(offered)) for part in parts]
-        made = yield from gather({f"group-{s}": self.aggregator.mean(_uniform(p), GROUP) for s, p in enumerate(parts)})
+        means = {f"group-{s}": self._mean_of_all(part, offered, GROUP) for s, part in enumerate(parts)}
+        made = yield from gather(means)
         members = [len(made[f"group-{s}"]) for s in range(groups.k)]
         held = yield from self.welcome(GROUP, {c: n for p, n in zip(parts, members, strict=True) for c in p.clients})
         return cohort.subset(held), members
+
+    def _mean_of_all(self, counted: Cohort, offered: Collection[ClientId], slot: str) -> Program[tuple[ClientId, ...]]:
+        """The mean of all who were counted when it was asked which classes enough clients have, or none.
+
+        Without one of them, a class could be in it that too few have.
+        """
+        if not set(counted.clients) <= set(offered):
+            return ()
+        least = max(len(counted), self.aggregator.min_responders)
+        strict: Aggregator = replace(self.aggregator, min_responders=least)  # type: ignore[type-var]
+        return (yield from strict.mean(replace(counted, weights=dict.fromkeys(counted.clients, 1)), slot))
 
     def _qualified(self, cohort: Cohort, groups: Assignment | None) -> Program[tuple[np.ndarray, Cohort]]:
         """The classes that enough clients of each group have, bool [groups, n_cls], and who is counted."""
@@ -165,10 +176,6 @@ class SharesClassSums:
 def _offers(slot: str, cohort: Cohort, classes: np.ndarray) -> dict[ClientId, Arrays]:
     offer: Arrays = {"slot": np.array(slot), "classes": np.asarray(classes, bool), "round": np.array(cohort.round)}
     return dict.fromkeys(cohort.clients, offer)
-
-
-def _uniform(cohort: Cohort) -> Cohort:
-    return replace(cohort, weights=dict.fromkeys(cohort.clients, 1))
 
 
 def _slot_in(payload: Arrays) -> str:
