@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from secfpp.algorithms.base import FederatedAlgorithm, ServerState, methods
+    from secfpp.algorithms.class_means import EverybodysClassMeans
+    from secfpp.algorithms.class_means_local import ClassMeansLocal
     from secfpp.algorithms.coop_local import CoOpLocal
     from secfpp.algorithms.promptfl import PromptFL
     from secfpp.algorithms.random_prompt import RandomPrompt
     from secfpp.algorithms.secfpp import SecFPP
+    from secfpp.algorithms.secfpp_paper import SecFPPPaper
     from secfpp.algorithms.training import ClientContext, LocalTraining
+    from secfpp.algorithms.visual import ClassMeans
     from secfpp.algorithms.zero_shot import ZeroShot
     from secfpp.crypto.roster import IdentityKey, Roster
     from secfpp.data.catalog import datasets
-    from secfpp.data.federated import ClientData, FederatedDataset, Split
+    from secfpp.data.federated import ClientData, FederatedDataset, Split, hold_out
     from secfpp.data.folders import FolderSettings, load_folder
     from secfpp.data.icons import IconSettings, load_icons
     from secfpp.errors import (
@@ -44,26 +48,35 @@ if TYPE_CHECKING:
     from secfpp.runtime.in_process import InProcessDriver
     from secfpp.runtime.trainer import RoundRecord, RunResult, train
     from secfpp.secure.clustering.clusterer import Clusterer, OneCluster, OracleClusters, RandomClusters
+    from secfpp.secure.clustering.plain_agreement import PlainAgreement
     from secfpp.secure.clustering.plain_kmeans import PlainKMeans
+    from secfpp.secure.clustering.secure_agreement import SecureAgreement
     from secfpp.secure.clustering.secure_kmeans import SecureKMeans
     from secfpp.secure.means.aggregator import Aggregator
     from secfpp.secure.means.plain_mean import PlainMean
     from secfpp.secure.means.secure_mean import SecureMean
+    from secfpp.secure.polls.plain_poll import PlainPoll
+    from secfpp.secure.polls.poll import Poll
+    from secfpp.secure.polls.secure_poll import SecurePoll
     from secfpp.seeding import Seed, derive
 
 __version__ = "0.1.0"
 
 _HOME = {
     "algorithms.base": "FederatedAlgorithm ServerState methods",
+    "algorithms.class_means": "EverybodysClassMeans",
+    "algorithms.class_means_local": "ClassMeansLocal",
     "algorithms.coop_local": "CoOpLocal",
     "algorithms.promptfl": "PromptFL",
     "algorithms.random_prompt": "RandomPrompt",
     "algorithms.secfpp": "SecFPP",
+    "algorithms.secfpp_paper": "SecFPPPaper",
     "algorithms.training": "ClientContext LocalTraining",
+    "algorithms.visual": "ClassMeans",
     "algorithms.zero_shot": "ZeroShot",
     "crypto.roster": "IdentityKey Roster",
     "data.catalog": "datasets",
-    "data.federated": "ClientData FederatedDataset Split",
+    "data.federated": "ClientData FederatedDataset Split hold_out",
     "data.folders": "FolderSettings load_folder",
     "data.icons": "IconSettings load_icons",
     "errors": "ClientError ConfigError DataError DropoutError MissingExtraError NotFittedError ProtocolError "
@@ -79,11 +92,16 @@ _HOME = {
     "runtime.in_process": "InProcessDriver",
     "runtime.trainer": "RoundRecord RunResult train",
     "secure.clustering.clusterer": "Clusterer OneCluster OracleClusters RandomClusters",
+    "secure.clustering.plain_agreement": "PlainAgreement",
     "secure.clustering.plain_kmeans": "PlainKMeans",
+    "secure.clustering.secure_agreement": "SecureAgreement",
     "secure.clustering.secure_kmeans": "SecureKMeans",
     "secure.means.aggregator": "Aggregator",
     "secure.means.plain_mean": "PlainMean",
     "secure.means.secure_mean": "SecureMean",
+    "secure.polls.plain_poll": "PlainPoll",
+    "secure.polls.poll": "Poll",
+    "secure.polls.secure_poll": "SecurePoll",
     "seeding": "Seed derive",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
@@ -93,6 +111,8 @@ __all__ = [
     "Ask",
     "Assignment",
     "Backbone",
+    "ClassMeans",
+    "ClassMeansLocal",
     "ClientContext",
     "ClientData",
     "ClientError",
@@ -104,6 +124,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DropoutError",
+    "EverybodysClassMeans",
     "FederatedAlgorithm",
     "FederatedDataset",
     "FolderSettings",
@@ -117,8 +138,11 @@ __all__ = [
     "OneCluster",
     "OracleClusters",
     "Personalizer",
+    "PlainAgreement",
     "PlainKMeans",
     "PlainMean",
+    "PlainPoll",
+    "Poll",
     "Program",
     "PromptFL",
     "ProtocolError",
@@ -130,8 +154,11 @@ __all__ = [
     "RunResult",
     "SecFPP",
     "SecFPPError",
+    "SecFPPPaper",
+    "SecureAgreement",
     "SecureKMeans",
     "SecureMean",
+    "SecurePoll",
     "Seed",
     "ServerState",
     "SoftPrompt",
@@ -146,6 +173,7 @@ __all__ = [
     "derive",
     "from_coop",
     "gather",
+    "hold_out",
     "load_backbone",
     "load_folder",
     "load_icons",

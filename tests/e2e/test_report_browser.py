@@ -106,6 +106,7 @@ DEMO = (
     "coop_local+means",
     "coop_local",
     "class_means_local",
+    "class_means",
     "promptfl",
     "zero_shot",
     "random_prompt",
