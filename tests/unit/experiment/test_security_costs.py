@@ -125,6 +125,19 @@ def test_one_part_in_the_clear_is_enough_to_be_in_the_clear(plain: str) -> None:
     assert promises(SimpleNamespace(clusterer=object(), aggregator=part(**guarded)), 30, {"aggregator"}) == guarded
 
 
+def test_polls_are_a_part_too() -> None:
+    guarded, answers = {"reveal": "partition", "holders": 16, "threshold": 2}, {"reveal": "answers", "threshold": 1}
+    polling = method(part(**guarded), part(**guarded))
+    polling.poll = part(**answers)
+    found = promises(polling, 30, {*SENDS, "poll"})
+    assert {key: found[key] for key in guarded} == guarded and found["polls"] == answers
+    polling.poll = object()
+    assert promises(polling, 30, SENDS) == guarded
+    assert promises(polling, 30, {*SENDS, "poll"})["reveal"] == IN_THE_CLEAR["reveal"]
+    run = costing(method=STEPS, poll=KEYS)
+    assert list(security([run], polling)["seconds"]) == ["polls", "training"]
+
+
 def test_parts_are_told_how_many_clients_a_round_has() -> None:
     runs = [costing(aggregator=MEANS)]
     guarded = method(aggregator=part(holders=3, of=0))
