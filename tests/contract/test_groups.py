@@ -192,6 +192,16 @@ def test_a_grouping_that_fails_for_want_of_clients_is_done_again(apart: Federate
     assert simulation.server.assignment is not None and simulation.server.assignment.k == 2
 
 
+def test_groups_are_not_used_if_too_few_can_tell(apart: FederatedDataset, backbone: Backbone) -> None:
+    def lose(round_: int, step: str, client: str) -> Any:
+        return "before" if step == "poll.tell_gain" and client != "pixel-0" else None
+
+    simulation = Simulation(apart, backbone, lose)
+    simulation.round(1)
+    assert simulation.server.assignment is not None and simulation.server.assignment.k == 1
+    assert not any(simulation.knows(client, GROUP) for client in simulation.contexts)
+
+
 def test_newcomers_after_training_get_what_their_group_has(backbone: Backbone) -> None:
     names = ("sketch", "pixel")
     settings = IconSettings(rho=1.0, shots=8, validation_shots=4, test_shots=2, clients_per_domain=5, domains=names)

@@ -21,7 +21,7 @@ from secfpp.algorithms.residuals import class_residuals, feature_descriptor, spr
 from secfpp.algorithms.sharing import EVERYBODY, GROUP, SharesClassSums
 from secfpp.algorithms.training import ClientContext
 from secfpp.algorithms.visual import UNKNOWN
-from secfpp.errors import Problem
+from secfpp.errors import DropoutError, Problem
 from secfpp.models.class_means import linear
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
@@ -122,10 +122,16 @@ class FindsGroups(SharesClassSums):
         return ServerState(one, (everybody,), found, frozenset(due - parted))
 
     def _useful(self, holders: Cohort) -> Program[bool]:
-        """Whether the groups of those who can compare are of use; they are not if these are too few for a poll."""
+        """Whether the groups of those who can compare are of use; they are not if too few are there to tell.
+
+        It is not asked again: for that, groups would have to be found and their sums made a second time.
+        """
         if len(holders) < self.poll.fewest:
             return False
-        return (yield from self.poll.favours(holders, "gain", self.min_gain / 100, self.error))[0]
+        try:
+            return (yield from self.poll.favours(holders, "gain", self.min_gain / 100, self.error))[0]
+        except DropoutError:
+            return False
 
     def tell_to_part(self, clients: Iterable[ClientId]) -> Program[frozenset[ClientId]]:
         """Tell clients that groups are of no use; who heard it."""
