@@ -78,7 +78,13 @@ def test_the_reader_gives_ink_and_labels(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [None, b"no gzip", gzip.compress(b"1,2,3\n"), gzip.compress(b"a,b\n"), gzip.compress(b"0,0,0,17,3\n"), b""],
+    [
+        None,
+        b"no gzip",
+        *(gzip.compress(text, mtime=0) for text in (b"1,2,3\n", b"a,b\n", b"0,0,0,17,3\n")),
+        b"",
+    ],
+    ids=["missing", "no gzip", "three columns", "letters", "too dark", "empty"],
 )
 def test_damaged_tables_are_named(tmp_path, content):
     file = tmp_path / "t.csv.gz"
