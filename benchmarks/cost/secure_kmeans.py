@@ -1,4 +1,4 @@
-"""Time and traffic of k-means on shares, the work of all parties added up, beside the same k-means in the clear.
+"""Time and traffic of clustering on shares, the work of all parties added up, beside the same clustering in the clear.
 
 All clients and the server run in one process, every message passes through the wire format, and the holders are 16 of
 whom 2 may collude (the defaults). Exact comparisons and hidden assignments unless an option says otherwise:
@@ -10,6 +10,9 @@ Seconds are processor time. Shapes are K, restarts R, iterations I and clients N
 difference that some iteration needs: N for each pair of clusters of each run in each iteration, where runs that start
 from the same two clients share theirs in the first one. MB are those that a holder sends, of those holders that
 answer openings. Exact comparisons find the partition of the clear, or the script fails.
+
+Shapes named `agreement` are groups by agreement, of descriptors of 576 numbers; the other ones are k-means.
+`--compare-bits` and `--reveal` are of k-means only.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import argparse
 import os
 import time
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -25,16 +29,24 @@ from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import ClientState
 from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure.clustering.clusterer import Clusterer
-from secfpp.secure.clustering.cost import ClusteringCost
+from secfpp.secure.clustering.cost import AgreementCost, ClusteringCost
+from secfpp.secure.clustering.on_shares import OnShares
+from secfpp.secure.clustering.plain_agreement import Agreement, PlainAgreement
 from secfpp.secure.clustering.plain_kmeans import KMeans, PlainKMeans
+from secfpp.secure.clustering.search_cost import SearchCost
+from secfpp.secure.clustering.searching import Searching
+from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from secfpp.secure.session import Party, Session, parties_in_memory
 
-SEED, DIMENSION = 0, 64
+SEED, DIMENSION = 0, 576
 SHAPES: dict[str, tuple[int, dict[str, int]]] = {
     "k6-24": (24, {"k": 6, "restarts": 1, "iterations": 5}),
     "k8-100": (100, {"k": 8, "restarts": 1, "iterations": 5}),
     "default-30": (30, {}),
+    "agreement-20": (20, {}),
+    "agreement-30": (30, {}),
+    "agreement-100": (100, {"restarts": 64}),
 }
 
 
@@ -63,13 +75,18 @@ class Measured:
     partition: Assignment
 
 
-def measure(clusterer: KMeans, parties: dict[str, Party], responders: int) -> Measured:
+def measure(clusterer: Searching, parties: dict[str, Party], responders: int) -> Measured:
     rng = np.random.default_rng(SEED)
     groups = clusterer.k or 4
-    centres = rng.normal(size=(groups, DIMENSION)) / 10
+    centres, noise = rng.normal(size=(groups, DIMENSION)), 1.0
+    if not clusterer.by_agreement:
+        centres, noise = centres / 30, 1 / 60
     names = sorted(parties)
     states = {
-        name: ClientState({"d": centres[i % groups] + rng.normal(size=DIMENSION) / 20}) for i, name in enumerate(names)
+        name: ClientState(
+            {"d": 0.7 * centres[i % groups] + noise * rng.normal(size=DIMENSION), "d.spread": np.array(DIMENSION**0.5)}
+        )
+        for i, name in enumerate(names)
     }
     contexts = {name: Context(parties[name]) for name in names}
     driver = InProcessDriver(OnlyClustering(clusterer), contexts, states, force_wire=True)
@@ -80,12 +97,28 @@ def measure(clusterer: KMeans, parties: dict[str, Party], responders: int) -> Me
     return Measured(seconds, driver.costs.exchanges, sum(busiest) / responders, partition)
 
 
-def best(clusterer: KMeans, n: int, repeats: int, responders: int = 1) -> Measured:
+def best(clusterer: Searching, n: int, repeats: int, responders: int = 1) -> Measured:
     """The fastest of several runs, each with fresh keys."""
     runs = [
         measure(clusterer, parties_in_memory(f"client-{i:03d}" for i in range(n)), responders) for _ in range(repeats)
     ]
     return min(runs, key=lambda run: run.seconds)
+
+
+def pair(shape: str, given: argparse.Namespace) -> tuple[OnShares, Searching, SearchCost]:
+    """The clusterer of a shape on shares and in the clear, and what it costs."""
+    n, settings = SHAPES[shape]
+    smallest = 7 if given.threshold == "high" else 4  # T + 2
+    common: dict[str, Any] = {"threshold": given.threshold, "min_cluster_size": smallest, **settings}
+    if shape.startswith("agreement"):
+        secure = SecureAgreement(**common)
+        return secure, _plain(secure, Agreement, PlainAgreement), AgreementCost(secure, n, DIMENSION, SEED)
+    k_means = SecureKMeans(compare_bits=given.compare_bits, reveal=given.reveal, **common)
+    return k_means, _plain(k_means, KMeans, PlainKMeans), ClusteringCost(k_means, n, SEED)
+
+
+def _plain(secure: Searching, common: type[Any], plain: type[Searching]) -> Searching:
+    return plain(**{each.name: getattr(secure, each.name) for each in fields(common)})
 
 
 def main() -> None:
@@ -100,22 +133,14 @@ def main() -> None:
     print("exact" if bits == "all" else f"{bits} bits compared", end=", ")
     print(f"threshold {arguments.threshold}, reveal {arguments.reveal}")
     print(f"numpy {np.__version__}, threads of BLAS: {threads}, best of {arguments.repeats}")
-    columns = ("shape", 12), ("N", 4), ("K", 5), ("R", 4), ("I", 3), ("T", 3), ("seconds", 9), ("exchanges", 11)
+    columns = ("shape", 14), ("N", 4), ("K", 5), ("R", 4), ("I", 3), ("T", 3), ("seconds", 9), ("exchanges", 11)
     columns += ("MB/holder", 11), ("comparisons", 13), ("ms each", 9), ("in the clear, s", 17), ("ratio", 8)
     print("".join(f"{title:>{width}}" if i else f"{title:<{width}}" for i, (title, width) in enumerate(columns)))
     for name in arguments.shape or SHAPES:
-        n, settings = SHAPES[name]
-        secure = SecureKMeans(
-            threshold=arguments.threshold,
-            compare_bits=arguments.compare_bits,
-            reveal=arguments.reveal,
-            min_cluster_size=7 if arguments.threshold == "high" else 4,  # T + 2
-            **settings,
-        )
-        plain = PlainKMeans(**{each.name: getattr(secure, each.name) for each in fields(KMeans)})
-        cost = ClusteringCost(secure, n, SEED)
+        n = SHAPES[name][0]
+        secure, plain, cost = pair(name, arguments)
         if not cost.opened:
-            print(f"{name:<12}{n:>4}  {secure.k} clusters of {secure.min_cluster_size} do not fit")
+            print(f"{name:<14}{n:>4}  {secure.k} clusters of {secure.min_cluster_size} do not fit")
             continue
         found = best(secure, n, arguments.repeats, cost.responders)
         clear = best(plain, n, max(3, arguments.repeats))
@@ -124,7 +149,7 @@ def main() -> None:
         compared, tried = cost.comparisons, list(cost.search.seeds)
         ks = f"{tried[0]}-{tried[-1]}" if len(tried) > 1 else f"{tried[0]}"
         print(
-            f"{name:<12}{n:>4}{ks:>5}{secure.restarts:>4}{secure.iterations:>3}{cost.threshold:>3}"
+            f"{name:<14}{n:>4}{ks:>5}{secure.restarts:>4}{secure.iterations:>3}{cost.threshold:>3}"
             f"{found.seconds:>9.2f}{found.exchanges:>11}{found.sent / 1e6:>11.2f}{compared:>13}"
             f"{1e3 * found.seconds / compared:>9.3f}{clear.seconds:>17.4f}{found.seconds / clear.seconds:>8.0f}"
         )
