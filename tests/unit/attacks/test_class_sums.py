@@ -118,7 +118,7 @@ def run(
 
     def held(client: int, slot: str) -> ClassSums:
         sums = algorithm.shared_sums(contexts[order[client]], driver.states[order[client]], slot)
-        assert sums is not None
+        assert sums is not None, f"no sum in {slot}"
         return sums.classes
 
     shared = Shared(held(0, EVERYBODY), [held(0, GROUP), held(4, GROUP)], PARTITION)
@@ -164,16 +164,29 @@ def test_the_only_holder_elsewhere_is_exposed_to_three_in_a_group(
     assert two.error(two.parts(3), 4) > 0.3
 
 
-def test_a_holder_who_goes_between_poll_and_mean_leaves_two(dataset: FederatedDataset, backbone: Backbone) -> None:
-    """The poll counts it, the sum lacks it."""
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_holder_who_goes_between_poll_and_mean_leaves_no_sum(
+    guarded: bool, dataset: FederatedDataset, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The poll counts it; a sum without it would be that of two."""
     gone = dataset.clients[2].name
-    found = run(
-        held_by(dataset, {0, 1, 2}),
-        backbone,
-        3,
-        dropouts=lambda round_, step, client: "before" if client == gone and step.startswith("aggregator") else None,
-    )
-    assert found.error(found.parts(0), 1) < 1e-3
+
+    def loose(self: EverybodysClassMeans, counted: Cohort, offered: object, slot: str) -> Program[tuple[str, ...]]:
+        return (yield from self.aggregator.mean(replace(counted, weights=dict.fromkeys(counted.clients, 1)), slot))
+
+    if not guarded:
+        monkeypatch.setattr(EverybodysClassMeans, "_mean_of_all", loose)
+
+    def goes(round_: int, step: str, client: str) -> Literal["before"] | None:
+        return "before" if client == gone and step.startswith("aggregator") else None
+
+    data = held_by(dataset, {0, 1, 2})
+    if guarded:
+        with pytest.raises(AssertionError, match="no sum"):
+            run(data, backbone, 3, dropouts=goes)
+    else:
+        found = run(data, backbone, 3, dropouts=goes)
+        assert found.error(found.parts(0), 1) < 1e-3
 
 
 def test_members_who_claim_a_class_count_as_holders(dataset: FederatedDataset, backbone: Backbone) -> None:
@@ -181,17 +194,17 @@ def test_members_who_claim_a_class_count_as_holders(dataset: FederatedDataset, b
     assert found.parts(0).guesses()[1, LABEL] == pytest.approx(found.means[1, LABEL], abs=1e-3)
 
 
-def test_who_goes_between_the_sums_is_what_all_groups_lack(dataset: FederatedDataset, backbone: Backbone) -> None:
+def test_who_goes_between_the_sums_takes_its_groups_sum_along(dataset: FederatedDataset, backbone: Backbone) -> None:
+    """Else everybody's sum less those of all groups would be its own."""
     gone, asked = dataset.clients[3].name, Counter[str]()
 
     def second_time(round_: int, step: str, client: str) -> Literal["before"] | None:
         asked[step] += client == gone
         return "before" if client == gone and step == "aggregator.share" and asked[step] == 2 else None
 
-    shared = run(dataset, backbone, 3, dropouts=second_time).shared
-    own = run(dataset, backbone, 3).own
-    left = shared.everybody - shared.groups[0] - shared.groups[1]
-    assert left.sums[LABEL] == pytest.approx(own[3].sums[LABEL], abs=1e-2)
+    with pytest.raises(AssertionError, match="no sum"):
+        run(dataset, backbone, 3, dropouts=second_time)
+    assert asked["aggregator.share"] == 2
 
 
 def test_who_is_in_one_of_two_sums_of_everybody_is_their_difference(
