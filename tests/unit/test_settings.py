@@ -58,7 +58,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         lambda: SecureKMeans(k=2.5),  # type: ignore[arg-type]
         lambda: SecureKMeans(committee="16"),  # type: ignore[arg-type]
         lambda: SecureMean(threshold=2.5),  # type: ignore[arg-type]
-        lambda: SecFPP(common_rounds=1.5),  # type: ignore[arg-type]
+        lambda: SecFPP(directions=1.5),  # type: ignore[arg-type]
     ],
 )
 def test_a_misspelt_security_setting_does_not_run_with_another_meaning(made: Any) -> None:

@@ -43,7 +43,7 @@ def one_of(value: object, known: Iterable[str], what: str) -> str:
 
 
 def kinds(declared: type) -> dict[str, type]:
-    """The concrete classes in a component's package that it can be, by ``kind``."""
+    """The concrete classes in a component's package that it can be, by the ``kind`` that each names itself."""
     module = declared.__module__
     package = importlib.import_module(module.rpartition(".")[0] or module)
     for found in pkgutil.iter_modules(getattr(package, "__path__", ())):
@@ -52,7 +52,8 @@ def kinds(declared: type) -> dict[str, type]:
 
 
 def _concrete(declared: type) -> dict[str, type]:
-    found = {declared.kind: declared} if hasattr(declared, "kind") and not inspect.isabstract(declared) else {}
+    own = vars(declared).get("kind")
+    found = {own: declared} if own is not None and not inspect.isabstract(declared) else {}
     subclasses: list[type] = declared.__subclasses__()
     for subclass in subclasses:
         found.update(_concrete(subclass))

@@ -111,8 +111,9 @@ def run(
     groups = Assignment(dict(zip(order, PARTITION.tolist(), strict=True)))
 
     def share() -> Program[None]:
-        cohort, _ = yield from algorithm.share_everybody(Cohort(dict.fromkeys(sorted(order), 1), 1, 0, 1))
-        yield from algorithm.share_groups(cohort, groups)
+        cohort, members = yield from algorithm.share_everybody(Cohort(dict.fromkeys(sorted(order), 1), 1, 0, 1))
+        if members:
+            yield from algorithm.share_groups(cohort, groups)
 
     driver.run(share())
 

@@ -7,6 +7,7 @@ import pytest
 
 from secfpp.data.catalog import datasets
 from secfpp.errors import Problem
+from secfpp.experiment.config import load_config
 from secfpp.experiment.schema import build
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -18,13 +19,14 @@ def table(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_sets_data_only_and_brings_the_usual_variants(name):
-    preset, usual = table(name), table("icons")
-    assert set(preset) == {"data", "variants"}
+def test_a_preset_sets_data_only_and_is_else_the_usual_experiment(name):
+    preset = table(name)
+    assert preset["extends"] == "icons.toml" and set(preset) <= {"extends", "data", "held_out"}
     values = dict(preset["data"])
     spec, problems = datasets()[values.pop("name")], list[Problem]()
     assert build(spec.settings, values, "data", problems) and not problems
-    assert preset["variants"] == {label: usual["variants"][label] for label in ("secfpp+clear", "secfpp+oracle")}
+    found, usual = load_config(CONFIGS / f"{name}.toml"), load_config(CONFIGS / "icons.toml")
+    assert (found.method, found.variants, found.rounds) == (usual.method, usual.variants, usual.rounds)
 
 
 @pytest.mark.parametrize("name", PRESETS)

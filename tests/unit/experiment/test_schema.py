@@ -36,6 +36,13 @@ def test_kind_chooses_the_class_and_starts_from_its_defaults() -> None:
     assert kinds(Grouping) == {"single": Single, "means": Means}
 
 
+def test_a_class_without_a_kind_of_its_own_is_never_chosen() -> None:
+    class Stricter(Single):
+        """Has its base's kind by inheritance."""
+
+    assert Stricter.kind == "single" and kinds(Grouping)["single"] is Single
+
+
 def test_every_problem_is_reported_with_its_dotted_key() -> None:
     value, problems = made(
         Grouped,

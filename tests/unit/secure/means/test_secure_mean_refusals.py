@@ -15,7 +15,7 @@ from secfpp.crypto.roster import IdentityKey
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ClientError, ConfigError, ProtocolError, TamperError
 from secfpp.protocol.program import Ask, Replies
-from secfpp.secure.clustering.secure_kmeans import SecureKMeans
+from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.means.client import code_for
 from secfpp.secure.means.relay import Inclusion
 from secfpp.secure.means.secure_mean import SecureMean
@@ -270,4 +270,4 @@ def test_more_updates_are_asked_for_than_there_are_clients() -> None:
 def test_groups_are_never_too_small_for_an_average() -> None:
     with pytest.raises(ConfigError, match=r"min_responders = 5: at most clusterer.min_cluster_size = 4"):
         SecFPP(aggregator=SecureMean(min_responders=5))
-    SecFPP(aggregator=SecureMean(min_responders=5), clusterer=SecureKMeans(min_cluster_size=5))
+    SecFPP(aggregator=SecureMean(min_responders=5), clusterer=SecureAgreement(min_cluster_size=5))
