@@ -115,7 +115,8 @@ def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Pr
     """`scorer` with the weights under which the client's validation images are most likely.
 
     The domain level is weighed first, by what it makes of them alone: it has to do for classes that the client does not
-    know. Then the personal one, by what both make of them together.
+    know. Then the personal one, by what both make of them together. The domain level has shared class means, or, if that
+    makes the images likelier in the end, the client's own as well: others may be of no use to it.
 
     Args:
         context: the client's.
@@ -124,7 +125,7 @@ def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Pr
         predictor: how it predicts.
     """
     levels, device = texts.shape[1], texts.device
-    chosen = torch.tensor([UNKNOWN] * levels, device=device)
+    chosen, source = torch.tensor([UNKNOWN] * levels, device=device), levels - 1
     labels = torch.from_numpy(context.data.validation.labels).to(device)
     if len(labels):
         images = context.validation_features
@@ -133,19 +134,26 @@ def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Pr
         prior = torch.from_numpy(context.log_prior(predictor.smoothing)).to(device) * predictor.class_prior
         pairs = torch.tensor([(a, b) for a in TEXT_WEIGHTS for b in VISUAL_WEIGHTS if a or b], device=device)
         text, visual = pairs.T[..., None, None]  # [pairs, 1, 1]
-        candidates = text[:, None] * prompts + visual[:, None] * scores  # [pairs, levels, n, n_cls]
-        personal = candidates[:, 0]
-        if levels > 1:
-            best = _likeliest(candidates[:, 1] + prior, labels)
-            familiar = torch.from_numpy(familiar_classes(context.histogram, predictor.familiar_share)).to(device)
-            domain = candidates[best, 1].expand_as(personal)
-            chosen[1], personal = pairs[best], redistributed(domain, personal, familiar[None], predictor.trust)
-        chosen[0] = pairs[_likeliest(personal + prior, labels)]
+        personal = text * prompts[0] + visual * scores[0]  # [pairs, n, n_cls]
+        if levels == 1:
+            chosen[0] = pairs[_likeliest(personal + prior, labels)[1]]
+        else:
+            familiar = torch.from_numpy(familiar_classes(context.histogram, predictor.familiar_share)).to(device)[None]
+            least = torch.inf
+            for candidate in (1, 0):
+                domain = text * prompts[1] + visual * scores[candidate]
+                _, best = _likeliest(domain + prior, labels)
+                both = redistributed(domain[best].expand_as(personal), personal, familiar, predictor.trust)
+                loss, own = _likeliest(both + prior, labels)
+                if loss < least:
+                    least, source, chosen = loss, candidate, pairs[[own, best]]
     text, visual = chosen.T[:, None]  # [1, levels]
-    return Visual(visual[..., None, None] * scorer.weights, visual[..., None] * scorer.bias, text)
+    sources = [0, source][:levels]
+    return Visual(visual[..., None, None] * scorer.weights[:, sources], visual[..., None] * scorer.bias[:, sources], text)
 
 
-def _likeliest(logits: Tensor, labels: Tensor) -> int:
-    """The first axis's number whose logits [m, n, n_cls] make `labels` [n] likeliest, the first of several."""
+def _likeliest(logits: Tensor, labels: Tensor) -> tuple[float, int]:
+    """The least loss of `labels` [n] under logits [m, n, n_cls], and its place in the first axis, the first of several."""
     every = labels.expand(len(logits), -1)
-    return int(F.cross_entropy(logits.transpose(1, 2), every, reduction="none").mean(1).argmin())
+    loss, place = F.cross_entropy(logits.transpose(1, 2), every, reduction="none").mean(1).min(0)
+    return float(loss), int(place)

@@ -58,6 +58,19 @@ def test_without_validation_images_the_weights_are_fixed():
     assert torch.allclose(found.weights, UNKNOWN[1] * scorer.weights)
 
 
+@pytest.mark.parametrize("misled", [True, False])
+def test_the_domain_level_has_the_clients_own_means_where_others_mislead(misled):
+    context = client([0, 1, 2] * 10, [0, 1, 2] * 5)
+    own = ClassMeans(levels="own").scorer(context, 1)
+    wrong, right = own.weights[:, :, [1, 2, 0]], own.weights
+    order = (right, wrong) if misled else (wrong, right)  # the personal level, then the domain's
+    scorer = Visual(torch.cat(order, 1), own.bias.expand(1, 2, 3), torch.ones(1, 2))
+    nothing = torch.zeros(1, 2, 3, 8)
+    found = weighed(context, nothing, scorer, Predictor(familiar_share=9.0))  # no class is familiar: domain alone
+    share = found.weights[:, 1] / right[:, 0]
+    assert share.min() > 0 and torch.allclose(share, share.mean())
+
+
 def test_the_chosen_weights_are_the_likeliest_of_all():
     context = client([0, 0, 1, 2] * 6, [0, 1, 2, 2, 1, 0])
     texts = torch.nn.functional.normalize(torch.randn(1, 2, 3, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
