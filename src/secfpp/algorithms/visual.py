@@ -115,8 +115,8 @@ def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Pr
     """`scorer` with the weights under which the client's validation images are most likely.
 
     The domain level is weighed first, by what it makes of them alone: it has to do for classes that the client does not
-    know. Then the personal one, by what both make of them together. The domain level has shared class means, or, if that
-    makes the images likelier in the end, the client's own as well: others may be of no use to it.
+    know. Then the personal one, by what both make of them together. The domain level has shared class means, or, if
+    that makes the images likelier in the end, the client's own as well: others may be of no use to it.
 
     Args:
         context: the client's.
@@ -148,12 +148,12 @@ def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Pr
                 if loss < least:
                     least, source, chosen = loss, candidate, pairs[[own, best]]
     text, visual = chosen.T[:, None]  # [1, levels]
-    sources = [0, source][:levels]
-    return Visual(visual[..., None, None] * scorer.weights[:, sources], visual[..., None] * scorer.bias[:, sources], text)
+    of = [0, source][:levels]
+    return Visual(visual[..., None, None] * scorer.weights[:, of], visual[..., None] * scorer.bias[:, of], text)
 
 
 def _likeliest(logits: Tensor, labels: Tensor) -> tuple[float, int]:
-    """The least loss of `labels` [n] under logits [m, n, n_cls], and its place in the first axis, the first of several."""
+    """The least loss of `labels` [n] under logits [m, n, n_cls], and its place in the first axis."""
     every = labels.expand(len(logits), -1)
     loss, place = F.cross_entropy(logits.transpose(1, 2), every, reduction="none").mean(1).min(0)
     return float(loss), int(place)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Protocol
 
 from secfpp.crypto.channel import ENVELOPE_OVERHEAD
 from secfpp.crypto.checks import COIN_BYTES
@@ -20,23 +20,26 @@ Role = Literal["responder", "standby", "client"]
 """A holder that answers openings, one that stands by in case another drops out, or a client that holds no shares."""
 
 
+class Settings(Protocol):
+    """What costs need to know of the component that computes."""
+
+    @property
+    def committee(self) -> int:
+        """Most holders."""
+
+    def collusion(self, clients: int) -> int:
+        """How many of the holders among so many clients may collude, T."""
+
+
 class CircuitCost(ABC):
     """Costs of one computation among `n` clients, of whom `holders` hold shares and `threshold` may collude."""
+
+    settings: Settings
 
     @property
     @abstractmethod
     def n(self) -> int:
         """Clients, all of whom answer."""
-
-    @property
-    @abstractmethod
-    def holders(self) -> int:
-        """How many hold shares, c."""
-
-    @property
-    @abstractmethod
-    def threshold(self) -> int:
-        """How many of them may collude, T."""
 
     @property
     @abstractmethod
@@ -57,6 +60,16 @@ class CircuitCost(ABC):
     @abstractmethod
     def shared(self) -> int:
         """Field elements of input that a client shares."""
+
+    @property
+    def holders(self) -> int:
+        """How many hold shares, c."""
+        return min(self.n, self.settings.committee)
+
+    @property
+    def threshold(self) -> int:
+        """How many of them may collude, T."""
+        return self.settings.collusion(self.n)
 
     @property
     def responders(self) -> int:

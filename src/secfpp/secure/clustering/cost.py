@@ -15,12 +15,11 @@ from secfpp.crypto.comparison import Comparator
 from secfpp.crypto.material import UNIFORM, Kind
 from secfpp.errors import ConfigError, Problem
 from secfpp.secure import message_sizes as sizes
-from secfpp.secure.circuits.cost import CircuitCost, Role, compared
+from secfpp.secure.circuits.cost import Role, compared
 from secfpp.secure.clustering.agreed import Agreed
 from secfpp.secure.clustering.layout import Layout
-from secfpp.secure.clustering.on_shares import OnShares
 from secfpp.secure.clustering.placed import placing_comparator
-from secfpp.secure.clustering.search_cost import SearchCost, bits_of, size_of
+from secfpp.secure.clustering.search_cost import OnSharesCost, SearchCost, bits_of, size_of
 from secfpp.secure.clustering.secpc import SecPC
 from secfpp.secure.clustering.secure_agreement import SecureAgreement, Size
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
@@ -161,42 +160,18 @@ class AgreementCost(SearchCost):
 
 
 @dataclass(frozen=True)
-class PlacingCost(CircuitCost):
-    """Costs of giving newcomers a group.
+class PlacingCost(OnSharesCost):
+    """Costs of giving newcomers a group; the clients are newcomers and members who are there.
 
     Args:
-        settings: the clusterer.
-        clients: newcomers and members who are there, all of whom answer.
         groups: how many they are placed among, at least two.
         newcomers: how many these are.
         dimensions: numbers in a descriptor, for a `SecureAgreement`.
     """
 
-    settings: OnShares
-    clients: int
     groups: int
     newcomers: int
     dimensions: int = 576
-
-    @property
-    def n(self) -> int:
-        """Clients."""
-        return self.clients
-
-    @property
-    def holders(self) -> int:
-        """How many hold shares, c."""
-        return min(self.n, self.settings.committee)
-
-    @property
-    def threshold(self) -> int:
-        """How many of them may collude, T."""
-        return self.settings.collusion(self.n)
-
-    @property
-    def limit(self) -> int:
-        """The largest degree that is opened, in multiples of T."""
-        return self.settings.limit
 
     @property
     def shared(self) -> int:

@@ -25,8 +25,8 @@ from secfpp.secure.clustering.search import Search
 
 
 @dataclass(frozen=True)
-class SearchCost(CircuitCost):
-    """Costs of one search on shares. Where only K = 1 is tried nothing is sent, and all costs are 0.
+class OnSharesCost(CircuitCost):
+    """Costs of one computation of a clusterer.
 
     Args:
         settings: the clusterer.
@@ -35,6 +35,21 @@ class SearchCost(CircuitCost):
 
     settings: OnShares
     clients: int
+
+    @property
+    def n(self) -> int:
+        """Clients."""
+        return self.clients
+
+    @property
+    def limit(self) -> int:
+        """The largest degree that is opened, in multiples of T."""
+        return self.settings.limit
+
+
+@dataclass(frozen=True)
+class SearchCost(OnSharesCost):
+    """Costs of one search. Where only K = 1 is tried nothing is sent, and all costs are 0."""
 
     @property
     @abstractmethod
@@ -55,26 +70,6 @@ class SearchCost(CircuitCost):
     def beside(self) -> list[list[int]]:
         """Openings in every exchange of what runs beside all this from its start."""
         return []
-
-    @property
-    def n(self) -> int:
-        """Clients."""
-        return self.clients
-
-    @property
-    def holders(self) -> int:
-        """How many hold shares, c."""
-        return min(self.n, self.settings.committee)
-
-    @property
-    def threshold(self) -> int:
-        """How many of them may collude, T."""
-        return self.settings.collusion(self.n)
-
-    @property
-    def limit(self) -> int:
-        """The largest degree that is opened, in multiples of T."""
-        return self.settings.limit
 
     @property
     def search(self) -> Search:

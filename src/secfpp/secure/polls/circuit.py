@@ -17,18 +17,6 @@ from secfpp.crypto.field import Elements
 from secfpp.secure.polls.questions import GAIN_BITS, UNIT, AtLeast, Favours, Question
 
 
-def exact(bound: int, threshold: int, limit: int) -> Comparator:
-    """All bits, in as few exchanges as digits allow that are ready when they are used.
-
-    Raises:
-        FieldRangeError: the bound needs too many bits.
-    """
-    levels = 0
-    while max((plan := Comparator.plan(bound, threshold, limit, levels)).widths) > limit:
-        levels += 1
-    return plan
-
-
 @dataclass(frozen=True)
 class Counting:
     """The circuit of `AtLeast`.
@@ -51,7 +39,7 @@ class Counting:
     @property
     def comparator(self) -> Comparator:
         """How counts are compared."""
-        return exact(self.question.clients, self.threshold, self.limit)
+        return Comparator.soonest(self.question.clients, self.threshold, self.limit)
 
     def run(self, inputs: Shared, pool: Pool) -> Computation[Elements]:
         """The answer [k, bits], 0 or 1, of everybody's bits [clients, bits]."""
@@ -87,7 +75,7 @@ class MeanTest:
     @property
     def significant(self) -> Comparator:
         """How T^2 (n - 1 + t^2) is compared with t^2 n Q."""
-        return exact(self.question.largest_evidence, self.threshold, self.limit)
+        return Comparator.soonest(self.question.largest_evidence, self.threshold, self.limit)
 
     @property
     def positive(self) -> Comparator:

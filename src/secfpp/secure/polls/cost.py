@@ -39,16 +39,6 @@ class PollCost(CircuitCost):
         return self.question.clients
 
     @property
-    def holders(self) -> int:
-        """How many hold shares, c."""
-        return min(self.n, self.settings.committee)
-
-    @property
-    def threshold(self) -> int:
-        """How many of them may collude, T."""
-        return self.settings.collusion(self.n)
-
-    @property
     def limit(self) -> int:
         """The largest degree that is opened, in multiples of T."""
         return self.settings.limit(self.n)
