@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class SecFPPError(Exception):
@@ -43,15 +44,37 @@ class FieldRangeError(SecFPPError, ValueError):
 
 
 class ProtocolError(SecFPPError):
-    """A party or message did not follow the protocol."""
+    """A party or message did not follow the protocol.
+
+    Attributes:
+        party: whose message it is, if that can be told.
+        reason: what others are told, see `secfpp.protocol.refusals`.
+    """
+
+    reason: ClassVar[str] = "protocol"
+    party: str | None = None
+
+
+class ReplyError(ProtocolError):
+    """A client replied what no honest one does."""
+
+    reason = "malformed"
+
+    def __init__(self, party: str, what: str) -> None:
+        self.party = party
+        super().__init__(f"client {party!r} {what}; leave it out of the cohort")
 
 
 class WireError(ProtocolError):
     """Bytes that are not a valid message of this wire version."""
 
+    reason = "malformed"
+
 
 class TamperError(ProtocolError):
     """A message that its sender did not send so, here and now; `party` is that sender, None if it cannot be named."""
+
+    reason = "tampering"
 
     def __init__(self, party: str | None, step: str, found: str) -> None:
         self.party, self.step = party, step
@@ -61,6 +84,8 @@ class TamperError(ProtocolError):
 
 class DropoutError(ProtocolError):
     """Too few clients answered a step."""
+
+    reason = "too few"
 
     def __init__(self, step: str, needed: int, got: int, missing: Sequence[str]) -> None:
         self.step, self.needed, self.got, self.missing = step, needed, got, tuple(missing)

@@ -15,7 +15,7 @@ from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure.means.aggregator import Aggregator
 from secfpp.secure.means.client import MeanRun
 from secfpp.secure.means.secure_mean import SecureMean
-from secfpp.secure.means.updates import with_base
+from secfpp.secure.means.updates import Base, Mean, with_base
 from secfpp.secure.session import Party, parties_in_memory
 from support.toy import Fate, Toy, toy_driver
 
@@ -46,6 +46,7 @@ class SecureRun:
         self.aggregator = aggregator or SecureMean()
         self.weights = dict(weights or {client: 1 + i for i, client in enumerate(self.clients)})
         self.rng = np.random.default_rng(seed)
+        self.known: Base | None = None
         base = self.rng.normal(size=size).astype(np.float32)
         states = {client: with_base(ClientState(), "p", base) for client in self.clients}
         self.parties = parties or parties_in_memory(self.clients)
@@ -69,7 +70,14 @@ class SecureRun:
         """Train, then average; returns who is in the mean."""
         self.train()
         self.driver.round_ = number
-        return self.driver.run(between(self.aggregator.mean(self.cohort(number), "p"), on_ask, on_replies))
+        program = self.aggregator.mean(self.cohort(number), "p", self.known)
+        made: Mean = self.driver.run(between(program, on_ask, on_replies))
+        self.known = made.base or self.known
+        return made.members
+
+    def objections(self) -> set[tuple[str, str]]:
+        """Who objects to whom."""
+        return {(one.by, one.party) for one in self.driver.refusals}
 
     def bits(self) -> dict[str, dict[str, bytes]]:
         """All states, for comparison."""
@@ -129,7 +137,8 @@ def answering(
             return replies
         message = {key: array.copy() for key, array in replies[client].items()}
         changed = change(message)
-        return Replies({**dict(replies.items()), client: message if changed is None else changed}, replies.missing)
+        changed = {**dict(replies.items()), client: message if changed is None else changed}
+        return Replies(changed, replies.missing, refuse=replies.refuse)
 
     return on_replies
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
@@ -29,6 +29,7 @@ from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Joint, Program, batched, step
 from secfpp.secure.clustering.clusterer import Clusterer
 from secfpp.secure.means.aggregator import Aggregator
+from secfpp.secure.means.updates import Base, Mean
 from secfpp.secure.session import Session, greet, greeted
 from secfpp.settings import check_types
 
@@ -42,12 +43,18 @@ class ServerState:
         members: of how many clients everybody's class sums are, and then each group's, if they are shared.
         found: the partition that was found, also if its groups are not used.
         behind: clients with a group that missed what its members were told of its class sums.
+        bases: what the last means left, by slot, and by group where there are several.
     """
 
     assignment: Assignment | None = None
     members: tuple[int, ...] = ()
     found: Assignment | None = None
     behind: frozenset[ClientId] = frozenset()
+    bases: Mapping[str, Base] = field(default_factory=dict)
+
+    def after(self, means: Mapping[str, Mean]) -> ServerState:
+        """The state in which these means were made, by the key of their base."""
+        return replace(self, bases={**self.bases, **{key: mean.base for key, mean in means.items() if mean.base}})
 
 
 @dataclass(frozen=True, kw_only=True)

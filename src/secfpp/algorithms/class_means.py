@@ -50,13 +50,13 @@ class EverybodysClassMeans(SharesClassSums, FederatedAlgorithm):
 
     def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
         """Share sums."""
-        _, members = yield from self.share_everybody(cohort)
-        return ServerState(members=(members,))
+        _, made = yield from self.share_everybody(cohort)
+        return ServerState(members=(len(made.members),)).after({EVERYBODY: made})
 
     def join(self, state: ServerState, cohort: Cohort, newcomers: frozenset[ClientId]) -> Program[ServerState]:
         """Give newcomers everybody's sums."""
         if state.members and state.members[0]:
-            yield from self.aggregator.refresh(cohort, EVERYBODY)
+            yield from self.aggregator.refresh(cohort, EVERYBODY, state.bases.get(EVERYBODY))
             yield from self.welcome(EVERYBODY, dict.fromkeys(newcomers, state.members[0]))
         return state
 

@@ -95,9 +95,10 @@ class FindsGroups(SharesClassSums):
         if not self.class_means.shared:
             return state, cohort
         if not state.members:
-            holders, members = yield from self.share_everybody(cohort)
-            return replace(state, members=(members,) if members else ()), holders
-        yield from self.aggregator.refresh(cohort, EVERYBODY)
+            holders, made = yield from self.share_everybody(cohort)
+            members = (len(made.members),) if made.members else ()
+            return replace(state.after({EVERYBODY: made}), members=members), holders
+        yield from self.aggregator.refresh(cohort, EVERYBODY, state.bases.get(EVERYBODY))
         held = yield from self.welcome(EVERYBODY, dict.fromkeys(cohort.clients, state.members[0]))
         return state, cohort.subset(held)
 
@@ -113,13 +114,16 @@ class FindsGroups(SharesClassSums):
         one = Assignment(dict.fromkeys(cohort.clients, 0))
         found = yield from self.clusterer.assign(cohort, "descriptor", None)
         if found.k == 1 or self.class_means.levels != "group":
-            return ServerState(found, (everybody,), found)
-        holders, members = yield from self.share_groups(cohort.subset(found.cluster_of), found)
+            return replace(state, assignment=found, members=(everybody,), found=found)
+        holders, made = yield from self.share_groups(cohort.subset(found.cluster_of), found)
+        members = [len(own.members) for own in made]
         due = {client for client, s in found.cluster_of.items() if members[s]}
         if not self.proof or (yield from self._useful(holders)):
-            return ServerState(found, (everybody, *members), found, frozenset(due.difference(holders.clients)))
+            behind = frozenset(due.difference(holders.clients))
+            state = replace(state, assignment=found, members=(everybody, *members), found=found, behind=behind)
+            return state.after({f"{GROUP}-{s}": own for s, own in enumerate(made)})
         parted = yield from self.tell_to_part(due)
-        return ServerState(one, (everybody,), found, frozenset(due - parted))
+        return replace(state, assignment=one, members=(everybody,), found=found, behind=frozenset(due - parted))
 
     def _useful(self, holders: Cohort) -> Program[bool]:
         """Whether the groups of those who can compare are of use; they are not if too few are there to tell.

@@ -22,7 +22,7 @@ class TakesIn(FindsGroups):
     def catch_up(self, state: ServerState, cohort: Cohort) -> Program[None]:
         """Let those who missed a mean of their group catch up; everybody is one group until there are groups."""
         assignment = state.assignment or Assignment(dict.fromkeys(cohort.clients, 0))
-        yield from self._refresh_groups("domain_prompt", cohort, assignment)
+        yield from self._refresh_groups("domain_prompt", cohort, assignment, state)
 
     def take_in(self, state: ServerState, cohort: Cohort, newcomers: Iterable[ClientId]) -> Program[ServerState]:
         """Give clients that no group has yet what everybody has, a group, and what the group has.
@@ -38,7 +38,7 @@ class TakesIn(FindsGroups):
         assert state.assignment is not None
         new, members, assignment = frozenset(newcomers), state.members, state.assignment
         if new and members and members[0]:
-            yield from self.aggregator.refresh(cohort, EVERYBODY)
+            yield from self.aggregator.refresh(cohort, EVERYBODY, state.bases.get(EVERYBODY))
             new = yield from self.welcome(EVERYBODY, dict.fromkeys(sorted(new), members[0]))
         if new and self.descriptor == "prompt":
             yield Ask("method.train", {client: {"round": np.array(cohort.round)} for client in sorted(new)})
@@ -49,14 +49,15 @@ class TakesIn(FindsGroups):
                 new = frozenset()
         behind, late = state.behind, (state.behind | new) & set(cohort.clients) & set(assignment.cluster_of)
         if len(members) > 1:
-            yield from self._refresh_groups(GROUP, cohort, assignment)
+            yield from self._refresh_groups(GROUP, cohort, assignment, state)
             due = {c: n for c in sorted(late) if (n := members[1 + assignment.cluster_of[c]])}
             behind = behind.union(due) - (yield from self.welcome(GROUP, due))
         elif behind:
             behind -= yield from self.tell_to_part(late & behind)
-        yield from self._refresh_groups("domain_prompt", cohort, assignment)
+        yield from self._refresh_groups("domain_prompt", cohort, assignment, state)
         return replace(state, assignment=assignment, behind=behind)
 
-    def _refresh_groups(self, slot: str, cohort: Cohort, assignment: Assignment) -> Program[None]:
-        groups = (set(cohort.clients) & set(assignment.members(s)) for s in range(assignment.k))
-        yield from gather({f"group-{s}": self.aggregator.refresh(cohort.subset(g), slot) for s, g in enumerate(groups)})
+    def _refresh_groups(self, slot: str, cohort: Cohort, assignment: Assignment, state: ServerState) -> Program[None]:
+        groups = {s: cohort.subset(set(cohort.clients) & set(assignment.members(s))) for s in range(assignment.k)}
+        refresh, bases = self.aggregator.refresh, state.bases
+        yield from gather({f"group-{s}": refresh(g, slot, bases.get(f"{slot}-{s}")) for s, g in groups.items()})

@@ -34,14 +34,13 @@ class PromptFL(CoOpLocal):
     def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
         """Local steps, then a mean over those who took them."""
         if cohort.sampled:
-            yield from self.aggregator.refresh(cohort, "prompt")
+            yield from self.aggregator.refresh(cohort, "prompt", state.bases.get("prompt"))
         trained = yield from self.train_cohort(cohort, self.aggregator)
-        yield from self.aggregator.mean(trained, "prompt")
-        return state
+        return state.after({"prompt": (yield from self.aggregator.mean(trained, "prompt", state.bases.get("prompt")))})
 
     def join(self, state: ServerState, cohort: Cohort, newcomers: frozenset[ClientId]) -> Program[ServerState]:
         """Give newcomers the common prompt."""
-        yield from self.aggregator.refresh(cohort, "prompt")
+        yield from self.aggregator.refresh(cohort, "prompt", state.bases.get("prompt"))
         return state
 
     def local_update(

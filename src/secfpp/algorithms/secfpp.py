@@ -32,6 +32,7 @@ from secfpp.secure.clustering.clusterer import Clusterer
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.means.aggregator import Aggregator
 from secfpp.secure.means.secure_mean import SecureMean
+from secfpp.secure.means.updates import Mean
 from secfpp.secure.polls.poll import Poll
 from secfpp.secure.polls.secure_poll import SecurePoll
 from secfpp.secure.session import with_keys
@@ -108,8 +109,8 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         elif self.cluster_every and (newcomers or (cohort.round - 1) % self.cluster_every == 0):
             state = ServerState((yield from self._regroup(state.assignment, trained)))
         assignment = state.assignment or Assignment(dict.fromkeys(trained.clients, 0))
-        yield from gather(self._group_means(assignment, trained))
-        return state
+        made = yield from gather(self._group_means(assignment, trained, state))
+        return state.after(made)
 
     def join(self, state: ServerState, cohort: Cohort, newcomers: frozenset[ClientId]) -> Program[ServerState]:
         """Take in clients after training, who then train their local part as long as the others did."""
@@ -131,11 +132,11 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         payload = {"round": np.array(number or cohort.round)}
         return Ask("method.personalize", dict.fromkeys(sorted(clients), payload))
 
-    def _group_means(self, assignment: Assignment, cohort: Cohort) -> Mapping[str, Program[tuple[ClientId, ...]]]:
-        """The programs that average prompts inside each group, by label."""
-        present = set(cohort.clients)
-        groups = {f"cluster-{s}": cohort.subset(present & set(assignment.members(s))) for s in range(assignment.k)}
-        return {label: self.aggregator.mean(group, "domain_prompt") for label, group in groups.items()}
+    def _group_means(self, assignment: Assignment, cohort: Cohort, state: ServerState) -> Mapping[str, Program[Mean]]:
+        """The programs that average prompts inside each group, by the key of their base."""
+        present, slot = set(cohort.clients), "domain_prompt"
+        groups = {f"{slot}-{s}": cohort.subset(present & set(assignment.members(s))) for s in range(assignment.k)}
+        return {key: self.aggregator.mean(group, slot, state.bases.get(key)) for key, group in groups.items()}
 
     def _regroup(self, previous: Assignment, cohort: Cohort) -> Program[Assignment]:
         """A new partition; where it changes who belongs together, updates count from the public start again."""

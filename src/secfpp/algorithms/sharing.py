@@ -7,7 +7,7 @@ the same weight, so that a secure one shows it to its members only.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,13 @@ import numpy as np
 
 from secfpp.algorithms.class_sums import SharedSums, packed, packed_size, unpacked
 from secfpp.algorithms.training import ClientContext
-from secfpp.errors import Problem, ProtocolError
+from secfpp.errors import DropoutError, Problem, ProtocolError, ReplyError
 from secfpp.models.class_means import ClassSums, Scatter
 from secfpp.models.scoring import Visual
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, gather, step
-from secfpp.secure.means.updates import version_of, with_base
+from secfpp.secure.means.updates import Mean, version_of, with_base
 
 if TYPE_CHECKING:
     from secfpp.algorithms.visual import ClassMeans
@@ -60,33 +60,34 @@ class SharesClassSums:
             state = state.replace(**{f"{slot}.members": np.array(0)})
         return state
 
-    def share_everybody(self, cohort: Cohort) -> Program[tuple[Cohort, int]]:
-        """Make everybody's sums; who holds them, and how many clients they are of (0: there are none)."""
+    def share_everybody(self, cohort: Cohort) -> Program[tuple[Cohort, Mean]]:
+        """Make everybody's sums; who holds them, and the mean that they are (of nobody: there are none)."""
         (bits,), cohort = yield from self._qualified(cohort, None)
         offered = yield Ask("method.offer", _offers(EVERYBODY, cohort, bits))
-        members = yield from self._mean_of_all(cohort, offered, EVERYBODY)
-        held = yield from self.welcome(EVERYBODY, dict.fromkeys(cohort.clients, len(members)))
-        return cohort.subset(held), len(members)
+        made = yield from self._mean_of_all(cohort, offered, EVERYBODY)
+        held = yield from self.welcome(EVERYBODY, dict.fromkeys(cohort.clients, len(made.members)))
+        return cohort.subset(held), made
 
-    def share_groups(self, cohort: Cohort, groups: Assignment) -> Program[tuple[Cohort, list[int]]]:
-        """Make each group's sums; who holds them, and of how many clients each is (0: a group has none)."""
+    def share_groups(self, cohort: Cohort, groups: Assignment) -> Program[tuple[Cohort, list[Mean]]]:
+        """Make each group's sums; who holds them, and the mean that each is (of nobody: a group has none)."""
         bits, cohort = yield from self._qualified(cohort, groups)
         parts = [cohort.subset(set(cohort.clients) & set(groups.members(s))) for s in range(groups.k)]
         offers = {c: o for part, own in zip(parts, bits, strict=True) for c, o in _offers(GROUP, part, own).items()}
         offered = yield Ask("method.offer", offers)
         means = {f"group-{s}": self._mean_of_all(part, offered, GROUP) for s, part in enumerate(parts)}
-        made = yield from gather(means)
-        members = [len(made[f"group-{s}"]) for s in range(groups.k)]
-        held = yield from self.welcome(GROUP, {c: n for p, n in zip(parts, members, strict=True) for c in p.clients})
-        return cohort.subset(held), members
+        found = yield from gather(means)
+        made = [found[f"group-{s}"] for s in range(groups.k)]
+        members = {client: len(own.members) for part, own in zip(parts, made, strict=True) for client in part.clients}
+        held = yield from self.welcome(GROUP, members)
+        return cohort.subset(held), made
 
-    def _mean_of_all(self, counted: Cohort, offered: Collection[ClientId], slot: str) -> Program[tuple[ClientId, ...]]:
+    def _mean_of_all(self, counted: Cohort, offered: Collection[ClientId], slot: str) -> Program[Mean]:
         """The mean of all who were counted when it was asked which classes enough clients have, or none.
 
         Without one of them, a class could be in it that too few have.
         """
         if not set(counted.clients) <= set(offered):
-            return ()
+            return Mean((), None)
         least = max(len(counted), self.aggregator.min_responders)
         strict: Aggregator = replace(self.aggregator, min_responders=least)  # type: ignore[type-var]
         return (yield from strict.mean(replace(counted, weights=dict.fromkeys(counted.clients, 1)), slot))
@@ -94,9 +95,9 @@ class SharesClassSums:
     def _qualified(self, cohort: Cohort, groups: Assignment | None) -> Program[tuple[np.ndarray, Cohort]]:
         """The classes that enough clients of each group have, bool [groups, n_cls], and who is counted."""
         replies = yield Ask("method.classes", {client: {} for client in cohort.clients})
-        told = {client: integer_in(reply, "classes") for client, reply in replies.items()}
-        if len(set(told.values())) != 1:
-            raise ProtocolError(f"clients have different numbers of classes, or none told its own: {told}")
+        told = replies.alike(_number("classes"), str)
+        if not told:
+            raise DropoutError("method.classes", 1, 0, replies.missing)
         n_classes = next(iter(told.values()))
         least = self.class_means.min_holders
         return (yield from self.poll.at_least(cohort.subset(told), "holds", n_classes, least, groups))
@@ -105,7 +106,7 @@ class SharesClassSums:
         """Tell clients of how many the sum in `slot` is that they should hold by now; returns those who do hold one."""
         told: dict[ClientId, Arrays] = {c: {"slot": np.array(slot), "members": np.array(n)} for c, n in members.items()}
         replies = yield Ask("method.adopt", told)
-        return frozenset(client for client, reply in replies.items() if integer_in(reply, "held"))
+        return frozenset(client for client, held in replies.readable(_number("held")).items() if held)
 
     @step
     def classes(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -171,6 +172,18 @@ class SharesClassSums:
         return self.class_means.scorer(
             context, levels, everybody.classes, None if group is None else group.classes, everybody.scatter
         )
+
+
+def _number(name: str) -> Callable[[ClientId, Arrays], int]:
+    """How a client's number of that name is read."""
+
+    def read(client: ClientId, reply: Arrays) -> int:
+        try:
+            return integer_in(reply, name)
+        except ProtocolError as error:
+            raise ReplyError(client, f"sent no number {name!r}") from error
+
+    return read
 
 
 def _offers(slot: str, cohort: Cohort, classes: np.ndarray) -> dict[ClientId, Arrays]:

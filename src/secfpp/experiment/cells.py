@@ -8,7 +8,7 @@ summary, report and later questions need nothing else. While a cell trains, ``SE
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from safetensors import SafetensorError
 from secfpp.errors import DataError
 from secfpp.experiment.plan import SHOWN, Cell, differences
 from secfpp.experiment.run_directory import path_part
+from secfpp.protocol.refusals import Refusal
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.evaluation import Example
 from secfpp.runtime.trainer import RunResult
 from secfpp.storage import atomic_write, read_record, write_record
 
-_FORMAT = "secfpp-cell-3"
+_FORMAT = "secfpp-cell-4"
 _METRIC, _NEWCOMERS = "metric.", "newcomers."
 _OPTIONAL = (
     "descriptors",
@@ -100,6 +101,7 @@ def save_cell(directory: Path, finished: FinishedCell, identity: Mapping[str, An
         "newcomers": list(result.newcomers),
         "newcomer_assignment": None if result.newcomer_assignment is None else list(result.newcomer_assignment),
         "why": dict(result.why),
+        "refusals": [astuple(refusal) for refusal in result.refusals],
     }
     cell = Cell(result.method, result.seed)
     path = cell_file(directory, cell)
@@ -175,6 +177,7 @@ def _result(cell: Cell, about: Mapping[str, Any], arrays: Mapping[str, np.ndarra
         },
         newcomer_assignment=_tuple(about["newcomer_assignment"]),
         why=about["why"],
+        refusals=tuple(Refusal(*one) for one in about["refusals"]),
     )
     per_client = {**result.metrics, "domains": result.domains, "assignment": assignment, "prompts": result.prompts}
     per_client |= {name: arrays.get(name) for name in _OPTIONAL}

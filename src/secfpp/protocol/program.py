@@ -8,17 +8,19 @@ A *program* is the server's side, a generator: it yields an `Ask` (or several at
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
-from secfpp.errors import ProtocolError
+from secfpp.errors import ProtocolError, ReplyError
 
 ClientId = str
 Arrays = Mapping[str, np.ndarray]
 R = TypeVar("R")
+V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -41,7 +43,8 @@ class Replies(Mapping[ClientId, Arrays]):
     """What came back from an `Ask`: possibly fewer clients than were asked (`missing`).
 
     The program decides whether the rest is enough. For a `Joint`, `joint` holds one
-    `Replies` per label and the mapping itself is empty.
+    `Replies` per label and the mapping itself is empty. `refuse` is told of replies that no honest client sends, see
+    `readable`; by default it raises the error.
     """
 
     def __init__(
@@ -49,10 +52,40 @@ class Replies(Mapping[ClientId, Arrays]):
         replies: Mapping[ClientId, Arrays],
         missing: Sequence[ClientId] = (),
         joint: Mapping[str, Replies] | None = None,
+        refuse: Callable[[ClientId, ProtocolError], None] | None = None,
     ) -> None:
         self._replies = dict(sorted(replies.items()))
         self.missing = tuple(sorted(missing))
         self.joint = dict(joint or {})
+        self._refuse = refuse
+
+    def refuse(self, client: ClientId, error: ProtocolError) -> None:
+        """Note that this reply is none of an honest client; raises the error where nothing is noted."""
+        if self._refuse is None:
+            raise error
+        self._refuse(client, error)
+
+    def readable(self, read: Callable[[ClientId, Arrays], V]) -> dict[ClientId, V]:
+        """What `read` makes of the replies; those that it refuses with a `ProtocolError` are left out."""
+        found: dict[ClientId, V] = {}
+        for client, reply in self.items():
+            try:
+                found[client] = read(client, reply)
+            except ProtocolError as error:
+                self.refuse(client, error)
+        return found
+
+    def alike(self, read: Callable[[ClientId, Arrays], V], form: Callable[[V], object]) -> dict[ClientId, V]:
+        """As `readable`, and those left out whose `form` is not that of most."""
+        found = self.readable(read)
+        forms = {client: form(value) for client, value in found.items()}
+        usual = Counter(forms.values()).most_common(1)[0][0] if forms else None
+        for client, odd in forms.items():
+            if odd != usual:
+                what = f"sent something of another form than most: {odd}, not {usual}"
+                self.refuse(client, ReplyError(client, what))
+                del found[client]
+        return found
 
     def __getitem__(self, client: ClientId) -> Arrays:
         return self._replies[client]

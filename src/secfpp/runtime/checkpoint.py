@@ -8,7 +8,7 @@ The file holds every simulated client's private parts and is readable by its own
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,12 @@ from secfpp.algorithms.base import ServerState
 from secfpp.errors import DataError
 from secfpp.protocol.cohort import Assignment
 from secfpp.protocol.program import ClientId, ClientState
+from secfpp.protocol.refusals import Refusal
 from secfpp.runtime.costs import Costs
+from secfpp.secure.means.updates import Base
 from secfpp.storage import read_record, write_record
 
-_FORMAT = "secfpp-checkpoint-3"
+_FORMAT = "secfpp-checkpoint-4"
 
 
 @dataclass
@@ -37,6 +39,7 @@ class TrainingState:
         rows: lines of ``metrics.jsonl``.
         costs: so far.
         seconds: of training so far.
+        refusals: what parties refused so far.
     """
 
     server: ServerState
@@ -47,6 +50,7 @@ class TrainingState:
     rows: list[Mapping[str, object]] = field(default_factory=list)
     costs: Costs = field(default_factory=Costs)
     seconds: float = 0.0
+    refusals: list[Refusal] = field(default_factory=list)
 
 
 def save_checkpoint(path: Path, state: TrainingState, run: str) -> None:
@@ -63,6 +67,8 @@ def save_checkpoint(path: Path, state: TrainingState, run: str) -> None:
         "found": dict(found.cluster_of) if found else None,
         "members": list(state.server.members),
         "behind": sorted(state.server.behind),
+        "bases": {key: [base.version, base.digest] for key, base in state.server.bases.items()},
+        "refusals": [astuple(refusal) for refusal in state.refusals],
         "rows": state.rows,
         "costs": state.costs.as_dict(),
         "seconds": state.seconds,
@@ -96,6 +102,7 @@ def load_checkpoint(path: Path, run: str) -> TrainingState | None:
             tuple(about["members"]),
             Assignment(about["found"]) if about["found"] else None,
             frozenset(about["behind"]),
+            {key: Base(*base) for key, base in about["bases"].items()},
         ),
         clients={name: ClientState(own) for name, own in zip(about["clients"], slots, strict=True)},
         chosen=arrays["chosen"],
@@ -104,4 +111,5 @@ def load_checkpoint(path: Path, run: str) -> TrainingState | None:
         rows=about["rows"],
         costs=Costs.from_dict(about["costs"]),
         seconds=about["seconds"],
+        refusals=[Refusal(*one) for one in about["refusals"]],
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from secfpp.errors import ClientError, ProtocolError
-from secfpp.protocol import wire
+from secfpp.protocol import refusals, wire
 from secfpp.protocol.program import (
     Arrays,
     Ask,
@@ -20,6 +21,7 @@ from secfpp.protocol.program import (
     ResolvedStep,
     resolve,
 )
+from secfpp.protocol.refusals import SERVER, Refusal
 from secfpp.protocol.transcript import Direction, Transcript
 from secfpp.runtime.costs import Costs, Share
 
@@ -49,9 +51,12 @@ class InProcessDriver:
             ask; ``after``, its state changes but the reply is lost.
         chunk: clients per call of a batched step.
         transcript: where to record the messages, if anywhere.
+        tolerant: go on where a party refuses what another one sent, see `secfpp.protocol.refusals`, and note it in
+            `refusals`; else raise what it found.
 
     Attributes:
         states: client to its present state.
+        refusals: what parties refused so far.
         costs: what all programs run so far cost.
         on_exchange: called before each exchange with its number in this run of a program, from 1, and the components
             that ask.
@@ -68,6 +73,7 @@ class InProcessDriver:
         dropouts: Dropouts | None = None,
         chunk: int = 8,
         transcript: Transcript | None = None,
+        tolerant: bool = False,
     ) -> None:
         if contexts.keys() != states.keys():
             odd = ", ".join(sorted(contexts.keys() ^ states.keys()))
@@ -76,8 +82,9 @@ class InProcessDriver:
             raise ProtocolError(f"chunk = {chunk}: at least one client per call is needed")
         self.algorithm, self.contexts, self.states = algorithm, dict(contexts), dict(states)
         self.round_, self.force_wire, self.dropouts = round_, force_wire, dropouts
-        self.chunk, self.transcript = chunk, transcript
+        self.chunk, self.transcript, self.tolerant = chunk, transcript, tolerant
         self.costs = Costs()
+        self.refusals: list[Refusal] = []
         self.on_exchange: Callable[[int, Sequence[str]], None] | None = None
         self._number = 0
 
@@ -143,9 +150,27 @@ class InProcessDriver:
                 except ProtocolError as error:
                     raise ClientError(client, self.round_, ask.step, error) from error
                 self.states[client] = state
-                if fates[client] != "after":
-                    replies[client] = arrived
-        return Replies(replies, missing=[client for client in fates if client not in replies])
+                if fates[client] != "after" and self._accepted(client, ask.step, arrived):
+                    replies[client] = {name: array for name, array in arrived.items() if name != refusals.OBJECTS}
+        missing = [client for client in fates if client not in replies]
+        return Replies(replies, missing, refuse=partial(self._refuse, ask.step) if self.tolerant else None)
+
+    def _refuse(self, step: str, client: ClientId, error: ProtocolError) -> None:
+        """Note that the server refuses a reply."""
+        self.refusals.append(Refusal(SERVER, client, error.reason, self.round_, step))
+
+    def _accepted(self, client: ClientId, step: str, reply: Arrays) -> bool:
+        """Note what a client refuses or objects to; whether it did its step, and says something that can be read."""
+        try:
+            refused = refusals.read(reply, refusals.REFUSED, self.contexts)
+            found = refused + refusals.read(reply, refusals.OBJECTS, self.contexts)
+        except ProtocolError as error:
+            if not self.tolerant:
+                raise ClientError(client, self.round_, step, error) from error
+            self._refuse(step, client, error)
+            return False
+        self.refusals += [Refusal(client, party, reason, self.round_, step) for party, reason in found]
+        return not refused
 
     def _call(
         self, name: str, step: ResolvedStep, clients: Sequence[ClientId], received: Sequence[Arrays]
@@ -162,6 +187,10 @@ class InProcessDriver:
             _check_results(results, clients)
         except ClientError:
             raise
+        except ProtocolError as error:
+            if not self.tolerant or step.many:
+                raise ClientError(", ".join(clients), self.round_, name, error) from error
+            return [(states[0], refusals.refusal(error))]
         except Exception as error:
             raise ClientError(", ".join(clients), self.round_, name, error) from error
         return results
@@ -231,8 +260,8 @@ def _chunks(clients: Sequence[ClientId], size: int) -> Iterable[Sequence[ClientI
 
 def _check_results(results: object, clients: Sequence[ClientId]) -> None:
     if not isinstance(results, list) or len(results) != len(clients):
-        raise ProtocolError(f"a batched step returns a list with one (state, reply) for each of {len(clients)} clients")
+        raise TypeError(f"a batched step returns a list with one (state, reply) for each of {len(clients)} clients")
     for result in results:
         good = isinstance(result, tuple) and len(result) == 2
         if not (good and isinstance(result[0], ClientState) and isinstance(result[1], Mapping)):
-            raise ProtocolError("a step returns (ClientState, reply), where the reply maps names to arrays")
+            raise TypeError("a step returns (ClientState, reply), where the reply maps names to arrays")

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from secfpp.algorithms.base import FederatedAlgorithm
+from secfpp.algorithms.base import FederatedAlgorithm, ServerState
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
-from secfpp.errors import ConfigError, Problem
+from secfpp.errors import ConfigError, Problem, ProtocolError
 from secfpp.models.backbone import Backbone
 from secfpp.models.scoring import Visual, familiar_classes
 from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.refusals import SERVER, Refusal, left_out
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from secfpp.runtime.contexts import dataset_digest, make_contexts
@@ -83,6 +85,7 @@ class RunResult:
         newcomer_metrics: as `metrics`, float64 [n_newcomers].
         newcomer_assignment: the newcomers' clusters, if the method has clusters.
         why: what the groups were decided by, JSON-ready, see `secfpp.algorithms.base.FederatedAlgorithm.explain`.
+        refusals: what parties refused of what others sent, see `secfpp.protocol.refusals`.
     """
 
     method: str
@@ -110,6 +113,7 @@ class RunResult:
     newcomer_metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
     newcomer_assignment: tuple[int, ...] | None = None
     why: Mapping[str, Any] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
 
     @property
     def true_groups(self) -> tuple[str, ...]:
@@ -134,6 +138,9 @@ def train(
     participation: float = 1.0,
 ) -> RunResult:
     """Train `algorithm` on `dataset` and measure it; the same arguments give the same result.
+
+    A client whose messages no honest one sends, or which more clients refuse than may be lying together, is left out
+    of the rounds after; a round that it spoils is lost.
 
     Args:
         dataset: the clients and the test images.
@@ -171,9 +178,16 @@ def train(
     run = _identity(dataset, backbone, algorithm, method, seed, rounds, participation)
     state = (load_checkpoint(checkpoint, run) if checkpoint else None) or _start(algorithm, contexts, ordered)
     driver = InProcessDriver(
-        algorithm, contexts, state.clients, force_wire=force_wire, dropouts=dropouts, chunk=CHUNK, transcript=transcript
+        algorithm,
+        contexts,
+        state.clients,
+        force_wire=force_wire,
+        dropouts=dropouts,
+        chunk=CHUNK,
+        transcript=transcript,
+        tolerant=True,
     )
-    driver.costs = state.costs
+    driver.costs, driver.refusals = state.costs, state.refusals
     weights = {context.client: len(context.data.train) for context in ordered}
     planned = algorithm.planned(rounds)
     for number in range(state.round + 1, planned + 1):
@@ -181,10 +195,11 @@ def train(
         driver.round_ = number
         if on_exchange:
             driver.on_exchange = partial(on_exchange, number)
+        present = weights.keys() - left_out(state.refusals, _colluding(algorithm))
         cohort = Cohort(weights, number, seed, planned, participation < 1).subset(
-            participants(weights, participation, seed, number)
+            participants(present, participation, seed, number)
         )
-        state.server = driver.run(algorithm.round(state.server, cohort))
+        state.server = _round(algorithm, driver, state.server, cohort)
         state.clients, state.round = driver.states, number
         state.seconds += time.perf_counter() - started
         prompts = _prompts(algorithm, state, ordered)
@@ -251,8 +266,31 @@ def train(
         newcomers=tuple(c.client for c in newcomers),
         newcomer_metrics=_measured(algorithm, newcomers, state, dataset) if newcomers else {},
         newcomer_assignment=tuple(clusters.get(c.client, -1) for c in newcomers) if clusters and newcomers else None,
+        refusals=tuple(state.refusals),
         why=_explained(algorithm, ordered, state, validation_accuracy(ordered, texts, predictor, visual)),
     )
+
+
+def _colluding(algorithm: FederatedAlgorithm) -> int:
+    """How many clients may be lying together, as the method's averages assume; none where nothing is averaged."""
+    return int(getattr(algorithm, "aggregator", SimpleNamespace(colluding=0)).colluding)
+
+
+def _round(algorithm: FederatedAlgorithm, driver: InProcessDriver, state: ServerState, cohort: Cohort) -> ServerState:
+    """The server's state after a round, or the same if a client spoiled it who is left out from now on.
+
+    Raises:
+        ProtocolError: the round failed, and nobody can be left out for it.
+    """
+    before = left_out(driver.refusals, _colluding(algorithm))
+    try:
+        return driver.run(algorithm.round(state, cohort))
+    except ProtocolError as error:
+        if error.party is not None and error.party in cohort.weights:
+            driver.refusals.append(Refusal(SERVER, error.party, error.reason, cohort.round, getattr(error, "step", "")))
+        if left_out(driver.refusals, _colluding(algorithm)) == before:
+            raise
+        return state
 
 
 def _start(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from secfpp.crypto.channel import OFFER_BYTES
-from secfpp.errors import ProtocolError
+from secfpp.errors import ProtocolError, ReplyError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, ClientId
@@ -65,5 +65,5 @@ def stacked(cohort: Cohort, part: str) -> np.ndarray:
     for client in cohort.clients:
         array = cohort.keys[client].get(part)
         if array is None or array.dtype != np.uint8 or array.shape != (SIZES[part],):
-            raise ProtocolError(f"client {client!r} sent no {part} of {SIZES[part]} bytes; leave it out of the cohort")
+            raise ReplyError(client, f"sent no {part} of {SIZES[part]} bytes")
     return np.stack([cohort.keys[client][part] for client in cohort.clients])

@@ -24,6 +24,7 @@ from secfpp.runtime.contexts import make_contexts
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
 from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.means.secure_mean import SecureMean
+from secfpp.secure.means.updates import Mean
 from secfpp.secure.polls.plain_poll import PlainPoll
 from secfpp.secure.polls.secure_poll import SecurePoll
 
@@ -111,8 +112,8 @@ def run(
     groups = Assignment(dict(zip(order, PARTITION.tolist(), strict=True)))
 
     def share() -> Program[None]:
-        cohort, members = yield from algorithm.share_everybody(Cohort(dict.fromkeys(sorted(order), 1), 1, 0, 1))
-        if members:
+        cohort, made = yield from algorithm.share_everybody(Cohort(dict.fromkeys(sorted(order), 1), 1, 0, 1))
+        if made.members:
             yield from algorithm.share_groups(cohort, groups)
 
     driver.run(share())
@@ -172,7 +173,7 @@ def test_a_holder_who_goes_between_poll_and_mean_leaves_no_sum(
     """The poll counts it; a sum without it would be that of two."""
     gone = dataset.clients[2].name
 
-    def loose(self: EverybodysClassMeans, counted: Cohort, offered: object, slot: str) -> Program[tuple[str, ...]]:
+    def loose(self: EverybodysClassMeans, counted: Cohort, offered: object, slot: str) -> Program[Mean]:
         return (yield from self.aggregator.mean(replace(counted, weights=dict.fromkeys(counted.clients, 1)), slot))
 
     if not guarded:

@@ -274,7 +274,7 @@ def test_a_failing_step_names_client_round_and_step(step: str, who: str) -> None
 
 @pytest.mark.parametrize(
     ("how", "cause"),
-    [("none", ProtocolError), ("list", ProtocolError), ("state", ProtocolError), ("object", WireError)],
+    [("none", TypeError), ("list", TypeError), ("state", TypeError), ("object", WireError)],
 )
 @pytest.mark.parametrize("force_wire", [True, False])
 def test_a_step_that_returns_nonsense_is_named(how: str, cause: type[Exception], force_wire: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from secfpp.crypto.arithmetic import Shared, Square, inverse_square_root
 from secfpp.crypto.field import Elements
 from secfpp.crypto.masks import unmasked
 from secfpp.crypto.material import Estimate
-from secfpp.errors import DropoutError
+from secfpp.errors import DropoutError, ReplyError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
@@ -69,10 +70,25 @@ def dealing(component: str, cohort: Cohort, about: About, size: int) -> Program[
     while (wanted := about(cohort)) is not None:
         agreed = terms(component, cohort, wanted, size)
         replies = yield Ask(f"{component}.deal", dict.fromkeys(cohort.clients, agreed))
-        if not replies.missing:
-            return cohort, Dealing(parsed(agreed["about"].item()), dict(replies))
-        cohort = cohort.subset(replies)
+        facts = parsed(agreed["about"].item())
+        dealt = replies.readable(partial(_dealt, facts["holders"]))
+        if len(dealt) == len(cohort):
+            return cohort, Dealing(facts, dealt)
+        cohort = cohort.subset(dealt)
     return cohort, None
+
+
+def _dealt(holders: Sequence[ClientId], client: ClientId, reply: Arrays) -> Arrays:
+    """What a client dealt.
+
+    Raises:
+        ReplyError: an envelope is missing.
+    """
+    for holder in holders:
+        envelope = reply.get(f"to.{holder}")
+        if holder != client and (envelope is None or envelope.dtype != np.uint8 or envelope.ndim != 1):
+            raise ReplyError(client, f"dealt nothing to {holder!r}")
+    return reply
 
 
 def compute(component: str, dealing: Dealing, plan: Plan) -> Program[Any]:

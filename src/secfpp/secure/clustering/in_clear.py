@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secfpp.errors import DropoutError, ProtocolError
+from secfpp.errors import DropoutError, ReplyError
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Ask, ClientId, Program, Replies
 from secfpp.secure.clustering.placing import Placing, taking_part
@@ -70,9 +70,9 @@ def points_in(replies: Replies, dimensions: int, longest: int) -> np.ndarray:
     for client, reply in replies.items():
         point = reply.get("descriptor")
         if point is None or point.dtype != np.int16 or point.shape != (dimensions,):
-            raise ProtocolError(f"client {client!r} sent no int16 descriptor of {dimensions} numbers")
+            raise ReplyError(client, f"sent no int16 descriptor of {dimensions} numbers")
         point = point.astype(np.int64)
         if int(point @ point) > longest**2:
-            raise ProtocolError(f"client {client!r} sent a descriptor longer than {longest}")
+            raise ReplyError(client, f"sent a descriptor longer than {longest}")
         points.append(point)
     return np.stack(points)

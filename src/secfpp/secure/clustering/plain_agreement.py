@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from secfpp.errors import ConfigError, FieldRangeError, Problem, ProtocolError
+from secfpp.errors import ConfigError, FieldRangeError, Problem, ProtocolError, ReplyError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import text_in
 from secfpp.protocol.program import Arrays, ClientState, Replies, step
@@ -148,21 +149,23 @@ def shape_in(replies: Replies) -> tuple[int, float]:
     """The number of numbers and the spread that all replies tell alike.
 
     Raises:
-        ProtocolError: they differ, or are none.
+        ReplyError: one tells something else than most.
     """
     told = {client: _shape_told(client, reply) for client, reply in replies.items()}
-    first, *others = told
-    if odd := [client for client in others if told[client] != told[first]]:
-        raise ProtocolError(
-            f"clients {first!r} and {odd[0]!r} tell of descriptors of {told[first]} and of {told[odd[0]]} "
-            "(numbers, spread of products): both are public, and all clients need the same"
-        )
-    return told[first]
+    usual: tuple[int, float] = Counter(told.values()).most_common(1)[0][0]
+    for client, shape in told.items():
+        if shape != usual:
+            raise ReplyError(
+                client,
+                f"tells of a descriptor of {shape}, most tell of {usual} (numbers, spread of products), which are "
+                "public and the same for all",
+            )
+    return usual
 
 
 def _shape_told(client: str, reply: Arrays) -> tuple[int, float]:
     dimensions, spread = (reply.get(name, np.zeros(1)) for name in ("dimensions", "spread"))
     right = dimensions.shape == spread.shape == () and dimensions.dtype == np.int64 and spread.dtype == np.float64
     if not right or dimensions < 1 or not 0 < spread < math.inf:
-        raise ProtocolError(f"client {client!r} did not tell the size of its descriptor and the spread of products")
+        raise ReplyError(client, "did not tell the size of its descriptor and the spread of products")
     return int(dimensions), float(spread)

@@ -8,7 +8,8 @@ from typing import ClassVar
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.errors import ConfigError, FieldRangeError, Problem
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.program import ClientId, Program
+from secfpp.protocol.program import Program
+from secfpp.secure.means.updates import Base, Mean
 
 
 class Aggregator(ABC):
@@ -19,17 +20,23 @@ class Aggregator(ABC):
     min_responders: int
     """Fewer updates than this give no mean."""
 
+    @property
     @abstractmethod
-    def mean(self, cohort: Cohort, slot: str) -> Program[tuple[ClientId, ...]]:
+    def colluding(self) -> int:
+        """How many clients may tell the same falsehood together."""
+
+    @abstractmethod
+    def mean(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[Mean]:
         """Average the updates of `slot` and make base plus mean the clients' new value and base.
 
-        Returns:
-            The clients whose updates are in the mean, sorted; empty if there was no mean and everybody
-            went back to its base.
+        Args:
+            cohort: who takes part.
+            slot: of their states.
+            known: the base that the last mean left, if the server knows it.
         """
 
     @abstractmethod
-    def refresh(self, cohort: Cohort, slot: str) -> Program[None]:
+    def refresh(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[None]:
         """Give those of the cohort that missed a mean the present base, so that what they train next counts."""
 
     def require(self, clients: int) -> None:

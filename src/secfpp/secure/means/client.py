@@ -136,11 +136,11 @@ class MeanRun:
         recipients, message = others(self.name, self.place.clients), _numbers(self.agreed.version, self.size, self.sum)
         return self._seal(recipients, self.place.label("sum", self.agreed.digest), [message] * len(recipients))
 
-    def open_sum(self, payload: Arrays, inclusion: Inclusion, size: int) -> tuple[Elements, dict[ClientId, str]]:
+    def open_sum(self, payload: Arrays, inclusion: Inclusion, size: int) -> tuple[Elements, list[ClientId]]:
         """Decode the sum of the included updates, flat.
 
         Returns:
-            The sum [size], and what is wrong with the sums of which holders; they were left out.
+            The sum [size], and the holders whose sums are wrong; they were left out.
 
         Raises:
             TamperError: not enough good sums are left to tell.
@@ -149,16 +149,17 @@ class MeanRun:
             raise TamperError(None, RECEIVE, "the mean is said to be of other updates than was agreed")
         code, holders = self.code, self.place.holders
         label = self.place.label("sum", inclusion.digest)
-        sums, wrong = {} if self.sum is None else {holders.index(self.name): self.sum}, {}
+        sums: dict[int, Elements] = {} if self.sum is None else {holders.index(self.name): self.sum}
+        wrong: list[ClientId] = []
         senders = _names(payload, "holders", others(self.name, holders), RECEIVE)
         for sender, row in zip(senders, _envelopes(payload, "envelopes", len(senders), RECEIVE), strict=True):
             try:
                 sums[holders.index(sender)] = self._open(sender, label, row, size)[1]
-            except TamperError as error:
-                wrong[sender] = str(error).partition(": ")[2]
+            except TamperError:
+                wrong.append(sender)
         if len(sums) < code.required():
             raise TamperError(
-                next(iter(wrong)) if len(wrong) == 1 else None,
+                wrong[0] if len(wrong) == 1 else None,
                 RECEIVE,
                 f"{len(sums)} good sums, {code.required()} are needed; not good: {', '.join(wrong) or 'none'}",
             )
@@ -175,29 +176,28 @@ class MeanRun:
                 ) from None
             for liar in liars:
                 del sums[liar]
-                wrong[holders[liar]] = "a sum that does not fit those of the other holders"
+                wrong.append(holders[liar])
             blocks = code.decode(sums)
         return blocks.reshape(-1)[:size], wrong
 
-    def seal_base(self, payload: Arrays, base: np.ndarray, version: np.ndarray) -> Arrays:
+    def seal_base(self, payload: Arrays, base: np.ndarray) -> Arrays:
         """The base for the late clients named in `payload`; nothing if there are none."""
         if "late" not in payload:
             return {}
         late = _names(payload, "late", others(self.name, self.place.clients), "aggregator.catch_up")
-        message = bytes(wire.encode({"base": base, "version": version}))
+        message = bytes(wire.encode({"base": base}))
         return {"bases": self._seal(late, self.place.label("catch_up"), [message] * len(late))}
 
-    def open_base(self, payload: Arrays) -> tuple[np.ndarray, np.ndarray]:
-        """The base, and its version, that a sponsor sealed."""
+    def open_base(self, payload: Arrays) -> np.ndarray:
+        """The base that a sponsor sealed."""
         label = self.place.label("catch_up")
         if not {"sponsor", "base"} <= payload.keys():
             raise ProtocolError(f"step {label.name!r}: a message without a base")
         sponsor = str(payload["sponsor"].item())
         try:
-            message = wire.decode(self.place.channel.open(sponsor, label, payload["base"].tobytes()))
-            return message["base"], message["version"]
+            return wire.decode(self.place.channel.open(sponsor, label, payload["base"].tobytes()))["base"]
         except (WireError, KeyError):
-            raise TamperError(sponsor, label.name, "what it sealed is no base with its version") from None
+            raise TamperError(sponsor, label.name, "what it sealed is no base") from None
 
     def _seal(self, recipients: Sequence[ClientId], label: Label, messages: Sequence[bytes]) -> np.ndarray:
         seal = self.place.channel.seal

@@ -51,8 +51,9 @@ class MeanCost:
     def sent(self, holder: bool = True) -> int:
         """Bytes that a client sends, exactly."""
         recipients = self.holders - holder
-        total = sizes.greeting(self.n > self.holders) + sizes.message()
-        total += sizes.message(sizes.array(9, 2, recipients * self._envelope), sizes.array(7, 0, 8))
+        base = sizes.array(7, 0, 8), sizes.array(6, 1, 32)  # its version and its hash
+        total = sizes.greeting(self.n > self.holders) + sizes.message(*base)
+        total += sizes.message(sizes.array(9, 2, recipients * self._envelope), *base)
         if holder:
             total += sizes.message(sizes.array(6, 2, recipients * TAG_BYTES))
             total += sizes.message(sizes.array(9, 2, (self.n - 1) * self._envelope))

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
-from secfpp.crypto.field import PrimeField
+from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
-from secfpp.errors import ConfigError, FieldRangeError, Problem, ProtocolError
+from secfpp.errors import ConfigError, FieldRangeError, Problem, ReplyError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.secure.means.aggregator import Aggregator, check_codec
 from secfpp.secure.means.updates import (
+    Base,
+    Mean,
+    agreed_base,
+    base_in,
     base_of,
     caught_up,
     encoded_update,
-    latecomers,
     moved,
     next_version,
     rebased,
-    version_in,
+    settled_base,
+    told_base,
     version_of,
+    within_clip,
 )
 from secfpp.settings import check_types
 
@@ -59,12 +65,16 @@ class PlainMean(Aggregator):
         if self.min_responders < 1:
             raise ConfigError([Problem("aggregator.min_responders", self.min_responders, "at least 1")])
 
-    def mean(self, cohort: Cohort, slot: str) -> Program[tuple[ClientId, ...]]:
+    @property
+    def colluding(self) -> int:
+        """See `Aggregator.colluding`: as many as `SecureMean` allows by default."""
+        return 2
+
+    def mean(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[Mean]:
         """See `Aggregator.mean`.
 
         Raises:
             FieldRangeError: the cohort's weights could overflow the sum; nothing has been sent then.
-            ProtocolError: a reply that no honest client gives.
         """
         FixedPoint(self.clip, self.bits).require_capacity(sum(cohort.weights.values()))
         name = np.array(slot)
@@ -72,22 +82,21 @@ class PlainMean(Aggregator):
             "aggregator.share",
             {client: {"slot": name, "weight": np.array(weight)} for client, weight in cohort.weights.items()},
         )
-        versions = {client: version_in(replies, client) for client in replies}
-        present = max(versions.values(), default=0)
-        members = tuple(client for client, version in versions.items() if version == present)
-        late = tuple(client for client in versions if client not in members)
-        enough = len(members) >= self.min_responders
+        shared = replies.alike(partial(self._shared, cohort.weights), lambda one: one[1].shape)
+        present = agreed_base({client: base for client, (base, _) in shared.items()}, self.colluding, known)
+        members = tuple(client for client, (base, _) in shared.items() if base == present)
+        late = tuple(client for client in shared if client not in members)
+        enough = len(members) >= self.min_responders and present is not None
+        result: dict[str, np.ndarray] = {"slot": name}
         if enough:
-            result: Arrays = {
-                "slot": name,
-                "total": _sum({client: replies[client] for client in members}),
+            assert present is not None
+            result |= {
+                "total": PrimeField.sum([shared[client][1] for client in members], shared[members[0]][1].shape),
                 "weight": np.array(sum(cohort.weights[client] for client in members)),
-                "base_version": np.array(present),
-                "version": np.array(next_version(present, cohort.round)),
+                "base_version": np.array(present.version),
+                "version": np.array(next_version(present.version, cohort.round)),
             }
-        else:
-            result = {"slot": name, "version": np.array(present)}
-        sponsor = members[0] if late else None
+        sponsor = members[0] if late and members else None
         acks = yield Ask(
             "aggregator.receive" if enough else "aggregator.keep",
             {
@@ -96,27 +105,47 @@ class PlainMean(Aggregator):
                 if client not in late
             },
         )
-        if sponsor is not None and "base" in acks.get(sponsor, {}):
-            base = {"slot": name, "base": acks[sponsor]["base"], "version": result["version"]}
-            yield Ask("aggregator.catch_up", dict.fromkeys(late, base))
-        return members if enough else ()
+        left = settled_base(acks.readable(base_in), members, self.colluding) if enough else present
+        if sponsor is not None and left is not None and "base" in acks.get(sponsor, {}):
+            yield Ask("aggregator.catch_up", dict.fromkeys(late, _caught_up(slot, acks[sponsor]["base"], left)))
+        return Mean(members if enough else (), left)
 
-    def refresh(self, cohort: Cohort, slot: str) -> Program[None]:
+    def refresh(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[None]:
         """See `Aggregator.refresh`: one small exchange, two more if somebody is late."""
         name = np.array(slot)
         replies = yield Ask("aggregator.tell", {client: {"slot": name} for client in cohort.clients})
-        present, sponsor, late = latecomers(replies)
-        if not late:
+        told = replies.readable(base_in)
+        present = agreed_base(told, self.colluding, known)
+        late = [client for client, base in told.items() if base != present]
+        if not late or present not in told.values():
             return
+        assert present is not None
+        sponsor = next(client for client, base in told.items() if base == present)
         shown = yield Ask("aggregator.show", {sponsor: {"slot": name}})
-        if sponsor in shown:
-            base = {"slot": name, "base": shown[sponsor]["base"], "version": np.array(present)}
-            yield Ask("aggregator.catch_up", dict.fromkeys(late, base))
+        if "base" in shown.get(sponsor, {}):
+            yield Ask("aggregator.catch_up", dict.fromkeys(late, _caught_up(slot, shown[sponsor]["base"], present)))
+
+    def _shared(self, weights: Mapping[ClientId, int], client: ClientId, reply: Arrays) -> tuple[Base, Elements]:
+        """What a client shared.
+
+        Raises:
+            ProtocolError: it sent something else.
+            TamperError: its update is not clipped.
+        """
+        update = reply.get("update")
+        if update is None:
+            raise ReplyError(client, "sent nothing as its update")
+        try:
+            checked = PrimeField.checked(update)
+        except FieldRangeError as error:
+            raise ReplyError(client, f"sent an update that is no array of field elements ({error})") from error
+        within_clip(checked, FixedPoint(self.clip, self.bits), weights[client], client)
+        return base_in(client, reply), checked
 
     @step
     def tell(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Reply the version of the base."""
-        return state, {"version": np.array(version_of(state, text_in(payload, "slot")))}
+        """Reply which base this client has."""
+        return state, told_base(state, text_in(payload, "slot"))
 
     @step
     def show(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -125,52 +154,43 @@ class PlainMean(Aggregator):
 
     @step
     def share(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Reply the weighted, clipped update as field elements, with the version of its base."""
+        """Reply the weighted, clipped update as field elements, and of which base it is."""
         slot = text_in(payload, "slot")
         encoded = encoded_update(state, slot, FixedPoint(self.clip, self.bits), integer_in(payload, "weight"))
-        return state, {"update": encoded, "version": np.array(version_of(state, slot))}
+        return state, {"update": encoded, **told_base(state, slot)}
 
     @step
     def receive(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Add the mean to the base; a client with another base goes back to its own and waits."""
+        """Add the mean to the base, and tell which it is; a client with another base goes back to its own and waits."""
         slot = text_in(payload, "slot")
         base = base_of(state, slot)
         if version_of(state, slot) != integer_in(payload, "base_version"):
-            return state.replace(**{slot: base.copy()}), {}
+            return _kept(state, slot, payload)
         new = moved(base, payload["total"], FixedPoint(self.clip, self.bits), integer_in(payload, "weight"))
-        return rebased(state, slot, new, payload["version"]), _base_if_asked(payload, new)
+        state = rebased(state, slot, new, integer_in(payload, "version"))
+        return state, {**told_base(state, slot), **_base_if_asked(payload, new)}
 
     @step
     def keep(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Go back to the base: there was no mean."""
-        slot = text_in(payload, "slot")
-        base = base_of(state, slot)
-        return state.replace(**{slot: base.copy()}), _base_if_asked(payload, base)
+        return _kept(state, text_in(payload, "slot"), payload)
 
     @step
     def catch_up(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Take over the present base."""
-        slot = text_in(payload, "slot")
-        return caught_up(state, slot, payload["base"], payload["version"]), {}
+        slot, version = text_in(payload, "slot"), integer_in(payload, "version")
+        return caught_up(state, slot, payload["base"], Base(version, text_in(payload, "digest"))), {}
+
+
+def _kept(state: ClientState, slot: str, payload: Arrays) -> tuple[ClientState, Arrays]:
+    base = base_of(state, slot)
+    return state.replace(**{slot: base.copy()}), {**told_base(state, slot), **_base_if_asked(payload, base)}
 
 
 def _base_if_asked(payload: Arrays, base: np.ndarray) -> Arrays:
     return {"base": base} if payload["send_base"] else {}
 
 
-def _sum(updates: Mapping[ClientId, Arrays]) -> np.ndarray:
-    """The field sum of the clients' updates, which must be of one shape."""
-    total: np.ndarray | None = None
-    for client, reply in updates.items():
-        update = reply.get("update")
-        if update is None or (total is not None and update.shape != total.shape):
-            found = "nothing" if update is None else f"shape {update.shape}"
-            raise ProtocolError(f"client {client!r} sent {found} as its update; leave it out of the cohort")
-        try:
-            checked = PrimeField.checked(update)
-        except FieldRangeError as error:
-            raise ProtocolError(f"the update of client {client!r} is no array of field elements: {error}") from error
-        total = checked if total is None else PrimeField.add(total, checked)
-    if total is None:
-        raise ProtocolError("a sum of no updates")
-    return total
+def _caught_up(slot: str, base: np.ndarray, present: Base) -> Arrays:
+    told = {"slot": np.array(slot), "version": np.array(present.version), "digest": np.array(present.digest)}
+    return {**told, "base": base}

@@ -12,9 +12,10 @@ from hashlib import sha256
 
 import numpy as np
 
-from secfpp.errors import ProtocolError
+from secfpp.errors import ProtocolError, ReplyError
 from secfpp.protocol.fields import parsed
-from secfpp.protocol.program import Arrays, Ask, ClientId
+from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
+from secfpp.secure.means.updates import Base
 
 AGREE, SUM, RECEIVE = (f"aggregator.{step}" for step in ("agree", "sum", "receive"))
 
@@ -57,6 +58,10 @@ class Inclusion:
         return cls(included, version, sha256(text.encode()).digest())
 
 
+Rows = Mapping[ClientId, np.ndarray]
+"""By sender: its envelopes, uint8 [recipients, bytes]."""
+
+
 class Relay:
     """The server's side of one run: it hands envelopes on.
 
@@ -70,11 +75,23 @@ class Relay:
         self.attempt = np.array(facts["attempt"])
         self.clients, self.holders = tuple(facts["clients"]), tuple(facts["holders"])
 
+    def rows(self, replies: Replies, key: str, to: Sequence[ClientId]) -> dict[ClientId, np.ndarray]:
+        """Each sender's envelopes for all others of `to`, of one size; who sent something else is refused."""
+
+        def read(client: ClientId, reply: Arrays) -> np.ndarray:
+            array, count = reply.get(key), len(others(client, to))
+            if array is None or array.dtype != np.uint8 or array.ndim != 2 or len(array) != count:
+                shape = "nothing" if array is None else f"{array.dtype} {array.shape}"
+                raise ReplyError(client, f"sent {shape} as its {key}, not {count} envelopes")
+            return array
+
+        return replies.alike(read, lambda rows: f"{key} of {rows.shape[1]} bytes")
+
     def shares_for_holders(
-        self, shared: Mapping[ClientId, Arrays], members: Sequence[ClientId], inclusion: np.ndarray
+        self, shared: Rows, members: Sequence[ClientId], inclusion: np.ndarray
     ) -> dict[ClientId, Arrays]:
         """To each holder that answered: who is in the mean, and those clients' envelopes for it."""
-        envelopes = _rows(shared, members, {m: len(others(m, self.holders)) for m in members}, "envelopes")
+        envelopes = {member: shared[member] for member in members}
         return {
             holder: {
                 "attempt": self.attempt,
@@ -85,90 +102,51 @@ class Relay:
             if holder in shared
         }
 
-    def echoes_for_holders(self, echoes: Mapping[ClientId, Arrays]) -> dict[ClientId, Arrays]:
+    def echoes_for_holders(self, echoes: Rows) -> dict[ClientId, Arrays]:
         """To each holder that confirmed the inclusion: what the others say of it."""
-        found = _rows(echoes, sorted(echoes), dict.fromkeys(echoes, len(self.holders) - 1), "echoes")
         return {
             holder: {
                 "attempt": self.attempt,
-                "holders": np.array(json.dumps(others(holder, found))),
-                "echoes": _handed_on(found, self.holders, holder),
+                "holders": np.array(json.dumps(others(holder, echoes))),
+                "echoes": _handed_on(echoes, self.holders, holder),
             }
-            for holder in found
+            for holder in echoes
         }
 
     def sums_for_clients(
-        self, sums: Mapping[ClientId, Arrays], clients: Sequence[ClientId], inclusion: np.ndarray
+        self, sums: Rows, clients: Sequence[ClientId], inclusion: np.ndarray
     ) -> dict[ClientId, Arrays]:
         """To each of `clients`: the sums sealed for it."""
-        found = _rows(sums, sorted(sums), dict.fromkeys(sums, len(self.clients) - 1), "envelopes")
         return {
             client: {
                 "attempt": self.attempt,
                 "inclusion": inclusion,
-                "holders": np.array(json.dumps(others(client, found))),
-                "envelopes": _handed_on(found, self.clients, client),
+                "holders": np.array(json.dumps(others(client, sums))),
+                "envelopes": _handed_on(sums, self.clients, client),
             }
             for client in clients
         }
 
     def catch_up(
-        self, sponsor: ClientId, shown: Mapping[ClientId, Arrays], late: Sequence[ClientId], first: bool = False
-    ) -> Ask:
-        """To each of `late`: the base that `sponsor` sealed for it; with the terms if it is told them `first` here."""
-        envelopes = _rows(shown, [sponsor], {sponsor: len(late)}, "bases")[sponsor]
-        common = {"attempt": self.attempt, "sponsor": np.array(sponsor), **(self.agreed if first else {})}
-        return Ask(
-            "aggregator.catch_up",
-            {client: {**common, "base": row} for client, row in zip(late, envelopes, strict=True)},
-        )
-
-    def read_wrong(self, client: ClientId, reply: Arrays) -> dict[ClientId, str]:
-        """The holders whose sums this client found wrong, and what was wrong with them.
-
-        Raises:
-            ProtocolError: it sent something else.
-        """
-        if "wrong" not in reply:
-            return {}
-        try:
-            wrong = {str(holder): str(what) for holder, what in parsed(reply["wrong"].item()).items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ProtocolError(f"client {client!r} sent a list of wrong sums that cannot be read") from error
-        if not wrong.keys() <= set(self.holders):
-            raise ProtocolError(f"client {client!r} says that sums of clients were wrong that are no holders")
-        return wrong
+        self, sponsor: ClientId, shown: Replies, late: Sequence[ClientId], present: Base, first: bool = False
+    ) -> Program[None]:
+        """To each of `late`: the `present` base as `sponsor` sealed it for it; with the terms if told `first` here."""
+        if sponsor not in shown or "bases" not in shown[sponsor]:
+            return
+        envelopes = self.rows(Replies({sponsor: shown[sponsor]}, refuse=shown.refuse), "bases", (sponsor, *late))
+        common = {
+            "attempt": self.attempt,
+            "sponsor": np.array(sponsor),
+            "version": np.array(present.version),
+            "digest": np.array(present.digest),
+            **(self.agreed if first else {}),
+        }
+        for rows in envelopes.values():
+            yield Ask("aggregator.catch_up", {c: {**common, "base": row} for c, row in zip(late, rows, strict=True)})
 
 
-def _handed_on(found: Mapping[ClientId, np.ndarray], recipients: Sequence[ClientId], to: ClientId) -> np.ndarray:
+def _handed_on(found: Rows, recipients: Sequence[ClientId], to: ClientId) -> np.ndarray:
     """What the other senders have for the recipient `to`; each sent a row to all `recipients` but itself."""
     place = recipients.index(to)
     before = set(recipients[:place])
     return np.array([rows[place - (sender in before)] for sender, rows in found.items() if sender != to])
-
-
-def _rows(
-    replies: Mapping[ClientId, Arrays], senders: Sequence[ClientId], counts: Mapping[ClientId, int], key: str
-) -> dict[ClientId, np.ndarray]:
-    """Each sender's envelopes, checked for their number and for equal sizes.
-
-    Raises:
-        ProtocolError: other envelopes than an honest client sends.
-    """
-    found: dict[ClientId, np.ndarray] = {}
-    width = None
-    for sender in senders:
-        array = replies[sender].get(key)
-        if array is None or array.dtype != np.uint8 or array.ndim != 2 or len(array) != counts[sender]:
-            shape = "nothing" if array is None else f"{array.dtype} {array.shape}"
-            raise ProtocolError(
-                f"client {sender!r} sent {shape} as its {key}, not {counts[sender]} envelopes; leave it out"
-            )
-        width = array.shape[1] if width is None else width
-        if array.shape[1] != width:
-            raise ProtocolError(
-                f"client {sender!r} sent {key} of {array.shape[1]} bytes, {senders[0]!r} of {width}: one of them has "
-                "another slot than the rest; leave it out of the cohort"
-            )
-        found[sender] = array
-    return found

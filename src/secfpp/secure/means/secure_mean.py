@@ -26,26 +26,30 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from secfpp.crypto.field import PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.crypto.randomness import Stream
 from secfpp.errors import ConfigError, Problem, ProtocolError, TamperError
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.fields import text_in
+from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
+from secfpp.protocol.refusals import objections
 from secfpp.secure import committee
 from secfpp.secure.means.aggregator import Aggregator, check_codec
 from secfpp.secure.means.client import MeanRun, attempt_in
-from secfpp.secure.means.relay import RECEIVE, SUM, Inclusion, Relay
+from secfpp.secure.means.relay import RECEIVE, Inclusion, Relay, Rows
 from secfpp.secure.means.updates import (
+    Base,
+    Mean,
+    agreed_base,
+    base_in,
     base_of,
     caught_up,
     encoded_update,
-    latecomers,
     moved,
     next_version,
     rebased,
-    version_in,
+    settled_base,
+    told_base,
     version_of,
 )
 from secfpp.secure.session import forget, join, keep, kept, once, takes_part, terms, with_keys
@@ -61,9 +65,8 @@ class SecureMean(Aggregator):
     than `min_responders`, there is no mean and everybody goes back to its base. Late clients are as in `PlainMean`, and
     get the base sealed.
 
-    Holders whose sums do not fit the others are found as long as redundant sums are left, and named in a `TamperError`,
-    which ends the round after every client was served the mean without them. A client whose shares are of no
-    polynomial spoils all sums and cannot be named.
+    Holders whose sums do not fit the others are found as long as redundant sums are left; members object to them and
+    have the mean without them. A client whose shares are of no polynomial spoils all sums and cannot be named.
 
     Args:
         clip: L2 norm to which an update is shortened, positive.
@@ -104,19 +107,22 @@ class SecureMean(Aggregator):
     def _codec(self) -> FixedPoint:
         return FixedPoint(self.clip, self.bits)
 
-    def mean(self, cohort: Cohort, slot: str) -> Program[tuple[ClientId, ...]]:
+    @property
+    def colluding(self) -> int:
+        """See `Aggregator.colluding`."""
+        return self.threshold
+
+    def mean(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[Mean]:
         """See `Aggregator.mean`.
 
         Raises:
             FieldRangeError: the cohort's weights could overflow the sum; nothing has been sent then.
-            ProtocolError: a reply that no honest client gives; leave that client out.
-            TamperError: holders whose sums were wrong; the participants hold the right mean.
         """
         self._codec.require_capacity(sum(cohort.weights.values()))
         cohort = yield from with_keys(cohort)
         if len(cohort) < self.min_responders:
             yield Ask("aggregator.keep", {client: {"slot": np.array(slot)} for client in cohort.clients})
-            return ()
+            return Mean((), known)
         about = {
             "task": "mean",
             "slot": slot,
@@ -127,48 +133,53 @@ class SecureMean(Aggregator):
             "min_responders": self.min_responders,
         }
         relay = Relay(terms("aggregator", cohort, about))
-        shared = yield Ask("aggregator.share", dict.fromkeys(relay.clients, relay.agreed))
-        versions = {client: version_in(shared, client) for client in shared}
-        present = max(versions.values(), default=0)
-        members = tuple(client for client, version in versions.items() if version == present)
-        late = tuple(client for client in versions if client not in members)
+        replies = yield Ask("aggregator.share", dict.fromkeys(relay.clients, relay.agreed))
+        told, shared = replies.readable(base_in), relay.rows(replies, "envelopes", relay.holders)
+        told = {client: base for client, base in told.items() if client in shared}
+        present = agreed_base(told, self.threshold, known)
+        members = tuple(client for client, base in told.items() if base == present)
+        late = tuple(client for client in told if client not in members)
         served = [client for client in relay.clients if client not in late]
-        inclusion = Inclusion.write(members, present)
-        sums: Mapping[ClientId, Arrays] = {}
-        if len(members) >= self.min_responders:
+        sums: Rows = {}
+        if present is not None and len(members) >= self.min_responders:
+            inclusion = Inclusion.write(members, present.version)
             sums = yield from self._sums(relay, shared, members, inclusion)
         if sums:
             payloads = relay.sums_for_clients(sums, served, inclusion)
-            payloads |= {client: {**payloads[client], **relay.agreed} for client in served if client not in shared}
+            payloads |= {client: {**payloads[client], **relay.agreed} for client in served if client not in told}
         else:
             payloads = {client: {"slot": np.array(slot), "attempt": relay.attempt} for client in served}
-        if late:
+        if late and members:
             payloads[members[0]] = {**payloads[members[0]], "late": np.array(json.dumps(late))}
         acks = yield Ask("aggregator.receive" if sums else "aggregator.keep", payloads)
-        if late and "bases" in acks.get(members[0], {}):
-            yield relay.catch_up(members[0], acks, late)
-        _raise_for_wrong_sums(relay, acks)
-        return members if sums else ()
+        left = settled_base(acks.readable(base_in), members, self.threshold) if sums else present
+        if late and members and left is not None:
+            yield from relay.catch_up(members[0], acks, late, left)
+        return Mean(members if sums else (), left)
 
-    def _sums(
-        self, relay: Relay, shared: Mapping[ClientId, Arrays], members: Sequence[ClientId], inclusion: np.ndarray
-    ) -> Program[Mapping[ClientId, Arrays]]:
+    def _sums(self, relay: Relay, shared: Rows, members: Sequence[ClientId], inclusion: np.ndarray) -> Program[Rows]:
         """The holders' sealed sums; none if there are too few of them."""
         need = committee.quorum(len(relay.holders), self.threshold)
         if sum(holder in shared for holder in relay.holders) < need:
             return {}
-        echoes = yield Ask("aggregator.agree", relay.shares_for_holders(shared, members, inclusion))
+        confirmed = yield Ask("aggregator.agree", relay.shares_for_holders(shared, members, inclusion))
+        echoes = relay.rows(confirmed, "echoes", relay.holders)
         if len(echoes) < need:
             return {}
-        sums = yield Ask("aggregator.sum", relay.echoes_for_holders(echoes))
+        given = yield Ask("aggregator.sum", relay.echoes_for_holders(echoes))
+        sums = relay.rows(given, "envelopes", relay.clients)
         return sums if len(sums) >= need else {}
 
-    def refresh(self, cohort: Cohort, slot: str) -> Program[None]:
+    def refresh(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[None]:
         """See `Aggregator.refresh`: one small exchange, two more (and key agreement) if somebody is late."""
         replies = yield Ask("aggregator.tell", {client: {"slot": np.array(slot)} for client in cohort.clients})
-        _, sponsor, late = latecomers(replies)
-        if not late:
+        told = replies.readable(base_in)
+        present = agreed_base(told, self.threshold, known)
+        late = [client for client, base in told.items() if base != present]
+        if not late or present not in told.values():
             return
+        assert present is not None
+        sponsor = next(client for client, base in told.items() if base == present)
         few = yield from with_keys(cohort.subset([sponsor, *late]), size=len(late) + 1)
         late = [client for client in late if client in few.weights]
         if sponsor not in few.weights or not late:
@@ -176,23 +187,22 @@ class SecureMean(Aggregator):
         relay = Relay(terms("aggregator", few, {"task": "base", "slot": slot}, size=len(few)))
         payload = {**relay.agreed, "attempt": relay.attempt, "late": np.array(json.dumps(late))}
         shown = yield Ask("aggregator.show", {sponsor: payload})
-        if sponsor in shown:
-            yield relay.catch_up(sponsor, shown, late, first=True)
+        yield from relay.catch_up(sponsor, shown, late, present, first=True)
 
     @step
     def tell(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Reply the version of the base."""
-        return state, {"version": np.array(version_of(state, text_in(payload, "slot")))}
+        """Reply which base this client has."""
+        return state, told_base(state, text_in(payload, "slot"))
 
     @step
     def share(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Reply a sealed share of the weighted, clipped update for every other holder, and the version of its base."""
+        """Reply a sealed share of the weighted, clipped update for every other holder, and of which base it is."""
         run = self._join(context, payload, "mean")
         once(run.place, f"share of {run.slot}")
         encoded = encoded_update(state, run.slot, self._codec, run.weights[run.name])
         version = version_of(state, run.slot)
         envelopes = run.seal_shares(encoded, version, Stream.fresh(run.place.party.entropy))
-        return state, {"envelopes": envelopes, "version": np.array(version)}
+        return state, {"envelopes": envelopes, **told_base(state, run.slot)}
 
     @step
     def agree(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -207,21 +217,22 @@ class SecureMean(Aggregator):
 
     @step
     def receive(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Decode the mean and add it to the base; a client with another base goes back to its own and waits."""
+        """Decode the mean, add it to the base, tell which it is; who has another base goes back to its own and waits.
+
+        Objects to holders whose sums are wrong; the mean is right without them.
+        """
         run = self._run(context, payload, "mean", "receive")
         forget(context, run.place.attempt)
         base, own = base_of(state, run.slot), version_of(state, run.slot)
         inclusion = Inclusion.read(payload.get("inclusion"), run.weights, self.min_responders, RECEIVE)
         if own != inclusion.version:
-            return state.replace(**{run.slot: base.copy()}), {}
+            return state.replace(**{run.slot: base.copy()}), told_base(state, run.slot)
         total, wrong = run.open_sum(payload, inclusion, base.size)
         weight = sum(run.weights[client] for client in inclusion.included)
-        if np.abs(PrimeField.lower(total)).max(initial=0) > self._codec.largest * weight:
-            raise TamperError(None, RECEIVE, "the sum is larger than updates can make it: a client's shares are wrong")
         new = moved(base, total.reshape(base.shape), self._codec, weight)
-        version = np.array(next_version(own, int(run.place.about["round"])))
-        reply = {"wrong": np.array(json.dumps(wrong))} if wrong else {}
-        return rebased(state, run.slot, new, version), {**reply, **run.seal_base(payload, new, version)}
+        state = rebased(state, run.slot, new, next_version(own, int(run.place.about["round"])))
+        objected = objections(dict.fromkeys(wrong, TamperError.reason))
+        return state, {**told_base(state, run.slot), **objected, **run.seal_base(payload, new)}
 
     @step
     def keep(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -230,26 +241,25 @@ class SecureMean(Aggregator):
         base = base_of(state, slot)
         reply: Arrays = {}
         if "late" in payload:
-            run = self._run(context, payload, "mean", "keep")
-            reply = run.seal_base(payload, base, np.array(version_of(state, slot)))
+            reply = self._run(context, payload, "mean", "keep").seal_base(payload, base)
         if "attempt" in payload:
             forget(context, attempt_in(payload))
-        return state.replace(**{slot: base.copy()}), reply
+        return state.replace(**{slot: base.copy()}), {**told_base(state, slot), **reply}
 
     @step
     def show(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Seal the base for members that lack it."""
         run = self._run(context, payload, "base", "show")
         forget(context, run.place.attempt)
-        return state, run.seal_base(payload, base_of(state, run.slot), np.array(version_of(state, run.slot)))
+        return state, run.seal_base(payload, base_of(state, run.slot))
 
     @step
     def catch_up(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Take over the present base."""
         run = self._run(context, payload, None, "catch_up")
         forget(context, run.place.attempt)
-        base, version = run.open_base(payload)
-        return caught_up(state, run.slot, base, version), {}
+        present = Base(integer_in(payload, "version"), text_in(payload, "digest"))
+        return caught_up(state, run.slot, run.open_base(payload), present), {}
 
     def _run(self, context: object, payload: Arrays, task: str | None, step_name: str) -> MeanRun:
         """The run that a message belongs to; a client that missed its start may come in where the terms are repeated.
@@ -301,21 +311,3 @@ class SecureMean(Aggregator):
         if problems:
             raise ProtocolError("terms of a mean that this client does not accept: " + "; ".join(problems))
         self._codec.require_capacity(sum(about["weights"].values()))
-
-
-def _raise_for_wrong_sums(relay: Relay, acks: Mapping[ClientId, Arrays]) -> None:
-    """Name the holders whose sums the participants found wrong.
-
-    Raises:
-        TamperError: there are some.
-    """
-    found: dict[ClientId, tuple[str, list[ClientId]]] = {}
-    for client, reply in acks.items():
-        for holder, what in relay.read_wrong(client, reply).items():
-            found.setdefault(holder, (what, []))[1].append(client)
-    if found:
-        told = "; ".join(
-            f"{holder!r}: {what} (found by {', '.join(by)})" for holder, (what, by) in sorted(found.items())
-        )
-        only = next(iter(found)) if len(found) == 1 else None
-        raise TamperError(only, SUM, f"{told}. The mean that clients hold is right; leave these holders out")

@@ -10,22 +10,79 @@ bases: the mean of round r makes version ``2 r + 2`` or, if that is not above th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import NamedTuple
 
 import numpy as np
 
 from secfpp.crypto.field import Elements
 from secfpp.crypto.fixed_point import FixedPoint
-from secfpp.errors import FieldRangeError, ProtocolError
+from secfpp.errors import FieldRangeError, ProtocolError, ReplyError, TamperError
 from secfpp.protocol.program import Arrays, ClientId, ClientState
 
 
-def latecomers(replies: Mapping[ClientId, Arrays]) -> tuple[int, ClientId, list[ClientId]]:
-    """The present version among replies that tell theirs, the first client that has it, and those who do not."""
-    versions = {client: version_in(replies, client) for client in replies}
-    present = max(versions.values(), default=0)
-    late = [client for client, version in versions.items() if version < present]
-    return present, min((client for client in versions if client not in late), default=""), late
+@dataclass(frozen=True)
+class Base:
+    """A common base, as the server knows it: its `version`, and the hash of its content, hexadecimal."""
+
+    version: int
+    digest: str
+
+
+class Mean(NamedTuple):
+    """What came of a mean.
+
+    Attributes:
+        members: the clients whose updates are in it, sorted; empty if there was none and everybody went back to its
+            base.
+        base: the new base, or the present one; None if nobody told one.
+    """
+
+    members: tuple[ClientId, ...]
+    base: Base | None
+
+
+def agreed_base(told: Mapping[ClientId, Base], colluding: int, known: Base | None = None) -> Base | None:
+    """The base that the clients who tell theirs should go on from.
+
+    That which the server knows from the last mean, if anybody has it. Else the latest one that more clients tell than
+    may be lying together, or if there is none the one that most tell, of several the latest: so a few cannot pass off
+    another base as the present one.
+    """
+    counts = Counter(told.values())
+    if known in counts or not counts:
+        return known
+    return max(counts, key=lambda base: (min(counts[base], colluding + 1), base.version, base.digest))
+
+
+def settled_base(told: Mapping[ClientId, Base], members: Collection[ClientId], colluding: int) -> Base | None:
+    """The base that a mean left: what more of its members tell than may be lying together, or all of them."""
+    counts = Counter(told[client] for client in members if client in told)
+    base, most = counts.most_common(1)[0] if counts else (None, 0)
+    return base if most > min(colluding, len(members) - 1) else None
+
+
+def told_base(state: ClientState, slot: str) -> Arrays:
+    """What a client tells of its base; see `base_in`."""
+    digest = sha256(base_of(state, slot).tobytes()).digest()
+    return {"version": np.array(version_of(state, slot)), "digest": np.frombuffer(digest, np.uint8)}
+
+
+def base_in(client: ClientId, reply: Arrays) -> Base:
+    """What `told_base` told.
+
+    Raises:
+        ProtocolError: it told something else.
+    """
+    version, digest = reply.get("version"), reply.get("digest")
+    if version is None or version.shape != () or version.dtype.kind != "i" or version < 0:
+        raise ReplyError(client, "sent an update without a version")
+    if digest is None or digest.shape != (32,) or digest.dtype != np.uint8:
+        raise ReplyError(client, "did not say which base its update is of")
+    return Base(int(version), digest.tobytes().hex())
 
 
 def with_base(state: ClientState, slot: str, base: np.ndarray, round_: int = 0) -> ClientState:
@@ -61,9 +118,28 @@ def encoded_update(state: ClientState, slot: str, codec: FixedPoint, weight: int
 
 
 def moved(base: np.ndarray, total: Elements, codec: FixedPoint, weight: int) -> np.ndarray:
-    """`base` plus the mean that is encoded in `total`, the sum of updates of this total weight."""
-    new: np.ndarray = (base.astype(np.float64) + codec.decode(total, weight)).astype(base.dtype)
+    """`base` plus the mean that is encoded in `total`, the sum of updates of this total weight.
+
+    Raises:
+        TamperError: the mean is longer than clipped updates can make it.
+    """
+    new: np.ndarray = (base.astype(np.float64) + within_clip(total, codec, weight)).astype(base.dtype)
     return new
+
+
+def within_clip(total: Elements, codec: FixedPoint, weight: int, client: ClientId | None = None) -> np.ndarray:
+    """The mean that `total`, a sum of updates of this total weight, encodes: of one client's update, or of several.
+
+    Raises:
+        TamperError: it is longer than what is clipped can be.
+    """
+    mean = codec.decode(total, weight)
+    length, most = float(np.linalg.norm(mean)), codec.bound + mean.size**0.5 * codec.step
+    if not length <= most:
+        whose = "the mean" if client is None else f"the update of {client!r}"
+        found = f"{whose} has norm {length:.3g}, clipped updates have {codec.bound:g} at most: somebody did not clip"
+        raise TamperError(client, f"aggregator.{'receive' if client is None else 'share'}", found)
+    return mean
 
 
 def next_version(present: int, round_: int) -> int:
@@ -71,18 +147,21 @@ def next_version(present: int, round_: int) -> int:
     return max(present + 1, 2 * round_ + 2)
 
 
-def caught_up(state: ClientState, slot: str, base: np.ndarray, version: np.ndarray) -> ClientState:
-    """The state of a late client with the present base.
+def caught_up(state: ClientState, slot: str, base: np.ndarray, present: Base) -> ClientState:
+    """The state of a late client with the `present` base.
 
     Raises:
         ProtocolError: a base of another shape or type than its own.
+        TamperError: it is not the present one.
     """
     own = base_of(state, slot)
     if base.shape != own.shape or base.dtype != own.dtype:
         raise ProtocolError(
             f"{slot!r}: the present base is {base.dtype} {base.shape}, this client's {own.dtype} {own.shape}"
         )
-    return rebased(state, slot, base, version)
+    if sha256(base.tobytes()).hexdigest() != present.digest:
+        raise TamperError(None, "aggregator.catch_up", f"{slot!r}: this is not the base that others have")
+    return rebased(state, slot, base, present.version)
 
 
 def base_of(state: ClientState, slot: str) -> np.ndarray:
@@ -101,18 +180,6 @@ def version_of(state: ClientState, slot: str) -> int:
     return int(state[f"{slot}.version"]) if f"{slot}.version" in state else 0
 
 
-def rebased(state: ClientState, slot: str, base: np.ndarray, version: np.ndarray) -> ClientState:
+def rebased(state: ClientState, slot: str, base: np.ndarray, version: int) -> ClientState:
     """The state whose `slot` starts anew from `base`."""
-    return state.replace(**{slot: base.copy(), f"{slot}.base": base, f"{slot}.version": version})
-
-
-def version_in(replies: Mapping[ClientId, Arrays], client: ClientId) -> int:
-    """The version of the base that a client replied.
-
-    Raises:
-        ProtocolError: it sent none.
-    """
-    version = replies[client].get("version")
-    if version is None or version.shape != () or version.dtype.kind != "i" or version < 0:
-        raise ProtocolError(f"client {client!r} sent an update without a version; leave it out of the cohort")
-    return int(version)
+    return state.replace(**{slot: base.copy(), f"{slot}.base": base, f"{slot}.version": np.array(version)})

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError
+from secfpp.errors import ConfigError, DropoutError, Problem, ReplyError
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, Replies, step
@@ -82,12 +82,12 @@ class PlainPoll(Poll):
 def _bits(client: str, reply: Arrays, bits: int) -> np.ndarray:
     told = reply.get("bits")
     if told is None or told.dtype != np.uint8 or told.shape != (bits,) or (told > 1).any():
-        raise ProtocolError(f"client {client!r} sent no {bits} bits; leave it out of the cohort")
+        raise ReplyError(client, f"sent no {bits} bits")
     return told
 
 
 def _gain(client: str, reply: Arrays) -> int:
     told = reply.get("gain")
     if told is None or told.dtype != np.int64 or told.shape != () or not -UNIT <= told < UNIT:
-        raise ProtocolError(f"client {client!r} sent no gain from {-UNIT} to {UNIT - 1}; leave it out of the cohort")
+        raise ReplyError(client, f"sent no gain from {-UNIT} to {UNIT - 1}")
     return int(told)

@@ -82,7 +82,7 @@ def test_what_is_not_finite_is_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"z.spread": np.array(9.0)}, r"clients 'c00' and 'c05' tell of descriptors of \(96, 10.58"),
+        ({"z.spread": np.array(9.0)}, r"client 'c05' tells of a descriptor of \(96, 9.0\), most tell of \(96, 10.58"),
         ({"z": np.zeros(95)}, r"of \(95, 10.58"),
         ({"z.spread": np.array(0.0)}, "no positive number 'z.spread'"),
         ({"z.spread": np.array(np.nan)}, "no positive number 'z.spread'"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from secfpp.crypto.field import PrimeField
-from secfpp.errors import ClientError, ConfigError, FieldRangeError, ProtocolError
+from secfpp.errors import ClientError, ConfigError, FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState, Replies, gather
 from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure.means.plain_mean import PlainMean
-from secfpp.secure.means.updates import clipped, with_base
+from secfpp.secure.means.updates import Base, Mean, caught_up, clipped, with_base
 from support.toy import Fate, Toy, dropping, toy_driver
 
 SHARE, RECEIVE, KEEP, CATCH_UP = (f"aggregator.{name}" for name in ("share", "receive", "keep", "catch_up"))
@@ -34,6 +35,7 @@ class Run:
         aggregator: PlainMean | None = None,
         **driver: Any,
     ) -> None:
+        self.known: Base | None = None
         self.updates, self.weights = updates, weights or dict.fromkeys(updates, 1)
         self.aggregator = aggregator or PlainMean()
         states = {client: with_base(ClientState(), "p", BASE) for client in updates}
@@ -47,7 +49,11 @@ class Run:
         """Train, then average; returns who is in the mean."""
         self.train()
         self.driver.round_ = number
-        return self.driver.run(self.aggregator.mean(Cohort(self.weights, number, 0), "p"))
+        return self._made(self.driver.run(self.aggregator.mean(Cohort(self.weights, number, 0), "p", self.known)))
+
+    def _made(self, mean: Mean) -> tuple[str, ...]:
+        self.known = mean.base or self.known
+        return mean.members
 
     def value(self, client: str) -> float:
         """How far the client's value lies from the start, the same in each element."""
@@ -97,7 +103,7 @@ def test_all_members_hold_the_same_bits_within_half_a_step(
     }
     driver = toy_driver(states, Toy(), force_wire=force_wire)
     cohort = Cohort({name: weight for name, (_, weight) in zip(names, clients, strict=True)}, 0, 0)
-    assert driver.run(PlainMean().mean(cohort, "p")) == tuple(names)
+    assert driver.run(PlainMean().mean(cohort, "p")).members == tuple(names)
     total = sum(weight for _, weight in clients)
     expected = base + sum(weight * update for update, weight in clients) / total
     for name in names:
@@ -252,13 +258,13 @@ def test_below_the_minimum_everybody_keeps_its_base() -> None:
 
 
 def test_late_clients_catch_up_even_below_the_minimum() -> None:
-    lost = [(0, RECEIVE, client, "before") for client in "bc"]
-    run = Run(dict.fromkeys("abc", 1.0), dropouts=dropping(*lost), aggregator=PlainMean(min_responders=2))  # type: ignore[arg-type]
-    assert run.round(0) == ("a", "b", "c")
+    lost = [(0, RECEIVE, client, "before") for client in "de"]
+    run = Run(dict.fromkeys("abcde", 1.0), dropouts=dropping(*lost), aggregator=PlainMean(min_responders=4))  # type: ignore[arg-type]
+    assert run.round(0) == tuple("abcde")
     assert run.round(1) == ()
-    assert [run.value(client) for client in "abc"] == [close(1.0)] * 3
-    assert [run.version(client) for client in "abc"] == [2] * 3
-    assert run.round(2) == ("a", "b", "c")
+    assert [run.value(client) for client in "abcde"] == [close(1.0)] * 5
+    assert [run.version(client) for client in "abcde"] == [2] * 5
+    assert run.round(2) == tuple("abcde")
 
 
 @settings(max_examples=60)
@@ -293,13 +299,18 @@ def test_one_cluster_of_several_may_fail_while_the_others_go_on() -> None:
     cohort = Cohort(run.weights, 0, 0)
     run.train()
     programs = {label: run.aggregator.mean(cohort.subset(members), "p") for label, members in clusters.items()}
-    assert run.driver.run(gather(programs)) == {"0": ("a", "b"), "1": (), "2": ("e",)}
+    made = run.driver.run(gather(programs))
+    assert {label: mean.members for label, mean in made.items()} == {"0": ("a", "b"), "1": (), "2": ("e",)}
     assert run.driver.costs.exchanges == 2
     assert [run.value(client) for client in "acde"] == [close(2.0), 0.0, 0.0, close(4.5)]
     run.train()
     run.driver.round_ = 1
-    again = {label: run.aggregator.mean(Cohort(run.weights, 1, 0).subset(m), "p") for label, m in clusters.items()}
-    assert run.driver.run(gather(again)) == {"0": ("a",), "1": ("c", "d"), "2": ("e",)}
+    again = {
+        label: run.aggregator.mean(Cohort(run.weights, 1, 0).subset(m), "p", made[label].base)
+        for label, m in clusters.items()
+    }
+    made = run.driver.run(gather(again))
+    assert {label: mean.members for label, mean in made.items()} == {"0": ("a",), "1": ("c", "d"), "2": ("e",)}
     assert run.driver.costs.exchanges == 2 + 3
     assert [run.value(client) for client in "abcde"] == [close(x) for x in (3.0, 3.0, 3.5, 3.5, 9.0)]
 
@@ -336,7 +347,7 @@ def test_a_missing_base_is_named_with_the_remedy() -> None:
 def test_an_absent_version_counts_as_the_first() -> None:
     states = {c: ClientState({"p": BASE + np.float32(1), "p.base": BASE}) for c in "ab"}
     driver = toy_driver(states, Toy())
-    assert driver.run(PlainMean().mean(Cohort({"a": 1, "b": 1}, 0, 0), "p")) == ("a", "b")
+    assert driver.run(PlainMean().mean(Cohort({"a": 1, "b": 1}, 0, 0), "p")).members == ("a", "b")
     assert driver.states["a"]["p.version"] == 2
 
 
@@ -366,13 +377,15 @@ def test_settings_that_cannot_work_are_refused(settings_: dict[str, Any], key: s
         PlainMean(**settings_)
 
 
-GOOD = {"update": np.zeros(2, np.uint64), "version": np.array(0)}
+GOOD = {"update": np.zeros(2, np.uint64), "version": np.array(0), "digest": np.zeros(32, np.uint8)}
 BAD = [
     ({"update": GOOD["update"]}, "without a version"),
+    ({**GOOD, "version": np.array(np.inf)}, "without a version"),
+    ({**GOOD, "digest": np.zeros(31, np.uint8)}, "which base"),
     ({**GOOD, "version": np.array(-1)}, "without a version"),
     ({**GOOD, "version": np.array([0])}, "without a version"),
     ({"version": np.array(0)}, "nothing as its update"),
-    ({**GOOD, "update": np.zeros(3, np.uint64)}, r"shape \(3,\)"),
+    ({**GOOD, "update": np.zeros(3, np.uint64)}, r"another form.*\(3,\)"),
     ({**GOOD, "update": np.zeros(2)}, "dtype uint64"),
     ({**GOOD, "update": np.array([0, PrimeField.p], np.uint64)}, "no field element"),
 ]
@@ -392,5 +405,9 @@ def test_a_base_of_another_form_is_not_taken_over() -> None:
     run.round(0)
     other = np.zeros(3, np.float32)
     run.driver.states["b"] = run.driver.states["b"].replace(p=other, **{"p.base": other})
-    with pytest.raises(ClientError, match=r"client 'b'.*float32 \(2, 2\), this client's float32 \(3,\)"):
+    with pytest.raises(ProtocolError, match=r"client 'b' sent something of another form than most: \(3,\)"):
         run.round(1)
+    with pytest.raises(ProtocolError, match=r"float32 \(2, 2\), this client's float32 \(3,\)"):
+        caught_up(run.driver.states["b"], "p", BASE, Base(2, sha256(BASE.tobytes()).hexdigest()))
+    with pytest.raises(TamperError, match="not the base that others have"):
+        caught_up(run.driver.states["a"], "p", BASE, Base(2, "00"))

@@ -44,7 +44,7 @@ def test_slots_of_any_shape_and_type() -> None:
     for base in (np.zeros((2, 3, 2), np.float32), np.array(1.5), np.zeros(0, np.float32)):
         states = {c: with_base(ClientState(), "p", base).replace(p=base + base.dtype.type(0.25)) for c in "abcd"}
         driver = toy_driver(states, Toy(aggregator=SecureMean()), parties=parties_in_memory("abcd"))
-        assert driver.run(SecureMean().mean(Cohort(dict.fromkeys("abcd", 1), 0, 0), "p")) == tuple("abcd")
+        assert driver.run(SecureMean().mean(Cohort(dict.fromkeys("abcd", 1), 0, 0), "p")).members == tuple("abcd")
         np.testing.assert_array_equal(driver.states["a"]["p"], base + base.dtype.type(0.25))
         assert driver.states["a"]["p"].dtype == base.dtype
 
@@ -70,12 +70,14 @@ def test_keys_of_the_rounds_greeting_serve_several_means() -> None:
     cohort = greeted(run.cohort(), run.driver.run(asking(greet(run.cohort()))))
     groups = {"0": cohort.subset(names(5)), "1": cohort.subset(names(10)[5:])}
     programs = {label: run.aggregator.mean(group, "p") for label, group in groups.items()}
-    assert run.driver.run(gather(programs)) == {label: group.clients for label, group in groups.items()}
+    made = run.driver.run(gather(programs))
+    assert {label: mean.members for label, mean in made.items()} == {s: group.clients for s, group in groups.items()}
     assert run.driver.costs.exchanges == 5
     assert run.bits()["c00"] != run.bits()["c09"]
-    states = {c: s.replace(q=s["p"] + np.float32(1), **{"q.base": s["p"]}) for c, s in run.driver.states.items()}
+    common = run.driver.states["c00"]["p"]
+    states = {c: s.replace(q=s["p"], **{"q.base": common}) for c, s in run.driver.states.items()}
     run.driver.states.update(states)
-    assert run.driver.run(run.aggregator.mean(cohort, "q")) == cohort.clients  # the same session, another slot
+    assert run.driver.run(run.aggregator.mean(cohort, "q")).members == cohort.clients  # the same session, another slot
     assert run.driver.costs.exchanges == 9
 
 
@@ -240,7 +242,7 @@ def test_the_server_sees_no_update_no_base_and_no_mean(aggregator: Aggregator, s
     values = {client: state["p"] for client, state in run.driver.states.items() if client != "c04"}
     base = run.driver.states["c00"]["p.base"]
     run.driver.round_ = 1
-    assert len(run.driver.run(run.aggregator.mean(run.cohort(1), "p"))) == 5
+    assert len(run.driver.run(run.aggregator.mean(run.cohort(1), "p")).members) == 5
     seen = seen_by_server(run)
     assert any(trace in seen for trace in traces(run, values, base)) is shown
 

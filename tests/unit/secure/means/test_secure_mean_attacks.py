@@ -12,8 +12,9 @@ import pytest
 from secfpp.crypto.field import PrimeField
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import alpha, beta, interpolation
-from secfpp.errors import ClientError, ProtocolError, TamperError
+from secfpp.errors import ClientError, ProtocolError
 from secfpp.protocol.program import Ask, Program, Replies
+from secfpp.protocol.refusals import left_out
 from secfpp.secure.means.client import code_for
 from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.means.relay import Inclusion, others
@@ -218,9 +219,8 @@ def test_a_changed_or_old_sum_is_left_out_and_named_when_everybody_has_the_mean(
         message["envelopes"][row_of("c02", "c05", run.clients)] = flip(100)(message["envelopes"][4])
         message["envelopes"][row_of("c02", "c07", run.clients)] = kept["row"]
 
-    with pytest.raises(TamperError, match=r"'c05': an envelope that is not authentic.*found by c02.*'c07'") as caught:
-        run.round(1, changing(RECEIVE, "c02", change))
-    assert caught.value.party is None
+    run.round(1, changing(RECEIVE, "c02", change))
+    assert run.objections() == {("c02", "c05"), ("c02", "c07")}
     plain.round(1)
     assert run.bits() == plain.bits()
 
@@ -236,10 +236,10 @@ def test_holders_that_lie_about_their_sum_are_named_and_the_mean_is_right(liars:
             memory.sum = PrimeField.add(memory.sum, np.array([1, *[0] * (len(memory.sum) - 1)], np.uint64))
         return ask
 
-    with pytest.raises(TamperError, match=r"does not fit those of the other holders.*found by c") as caught:
-        run.round(0, lie)
-    assert caught.value.party == (liars[0] if len(liars) == 1 else None)
-    assert all(repr(liar) in str(caught.value) for liar in liars)
+    run.round(0, lie)
+    honest = set(run.clients) - set(liars)
+    assert run.objections() >= {(client, liar) for client in honest for liar in liars}
+    assert left_out(run.driver.refusals, 2) == set(liars)
     plain.round()
     assert run.bits() == plain.bits()
 
@@ -265,7 +265,7 @@ def test_too_many_liars_are_noticed_but_not_named() -> None:
     assert found.party is None
 
 
-@pytest.mark.parametrize(("clients", "match"), [(5, "not of one polynomial"), (4, "larger than updates can make it")])
+@pytest.mark.parametrize(("clients", "match"), [(5, "not of one polynomial"), (4, "somebody did not clip")])
 def test_nonsense_that_a_client_shared_is_noticed(clients: int, match: str) -> None:
     """Shares that are on no polynomial move every holder's sum; with redundancy that shows, else in the range."""
     run = SecureRun(clients)
@@ -304,7 +304,8 @@ def test_what_is_sealed_must_be_a_share(numbers: list[int], match: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "match"), [(9, "no share of a slot of 7 numbers"), (20, r"'c01' sent envelopes of .* bytes, 'c00' of")]
+    ("size", "match"),
+    [(9, "no share of a slot of [79] numbers"), (20, "'c01' sent something of another form.*of 88 bytes")],
 )
 def test_a_slot_of_another_size_is_noticed(size: int, match: str) -> None:
     """By the server from the envelopes' size; by a holder where blocks are of equal size (of 3 for 7 and 9 numbers)."""

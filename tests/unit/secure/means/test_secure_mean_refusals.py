@@ -80,7 +80,7 @@ def test_terms_that_protect_less_are_refused(server: SecureMean, clients: Secure
 def test_terms_that_protect_more_are_accepted() -> None:
     run = SecureRun(6, SecureMean())
     run.train()
-    assert len(run.driver.run(SecureMean(threshold=3, min_responders=6).mean(run.cohort(), "p"))) == 6
+    assert len(run.driver.run(SecureMean(threshold=3, min_responders=6).mean(run.cohort(), "p")).members) == 6
 
 
 def about(**facts: Any) -> Callable[[Message], None]:
@@ -177,7 +177,8 @@ def test_a_late_client_in_the_mean_is_noticed() -> None:
     def equal_versions(ask: Ask, replies: Replies) -> Replies:
         if ask.step != SHARE:
             return replies
-        return Replies({c: {**r, "version": np.array(2)} for c, r in replies.items()})
+        same = {key: replies["c00"][key] for key in ("version", "digest")}
+        return Replies({c: {**r, **same} for c, r in replies.items()})
 
     run.train()
     run.driver.round_ = 1
@@ -217,12 +218,10 @@ def cut(key: str, rows: slice, columns: slice = slice(None)) -> Callable[[Messag
         (SHARE, dropped("version"), "without a version"),
         (SHARE, dropped("envelopes"), "sent nothing as its envelopes, not 5"),
         (SHARE, cut("envelopes", slice(1, None)), r"uint8 \(4, \d+\) as its envelopes"),
-        (SHARE, cut("envelopes", slice(None), slice(1, None)), "another slot than the rest"),
+        (SHARE, cut("envelopes", slice(None), slice(1, None)), "of another form than most"),
         (SHARE, lambda m: {**m, "envelopes": m["envelopes"].astype(np.int64)}, r"int64 \(5, \d+\)"),
         (AGREE, dropped("echoes"), "sent nothing as its echoes"),
         (SUM, cut("envelopes", slice(1)), r"uint8 \(1, \d+\) as its envelopes"),
-        (RECEIVE, lambda m: {"wrong": np.array("[1]")}, "cannot be read"),
-        (RECEIVE, lambda m: {"wrong": np.array('{"x": "y"}')}, "no holders"),
     ],
 )
 def test_replies_of_no_honest_client_are_refused_by_name(
