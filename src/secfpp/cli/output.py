@@ -44,7 +44,7 @@ def results_table(summary: Mapping[str, Any]) -> list[list[str]]:
     metrics = [metric for metric in ACCURACIES if any(metric in method for method in methods.values())]
     heads = [ACCURACIES[metric] for metric in metrics]
     uneven = len({tuple(method["seeds"]) for method in methods.values()}) > 1
-    rows = [["method", *heads, "worst client", "clusters", "ARI", "sent/client", "time", *["seeds"] * uneven]]
+    rows = [["method", *heads, "worst client", "groups", "ARI", "sent/client", "time", *["seeds"] * uneven]]
     for name, method in methods.items():
         clusters = method["clusters"]
         ari = clusters["ari"] if clusters else None
@@ -126,7 +126,9 @@ def print_results(summary: Mapping[str, Any], report: Path, against: str | None 
     note = "one seed: no intervals" if len(seeds) == 1 else "+- half a 95 % interval over seeds"
     print_block(f"accuracy in %, mean over clients ({note})", results_table(summary))
     if any((method["clusters"] or {}).get("ari") is not None for method in summary["methods"].values()):
-        typer.echo("ARI: agreement of clusters with the true groups; 1 is the same, 0 what chance gives")
+        typer.echo("ARI: agreement of groups with the true ones where several are used; 1 is the same, 0 chance")
+    for line in decisions(summary):
+        typer.echo(line)
     print_block("without class prior", bare_table(summary))
     print_block("newcomers: clients that joined after training, and are in no figure above", newcomers_table(summary))
     if against is not None:
@@ -137,6 +139,17 @@ def print_results(summary: Mapping[str, Any], report: Path, against: str | None 
         for cell in missing:
             typer.echo(f"  {cell['method']}, seed {cell['seed']}: {cell['error'] or 'not finished'}")
     typer.echo(f"\nReport: {report.resolve()}")
+
+
+def decisions(summary: Mapping[str, Any]) -> list[str]:
+    """Why one group is used where groups were looked for, a line for each; methods that say the same share it."""
+    found: dict[str, list[str]] = {}
+    for name, method in summary["methods"].items():
+        told = (method["clusters"] or {}).get("decisions", [""] * len(method["seeds"]))
+        for seed, why in zip(method["seeds"], map(ascii_signs, told), strict=True):
+            if why.endswith(": one group used"):
+                found.setdefault(why if len(summary["seeds"]) == 1 else f"seed {seed}: {why}", []).append(name)
+    return [f"{', '.join(names)}: {why}" for why, names in found.items()]
 
 
 def print_block(title: str, rows: Sequence[Sequence[str]]) -> None:
@@ -170,4 +183,9 @@ def _difference(entry: Mapping[str, Any] | None) -> tuple[str, str, str]:
 
 def signed(value: float) -> str:
     """A difference in points, in plain ASCII for terminals; none that rounds to zero has a sign."""
-    return points(value, signed=True).replace("\N{MINUS SIGN}", "-")
+    return ascii_signs(points(value, signed=True))
+
+
+def ascii_signs(text: str) -> str:
+    """`text` with signs that every terminal has."""
+    return text.replace("\N{MINUS SIGN}", "-").replace("\N{PLUS-MINUS SIGN}", "+-")

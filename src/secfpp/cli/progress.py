@@ -216,6 +216,9 @@ def _loss(loss: float) -> str:
 
 
 def _outcome(result: RunResult) -> str:
+    from secfpp.cli.output import ascii_signs
+    from secfpp.experiment.explained import decision
+
     own = float(result.metrics["own"].mean())
-    found = "" if result.assignment is None else f", {len(set(result.assignment) - {-1})} clusters"
-    return f"own accuracy {own:.1f} %{found}, {result.seconds:.1f} s"
+    found = ascii_signs(decision(result))
+    return f"own accuracy {own:.1f} %, {result.seconds:.1f} s" + (f"; {found}" if found else "")

@@ -142,10 +142,30 @@ def differences(summary: Summary, method: str, key: str) -> dict[str, Estimate]:
     return {name: found[name] for name in summary["methods"] if name in found}
 
 
-def headline(summary: Summary, table: Estimates) -> tuple[str, str]:
+def paired(table: Estimates, method: str, other: str, key: str) -> Estimate | None:
+    """``method - other`` in `key` on the seeds that both have; None where there are none."""
+    of, against = (table[name][key].per_seed if key in table[name] else {} for name in (method, other))
+    gaps = {seed: of[seed] - against[seed] for seed in of if seed in against}
+    return Estimate(float(np.mean(list(gaps.values()))), t_interval(list(gaps.values())), gaps) if gaps else None
+
+
+def leader(table: Estimates, key: str) -> str | None:
+    """The method that is ahead of every other in `key`; None where that may be chance.
+
+    It is ahead if the 95 % interval of the paired difference over seeds is above 0, so that one seed names nobody. A
+    method's twin in the clear is no rival, and only one of the two can be named.
+    """
+    ranked = [name for name in ranking(table, key) if not is_twin(name, table)]
+    rivals = [name for name in table if name not in ranked[:1] and not is_twin(name, table)]
+    if not rivals or not ranked:
+        return None
+    return None if any(_unsettled(paired(table, ranked[0], name, key)) for name in rivals) else ranked[0]
+
+
+def headline(table: Estimates) -> tuple[str, str]:
     """A title and a sentence: which method is ahead on ``own``, by how much, and how sure that is.
 
-    A method's twin in the clear is no rival.
+    Nobody is said to lead where it may be chance, with the class prior or without it.
     """
     ranked = [name for name in ranking(table, "own") if not is_twin(name, table)]
     if not ranked:
@@ -153,22 +173,32 @@ def headline(summary: Summary, table: Estimates) -> tuple[str, str]:
     best, value = ranked[0], table[ranked[0]]["own"]
     if len(ranked) == 1:
         return f"{best} reaches {value.mean:.1f} % on its clients' own data", _certainty(value)
-    second = ranked[1]
-    gap = differences(summary, best, "own").get(second)
+    # Of the rivals the first that may be level, or else the next best.
+    rival = next((name for name in ranked[1:] if _unsettled(paired(table, best, name, "own"))), ranked[1])
+    gap, both = paired(table, best, rival, "own"), f"{value.mean:.1f} %, {rival} {table[rival]['own'].mean:.1f} %"
     if gap is None:
-        title = f"{best} reaches {value.mean:.1f} %, {second} {table[second]['own'].mean:.1f} % on clients' own data"
+        title = f"{best} reaches {both} on clients' own data"
         return title, "They ran on different seeds, which differ in data too: no fair comparison yet."
-    tie = gap.mean < 0.05 or (gap.interval is not None and gap.interval[0] <= 0)
-    if tie:
-        title = f"{best} and {second} are level on clients' own data: {value.mean:.1f} %"
-    else:
-        title = f"{best} leads on clients' own data: {value.mean:.1f} %, {gap.mean:.1f} points above {second}"
     if gap.interval is None:
-        return title, _certainty(gap)
-    sure = "so the order of the two is not settled" if tie else "so the choice of seeds does not explain it"
+        return f"{best} {both} on clients' own data: one seed names no leader", _certainty(gap)
     span = f"{points(gap.interval[0], True)} to {points(gap.interval[1], True)}"
-    paired = f"Paired over {len(gap.per_seed)} seeds the difference is {points(gap.mean, True)} points"
-    return title, f"{paired} (95 % interval {span}), {sure}."
+    told = f"Paired over {len(gap.per_seed)} seeds the difference is {points(gap.mean, True)} points"
+    told = f"{told} (95 % interval {span})"
+    if _unsettled(gap):
+        title = (
+            f"{best} and {rival} are level on clients' own data: {value.mean:.1f} and {table[rival]['own'].mean:.1f} %"
+        )
+        return title, f"{told}, so the order of the two is not settled."
+    if changed_by_prior(table, METRICS[:1]) and leader(table, "own_no_prior") != best:
+        title = f"{best} is ahead on clients' own data with the class prior only: {both}"
+        return title, f"{told}. Without the class prior it is not, so no method is said to lead."
+    title = f"{best} leads on clients' own data: {value.mean:.1f} %, {gap.mean:.1f} points above {rival}"
+    return title, f"{told}, so the choice of seeds does not explain it."
+
+
+def _unsettled(gap: Estimate | None) -> bool:
+    """Whether a lead may be chance, or is too small to be seen in the figures."""
+    return gap is None or gap.interval is None or gap.interval[0] <= 0 or gap.mean < 0.05
 
 
 def _certainty(figure: Estimate) -> str:

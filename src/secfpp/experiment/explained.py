@@ -14,6 +14,7 @@ import numpy as np
 
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.experiment.statistics import t_bounds
+from secfpp.experiment.text import counted, points
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
@@ -74,6 +75,11 @@ class Proof:
     def confidence(self) -> str:
         """Of the bound, in percent."""
         return f"{100 * (1 - self.error):g} %"
+
+    def __str__(self) -> str:
+        """E.g. ``gain 0.4 ± 1.2, 1.0 needed``; mean less half of the interval is the bound that must be above."""
+        half = points(self.mean - self.low)
+        return f"gain {points(self.mean)} \N{PLUS-MINUS SIGN} {half}, {points(self.margin)} needed"
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,20 @@ class Why:
             ) from error
 
     @property
+    def decision(self) -> str:
+        """How many groups are used and why, e.g. ``3 groups found, gain 0.4 ± 1.2, 1.0 needed: one group used``."""
+        used, several = f"{counted(self.used, 'group')} used", [one for one in self.candidates if one.k > 1]
+        if self.found > 1:
+            reason = f", {self.test}" if self.test else "" if self.useful else ", too few clients could compare them"
+            if self.test and not self.useful and self.test.low > self.test.margin:
+                reason += ", but too few answered the test"
+            return f"{counted(self.found, 'group')} found{reason}: {used}"
+        if several:
+            score = points(max(one.score for one in several))
+            return f"no groups found, agreement beyond chance {score}, above 0 needed: {used}"
+        return f"no groups of enough clients found: {used}" if self.candidates else used
+
+    @property
     def best(self) -> int | None:
         """The candidate with the largest score, the smallest of equals."""
         ranked = sorted(self.candidates, key=lambda candidate: (-candidate.score, candidate.k))
@@ -179,6 +199,14 @@ class Why:
     def levels(self) -> list[str]:
         """The levels that at least one client has."""
         return [level for level in LEVELS if any(client.levels.get(level) is not None for client in self.clients)]
+
+
+def decision(result: RunResult) -> str:
+    """How many groups a run uses, and why if it says so; empty for a method that has no groups."""
+    if result.assignment is None:
+        return ""
+    why = Why.of(result)
+    return why.decision if why else f"{counted(len(set(result.assignment) - {-1}), 'group')} used"
 
 
 def mean(values: Iterable[float | None]) -> float | None:

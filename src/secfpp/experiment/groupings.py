@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from secfpp.experiment import plots
-from secfpp.experiment.statistics import adjusted_rand_index, contingency, purity, tells_clusters_apart
+from secfpp.experiment.explained import decision
+from secfpp.experiment.statistics import adjusted_rand_index, can_be_judged, contingency, purity
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
@@ -23,8 +24,9 @@ class Agreement:
         seed: of the run.
         sizes: clients per cluster.
         alone: clients in no cluster.
-        ari: adjusted Rand index; None where it says nothing (all of one true group, or no two).
+        ari: adjusted Rand index; None where it says nothing (one cluster, all of one true group, or no two).
         purity: share of clients whose cluster has mostly clients of their true group; None like `ari`.
+        decision: how many groups are used, and why.
     """
 
     seed: int
@@ -32,6 +34,7 @@ class Agreement:
     alone: int
     ari: float | None
     purity: float | None
+    decision: str
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Grouping:
         picture: its first run's clients by their descriptors; None without descriptors.
         truth: what a true group is called: a domain, if they are the same.
         groups: legend of the picture: a marker and the true group.
-        shapes: legend of the picture: a marker and the clients in that cluster.
+        shapes: legend of the picture: a marker, the number of the cluster, and the clients in it.
         clusters: numbers of the clusters of the first run.
         table: the first run's clients of each true group in each of `clusters`.
     """
@@ -54,7 +57,7 @@ class Grouping:
     picture: Markup | None
     truth: str
     groups: tuple[tuple[Markup, str], ...]
-    shapes: tuple[tuple[Markup, int], ...]
+    shapes: tuple[tuple[Markup, int, int], ...]
     clusters: tuple[int, ...]
     table: tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -93,13 +96,14 @@ def agreement(result: RunResult, found: Sequence[int]) -> Agreement:
     """How the clusters `found` match the true groups of `result`."""
     pairs = [(g, c) for g, c in zip(result.true_groups, found, strict=True) if c >= 0]
     groups, clusters = [g for g, _ in pairs], [c for _, c in pairs]
-    judged = tells_clusters_apart(groups)
+    judged = can_be_judged(groups, clusters)
     return Agreement(
         result.seed,
         tuple(clusters.count(c) for c in sorted(set(clusters))),
         len(found) - len(pairs),
         adjusted_rand_index(groups, clusters) if judged else None,
         purity(groups, clusters) if judged else None,
+        decision(result),
     )
 
 
@@ -117,7 +121,7 @@ def _grouping(runs: Sequence[tuple[RunResult, tuple[int, ...]]]) -> Grouping:
         picture,
         "true group" if first.groups else "domain",
         tuple((plots.marker(i), group) for i, group in enumerate(groups)),
-        tuple((plots.marker(None, c), found.count(c)) for c in clusters if c >= 0),
+        tuple((plots.marker(None, c), c, found.count(c)) for c in clusters if c >= 0),
         tuple(clusters),
         tuple((group, tuple(int(counts[i, j]) for j in order)) for i, group in enumerate(groups)),
     )

@@ -93,14 +93,14 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
     priced, unpriced = all_phase_costs(summary["methods"])
     page: str = environment.get_template("report.html.j2").render(
         summary=summary,
-        headline=comparison.headline(summary, table),
+        headline=comparison.headline(table),
         lacking=comparison.unfinished(summary),
         table=table,
         metrics=metrics,
         columns=_columns(table, metrics),
         newcomers={name: late for name, of in summary["methods"].items() if (late := of.get("newcomers"))},
         selected=[m for m in metrics if any(f"{m.key}_selected" in row for row in table.values())],
-        winners={key: ranked[0] for key, ranked in _rankings(table).items()},
+        winners={column.key: comparison.leader(table, column.key) for column in _columns(table, metrics)},
         dots={metric: _dots(table, metric) for metric in metrics},
         reference=reference,
         gaps=_gaps(summary, metrics, reference),
@@ -190,11 +190,6 @@ def _round_scale(numbers: Sequence[float]) -> Scale:
     return Scale((first, *(tick for tick in inner if first + gap < tick < last - gap), last))
 
 
-def _rankings(table: Estimates) -> dict[str, list[str]]:
-    keys = dict.fromkeys(key for row in table.values() for key in row)
-    return {key: comparison.ranking(table, key) for key in keys}
-
-
 def _columns(table: Estimates, metrics: Sequence[Metric]) -> list[Metric]:
     """The metrics, each followed by itself without the class prior if that is another figure."""
     columns = []
@@ -208,7 +203,7 @@ def _columns(table: Estimates, metrics: Sequence[Metric]) -> list[Metric]:
 def _dots(table: Estimates, metric: Metric) -> Markup:
     """The interval chart of one metric; methods are in the order of their own accuracy."""
     order = comparison.ranking(table, "own")
-    best = next(iter(comparison.ranking(table, metric.key)))
+    best = comparison.leader(table, metric.key)
     without = f"{metric.key}_no_prior" if comparison.changed_by_prior(table, [metric]) else None
     rows, values = [], []
     for name in [*order, *(name for name in table if name not in order)]:

@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 import numpy as np
 
+from secfpp.experiment.explained import decision
 from secfpp.experiment.security_costs import security
-from secfpp.experiment.statistics import adjusted_rand_index, purity, t_bounds, t_interval, tells_clusters_apart
+from secfpp.experiment.statistics import adjusted_rand_index, can_be_judged, purity, t_bounds, t_interval
 from secfpp.images import SIZE
 from secfpp.models.prompt_file import ClientPrompt
 
@@ -45,9 +46,10 @@ def summarize(
         ``{"dataset", "backbone", "seeds", "rounds", "methods", "differences"}``. Each method has, per
         metric in percent, ``mean`` over clients and seeds, ``ci95`` (a ``[low, high]`` t interval over
         seeds, null for one seed), ``worst`` (the lowest client, averaged over seeds) and ``per_seed``;
-        ``clusters`` (null without; its ``ari`` and ``purity`` are null where all clients, or no two of them,
-        have a domain in common); ``seconds`` and ``bytes`` (per client) as means over seeds; ``security``, see
-        `secfpp.experiment.security_costs.security`.
+        ``clusters`` (null without; its ``ari`` and ``purity`` are means over the seeds with several clusters,
+        ``judged`` of them, and null where there are none, or where all clients, or no two of them, have a domain in
+        common; ``decisions`` says for every seed how many groups are used and why); ``seconds`` and ``bytes`` (per
+        client) as means over seeds; ``security``, see `secfpp.experiment.security_costs.security`.
     """
     known = algorithms or {}
     methods = {name: [r for r in results if r.method == name] for name in dict.fromkeys(r.method for r in results)}
@@ -195,12 +197,14 @@ def _clusters(runs: Sequence[RunResult]) -> dict[str, Any] | None:
     if not found:
         return None
     counts = [len(set(clusters)) for _, clusters in found]
-    judged = [(domains, clusters) for domains, clusters in found if tells_clusters_apart(domains)]
+    judged = [(domains, clusters) for domains, clusters in found if can_be_judged(domains, clusters)]
     return {
         "k": counts[0] if len(set(counts)) == 1 else float(np.mean(counts)),
         "ari": float(np.mean([adjusted_rand_index(*pair) for pair in judged])) if judged else None,
         "purity": float(np.mean([purity(*pair) for pair in judged])) if judged else None,
+        "judged": len(judged),
         "sizes": [[clusters.count(c) for c in sorted(set(clusters))] for _, clusters in found],
+        "decisions": [decision(run) for run in runs],
     }
 
 

@@ -38,12 +38,12 @@ def contingency(truth: Sequence[Hashable], found: Sequence[Hashable]) -> np.ndar
     return table
 
 
-def tells_clusters_apart(truth: Sequence[Hashable]) -> bool:
-    """Whether found clusters can be judged by these true groups: there are two or more, one of them of several members.
+def can_be_judged(truth: Sequence[Hashable], found: Sequence[Hashable]) -> bool:
+    """Whether indices of agreement say more of the clusters `found` than how many there are.
 
-    With one group, or one for each member, indices of agreement only tell how many clusters were found.
+    There are two or more true groups, one of them of several members, and two or more clusters.
     """
-    return 1 < len(set(truth)) < len(truth)
+    return 1 < len(set(truth)) < len(truth) and len(set(found)) > 1
 
 
 def adjusted_rand_index(truth: Sequence[Hashable], found: Sequence[Hashable]) -> float:

@@ -11,6 +11,11 @@ def points(value: float, signed: bool = False, digits: int = 1) -> str:
     return (f"+{text}" if signed and value > 0 else text).replace("-", "\N{MINUS SIGN}")
 
 
+def counted(number: float, thing: str) -> str:
+    """``one group``, ``6 groups``, ``3.5 groups``: how many of a thing whose plural takes an s."""
+    return f"one {thing}" if number == 1 else f"{number:g} {thing}s"
+
+
 def amount(count: float) -> str:
     """A number of bytes for people: ``12.3 KiB``."""
     for unit in ("B", "KiB", "MiB"):

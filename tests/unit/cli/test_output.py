@@ -19,6 +19,7 @@ from secfpp.cli.output import (
 )
 from secfpp.experiment.results import summarize
 from secfpp.runtime.trainer import RunResult
+from support.explained_runs import explained_result, useless
 from support_experiment import fake_result
 
 
@@ -141,6 +142,31 @@ def test_newcomers_have_a_block_of_their_own(capsys: pytest.CaptureFixture[str])
 
 def test_agreement_is_said_to_be_with_the_true_groups(capsys: pytest.CaptureFixture[str]) -> None:
     print_results(compared(1), Path("o"))
-    assert "ARI: agreement of clusters with the true groups" in capsys.readouterr().out
+    assert "ARI: agreement of groups with the true ones" in capsys.readouterr().out
     print_results(summarize("icons", "mini", 4, [fake_result("a", clustered=False)]), Path("o"))
     assert "ARI:" not in capsys.readouterr().out
+
+
+def one_group(method: str, seed: int = 0) -> RunResult:
+    result = explained_result(useless(), method, seed)
+    return replace(result, assignment=(0,) * len(result.clients))
+
+
+def test_one_group_has_a_reason_and_no_agreement(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [one_group("secfpp"), one_group("secfpp+clear"), fake_result("grouped")]
+    summary = summarize("icons", "mini", 4, runs)
+    assert [row[5:7] for row in results_table(summary)[1:]] == [["1", "-"], ["1", "-"], ["2", "1.00"]]
+    assert summary["methods"]["secfpp"]["clusters"]["decisions"] == [
+        "2 groups found, gain 0.4 ± 1.0, 1.0 needed: one group used"
+    ]
+    print_results(summary, Path("o"))
+    reason = "2 groups found, gain 0.4 +- 1.0, 1.0 needed: one group used"
+    shown = capsys.readouterr().out.splitlines()
+    assert f"secfpp, secfpp+clear: {reason}" in shown
+    assert not any(line.startswith("grouped:") for line in shown)
+    several = summarize("icons", "mini", 4, [one_group("secfpp", 1), fake_result("secfpp", 2)])
+    assert several["methods"]["secfpp"]["clusters"] | {"sizes": 0, "decisions": 0} == {
+        "k": 1.5, "ari": 1.0, "purity": 1.0, "judged": 1, "sizes": 0, "decisions": 0,
+    }  # fmt: skip
+    print_results(several, Path("o"))
+    assert f"secfpp: seed 1: {reason}" in capsys.readouterr().out

@@ -32,7 +32,7 @@ def test_plain_lines_are_few_and_say_where_it_is(capsys: pytest.CaptureFixture[s
     lines = err.splitlines()
     assert len(lines) == 2 + LINES_PER_METHOD
     assert lines[1] == "[2/5] secfpp, seed 7: round 25/100, loss 1.250, 0.5 s"
-    assert lines[-1].startswith("[2/5] secfpp, seed 7: own accuracy 61.0 %, 2 clusters, 19.5 s, about ")
+    assert lines[-1].startswith("[2/5] secfpp, seed 7: own accuracy 61.0 %, 19.5 s; 2 groups used, about ")
 
 
 def test_the_last_round_is_always_told_and_no_loss_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
 
 def works(*words: str) -> str:
     result = CliRunner().invoke(app, list(words))
-    assert result.exit_code == 0, result.exception or result.output
+    assert result.exit_code == 0, result.output or result.exception
     return result.stdout
 
 

@@ -12,6 +12,7 @@ from secfpp.experiment.comparison import (
     differences,
     estimates,
     headline,
+    leader,
     ranking,
     reference,
     shown,
@@ -26,8 +27,7 @@ def summary_of(results: list[Any]) -> dict[str, Any]:
 
 
 def told(results: list[Any]) -> tuple[str, str]:
-    summary = summary_of(results)
-    return headline(summary, estimates(summary, results))
+    return headline(estimates(summary_of(results), results))
 
 
 def two(gap: float, seeds: tuple[int, ...] = (0,), jitter: float = 0.0) -> list[Any]:
@@ -115,12 +115,12 @@ def test_the_reference_is_the_method_of_the_settings_or_the_best(config: str, na
 
 
 def test_a_method_is_not_its_own_rival_in_the_clear() -> None:
-    results = [fake_result(name, own=own) for name, own in (("grouped", 60), ("grouped+clear", 60), ("pooled", 50))]
-    title, _ = headline(summary_of(results), estimates(summary_of(results), results))
-    assert title == "grouped leads on clients' own data: 60.0 %, 10.0 points above pooled"
-    alone = results[1:]  # without the method itself it is a method like others
-    title, _ = headline(summary_of(alone), estimates(summary_of(alone), alone))
-    assert title.startswith("grouped+clear leads")
+    names = {"grouped": 60, "grouped+clear": 60, "pooled": 50}
+    results = [fake_result(name, seed, own=own) for name, own in names.items() for seed in (1, 2)]
+    assert told(results)[0] == "grouped leads on clients' own data: 60.0 %, 10.0 points above pooled"
+    assert leader(estimates(summary_of(results), results), "own") == "grouped"
+    alone = results[2:]  # without the method itself it is a method like others
+    assert told(alone)[0].startswith("grouped+clear leads")
 
 
 def test_without_any_method_there_is_no_reference() -> None:
@@ -152,8 +152,10 @@ def test_differences_without_bounds_have_none() -> None:
 
 def test_one_seed_is_honest_about_having_no_interval() -> None:
     title, sentence = told(two(3.0))
-    assert title == "grouped leads on clients' own data: 63.0 %, 3.0 points above pooled"
+    assert title == "grouped 63.0 %, pooled 60.0 % on clients' own data: one seed names no leader"
     assert "one seed (0), so no interval" in sentence
+    results = two(3.0)
+    assert leader(estimates(summary_of(results), results), "own") is None
 
 
 def test_several_seeds_with_a_clear_gap_are_called_so() -> None:
@@ -165,12 +167,32 @@ def test_several_seeds_with_a_clear_gap_are_called_so() -> None:
 
 def test_an_interval_over_zero_is_no_lead() -> None:
     title, sentence = told(two(0.3, (1, 2, 3, 4), jitter=3.0))
-    assert "are level" in title
+    assert title == "grouped and pooled are level on clients' own data: 60.3 and 60.0 %"
     assert "not settled" in sentence
 
 
+def test_a_lead_is_one_over_every_other_method() -> None:
+    noisy = [fake_result("noisy", seed, 59.0 + 8 * (-1) ** seed, False) for seed in (1, 2, 3, 4)]
+    results = two(3.0, (1, 2, 3, 4), jitter=0.2) + noisy
+    assert leader(estimates(summary_of(results), results), "own") is None
+    assert told(results)[0].startswith("grouped and noisy are level")
+    absent = [*results[:8], fake_result("late", 9, 10.0, False)]
+    assert leader(estimates(summary_of(absent), absent), "own") is None
+
+
+def test_a_lead_by_the_class_prior_alone_is_none() -> None:
+    results = two(3.0, (1, 2, 3, 4), jitter=0.2)
+    for result in results:
+        result.metrics["own_no_prior"][:] = 50.0 + result.seed + (result.seed % 2) * (result.method == "pooled")
+    title, sentence = told(results)
+    assert title == "grouped is ahead on clients' own data with the class prior only: 63.0 %, pooled 60.0 %"
+    assert "no method is said to lead" in sentence
+    table = estimates(summary_of(results), results)
+    assert (leader(table, "own"), leader(table, "own_no_prior")) == ("grouped", None)
+
+
 def test_equal_methods_are_level_and_one_method_is_just_told() -> None:
-    assert "are level" in told(two(0.0))[0]
+    assert "are level" in told(two(0.0, (1, 2)))[0]
     assert told([fake_result("grouped", own=61.24)])[0] == "grouped reaches 61.2 % on its clients' own data"
     assert "interval is" in told([fake_result("grouped", s, own=61.0 + s) for s in (1, 2)])[1]
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from secfpp.errors import ConfigError, DataError
-from secfpp.experiment.explained import Why, explanations, mean
+from secfpp.experiment.explained import Why, decision, explanations, mean
 from support.explained_runs import bare, explained_result, none_found, useful, useless
 from support_experiment import fake_result
 
@@ -108,3 +108,30 @@ def test_a_method_that_cannot_be_explained_is_refused_with_those_that_can() -> N
         explanations(RUNS[:1])
     with pytest.raises(DataError, match="by features: the results do not say why"):
         explanations(RUNS[:2])
+
+
+def test_a_decision_is_told_with_the_figures_it_rests_on() -> None:
+    low = useful((3, 2, 1))
+    low["test"] |= {"mean": 0.4, "low": -0.8}
+    assert read(low | {"used": 1}).decision == "3 groups found, gain 0.4 ± 1.2, 1.0 needed: one group used"
+    low["test"] |= {"mean": 4.0, "low": 1.5}
+    assert read(low).decision == "3 groups found, gain 4.0 ± 2.5, 1.0 needed: 3 groups used"
+    unanswered = read(low | {"used": 1}).decision
+    assert unanswered == "3 groups found, gain 4.0 ± 2.5, 1.0 needed, but too few answered the test: one group used"
+    assert read(low | {"used": 1, "test": None}).decision.startswith("3 groups found, too few clients could compare")
+    assert read(bare()).decision == "2 groups found: 2 groups used"
+    none = none_found()
+    best = max(one["score"] for one in none["candidates"][1:])
+    beyond = f"agreement beyond chance \N{MINUS SIGN}{-best:.1f}, above 0 needed"
+    assert read(none).decision == f"no groups found, {beyond}: one group used"
+    assert read(none | {"candidates": none["candidates"][:1]}).decision == (
+        "no groups of enough clients found: one group used"
+    )
+    assert read(none | {"candidates": []}).decision == "one group used"
+
+
+def test_a_method_that_does_not_say_why_tells_how_many_groups_it_uses() -> None:
+    assert decision(fake_result()) == "2 groups used"
+    assert decision(replace(fake_result(), assignment=(0, 0, 0, 0, 0, -1))) == "one group used"
+    assert decision(fake_result(clustered=False)) == ""
+    assert decision(explained_result(useless())).endswith(": one group used")

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from secfpp.experiment.groupings import agreement, groupings
 from support_experiment import fake_result
 
@@ -23,9 +21,9 @@ def test_counts_and_agreement_over_seeds_that_differ() -> None:
     wrong = replace(fake_result("a", 2), assignment=(0, 0, 0, 0, 0, 0))
     (found,) = groupings([right, wrong])
     assert found.counts == "1 to 2"
-    assert found.ari == pytest.approx(0.5)
-    assert found.lowest_ari == 0
-    assert found.purity == pytest.approx(0.75)
+    assert (found.ari, found.lowest_ari, found.purity) == (1, 1, 1)  # one group says nothing of who belongs together
+    assert [run.ari for run in found.runs] == [1, None]
+    assert [run.decision for run in found.runs] == ["2 groups used", "one group used"]
     assert [run.sizes for run in found.runs] == [(3, 3), (6,)]
 
 
@@ -36,7 +34,7 @@ def test_clients_in_no_cluster_are_counted_apart() -> None:
     (found,) = groupings([result])
     assert found.clusters == (-1, 0, 4)
     assert found.table == (("clipart", (1, 0, 2)), ("sketch", (0, 3, 0)))
-    assert [size for _, size in found.shapes] == [3, 2]
+    assert [(number, size) for _, number, size in found.shapes] == [(0, 3), (4, 2)]
 
 
 def test_agreement_that_means_nothing_is_none() -> None:

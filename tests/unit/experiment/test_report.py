@@ -66,9 +66,17 @@ def test_sections_appear_only_with_something_to_show() -> None:
     Page(bare)
 
 
-def test_the_table_has_every_method_and_marks_the_best() -> None:
+def test_a_best_is_marked_where_it_is_hardly_chance() -> None:
+    clear = section(rendered(two(3.0, (1, 2, 3))), "accuracy")
+    assert clear.count('<td class="best">63.0') == 1 and 'class="row best"' in clear
+    for results in (two(3.0), two(0.3, (1, 2, 3), jitter=3.0)):
+        text = section(rendered(results), "accuracy")
+        assert 'class="best"' not in text and 'class="row best"' not in text
+    assert "one seed names no best" in section(rendered(two(3.0)), "accuracy")
+
+
+def test_the_table_has_every_method() -> None:
     text = section(rendered(two(3.0)), "accuracy")
-    assert text.count('<td class="best">63.0') == 1
     assert "Own, no prior" in text
     assert "Own domain, no prior" in text  # another figure in these results
     assert "Other domains, no prior" not in text
@@ -222,7 +230,8 @@ def test_true_groups_are_called_domains_only_if_they_are() -> None:
     results = [replace(result, groups=("p", "q") * 3) for result in two(1.0)]
     told = words(section(rendered(results), "clusters"))
     assert "No method is told the true groups (" in told and "Clients of each true group" in told
-    assert "True group 0 1 p 2 1 q 1 2" in told
+    assert "True group cluster 0 cluster 1 p 2 1 q 1 2" in told
+    assert "cluster 0: 3" in told and "cluster 1: 3" in told  # the legend of shapes
 
 
 def sending(name: str, up: int = 2048) -> Any:

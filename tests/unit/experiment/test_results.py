@@ -29,7 +29,9 @@ def test_summary_of_one_seed_has_means_worst_and_no_interval() -> None:
     grouped = summary["methods"]["grouped"]
     assert grouped["own"] == {"mean": pytest.approx(60), "ci95": None, "per_seed": [pytest.approx(60)], "worst": 58}
     assert set(grouped) >= {"own", "own_domain", "other_domains", "own_no_prior", "own_domain_no_prior"}
-    assert grouped["clusters"] == {"k": 2, "ari": 1.0, "purity": 1.0, "sizes": [[3, 3]]}
+    assert grouped["clusters"] == {
+        "k": 2, "ari": 1.0, "purity": 1.0, "judged": 1, "sizes": [[3, 3]], "decisions": ["2 groups used"],
+    }  # fmt: skip
     assert grouped["bytes"] == {"client_up": 41_000, "client_down": 52_000}
     assert summary["methods"]["pooled"]["clusters"] is None
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
@@ -76,22 +78,24 @@ def test_clusters_over_seeds_are_averaged() -> None:
     one = fake_result(seed=1)
     two = dataclasses.replace(fake_result(seed=2), assignment=(0,) * 6)
     clusters = summarize("icons", "mini", 4, [one, two])["methods"]["grouped"]["clusters"]
-    assert clusters == {"k": 1.5, "ari": 0.5, "purity": 0.75, "sizes": [[3, 3], [6]]}
+    assert clusters["k"] == 1.5 and clusters["sizes"] == [[3, 3], [6]]
+    assert (clusters["ari"], clusters["purity"], clusters["judged"]) == (1.0, 1.0, 1)  # one group is no grouping
+    assert clusters["decisions"] == ["2 groups used", "one group used"]
 
 
 def test_clients_in_no_cluster_do_not_count_as_one() -> None:
     result = dataclasses.replace(fake_result(), assignment=(0, 0, -1, 1, 1, 1))
     clusters = summarize("icons", "mini", 4, [result])["methods"]["grouped"]["clusters"]
-    assert clusters == {"k": 2, "ari": 1.0, "purity": 1.0, "sizes": [[2, 3]]}
+    assert (clusters["k"], clusters["ari"], clusters["sizes"]) == (2, 1.0, [[2, 3]])
 
 
 def test_domains_that_cannot_judge_clusters_leave_the_indices_out() -> None:
     each_its_own = fake_result(domains=tuple("abcdef"), per_domain=1)
     result = dataclasses.replace(each_its_own, assignment=(0, 0, 1, 1, 1, 1))
-    nothing = {"k": 2, "ari": None, "purity": None}
-    assert summarize("x", "mini", 4, [result])["methods"]["grouped"]["clusters"] == {**nothing, "sizes": [[2, 4]]}
+    nothing = {"k": 2, "ari": None, "purity": None, "judged": 0, "sizes": [[2, 4]], "decisions": ["2 groups used"]}
+    assert summarize("x", "mini", 4, [result])["methods"]["grouped"]["clusters"] == nothing
     one = dataclasses.replace(fake_result(domains=("a",), per_domain=6), assignment=(0, 0, 1, 1, 1, 1))
-    assert summarize("x", "mini", 4, [one])["methods"]["grouped"]["clusters"] == {**nothing, "sizes": [[2, 4]]}
+    assert summarize("x", "mini", 4, [one])["methods"]["grouped"]["clusters"] == nothing
     both = summarize("x", "mini", 4, [result, fake_result(seed=1)])["methods"]["grouped"]["clusters"]
     assert (both["ari"], both["purity"]) == (1, 1)  # of the seed that can be judged
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from secfpp.experiment.text import amount, duration, points
+from secfpp.experiment.text import amount, counted, duration, points
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,12 @@ def test_points(value: float, plain: str, signed: str) -> None:
 def test_points_with_other_digits() -> None:
     assert points(-0.014, digits=2) == "\N{MINUS SIGN}0.01"
     assert points(1.0, digits=2) == "1.00"
+
+
+def test_things_are_counted_in_the_right_number() -> None:
+    assert [counted(number, "group") for number in (0, 1, 2, 3.5)] == [
+        "0 groups",
+        "one group",
+        "2 groups",
+        "3.5 groups",
+    ]
