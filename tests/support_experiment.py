@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.errors import ConfigError, Problem
 from secfpp.experiment.config import Catalog
+from secfpp.models.prompt import SoftPrompt
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.trainer import RunResult
 
@@ -67,6 +68,7 @@ class Method:
     """What the experiment asks of methods."""
 
     trained: ClassVar[bool] = True
+    prompt: ClassVar[SoftPrompt] = SoftPrompt()
 
     def require(self, clients: int) -> None:
         if clients < 2:
@@ -180,19 +182,28 @@ def fake_result(
 
 @dataclass
 class World:
-    """What stood in for model, data and training was asked to do; `before_training` may raise."""
+    """What stood in for model, data and training was asked to do; `before_training` may raise, and one class name be unreadable."""
 
     backbones: list[dict[str, Any]] = field(default_factory=list)
     trained: list[tuple[str, int]] = field(default_factory=list)
     algorithms: dict[str, object] = field(default_factory=dict)
     encoded: list[int] = field(default_factory=list)
     before_training: Callable[[str], None] = str
+    unreadable: str = ""
 
     def load_backbone(self, name: str, **settings: Any) -> Any:
         if name == "absent":
             raise ConfigError([Problem("backbone.name", name, "no such model; try mini")])
         self.backbones.append({"name": name, **settings})
-        return SimpleNamespace(spec=FakeSpec(name), features=lambda images: self.encoded.append(len(images)))
+        return SimpleNamespace(
+            spec=FakeSpec(name),
+            features=lambda images: self.encoded.append(len(images)),
+            class_tokens=self.class_tokens,
+        )
+
+    def class_tokens(self, names: Sequence[str], n_ctx: int) -> None:
+        if self.unreadable in names:
+            raise ConfigError([Problem("class name", self.unreadable, "cannot be read")])
 
     def train(
         self,

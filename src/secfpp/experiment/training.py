@@ -106,7 +106,7 @@ def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: Federate
         if dataset is None:
             emit(Event("preparing", task.cells[0], f"loading the data set {task.config.data.name!r}, seed {task.seed}"))
             dataset = load_dataset(task.config, task.seed)
-        task = _feasible(task, len(dataset.clients), emit)
+        task = _feasible(task, dataset, backbone, emit)
         if not task.cells:
             return
         digest = dataset_digest(dataset)
@@ -130,8 +130,8 @@ def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: Federate
             _fail(task, cell, error, emit)
 
 
-def _feasible(task: SeedTask, clients: int, emit: Emit) -> SeedTask:
-    """The task without the cells whose settings do not fit so many clients: these fail before anything is encoded."""
+def _feasible(task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emit: Emit) -> SeedTask:
+    """The task without cells whose settings do not fit the clients or class names: they fail before any encoding."""
     from secfpp.runtime.trainer import per_round
 
     failed = set()
@@ -139,7 +139,8 @@ def _feasible(task: SeedTask, clients: int, emit: Emit) -> SeedTask:
         algorithm = task.config.choose([cell.method])[cell.method]
         try:
             if algorithm.trained:
-                algorithm.require(per_round(clients, task.config.participation))
+                algorithm.require(per_round(len(dataset.clients), task.config.participation))
+            backbone.class_tokens(dataset.classes, algorithm.prompt.n_ctx)
         except SecFPPError as error:
             _fail(task, cell, error, emit)
             failed.add(cell)

@@ -20,6 +20,7 @@ from secfpp.cachedir import sub_cache
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.models.cache import FeatureCache
 from secfpp.models.checkpoint import Checkpoint, load_checkpoint
+from secfpp.models.class_names import Vocabulary
 from secfpp.models.public_images import public_images
 from secfpp.models.text_prefix import ClassTokens, PrefixTextEncoder
 
@@ -98,7 +99,8 @@ class ClipBackbone:
         self.logit_scale = float(checkpoint.model.logit_scale.exp())
         patches = (vision.image_size // vision.patch_size) ** 2 + 1
         self._batch = max(1, BATCH_TOKENS[device.type] // patches)
-        self._cache, self._tokenizer, self._processor = FeatureCache(cache), checkpoint.tokenizer, checkpoint.images
+        self._cache, self._processor = FeatureCache(cache), checkpoint.images
+        self._vocabulary = Vocabulary(name, checkpoint.tokenizer)
         self._start_id, self._end_id = checkpoint.start_id, checkpoint.end_id
         self._legacy_end = checkpoint.legacy_end
         model = checkpoint.model.to(device, dtype)
@@ -170,8 +172,9 @@ class ClipBackbone:
         """Tokenise class names as they stand (underscores are not replaced).
 
         Raises:
-            ConfigError: no name, an empty one, one given twice (also when two names differ only in what the
-                tokenizer ignores, such as case), one that holds a special token, or one that is too long.
+            ConfigError: no name, an empty one, one given twice (also when two names differ only in what the tokenizer
+                ignores, such as case), one with a character that the vocabulary lacks, or one that is too long; all
+                of them.
         """
         room = self.spec.context_length - n_ctx - 2
         if n_ctx < 0 or room < 1:
@@ -179,31 +182,13 @@ class ClipBackbone:
             raise ConfigError([Problem("n_ctx", n_ctx, allowed)])
         if not names:
             raise ConfigError([Problem("class names", list(names), "at least one name")])
-        ids = [self._ids(name) for name in names]
-        problems = self._name_problems(names, ids, room, n_ctx)
-        if problems:
+        if problems := self._vocabulary.problems(names, room, n_ctx):
             raise ConfigError(problems)
+        ids = [self._vocabulary.ids(name) for name in names]
         end_id, longest = self._end_id, max(map(len, ids)) + 1
         padded = torch.tensor([row + [end_id] * (longest - len(row)) for row in ids])
         end = padded.argmax(dim=1) if self._legacy_end else (padded == end_id).int().argmax(dim=1)
         return ClassTokens(tuple(names), padded, end)
-
-    def _name_problems(self, names: Sequence[str], ids: list[list[int]], room: int, n_ctx: int) -> list[Problem]:
-        problems, seen = [], dict[tuple[int, ...], str]()
-        special = {self._start_id, self._end_id}
-        for name, row in zip(names, ids, strict=True):
-            if not row:
-                problems.append(Problem("class name", name, "a name with at least one letter or digit"))
-            elif special & set(row):
-                problems.append(Problem("class name", name, "a name without the tokenizer's start or end token"))
-            elif len(row) > room:
-                allowed = f"{len(row)} tokens, but beside {n_ctx} context vectors there is room for {room}: shorten it"
-                problems.append(Problem("class name", name, allowed))
-            elif tuple(row) in seen:
-                allowed = f"the model cannot tell it from {seen[tuple(row)]!r}: give each class a name of its own"
-                problems.append(Problem("class name", name, allowed))
-            seen.setdefault(tuple(row), name)
-        return problems
 
     def class_features(self, prompts: Tensor, tokens: ClassTokens) -> Tensor:
         """Unit-length class features, float32 [k, n_cls, projection], of prompts [k, n_ctx, text_dim].
@@ -232,7 +217,7 @@ class ClipBackbone:
 
     def embed(self, text: str, *, whole: bool = False) -> Tensor:
         """Token embeddings of `text`, float32 [n_tokens, text_dim], with start and end token if `whole`."""
-        tokens = [self._start_id, *self._ids(text), self._end_id] if whole else self._ids(text)
+        tokens = [self._start_id, *self._vocabulary.ids(text), self._end_id] if whole else self._vocabulary.ids(text)
         ids = torch.tensor(tokens, dtype=torch.long, device=self.device)
         return F.embedding(ids, self._text.tokens).float()
 
@@ -240,8 +225,10 @@ class ClipBackbone:
         """float32 [n_ctx, text_dim]: the last `n_ctx` embeddings of `text`, repeated from its start if there are fewer.
 
         Raises:
-            ConfigError: `text` has no token.
+            ConfigError: `text` has no token, or a character that the vocabulary lacks.
         """
+        if reason := self._vocabulary.unreadable(text):
+            raise ConfigError([Problem("initial prompt", text, reason)])
         embedded = self.embed(text).cpu().numpy()
         if not len(embedded):
             raise ConfigError([Problem("initial prompt", text, "a text of at least one word")])
@@ -251,9 +238,6 @@ class ClipBackbone:
         """float32 [projection]: the mean feature of `secfpp.models.public_images`, the same for everybody."""
         mean: np.ndarray = self.features(public_images(self.spec.image_size)).mean(dim=0).cpu().numpy()
         return mean
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def load_backbone(

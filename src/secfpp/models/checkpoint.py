@@ -19,12 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from secfpp.errors import ConfigError, Problem
+from secfpp.models.foreign_checkpoints import (
+    Files,
+    config_reason,
+    file_reason,
+    folder_reason,
+    missing_files,
+    weights_reason,
+)
 
 MINI = Path(__file__).parent / "assets" / "mini_clip"
 LEGACY_END = 2
+MOST_OF_IT = 0.9
+"""The share of a model's vocabulary that its tokenizer has at least; a table may be padded to a round size."""
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 MODEL_FIELDS = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps",
@@ -85,9 +94,9 @@ def load_checkpoint(name: str) -> Checkpoint:
     """
     folder = MINI if name == "mini" else Path(name).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise _refuse(name, "the directory has no config.json, so it is not a Hugging Face checkpoint")
         return _load(name, str(folder), local=True)
+    if folder.is_file():
+        raise _refuse(name, file_reason(name))
     if name == "mini":
         raise _refuse(name, f"the embedded model is not in this installation ({folder}): install secfpp again")
     if not HUB_NAME.fullmatch(name):
@@ -113,22 +122,43 @@ def _load(name: str, source: str, local: bool) -> Checkpoint:
                     "give a checkpoint's directory, or use 'mini'"
                 )
             raise _refuse(name, f"{remedy}. Cause: {_first_line(error)}") from error
-        except (ValueError, RuntimeError, SafetensorError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise _refuse(name, f"the checkpoint cannot be read. Cause: {_first_line(error)}") from error
+        except ConfigError:
+            raise
+        except Exception as error:  # transformers raises whatever it stumbles over in a config or in damaged bytes
+            reason = f"the checkpoint cannot be read. Cause: {type(error).__name__}: {_first_line(error)}"
+            raise _refuse(name, reason) from error
 
 
 def _read(name: str, source: str, local: bool) -> Checkpoint:
     hf: Any = importlib.import_module("transformers")
-    kind = hf.CLIPConfig.get_config_dict(source, local_files_only=local)[0].get("model_type")
-    if kind != "clip":
-        raise _refuse(name, f"its model_type is {kind!r}; only CLIP checkpoints ('clip') are supported")
+    files = Files(source, local)
+    if Path(source).is_dir() and not files.has("config.json"):
+        reason = "the directory has no config.json, so it is not a Hugging Face checkpoint"
+        raise _refuse(name, "; ".join(filter(None, (reason, folder_reason(files)))))
+    try:
+        config = hf.CLIPConfig.get_config_dict(source, local_files_only=local)[0]
+    except OSError:
+        if reason := folder_reason(files):
+            raise _refuse(name, reason) from None
+        raise
+    if reason := config_reason(config):
+        raise _refuse(name, reason)
+    if reason := missing_files(files):
+        if local and not Path(source).is_dir():
+            raise OSError(reason)  # the hub may have what the cache lacks
+        raise _refuse(name, reason)
     model, report = hf.CLIPModel.from_pretrained(
         source, local_files_only=local, dtype=torch.float32, output_loading_info=True
     )
-    if report["missing_keys"]:
-        raise _refuse(name, f"weights are missing, for example {min(report['missing_keys'])!r}; save it again")
+    if reason := weights_reason(report["missing_keys"], report["unexpected_keys"]):
+        raise _refuse(name, reason)
+    broken = [key for key, weight in model.state_dict().items() if not weight.isfinite().all()]
+    if broken:
+        raise _refuse(
+            name,
+            f"its weights are not finite (NaN or infinite), in {broken[0]!r} and {len(broken) - 1} more: a training "
+            "that diverged or an overflow in float16; give an earlier checkpoint, or save it again in float32",
+        )
     # Pillow's resampling is what the checkpoints were evaluated with, and needs no torchvision.
     pillow: dict[str, Any] = {"use_fast": False}
     if importlib.util.find_spec("transformers.image_processing_backends"):
@@ -152,8 +182,15 @@ def _check_special_tokens(name: str, checkpoint: Checkpoint) -> None:
             f"the model reads features at token {config.eos_token_id} (eos_token_id in config.json), "
             f"but the tokenizer ends texts with {tokenizer.eos_token_id}; correct one of them",
         )
-    if max(tokenizer.get_vocab().values()) >= config.vocab_size:
+    known = tokenizer.get_vocab().values()
+    if max(known) >= config.vocab_size:
         raise _refuse(name, f"its tokenizer has ids beyond the model's vocabulary of {config.vocab_size}")
+    if len(known) < MOST_OF_IT * config.vocab_size:
+        raise _refuse(
+            name,
+            f"its tokenizer has {len(known)} tokens, but the model's vocabulary {config.vocab_size}: the tokenizer is "
+            "another model's, or its files are damaged; copy them from the model that it was made from",
+        )
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from secfpp.models.class_names import repeated
+
 if TYPE_CHECKING:
     from secfpp.models.prompt_file import ClientPrompt
 
@@ -27,8 +29,7 @@ def problems_of(prompt: ClientPrompt) -> list[str]:
         found += wrong
     if n_classes < 2 or not all(map(str.strip, prompt.classes)):
         found.append(f"classes {prompt.classes!r} are not two names or more")
-    if len(set(prompt.classes)) < n_classes:
-        found.append("a class is named twice")
+    found += repeated(prompt.classes)
     if not prompt.backbone or not prompt.backbone_digest:
         found.append("backbone and backbone_digest must name the model")
     if prompt.image_size < 1 or prompt.class_template.count("{}") != 1:

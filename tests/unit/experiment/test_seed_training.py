@@ -123,6 +123,13 @@ def test_data_that_cannot_be_loaded_fail_every_cell(
     assert {event.text for event in events[1:]} == {"photo.jpg: broken"}
 
 
+def test_class_names_that_the_model_cannot_read_fail_before_an_image_is_encoded(world: World, tmp_path: Path) -> None:
+    world.unreadable = toy_dataset(1).classes[0]
+    events = play(world, task(tmp_path))
+    assert kinds(events)[1:] == [("failed", "grouped"), ("failed", "pooled")]
+    assert "cannot be read" in events[1].text and world.encoded == world.trained == []
+
+
 def test_other_data_under_the_same_settings_are_noticed(world: World, tmp_path: Path) -> None:
     play(world, task(tmp_path, "pooled"))
     before = (tmp_path / "partitions/1.json").read_bytes()

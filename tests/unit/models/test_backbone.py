@@ -129,7 +129,7 @@ def test_class_features_are_the_checkpoints_own_on_plain_text(tmp_path: Path, le
     names = ["cat", "Security Message", "bicycle bird", "xyzq"]
     prompt = torch.from_numpy(backbone.initial_prompt("a photo of the", 4))[None]
     features = backbone.class_features(prompt, backbone.class_tokens(names, 4))[0]
-    model, tokenizer = CLIPModel.from_pretrained(folder), backbone._tokenizer
+    model, tokenizer = CLIPModel.from_pretrained(folder), backbone._vocabulary.tokenizer
     texts = tokenizer(
         [f"a photo of the {name}" for name in names], padding="max_length", max_length=20, return_tensors="pt"
     )
@@ -142,9 +142,9 @@ def test_class_features_are_the_checkpoints_own_on_plain_text(tmp_path: Path, le
 def test_legacy_checkpoints_read_at_the_largest_id(tmp_path: Path, legacy: bool, places: list[int]) -> None:
     backbone = load_backbone(str(replace(TINY, legacy_end=legacy).save(tmp_path)))
     assert isinstance(backbone, ClipBackbone)
-    backbone._tokenizer.add_tokens(["newword"])  # its id is beyond the end token's
+    backbone._vocabulary.tokenizer.add_tokens(["newword"])  # its id is beyond the end token's
     tokens = backbone.class_tokens(["newword", "security message"], 4)
-    new, end = backbone._ids("newword")[0], backbone._end_id
+    new, end = backbone._vocabulary.ids("newword")[0], backbone._end_id
     assert new > end
     assert tokens.ids[0].tolist() == [new, end, end]
     assert tokens.end.tolist() == places
@@ -156,9 +156,9 @@ def test_legacy_checkpoints_read_at_the_largest_id(tmp_path: Path, legacy: bool,
         ([], "at least one name"),
         (["cat", ""], "'': a name with at least one letter"),
         (["cat", "  "], "'  ': a name with at least one letter"),
-        (["cat", "dog", "cat"], "cannot tell it from 'cat'"),
-        (["cat", "CAT"], "'CAT': the model cannot tell it from 'cat'"),
-        (["cat", f"dog {END} bird"], "without the tokenizer's start or end token"),
+        (["cat", "dog", "cat"], "'cat': is given twice, at positions 0 and 2 "),
+        (["cat", "CAT"], "'CAT': the model cannot tell it from 'cat', at positions 0 and 1 .*: add a word to each"),
+        (["cat", f"dog {END} bird"], "leave that out"),
         (["cat " * 15], "15 tokens, but beside 4 context vectors there is room for 14"),
     ],
 )

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from secfpp.errors import ConfigError
 from secfpp.models import checkpoint
@@ -67,12 +66,6 @@ def test_another_kind_of_model_is_refused(folder: Path) -> None:
         load_checkpoint(str(folder))
 
 
-def test_missing_files_are_refused(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ConfigError, match="missing or unreadable"):
-        load_checkpoint(str(folder))
-
-
 def test_a_missing_image_processor_is_refused(folder: Path) -> None:
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(ConfigError, match=str(folder)):
@@ -83,14 +76,6 @@ def test_a_cut_weights_file_is_refused(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ConfigError, match="cannot be read"):
-        load_checkpoint(str(folder))
-
-
-def test_missing_weights_are_not_replaced_by_random_ones(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    del weights["text_projection.weight"]
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ConfigError, match=r"weights are missing.*text_projection"):
         load_checkpoint(str(folder))
 
 

@@ -276,7 +276,7 @@ def test_the_class_template_stands_behind_the_context(prompt: ClientPrompt, back
         ({"log_prior": np.full(3, -np.inf)}, "log_prior holds values that are not finite"),
         ({"classes": ("cat",), "log_prior": None}, "two names or more"),
         ({"classes": ("cat", " ", "x")}, "two names or more"),
-        ({"classes": ("cat", "cat", "dog")}, "a class is named twice"),
+        ({"classes": ("cat", "cat", "dog")}, "the class 'cat' is given twice, at positions 0 and 1 .*crane bird"),
         ({"domain_prompt": np.zeros((4, 32))}, "domain_prompt and familiar belong together: give both or neither"),
         ({"familiar": np.ones(3, bool)}, "domain_prompt and familiar belong together"),
         ({"trust": 0.5}, "trust 0.5 has no meaning without a domain_prompt"),
