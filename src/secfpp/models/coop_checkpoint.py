@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from secfpp.errors import ConfigError, DataError
+from secfpp.models.coop_relatives import relative_reason
 from secfpp.models.prompt_file import ClientPrompt
 
 if TYPE_CHECKING:
@@ -70,14 +71,18 @@ def from_coop(path: str | Path, classes: Sequence[str], backbone: Backbone, clie
 
     Raises:
         ConfigError: class names that the model refuses.
-        DataError: no such file, another kind of file, or names or a model that are not those of the file; says which.
+        DataError: no such file, another kind of file or of prompt learner (see `secfpp.models.coop_relatives`), or
+            names or a model that are not those of the file; says which.
     """
     names = tuple(name.replace("_", " ") for name in classes)
     checkpoint = _load(Path(path))
     state = checkpoint.get("state_dict")
+    if isinstance(state, Mapping) and (reason := relative_reason(state, len(names))):
+        raise DataError(f"{path}: {reason}")
     if not isinstance(state, Mapping) or not isinstance(state.get("ctx"), Tensor):
         raise DataError(f"{path}: not a checkpoint of CoOp's prompt learner (no state_dict with ctx)")
     ctx = state["ctx"].detach().float().cpu()
+    ctx = ctx[0] if ctx.ndim == 3 and len(ctx) == 1 else ctx
     width = backbone.spec.text_dim
     if ctx.ndim not in (2, 3) or ctx.shape[-1] != width:
         raise DataError(
@@ -122,16 +127,40 @@ def _plain(*arguments: object) -> dict[object, object]:
     return {}
 
 
-_CONTAINERS: dict[str, Callable[..., object]] = {"collections.defaultdict": _plain, "builtins.dict": dict}
+class _NumberType:
+    """Stands for NumPy's type of a single number, such as ``f8``."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        self.code = f"{state[1] if state[1] in ('<', '>') else ''}{self.code}"
+
+
+def _number(kind: _NumberType, content: bytes) -> object:
+    """The single number that NumPy wrote so; None for what is no number."""
+    return np.frombuffer(content, kind.code)[0].item() if kind.code.strip("<>")[0] in "biuf" else None
+
+
+_REPLACED: dict[str, Callable[..., object]] = {
+    "collections.defaultdict": _plain,
+    "builtins.dict": dict,
+    "numpy.dtype": _NumberType,
+    "numpy.core.multiarray.scalar": _number,
+    "numpy._core.multiarray.scalar": _number,
+}
 
 
 def _load(path: Path) -> Mapping[str, Any]:
     """The checkpoint's dictionary; optimiser and schedule, which CoOp saves as objects, come as `_Skipped`."""
     try:
         foreign = get_unsafe_globals_in_checkpoint(str(path))
-        if strange := sorted(name for name in foreign if not name.startswith(_SKIPPED) and name not in _CONTAINERS):
-            raise DataError(f"{path}: refused, it holds what no checkpoint of CoOp needs: {', '.join(strange[:3])}")
-        with safe_globals([(_CONTAINERS.get(name, _Skipped), name) for name in foreign]):
+        if strange := sorted(name for name in foreign if not name.startswith(_SKIPPED) and name not in _REPLACED):
+            raise DataError(
+                f"{path}: refused, it holds what no checkpoint of CoOp needs: {', '.join(strange[:3])}. If you trust "
+                "where it is from, load it with torch and save its state_dict and epoch alone"
+            )
+        with safe_globals([(_REPLACED.get(name, _Skipped), name) for name in foreign]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error

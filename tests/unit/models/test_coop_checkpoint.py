@@ -208,8 +208,11 @@ def test_contexts_of_single_classes_are_read_and_score_as_coops(backbone: Any, t
 
 def test_contexts_for_another_number_of_classes_are_refused(backbone: Any, tmp_path: Path) -> None:
     bare = saved({"state_dict": {"ctx": torch.ones(4, N_CTX, 32)}}, tmp_path / "x")
-    with pytest.raises(DataError, match="x: prompt has contexts for 4 single classes, but there are 3"):
+    with pytest.raises(DataError, match=r"x: it holds 4 contexts, and 3 class names .* \(CSC\), give the 4 names"):
         from_coop(bare, CLASSES, backbone)
+    learner = Learner(backbone, (*CLASSES, "bird"), torch.ones(4, N_CTX, 32))
+    with pytest.raises(DataError, match="it is for 4 classes, but 3 names are given"):
+        from_coop(coop_writes(learner, tmp_path / "y"), CLASSES, backbone)
 
 
 def test_a_bare_context_is_taken_as_coop_writes_it(backbone: Any, tmp_path: Path) -> None:
@@ -260,6 +263,25 @@ def test_damaged_missing_and_foreign_files_are_refused(backbone: Any, tmp_path: 
             from_coop(path, CLASSES, backbone)
     with pytest.raises(DataError, match=r"none: No such file"):
         from_coop(tmp_path / "none", CLASSES, backbone)
+
+
+@pytest.mark.parametrize("kind", ["<f8", ">f4", "<i8", "?"])
+def test_numbers_of_numpy_are_read_as_numbers(kind: str, backbone: Any, tmp_path: Path) -> None:
+    content = coop_writes(Learner(backbone, CLASSES), tmp_path / "x")
+    whole = torch.load(content, weights_only=False)
+    number = np.dtype(kind).type(1) if kind == "?" else np.array(1, kind)[()]
+    path = saved(whole | {"epoch": np.int64(50), "val_result": number}, tmp_path / "y")
+    assert from_coop(path, CLASSES, backbone).rounds == 50
+    path = saved(whole | {"val_result": np.str_("best")}, tmp_path / "z")  # no number, and of no use
+    assert from_coop(path, CLASSES, backbone).rounds == 50
+
+
+def test_arrays_of_numpy_are_refused_with_what_to_do(backbone: Any, tmp_path: Path) -> None:
+    path = saved({"state_dict": {"ctx": np.ones((2, 32), np.float32)}}, tmp_path / "x")
+    with pytest.raises(
+        DataError, match=r"holds what no checkpoint .*numpy\.ndarray.* save its state_dict and epoch alone"
+    ):
+        from_coop(path, CLASSES, backbone)
 
 
 RAN: list[str] = []
