@@ -112,3 +112,7 @@ class MissingExtraError(SecFPPError, ImportError):
 
 class LeakyProtocolWarning(UserWarning):
     """Something was asked for that gives away more than it has to; says what, to whom, and what does not."""
+
+
+class DataWarning(UserWarning):
+    """Data were read in a way that was not stated, or not all of them; says how, and how to state it."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,22 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from secfpp.errors import DataError
+from secfpp.errors import DataError, DataWarning
+from secfpp.grey_depth import (
+    GreyWindow,
+    eight_bit,
+    is_deep,
+    largest_grey,
+    largest_high_byte,
+    require_used,
+    require_window,
+    window_for,
+)
+from secfpp.image_names import find_images, formats, passed_over
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SIZE = 224
 """Side in pixels that images are read at where nothing else is said; what most CLIP models take."""
 MOST_PIXELS = 100_000_000
@@ -39,38 +50,33 @@ ImagesLike: TypeAlias = "ImageLike | Sequence[ImageLike]"
 """One of them, several, or uint8 [n, height, width, 3]."""
 
 
-def find_images(path: Path) -> list[Path]:
-    """The image file `path`, or all image files below the folder `path`, sorted.
-
-    Hidden files and folders, links to folders, and files that are not called like images are passed over.
-
-    Raises:
-        DataError: there is no such file, or no image in the folder.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder")
-    found = []
-    for folder, inner, files in os.walk(path):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [Path(folder, name) for name in files if is_image_name(name)]
-    if not found:
-        raise DataError(f"{path}: no image in this folder (names that end in {', '.join(SUFFIXES)})")
-    return sorted(found)
+def read_images(
+    paths: Sequence[Path], size: int = SIZE, memory_gib: float = MEMORY_GIB, grey_window: GreyWindow | None = None
+) -> np.ndarray:
+    """The images as uint8 [n, size, size, 3], see `read_scaled`."""
+    return read_scaled(paths, size, memory_gib, grey_window)[0]
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file of this name counts as an image: known ending, not hidden."""
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+def read_scaled(
+    paths: Sequence[Path], size: int = SIZE, memory_gib: float = MEMORY_GIB, grey_window: GreyWindow | None = None
+) -> tuple[np.ndarray, GreyWindow | None]:
+    """The images as uint8 [n, size, size, 3], of animations the first picture; and the window of deep grey values.
 
+    Args:
+        paths: image files.
+        size: side in pixels.
+        memory_gib: most memory for them, in GiB.
+        grey_window: grey values of more than 8 bits that are black and white; if not given, the range of the bits in
+            use over all these images, of which a `DataWarning` tells.
 
-def read_images(paths: Sequence[Path], size: int = SIZE, memory_gib: float = MEMORY_GIB) -> np.ndarray:
-    """The images as uint8 [n, size, size, 3]; of animations the first picture.
+    Returns:
+        The images, and the window by which some of them were scaled (None if there were none).
 
     Raises:
+        ConfigError: a window between whose ends nothing lies.
         DataError: more than fit in `memory_gib`, or files that cannot be read; names each, at most `SHOWN`.
     """
+    require_window(grey_window)
     needed = len(paths) * size**2 * 3 / 2**30
     if needed > memory_gib:
         raise DataError(
@@ -78,39 +84,72 @@ def read_images(paths: Sequence[Path], size: int = SIZE, memory_gib: float = MEM
             f"{memory_gib:g}: take fewer at a time, or smaller ones"
         )
     images = np.empty((len(paths), size, size, 3), dtype=np.uint8)
+    deep, colours = dict[int, int](), dict[int, int]()
 
-    def read(index: int) -> str:
+    def read(index: int) -> None:
+        with _opened(paths[index], size) as image:
+            if (high := largest_high_byte(image)) is not None:
+                colours[index] = high
+            if grey_window is None and is_deep(image):
+                deep[index] = largest_grey(image)
+            else:
+                images[index] = to_square(image, size, grey_window)
+
+    def scale(index: int) -> None:
+        with _opened(paths[index], size) as image:
+            images[index] = to_square(image, size, window)
+
+    _each(read, range(len(paths)))
+    if colours:
+        require_used(max(colours.values()), len(colours))
+    if not deep:
+        return images, grey_window
+    window = window_for(max(deep.values()))
+    _each(scale, sorted(deep))
+    warnings.warn(
+        f"{len(deep)} of {len(paths)} images have grey values of more than 8 bits, {max(deep.values())} the largest: "
+        f"0 is taken as black, {window[1]} as white; for other values state grey_window = [LOW, HIGH]",
+        DataWarning,
+        stacklevel=2,
+    )
+    return images, window
+
+
+def _each(task: Callable[[int], None], indices: Sequence[int]) -> None:
+    """Run `task` for each index, several at a time.
+
+    Raises:
+        DataError: those of the tasks, at most `SHOWN` of them.
+    """
+
+    def problem(index: int) -> str:
         try:
-            images[index] = read_image(paths[index], size)
+            task(index)
         except DataError as error:
             return str(error)
         return ""
 
     with _no_size_warning(), ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         try:
-            broken = [problem for problem in pool.map(read, range(len(paths))) if problem]
+            broken = [found for found in pool.map(problem, indices) if found]
         except BaseException:
             pool.shutdown(cancel_futures=True)  # else an interrupted reader would first read all the rest
             raise
     if broken:
         more = f"; and {len(broken) - SHOWN} more files" if len(broken) > SHOWN else ""
         raise DataError("\n".join(broken[:SHOWN]) + more)
-    return images
 
 
-def read_image(path: Path, size: int) -> np.ndarray:
-    """One image file as uint8 [size, size, 3].
-
-    Raises:
-        DataError: it is missing, damaged, too large, or its values have no known range; names the file.
-    """
+@contextmanager
+def _opened(path: Path, size: int) -> Iterator[Image]:
+    """An image file, opened but not yet decoded; whatever goes wrong is a `DataError` that names it."""
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats()) as image:
             _require_modest(image)
             image.draft("RGB", (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
-            return to_square(image, size)
+            yield image
     except OSError as error:
         what = error.strerror or "damaged, or not an image"
         raise DataError(f"{path}: {what}. Replace or remove the file") from error
@@ -119,15 +158,23 @@ def read_image(path: Path, size: int) -> np.ndarray:
         raise DataError(f"{path}: {what}. Replace or remove the file") from error
 
 
-def to_square(image: Image, size: int) -> np.ndarray:
+def to_square(image: Image, size: int, grey_window: GreyWindow | None = None) -> np.ndarray:
     """A Pillow image as uint8 [size, size, 3]: upright, RGB on white, resized and cut to the middle.
+
+    Args:
+        image: in any mode.
+        size: side in pixels.
+        grey_window: grey values of more than 8 bits that are black and white; if not given, the range of the bits that
+            this image uses.
 
     Raises:
         DataError: its values have no known range.
     """
     from PIL import Image, ImageOps
 
-    upright = _eight_bit(ImageOps.exif_transpose(image))
+    upright = ImageOps.exif_transpose(image)
+    if is_deep(upright):
+        upright = eight_bit(upright, grey_window or window_for(largest_grey(upright)))
     if "A" in upright.getbands() or "transparency" in upright.info:
         clear = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
@@ -135,11 +182,16 @@ def to_square(image: Image, size: int) -> np.ndarray:
     return np.asarray(fitted, dtype=np.uint8)
 
 
-def as_array(images: ImagesLike, size: int = SIZE) -> np.ndarray:
+def as_array(images: ImagesLike, size: int = SIZE, grey_window: GreyWindow | None = None) -> np.ndarray:
     """Images of any accepted form as uint8 [n, height, width, 3].
 
     Arrays are taken as they are; files and Pillow images come as [n, size, size, 3]. A folder stands for all images
-    below it.
+    below it; a `DataWarning` tells what else lies there.
+
+    Args:
+        images: see `ImagesLike`.
+        size: side in pixels.
+        grey_window: see `read_scaled`.
 
     Raises:
         DataError: an array of another shape or number type, a value that is no image, or a file that cannot be read.
@@ -155,9 +207,9 @@ def as_array(images: ImagesLike, size: int = SIZE) -> np.ndarray:
             )
         return array
     if isinstance(images, (str, os.PathLike)):
-        return read_images(find_images(Path(images).expanduser()), size)
+        return read_images(files_in([Path(images)]), size, grey_window=grey_window)
     if isinstance(images, Image.Image):
-        return to_square(images, size)[None]
+        return to_square(images, size, grey_window)[None]
     try:
         items = list(images)
     except TypeError:
@@ -167,27 +219,31 @@ def as_array(images: ImagesLike, size: int = SIZE) -> np.ndarray:
         raise DataError(
             f"{', '.join(kinds)} given as images (of {len(items)}): give at least one path, Pillow image or uint8 array"
         )
-    named = [Path(item).expanduser() for item in items if isinstance(item, (str, os.PathLike))]
+    named = [Path(item) for item in items if isinstance(item, (str, os.PathLike))]
     if len(named) == len(items):
-        return read_images([path for each in named for path in find_images(each)], size)
-    parts = [as_array(item, size) for item in items]
+        return read_images(files_in(named), size, grey_window=grey_window)
+    if deep := [largest_grey(item) for item in items if isinstance(item, Image.Image) and is_deep(item)]:
+        grey_window = grey_window or window_for(max(deep))
+    parts = [as_array(item, size, grey_window) for item in items]
     if len({part.shape[1:] for part in parts}) > 1:
         parts = [np.stack([to_square(Image.fromarray(image), size) for image in part]) for part in parts]
     return np.concatenate(parts)
 
 
-def _eight_bit(image: Image) -> Image:
-    """16-bit grey values scaled to 8 bits, anything else as it is; Pillow would clip them."""
-    from PIL import Image
+def files_in(paths: Iterable[Path]) -> list[Path]:
+    """The image files among `paths` and below those that are folders; a `DataWarning` tells what else lies there.
 
-    if image.mode == "F":
-        raise DataError("its values are floating-point numbers of unknown range; save it with 8 or 16 bits")
-    if image.mode != "I" and not image.mode.startswith("I;16"):
-        return image
-    values = np.asarray(image).astype(np.int64)
-    if values.size and (values.min() < 0 or values.max() > 0xFFFF):
-        raise DataError("its values are 32-bit numbers of unknown range; save it with 8 or 16 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+    Raises:
+        DataError: no such file or folder, or a folder without an image.
+    """
+    files, others = list[Path](), Counter[str]()
+    for path in paths:
+        found, rest = find_images(path.expanduser())
+        files += found
+        others += rest
+    if others:
+        warnings.warn(passed_over(others), DataWarning, stacklevel=2)
+    return files
 
 
 def _require_modest(image: Image) -> None:

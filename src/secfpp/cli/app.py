@@ -10,7 +10,14 @@ from typer.core import TyperGroup
 
 from secfpp import __version__
 from secfpp.cli import cache, doctor, keys, listing, prompts, training, why
-from secfpp.errors import ConfigError, DataError, LeakyProtocolWarning, MissingExtraError, SecFPPError
+from secfpp.errors import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    LeakyProtocolWarning,
+    MissingExtraError,
+    SecFPPError,
+)
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -43,7 +50,8 @@ def warn_plainly() -> None:
     usual = warnings.formatwarning
 
     def formatted(message: Any, category: type[Warning], *where: Any, **more: Any) -> str:
-        return f"Warning: {message}\n" if category is LeakyProtocolWarning else usual(message, category, *where, **more)
+        own = category in (DataWarning, LeakyProtocolWarning)
+        return f"Warning: {message}\n" if own else usual(message, category, *where, **more)
 
     warnings.formatwarning = formatted
 

@@ -62,20 +62,24 @@ def predict(
     ),
     top: int = typer.Option(1, min=1, metavar="N", help="Show the N best classes of each image."),
     backbone: str | None = typer.Option(None, help="Where the model is, if not under the name it was trained by."),
+    grey_window: tuple[float, float] | None = typer.Option(
+        None, metavar="LOW HIGH", help="Which grey values of more than 8 bits are black and white: as in training."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
     as_csv: bool = typer.Option(False, "--csv", help="Print CSV, one line per image and class."),
 ) -> None:
     """Classify images with one client's prompt: labels and probabilities as a table, JSON or CSV."""
     from secfpp.cli.output import aligned, print_json
-    from secfpp.images import find_images
+    from secfpp.images import as_array, files_in
     from secfpp.models.prompt_file import load_prompt
 
     if as_json and as_csv:
         raise typer.BadParameter("give --json or --csv, not both")
     learned = load_prompt(prompt)
-    paths = [path for given in images for path in find_images(given.expanduser())]
+    paths = files_in(images)
     expected: Literal["own", "uniform"] | None = None if prior is None else "own" if prior is Prior.OWN else "uniform"
-    scores = learned.predict_proba(paths, backbone=backbone, prior=expected)
+    pixels = as_array(paths, learned.image_size, grey_window)
+    scores = learned.predict_proba(pixels, backbone=backbone, prior=expected)
     best = [_best(learned.classes, row, top) for row in scores.tolist()]
     if as_json:
         used = prior or (Prior.UNIFORM if learned.log_prior is None else Prior.OWN)

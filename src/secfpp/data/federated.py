@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from secfpp.data.rules import require_sound
 from secfpp.errors import ConfigError, DataError, Problem
+from secfpp.grey_depth import GreyWindow
 from secfpp.seeding import derive
 
 
@@ -61,6 +63,11 @@ class FederatedDataset:
     Label c of every split means ``classes[c]``. `template` is a hand-written prompt that suits the
     images, with ``{}`` for the class name, e.g. ``"a photo of a {}"``. `facts` is anything JSON-ready that a
     report should say about the data. `newcomers` are clients that never take part in training; `hold_out` makes them.
+    `grey_window` is what grey values of more than 8 bits were scaled by, if there were any.
+
+    Raises:
+        DataError: labels out of range, a domain without test images, a name given twice and the like; names the client,
+            the image and the rule.
     """
 
     name: str
@@ -70,6 +77,10 @@ class FederatedDataset:
     template: str = "a photo of a {}"
     facts: Mapping[str, object] = field(default_factory=dict)
     newcomers: tuple[ClientData, ...] = ()
+    grey_window: GreyWindow | None = None
+
+    def __post_init__(self) -> None:
+        require_sound(self)
 
     @property
     def image_size(self) -> int:

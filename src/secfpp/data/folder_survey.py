@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from secfpp.data.holdings import FEWEST, SPELLINGS, Holding, Picture, class_name, composed, other_spellings
+from secfpp.data.rules import raise_all
 from secfpp.errors import DataError
-from secfpp.images import SUFFIXES, is_image_name
+from secfpp.image_names import USUAL, ending_of, is_image_name, passed_over
 
-Layout = Literal["client/class", "domain/client/class", "domain/class", "class"]
-FEWEST = 3
-"""Images of a class: one each for training, validation and test."""
-SHOWN = 10
-"""Problems that one message names."""
+Layout = Literal[
+    "client/class",
+    "domain/client/class",
+    "domain/class",
+    "class",
+    "split/class",
+    "split/client/class",
+    "split/domain/class",
+    "split/domain/client/class",
+    "client/split/class",
+    "domain/split/class",
+    "domain/split/client/class",
+    "domain/client/split/class",
+]
+"""The levels of folders below the top one."""
 
 
-@dataclass(frozen=True)
-class Holding:
-    """The images below one folder, by class: those of a client, or of a domain (`client` is empty) yet to be dealt."""
-
-    folder: Path
-    domain: str
-    client: str
-    images: dict[str, list[Path]]
-
-
-def survey(root: Path, layout: Layout, min_classes: int = 2) -> tuple[list[Holding], int]:
-    """Every client's or domain's images below `root`, and how many other files were passed over.
+def survey(root: Path, layout: Layout, min_classes: int = 2) -> tuple[list[Holding], Counter[str]]:
+    """Every client's or domain's images below `root`, and how many other files lie there, by ending.
 
     Hidden files and folders do not count. Class names are folder names with underscores as spaces.
 
@@ -39,85 +41,105 @@ def survey(root: Path, layout: Layout, min_classes: int = 2) -> tuple[list[Holdi
         min_classes: fewest classes of a client.
 
     Raises:
-        DataError: all that is wrong, at most `SHOWN` findings, each with its path and the remedy.
+        DataError: all that is wrong, at most `secfpp.data.rules.SHOWN` findings, each with its path and the remedy.
     """
-    found = _Survey(layout, min_classes)
-    return found.take(root), found.passed_over
+    found = _Survey(root, layout, min_classes)
+    return found.take(), found.others
 
 
 @dataclass
 class _Survey:
     """Reads the names of folders and files, and finds what is wrong with them."""
 
+    root: Path
     layout: Layout
     min_classes: int
     problems: list[str] = field(default_factory=list)
-    passed_over: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    holdings: dict[tuple[str, str], Holding] = field(default_factory=dict)
 
-    def take(self, root: Path) -> list[Holding]:
+    def take(self) -> list[Holding]:
         """See `survey`."""
-        if not root.is_dir():
-            raise DataError(f"data.root = {str(root)!r}: no such folder")
-        holdings = list(self._holdings(root))
-        if not holdings and not self.problems:
-            levels = self.layout.upper()
-            self.problems.append(f"{root}: no image; with layout {self.layout!r} they lie in {root}/{levels}/")
-        self._one_spelling([(h.client or h.domain, h.folder) for h in holdings], "folders")
-        self._one_spelling([(h.domain, h.folder.parent) for h in holdings if "/" in h.client], "domains")
-        self._one_spelling([(name, h.folder / name) for h in holdings for name in h.images], "classes")
-        if len({name for h in holdings for name in h.images}) == 1:
-            self.problems.append(f"{root}: one class only, so there is nothing to tell apart: add another")
-        if self.problems:
-            more = f"; and {len(self.problems) - SHOWN} more problems" if len(self.problems) > SHOWN else ""
-            raise DataError("\n".join(self.problems[:SHOWN]) + more)
-        return holdings
-
-    def _holdings(self, root: Path) -> Iterator[Holding]:
-        if self.layout == "class":
-            yield Holding(root, _name(root.resolve()), "", self._classes(root))
-            return
-        for first in self._folders(root):
-            if self.layout == "domain/class":
-                yield Holding(first, _name(first), "", self._classes(first))
-            elif self.layout == "client/class":
-                yield self._client(first, _name(first), _name(first))
-            else:
-                clients = self._folders(first)
-                if not clients:
-                    self.problems.append(f"{first}: no client folder in it: add some, or remove it")
-                for second in clients:
-                    yield self._client(second, _name(first), f"{_name(first)}/{_name(second)}")
-
-    def _client(self, folder: Path, domain: str, client: str) -> Holding:
-        images, least = self._classes(folder), self.min_classes
-        if 0 < len(images) < least:
+        if not self.root.is_dir():
+            raise DataError(f"data.root = {str(self.root)!r}: no such folder")
+        levels = self.layout.split("/")
+        self._walk(self.root, levels, {})
+        found = [self.holdings[key] for key in sorted(self.holdings)]
+        if not found and not self.problems:
+            there = f"; {passed_over(self.others)}" if self.others else ""
+            wanted = "/".join(map(str.upper, levels))
             self.problems.append(
-                f"{folder}: a client with {len(images)} of the {least} classes that each needs at least: add images of "
-                f"others, remove the client, or set data.min_classes = {len(images)}"
+                f"{self.root}: no image; with layout {self.layout!r} they lie in {self.root}/{wanted}/{there}"
             )
-        return Holding(folder, domain, client, images)
-
-    def _classes(self, folder: Path) -> dict[str, list[Path]]:
-        """Class name -> image files, of the class folders in `folder`."""
-        found: dict[str, list[Path]] = {}
-        for each in self._folders(folder):
-            name = " ".join(_name(each).replace("_", " ").split())
-            files = self._files(each)
-            if not name or name in found:
-                other = "not a name" if not name else "the same class as another folder beside it"
-                self.problems.append(f"{each}: {other} (underscores count as spaces): rename the folder")
-            elif not files:
-                self.problems.append(f"{each}: no image ({', '.join(SUFFIXES)}): add some, or remove the folder")
-            elif len(files) < FEWEST:
-                self.problems.append(
-                    f"{each}: {len(files)} of the {FEWEST} images that a class needs at least, one each for training, "
-                    "validation and test: add some, or remove the folder"
-                )
-            else:
-                found[name] = files
-        if not found and not any(problem.startswith(str(folder)) for problem in self.problems):
-            self.problems.append(f"{folder}: no class folder in it: add some, remove it, or set another data.layout")
+        for holding in found:
+            self._enough_classes(holding)
+        self._one_spelling([(h.client or h.domain, h.place) for h in found])
+        self._one_spelling([(h.domain, h.place) for h in found if h.client not in ("", h.domain)])
+        self._one_spelling([(p.label, str(p.path.parent)) for h in found for p in h.pictures])
+        if len({p.label for h in found for p in h.pictures}) == 1:
+            self.problems.append(f"{self.root}: one class only, so there is nothing to tell apart: add another")
+        raise_all(self.problems)
         return found
+
+    def _walk(self, folder: Path, levels: Sequence[str], above: dict[str, str]) -> None:
+        """Take in what lies below `folder`, whose folders are of the level ``levels[0]``."""
+        level, rest = levels[0], levels[1:]
+        before = len(self.problems)
+        folders = self._folders(folder)
+        if "split" not in self.layout and self._are_parts(folders):
+            better = "/".join([*self.layout.split("/")[: -len(levels)], "split", *(rest or ["class"])])
+            self.problems.append(
+                f"{folder}: folders {', '.join(each.name for each in folders)} where layout {self.layout!r} expects "
+                f"those of a {level}: set data.layout = {better!r}, or another with 'split'"
+            )
+            return
+        if not folders and folder != self.root and len(self.problems) == before:
+            self.problems.append(f"{folder}: no {level} folder in it: add some, remove it, or set another data.layout")
+        first: dict[str, Path] = {}
+        for each in folders:
+            name = _name(each, level)
+            if not name or name in first:
+                self.problems.append(f"{each}: {_misnamed(level, first.get(name))}")
+                continue
+            first[name] = each
+            if level == "class":
+                self._class(each, name, above)
+            else:
+                self._walk(each, rest, {**above, level: name, f"{level} folder": str(each)})
+
+    def _class(self, folder: Path, label: str, above: dict[str, str]) -> None:
+        files = self._files(folder)
+        part = above.get("split")
+        if not files:
+            self.problems.append(f"{folder}: no image ({USUAL}): add some, or remove the folder")
+            return
+        if part is None and len(files) < FEWEST:
+            self.problems.append(
+                f"{folder}: {len(files)} of the {FEWEST} images that a class needs at least, one each for training, "
+                "validation and test: add some, or remove the folder"
+            )
+            return
+        client, domain = above.get("client", ""), above.get("domain", "")
+        if client and domain:
+            client = f"{domain}/{client}"
+        place = above.get("client folder") or above.get("domain folder") or str(self.root)
+        domain = domain or client or composed(self.root.resolve().name)
+        key = (domain, client)
+        held = self.holdings.get(key, Holding(place, domain, client, ()))
+        pictures = (Picture(path, label, SPELLINGS[part] if part else None) for path in files)
+        self.holdings[key] = Holding(held.place, domain, client, (*held.pictures, *pictures))
+
+    def _enough_classes(self, holding: Holding) -> None:
+        classes = len(holding.by_class())
+        if holding.client and classes < self.min_classes:
+            self.problems.append(
+                f"{holding.place}: a client with {classes} of the {self.min_classes} classes that each needs at least: "
+                f"add images of others, remove the client, or set data.min_classes = {classes}"
+            )
+
+    def _are_parts(self, folders: Sequence[Path]) -> bool:
+        named = {SPELLINGS.get(each.name.lower()) for each in folders}
+        return len(folders) > 1 and "train" in named and None not in named
 
     def _folders(self, folder: Path) -> list[Path]:
         entries = self._entries(folder)
@@ -126,7 +148,7 @@ class _Survey:
                 f"{loose[0]}: an image where layout {self.layout!r} expects folders: move it into one, or set "
                 "another data.layout"
             )
-        self.passed_over += sum(path.is_file() and not is_image_name(path.name) for path in entries)
+        self.others.update(ending_of(p.name) for p in entries if p.is_file() and not is_image_name(p.name))
         return [path for path in entries if path.is_dir()]
 
     def _files(self, folder: Path) -> list[Path]:
@@ -140,7 +162,7 @@ class _Survey:
             elif is_image_name(path.name):
                 files.append(path)
             else:
-                self.passed_over += 1
+                self.others[ending_of(path.name)] += 1
         return files
 
     def _entries(self, folder: Path) -> list[Path]:
@@ -158,16 +180,24 @@ class _Survey:
                 plain.append(path)
         return plain
 
-    def _one_spelling(self, named: Sequence[tuple[str, Path]], what: str) -> None:
-        """Names that differ in capitals only are most likely one, and a model cannot tell them apart."""
-        first: dict[str, tuple[str, Path]] = {}
-        for name, path in named:
-            known, where = first.setdefault(name.casefold(), (name, path))
-            if known != name or (what == "folders" and where != path):
-                how = "but for capitals" if known != name else "but for how the disk writes accents"
-                self.problems.append(f"{path}: the same as {where} {how}: call them alike or apart")
+    def _one_spelling(self, named: Sequence[tuple[str, str]]) -> None:
+        for place, first in other_spellings(named):
+            self.problems.append(f"{place}: the same as {first} but for capitals: call them alike or apart")
 
 
-def _name(folder: Path) -> str:
-    """The folder's name in composed Unicode: file systems differ in how they write accents."""
-    return unicodedata.normalize("NFC", folder.name)
+def _name(folder: Path, level: str) -> str:
+    """The name that a folder gives to what is in it; empty if it gives none."""
+    if level == "split":
+        return SPELLINGS.get(folder.name.lower(), "")
+    return class_name(folder.name) if level == "class" else composed(folder.name)
+
+
+def _misnamed(level: str, twin: Path | None) -> str:
+    """What is wrong with a folder that has no name of its own; `twin` is the one that has it."""
+    if level == "split":
+        what = "the same part as another folder beside it" if twin else "not one of train, val and test"
+        return f"{what}: rename the folder"
+    if level == "class":
+        what = "the same class as another folder beside it" if twin else "not a name"
+        return f"{what} (underscores count as spaces): rename the folder"
+    return f"the same as {twin} but for how the disk writes accents: call them alike or apart"

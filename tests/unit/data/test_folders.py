@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secfpp.data.catalog import datasets
-from secfpp.data.folders import FolderSettings, load_folder, split_sizes
-from secfpp.errors import ConfigError, DataError
+from secfpp.data.folders import FolderSettings, load_folder
+from secfpp.data.splits import split_sizes
+from secfpp.errors import ConfigError, DataError, DataWarning
 from secfpp.experiment.config import parse_config
 from support.picture_folders import picture, picture_tree
 
@@ -40,7 +41,7 @@ def test_folders_are_clients_with_images_of_their_own(tmp_path: Path) -> None:
         assert all(split.images.shape[1:] == (8, 8, 3) and split.labels.dtype == np.int64 for split in splits)
     assert north.train.histogram(3).tolist() == [6, 0, 6]
     assert south.train.histogram(3).tolist() == [0, 3, 3]
-    assert data.facts == {"layout": "client/class", "images": 30, "files passed over": 0}
+    assert data.facts == {"layout": "client/class", "images": 30, "files passed over": "none"}
 
 
 def test_no_image_is_lost_or_in_two_splits(tmp_path: Path) -> None:
@@ -125,9 +126,10 @@ def test_what_is_hidden_or_no_image_does_not_count(tmp_path: Path) -> None:
     picture_tree(tmp_path, {**TWO, ".git/cat": 2, "north/.thumbs": 2})
     for name in ("north/cat/notes.txt", "readme.md"):
         (tmp_path / name).write_text("x")
-    data = load(tmp_path)
+    with pytest.warns(DataWarning, match=r"passed over, not images that can be read here: 1 \.md, 1 \.txt$"):
+        data = load(tmp_path)
     assert len(data.clients) == 2
-    assert (data.facts["images"], data.facts["files passed over"]) == (30, 2)
+    assert (data.facts["images"], data.facts["files passed over"]) == (30, {".md": 1, ".txt": 1})
 
 
 def test_the_top_folder_may_be_a_link_and_a_plain_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
