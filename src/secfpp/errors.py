@@ -35,6 +35,10 @@ class DataError(SecFPPError):
     """Data that cannot be used; names the file, line or record, and the remedy."""
 
 
+class DiskFullError(SecFPPError):
+    """A disk has no room for a file; names the folder and the bytes that are missing."""
+
+
 class NotFittedError(SecFPPError, ValueError, AttributeError):
     """Something that is learned was asked for before training; an AttributeError too, so that ``hasattr`` works."""
 

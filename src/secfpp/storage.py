@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +19,46 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from secfpp.cachedir import VARIABLE
+from secfpp.errors import DiskFullError
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write beside `path` with mode 0600, flush, then rename: a reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")
+    """Write beside `path` with mode 0600, flush, then rename: a reader sees the old file or the whole new one.
+
+    Raises:
+        DiskFullError: there is no room for it.
+        OSError: it cannot be written for another reason.
+    """
+    with room_for(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".draft")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        except BaseException:
+            Path(draft).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def room_for(path: Path, size: int) -> Iterator[None]:
+    """Write `size` bytes to `path` in the ``with`` block.
+
+    Raises:
+        DiskFullError: the block found no room for them, on the disk or in the user's share of it.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        missing = size - shutil.disk_usage(folder).free
+        short = f"{missing if missing > 0 else size:,} bytes more are needed"
+        raise DiskFullError(f"no room left in {folder} for {path.name}: {short} ({error.strerror})") from error
 
 
 def cached_arrays(path: Path, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -45,9 +73,10 @@ def cached_arrays(path: Path, compute: Callable[[], Mapping[str, np.ndarray]]) -
     arrays = {name: np.array(value, order="C") for name, value in compute().items()}
     try:
         atomic_write(path, save(arrays, metadata={"sha256": _checksum(arrays)}))
-    except OSError as error:
+    except (OSError, DiskFullError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         warnings.warn(
-            f"nothing is cached in {path.parent}: {error.strerror}. Set {VARIABLE} to a writable folder",
+            f"nothing is cached in {path.parent}: {reason}. Set {VARIABLE} to a writable folder",
             RuntimeWarning,
             stacklevel=2,
         )

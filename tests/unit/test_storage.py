@@ -1,6 +1,11 @@
+import errno
+import os
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from secfpp.errors import DiskFullError
 from secfpp.storage import atomic_write, cached_arrays
 
 
@@ -44,3 +49,37 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path, monkeypat
         atomic_write(path, b"new")
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x"]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def no_room(number: int) -> object:
+    def write(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return write
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_names_the_folder_and_the_bytes_that_are_missing(tmp_path, monkeypatch, number):
+    path = tmp_path / "x"
+    atomic_write(path, b"old")
+    monkeypatch.setattr("os.fsync", no_room(number))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2500))
+    with pytest.raises(DiskFullError) as full:
+        atomic_write(path, b"n" * 1_234_500)
+    assert f"no room left in {tmp_path} for x: 1,232,000 bytes more are needed" in str(full.value)
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x"]
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**40))
+    with pytest.raises(DiskFullError, match=r"for y: 7 bytes more are needed"):  # a quota: what is free says nothing
+        atomic_write(tmp_path / "new" / "y", b"content")
+
+
+def test_a_write_that_fails_for_another_reason_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", no_room(errno.EIO))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        atomic_write(tmp_path / "x", b"new")
+
+
+def test_a_full_cache_costs_time_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", no_room(errno.ENOSPC))
+    with pytest.warns(RuntimeWarning, match="bytes more are needed"):
+        assert cached_arrays(tmp_path / "x.safetensors", Maker())["b"].item() == 1

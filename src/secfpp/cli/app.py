@@ -10,16 +10,19 @@ from typer.core import TyperGroup
 
 from secfpp import __version__
 from secfpp.cli import cache, doctor, keys, listing, prompts, training, why
+from secfpp.cli.going_on import going_on
 from secfpp.errors import (
     ConfigError,
     DataError,
     DataWarning,
+    DiskFullError,
     LeakyProtocolWarning,
     MissingExtraError,
     SecFPPError,
 )
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_WORDS = "secfpp.words"
 
 
 class _Commands(TyperGroup):
@@ -28,6 +31,7 @@ class _Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if "--debug" in args:
             args = ["--debug", *(word for word in args if word != "--debug")]
+        ctx.meta[_WORDS] = tuple(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -37,12 +41,21 @@ class _Commands(TyperGroup):
             if ctx.params.get("debug"):
                 raise
             typer.echo(f"Error: {_indented(str(error))}", err=True)
+            if isinstance(error, DiskFullError):
+                _say_how_to_go_on(ctx, "make room, then go on with")
             raise typer.Exit(
                 BAD_INPUT if isinstance(error, (ConfigError, DataError, MissingExtraError)) else FAILED
             ) from error
         except KeyboardInterrupt as error:
-            typer.echo("Interrupted: what was finished before is kept.", err=True)
+            typer.echo("Interrupted.", err=True)
+            _say_how_to_go_on(ctx, "What was finished is kept, a half-trained method from its last round; go on with")
             raise typer.Exit(INTERRUPTED) from error
+
+
+def _say_how_to_go_on(ctx: Any, told: str) -> None:
+    """The command that goes on, if the one that was stopped trains something."""
+    if command := going_on(ctx.meta[_WORDS]):
+        typer.echo(f"{told}:\n  {command}", err=True)
 
 
 def warn_plainly() -> None:

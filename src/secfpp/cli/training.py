@@ -26,15 +26,6 @@ DEMO_METHODS = (
     "secfpp",
     "secfpp+clear",
 )
-DEMO_VARIANTS = {
-    "coop_local+means": {"base": "coop_local", "class_means": {"levels": "own"}},
-    "secfpp+clear": {
-        "base": "secfpp",
-        "clusterer": {"kind": "plain_agreement"},
-        "aggregator": {"kind": "plain", "min_responders": 4},
-        "poll": {"kind": "plain"},
-    },
-}
 DEMO_OUT = Path("runs/demo")
 CONFIG = typer.Argument(metavar="CONFIG.toml", help="The experiment.")
 OUT = typer.Option(..., help="Directory for the results.")
@@ -42,7 +33,7 @@ SET = typer.Option(
     [], "--set", metavar="KEY=VALUE", help="Change a setting, e.g. --set method.training.lr=0.002; repeatable."
 )
 JSON = typer.Option(False, "--json", help="Print the summary as JSON instead of a table.")
-
+RESUME = typer.Option(False, "--resume", help="Go on with the run in that directory, if there is one.")
 TENSORBOARD = typer.Option(False, "--tensorboard", help="Write event files to DIR/tensorboard too.")
 
 
@@ -52,20 +43,23 @@ def demo(
     rounds: int = typer.Option(20, min=1, help="Training rounds."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, ..."),
     threads: int | None = typer.Option(None, min=1, help="CPU threads; all of them if not given."),
+    resume: bool = RESUME,
     force: bool = typer.Option(False, "--force", help="Replace another run's results in that directory."),
     as_json: bool = JSON,
 ) -> None:
     """Compare all methods on the embedded benchmark with the embedded model: one to two minutes, offline.
 
     A demo replaces the results of an earlier demo in its directory without asking; anything else that
-    lies there is left alone, and results of another command are replaced with --force only.
+    lies there is left alone, and results of another command are replaced with --force only. One that was
+    stopped goes on with --resume.
     """
     from secfpp.experiment.config import parse_config
     from secfpp.experiment.run_directory import open_run_directory
 
+    _require_one(force, resume)
     model = {"device": device} | ({} if threads is None else {"threads": threads})
-    config = parse_config({"seed": seed, "rounds": rounds, "backbone": model, "variants": DEMO_VARIANTS})
-    with open_run_directory(out, "demo", force=force, own=True) as directory:
+    config = parse_config({"seed": seed, "rounds": rounds, "backbone": model})
+    with open_run_directory(out, "demo", force=force, own=not resume, resume=resume) as directory:
         _train(config, DEMO_METHODS, directory, as_json=as_json)
 
 
@@ -74,7 +68,7 @@ def run(
     out: Path = OUT,
     set_: list[str] = SET,
     method: str = typer.Option("", metavar="LABEL", help="Train this method or variant, not the config's own method."),
-    resume: bool = typer.Option(False, "--resume", help="Go on with the run in that directory, if there is one."),
+    resume: bool = RESUME,
     tensorboard: bool = TENSORBOARD,
     force: bool = typer.Option(False, "--force", help="Replace the results in that directory."),
     as_json: bool = JSON,
@@ -87,8 +81,7 @@ def run(
     from secfpp.experiment.config import load_config
     from secfpp.experiment.run_directory import open_run_directory
 
-    if force and resume:
-        raise ConfigError([Problem("--force", True, "either --force or --resume: start over, or go on")])
+    _require_one(force, resume)
     settings = load_config(config, set_)
     with open_run_directory(out, "run", force=force, resume=resume) as directory:
         _train(settings, (method or settings.method.name,), directory, as_json=as_json, tensorboard=tensorboard)
@@ -98,7 +91,7 @@ def compare(
     config: Path = CONFIG,
     out: Path = OUT,
     methods: str = typer.Option(
-        "", metavar="A,B,...", help="Methods and variants to compare; every method and every variant if not given."
+        "", metavar="A,B,...", help="Methods and variants to compare; every method and the config's variants if not given."
     ),
     seeds: str = typer.Option("", metavar="SEEDS", help="E.g. 100,101 or 100-104; those of the config if not given."),
     set_: list[str] = SET,
@@ -195,6 +188,11 @@ def parse_labels(text: str) -> tuple[str, ...]:
     if not all(labels) or len(set(labels)) < len(labels):
         raise ConfigError([Problem("--methods", text, "should name each method once, with commas between")])
     return labels
+
+
+def _require_one(force: bool, resume: bool) -> None:
+    if force and resume:
+        raise ConfigError([Problem("--force", True, "either --force or --resume: start over, or go on")])
 
 
 def _train(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import tomli_w
 
-from secfpp.errors import SecFPPError
+from secfpp.errors import DiskFullError, SecFPPError
 from secfpp.experiment.cells import error_file
 from secfpp.experiment.config import ExperimentConfig, to_table
 from secfpp.experiment.plan import Cell, Plan
@@ -113,6 +113,7 @@ def run_experiment(
     Raises:
         ConfigError: unknown labels, settings that model or data refuse, or other settings than the stored run has.
         DataError: earlier results that cannot be read, or data that cannot be used.
+        DiskFullError: there is no room for what is to be kept.
         MissingExtraError: `tensorboard` without the package of that name.
     """
     from secfpp.models.backbone import load_backbone
@@ -152,9 +153,11 @@ def run_experiment(
             for task in tasks:
                 train_seed(task, backbone, watcher.see, dataset)
                 dataset = None
-    finally:
-        summary = results.write()
-        directory.mark("unfinished" if summary["missing"] else "finished")
+    except BaseException as error:
+        if not isinstance(error, DiskFullError):
+            _conclude(results, directory)
+        raise
+    summary = _conclude(results, directory)
     if tensorboard:
         for result in results.ordered():
             write_events(directory.path, result)
@@ -163,6 +166,13 @@ def run_experiment(
     progress.preparing("writing the report")
     results.write_report(summary)
     return Outcome(summary, watcher.failures, tried)
+
+
+def _conclude(results: ResultFiles, directory: RunDirectory) -> dict[str, Any]:
+    """Write the result files, and in ``run.json`` whether that was all; returns the summary."""
+    summary = results.write()
+    directory.mark("unfinished" if summary["missing"] else "finished")
+    return summary
 
 
 @dataclass
@@ -193,6 +203,8 @@ class _Watcher:
         elif event.kind == "failed":
             self.failures[event.cell] = event.error or SecFPPError(event.text)
             self.progress.method_failed(method, seed, event.text)
+        elif event.kind == "full":
+            raise DiskFullError(event.text)
 
 
 def _complete_toml(config: ExperimentConfig, plan: Plan) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from secfpp.errors import DataError, SecFPPError
+from secfpp.errors import DataError, DiskFullError, SecFPPError
 from secfpp.experiment.cells import FinishedCell, checkpoint_file, note_failure, save_cell
 from secfpp.experiment.config import ExperimentConfig
 from secfpp.experiment.plan import Cell, Plan
@@ -67,14 +67,14 @@ class Event:
     Attributes:
         kind: ``preparing`` (`text` says what), ``started``, ``exchange`` (begins; `text` says what for), ``round``
             (with `record`), ``finished`` (the cell is on disk), ``failed`` (`text` is the message, `error` the
-            exception if it is from this process).
+            exception if it is from this process), ``full`` (a worker's disk is: it has ended with the message `text`).
         cell: the cell it happened to; the first of the task while it prepares.
         text: see `kind`.
         record: what a progress display shows of a round.
         error: see `kind`.
     """
 
-    kind: Literal["preparing", "started", "exchange", "round", "finished", "failed"]
+    kind: Literal["preparing", "started", "exchange", "round", "finished", "failed", "full"]
     cell: Cell
     text: str = ""
     record: RoundRecord | None = None
@@ -99,6 +99,9 @@ def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: Federate
         backbone: the frozen model.
         emit: told of everything that happens, in order.
         dataset: the data of the task's seed, if they are loaded already.
+
+    Raises:
+        DiskFullError: there is no room for what is to be kept.
     """
     from secfpp.runtime.contexts import dataset_digest
 
@@ -237,6 +240,8 @@ def described(error: Exception) -> str:
 
 
 def _fail(task: SeedTask, cell: Cell, error: Exception, emit: Emit) -> None:
+    if isinstance(error, DiskFullError):
+        raise error  # nothing else could be kept either
     message = described(error)
     note_failure(task.directory, cell, message, format_exc())
     emit(Event("failed", cell, text=message, error=error))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from secfpp.errors import DiskFullError
 from secfpp.experiment.cells import note_failure
 from secfpp.experiment.plan import Cell
 from secfpp.experiment.training import Emit, Event, SeedTask, train_seed
@@ -104,7 +105,10 @@ def _work(connection: Connection, task: SeedTask) -> None:
 
     model = task.config.backbone
     backbone = load_backbone(model.name, device=model.device, threads=model.threads, dtype=model.dtype)
-    train_seed(task, backbone, emit)
+    try:
+        train_seed(task, backbone, emit)
+    except DiskFullError as error:
+        emit(Event("full", task.cells[0], text=str(error)))
 
 
 def _bury(worker: _Worker, emit: Emit) -> SeedTask | None:

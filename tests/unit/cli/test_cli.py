@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shlex
 import subprocess
 import sys
 import warnings
@@ -11,11 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from secfpp import __version__
-from secfpp.cli import doctor, training
+from secfpp.cli import doctor, listing, training
 from secfpp.cli.app import app, warn_plainly
+from secfpp.cli.going_on import going_on
 from secfpp.cli.listing import first_line
 from secfpp.cli.training import DEMO_METHODS
 from secfpp.errors import DataError, LeakyProtocolWarning, ProtocolError
+from secfpp.experiment.variants import KNOWN, Variant
 from secfpp.experiment.run_directory import open_run_directory
 from support_experiment import Pooled, Training, World, toy_world
 
@@ -34,7 +39,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECFPP_CACHE", str(tmp_path / "cache"))
     (tmp_path / "c.toml").write_text(CONFIG)
-    monkeypatch.setattr(training, "DEMO_VARIANTS", {"secfpp+clear": {"base": "secfpp", "class_prior": False}})
+    monkeypatch.setitem(KNOWN, "secfpp+clear", Variant("Toy in the clear", "secfpp", {"class_prior": False}))
     return toy_world(monkeypatch, DEMO_METHODS[:-1])
 
 
@@ -135,12 +140,64 @@ def test_errors_while_training_are_one_message(world: World, error: Exception, c
         assert secfpp(*words, "--out", "o", "--force").exception is error
 
 
-def test_an_interruption_is_one_line_and_130(world: World) -> None:
-    def interrupt(_: str) -> None:
-        raise KeyboardInterrupt
+def interrupt(_: str) -> None:
+    raise KeyboardInterrupt
 
+
+@pytest.mark.parametrize(
+    ("words", "on"),
+    [
+        ("run c.toml --out 'my run' --set rounds=1", "run c.toml --out 'my run' --set rounds=1 --resume"),
+        ("--debug run c.toml --out o --resume", "--debug run c.toml --out o --resume"),
+        ("run c.toml --out o --force", "run c.toml --out o --resume"),
+        ("compare c.toml --out o --workers 1 --force", "compare c.toml --out o --workers 1"),
+        ("demo --out d --rounds 2", "demo --out d --rounds 2 --resume"),
+    ],
+)  # fmt: skip
+def test_an_interruption_tells_the_command_that_goes_on(world: World, words: str, on: str) -> None:
+    if "--resume" in words:
+        assert secfpp("run", "c.toml", "--out", "o").exit_code == 0
+        for cell in Path("o/cells").rglob("*.safetensors"):
+            cell.unlink()
     world.before_training = interrupt
-    assert "Interrupted" in fails(130, "run", "c.toml", "--out", "o")
+    told = fails(130, *shlex.split(words))
+    assert "Interrupted." in told and told.endswith(f"go on with: secfpp {on}")
+    world.before_training = str
+    trained = len(world.trained)
+    assert secfpp(*shlex.split(on)).exit_code == 0
+    assert len(world.trained) > trained
+
+
+def test_what_trains_nothing_has_nothing_to_go_on_with(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "_described", interrupt)
+    assert fails(130, "list", "methods").endswith("Interrupted.")
+
+
+def test_the_program_is_named_as_it_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "secfpp"
+    program.touch(mode=0o700)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert going_on(["demo"]) == f"{program} demo --resume"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert going_on(["demo"]) == "secfpp demo --resume"
+
+
+@pytest.mark.parametrize("words", [("run", "c.toml"), ("demo",)])
+def test_a_full_disk_is_one_message_and_the_command_that_goes_on(
+    world: World, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    world.before_training = lambda _: monkeypatch.setattr(os, "fsync", no_room)
+    told = fails(1, *words, "--out", "o")
+    assert told.count("Error:") == 1 and told.count("no room left in") == 1
+    assert f"no room left in {Path('o/prompts').resolve()}" in told
+    assert told.endswith(f"make room, then go on with: secfpp {' '.join(words)} --out o --resume")
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    world.before_training = str
+    assert secfpp(*words, "--out", "o", "--resume").exit_code == 0
 
 
 def test_lists_have_a_line_each(world: World) -> None:

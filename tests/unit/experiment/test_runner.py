@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from secfpp.errors import ConfigError, DataError, MissingExtraError, ProtocolError, SecFPPError
+from secfpp.errors import ConfigError, DataError, DiskFullError, MissingExtraError, ProtocolError, SecFPPError
+from secfpp.experiment import runner
 from secfpp.experiment.cells import cell_file
 from secfpp.experiment.config import ExperimentConfig, parse_config
 from secfpp.experiment.plan import Cell
 from secfpp.experiment.run_directory import open_run_directory
 from secfpp.experiment.runner import Outcome, run_experiment
-from secfpp.experiment.training import train_seed
+from secfpp.experiment.training import Event, train_seed
 from secfpp.storage import read_arrays
 from support_experiment import Grouped, World, toy_world
 
@@ -225,3 +226,15 @@ def test_cells_that_are_shared_out_end_in_the_same_files(
         run_experiment(settings(), ["pooled", "grouped"], directory, Log(), workers=2)
     for name in ("metrics.jsonl", "costs.jsonl", "samples.json", "config.toml"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_disk_that_is_full_in_a_worker_ends_the_run(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tasks: Any, workers: int, emit: Any) -> None:
+        emit(Event("full", tasks[0].cells[0], text="no room left"))
+
+    monkeypatch.setattr(runner, "train_in_processes", full)
+    with open_run_directory(tmp_path, "compare") as directory, pytest.raises(DiskFullError, match="no room left"):
+        run_experiment(settings(), ["grouped"], directory, Log(), workers=2)
+    assert not (tmp_path / "summary.json").exists()  # no second message about a file that does not fit either

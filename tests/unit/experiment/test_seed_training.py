@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from secfpp.errors import DataError, ProtocolError
+from secfpp.errors import DataError, DiskFullError, ProtocolError
 from secfpp.experiment import training
 from secfpp.experiment.cells import cell_file, checkpoint_file, error_file, load_cell
 from secfpp.experiment.config import parse_config
@@ -99,6 +99,16 @@ def test_an_error_is_kept_with_its_traceback_and_the_next_cell_begins(
     note = error_file(tmp_path, failed.cell).read_text()
     assert note.startswith(failed.text) and "Traceback" in note
     assert not cell_file(tmp_path, failed.cell).exists()
+
+
+def test_a_full_disk_is_no_failure_of_a_cell_and_ends_the_run(world: World, tmp_path: Path) -> None:
+    def full(_: str) -> None:
+        raise DiskFullError("no room left")
+
+    world.before_training = full
+    with pytest.raises(DiskFullError):
+        play(world, task(tmp_path))
+    assert not list(tmp_path.rglob("*.error.txt")) and world.trained == []
 
 
 def test_an_interruption_is_no_failure(world: World, tmp_path: Path) -> None:

@@ -4,13 +4,16 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from secfpp.errors import DiskFullError
 from secfpp.experiment import workers
 from secfpp.experiment.cells import failure
 from secfpp.experiment.config import parse_config
@@ -186,3 +189,33 @@ def test_errors_stay_where_they_can_be_understood(monkeypatch: pytest.MonkeyPatc
     theirs, ours = multiprocessing.Pipe(duplex=False)
     workers._work(ours, tasks(tmp_path)[0])
     assert theirs.recv() == Event("failed", Cell("a", 0), text="bad")
+
+
+def test_a_full_disk_in_a_worker_is_told_and_ends_it_quietly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[Event] = []
+    (todo,) = tasks(tmp_path, 1)
+
+    def full(*_: object) -> None:
+        raise DiskFullError("no room left in here")
+
+    monkeypatch.setattr(workers, "train_seed", full)
+    monkeypatch.setitem(sys.modules, "secfpp.models.backbone", SimpleNamespace(load_backbone=lambda *_, **__: None))
+    workers._work(SimpleNamespace(send=told.append), todo)  # type: ignore[arg-type]
+    assert [(event.kind, event.text) for event in told] == [("full", "no room left in here")]
+
+
+def test_a_run_ends_when_a_disk_is_full(play: Callable[[Play], None], tmp_path: Path) -> None:
+    def full(emit: Callable[[Event], None], task: SeedTask) -> None:
+        emit(Event("full", task.cells[0], text="no room left in here"))
+        time.sleep(60)
+
+    def see(event: Event) -> None:
+        assert event.kind == "full"
+        raise DiskFullError(event.text)
+
+    play(full)
+    began = time.monotonic()
+    with pytest.raises(DiskFullError, match="no room left"):
+        train_in_processes(tasks(tmp_path), 2, see)
+    assert time.monotonic() - began < 30
+    assert multiprocessing.active_children() == []
