@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         TamperError,
         WireError,
     )
+    from secfpp.experiment.variants import variants
     from secfpp.models.backbone import Backbone, load_backbone
     from secfpp.models.coop_checkpoint import from_coop, to_coop
     from secfpp.models.prompt import SoftPrompt
@@ -81,6 +82,7 @@ _HOME = {
     "data.icons": "IconSettings load_icons",
     "errors": "ClientError ConfigError DataError DropoutError MissingExtraError NotFittedError ProtocolError "
     "SecFPPError TamperError WireError",
+    "experiment.variants": "variants",
     "models.backbone": "Backbone load_backbone",
     "models.coop_checkpoint": "from_coop to_coop",
     "models.prompt": "SoftPrompt",
@@ -182,6 +184,7 @@ __all__ = [
     "step",
     "to_coop",
     "train",
+    "variants",
 ]
 
 

@@ -19,6 +19,7 @@ from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.errors import ConfigError, DataError, NotFittedError, Problem
 from secfpp.experiment.results import client_prompts
 from secfpp.experiment.schema import build, dump, one_of
+from secfpp.experiment.variants import KNOWN, variants
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.runtime.trainer import RoundRecord, RunResult, train
 
@@ -39,12 +40,14 @@ class Personalizer:
         ``Personalizer("secfpp", rounds=20, local_lr=0.001).fit("photos").predict("hospital-a", "new.jpg")``
 
     Args:
-        method: name of a method (`secfpp.methods`), or one with its settings, e.g. ``SecFPP(local_lr=0.001)``.
+        method: name of a method (`secfpp.methods`) or variant (`secfpp.variants`), or one with its settings, e.g.
+            ``SecFPP(local_lr=0.001)``.
         rounds: of training.
         backbone: the frozen model: a name as `load_backbone` takes it, or a loaded one.
         seed: of everything random: the split of a folder, the training.
         settings: of the method, by field name; a table where a setting has settings of its own, e.g.
-            ``training={"steps": 10}`` or ``training=LocalTraining(steps=10)``.
+            ``training={"steps": 10}`` or ``training=LocalTraining(steps=10)``; of a part that has several kinds the
+            kind alone will do, ``clusterer="oracle"``.
 
     Attributes:
         clients_: names of the clients, sorted.
@@ -101,7 +104,7 @@ class Personalizer:
             dataset,
             model,
             algorithm,
-            method=algorithm.name,
+            method=self.method if isinstance(self.method, str) else algorithm.name,
             seed=int(self.seed),
             rounds=int(self.rounds),
             on_round=on_round,
@@ -209,8 +212,11 @@ class Personalizer:
             algorithm = build(type(self.method), table, "method", problems, self.method) if table else self.method
         elif self.method in methods():
             algorithm = build(methods()[self.method], table, "method", problems)
+        elif self.method in KNOWN:
+            base = variants()[self.method]
+            algorithm = build(type(base), table, "method", problems, base) if table else base
         else:
-            problems.append(Problem("method", self.method, one_of(self.method, methods(), "method")))
+            problems.append(Problem("method", self.method, one_of(self.method, {*methods(), *KNOWN}, "method")))
         if problems or algorithm is None:
             raise ConfigError(problems)
         return algorithm

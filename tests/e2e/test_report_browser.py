@@ -112,8 +112,8 @@ DEMO = (
     "random_prompt",
 )
 MANY = (
-    *("secfpp+oracle", "secfpp", "coop_local+prior+la", "coop_local+prior", "coop_local", "secfpp+one"),
-    *("secfpp_paper", "secfpp+random", "promptfl+prior", "promptfl", "zero_shot", "random_prompt"),
+    *("secfpp+oracle", "secfpp", "coop_local+logit_adjusted", "coop_local+means", "coop_local", "secfpp+one"),
+    *("secfpp_paper", "secfpp+random", "promptfl+logit_adjusted", "promptfl", "zero_shot", "random_prompt"),
 )
 PROMISES = {"reveal": "partition", "holders": 16, "threshold": 2, "clustering": {"reveal": "partition", "holders": 16}}
 WHY = {

@@ -179,11 +179,29 @@ def test_settings_reach_the_method_however_they_are_given(data: Any, backbone: A
     assert not np.array_equal(prompts[0], usual.result_.prompts)
 
 
+def test_the_kind_alone_and_variants_reach_the_method(data: Any, backbone: Any) -> None:
+    by_kind = {"descriptor": "features", "training": QUICK, "aggregator": "plain", "poll": "plain"}
+    runs = [
+        Personalizer("secfpp", rounds=2, backbone=backbone, clusterer="plain_kmeans", **by_kind),
+        Personalizer("secfpp", rounds=2, backbone=backbone, clusterer={"kind": "plain_kmeans"}, **by_kind),
+        Personalizer("secfpp+features", rounds=2, backbone=backbone, training=QUICK, aggregator="plain"),
+    ]
+    prompts = [run.fit(data).result_.prompts for run in runs]
+    for other in prompts[1:]:
+        np.testing.assert_array_equal(prompts[0], other)
+    assert [run.result_.method for run in runs] == ["secfpp", "secfpp", "secfpp+features"]
+    assert runs[2].prompts_["a"].method == "secfpp+features"
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
         ({"method": "secfp"}, "method = 'secfp': unknown method; did you mean 'secfpp'?"),
         ({"method": 3}, "method = 3: unknown method"),
+        ({"method": "secfpp+claer"}, r"method = 'secfpp\+claer': unknown method; did you mean 'secfpp\+clear'\?"),
+        ({"method": "secfpp+clear", "local_lr": -1}, "method.local_lr = -1.*: must not be negative"),
+        ({"clusterer": "orcale"}, "method.clusterer.kind = 'orcale': unknown kind; did you mean 'oracle'"),
+        ({"clusterer": 3}, 'method.clusterer = 3: should be a table of settings: {"kind": "one"}, or the kind alone'),
         ({"local_rl": 0.1}, "method.local_rl = 0.1: unknown key; did you mean 'local_lr'?"),
         ({"local_lr": "much"}, "method.local_lr = 'much'"),
         ({"local_lr": -1}, "method.local_lr = -1.*: must not be negative"),

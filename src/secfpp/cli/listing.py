@@ -27,7 +27,7 @@ def list_(
     what: Group = typer.Argument(metavar="methods|datasets|backbones", help="What to list."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """List methods, datasets or backbones that a config can name."""
+    """List methods and their variants, datasets, or backbones that a config can name."""
     from secfpp.cli.output import print_json
 
     found = dict(sorted(_described(what).items())) if what is not Group.BACKBONES else BACKBONES
@@ -44,7 +44,10 @@ def _described(what: Group) -> dict[str, str]:
 
     catalog = Catalog.installed()
     if what is Group.METHODS:
-        return {name: first_line(cls) for name, cls in catalog.methods.items()}
+        from secfpp.experiment.variants import KNOWN, root
+
+        variants = {name: f"{v.base}: {v.about}" for name, v in KNOWN.items() if root(name) in catalog.methods}
+        return {name: first_line(cls) for name, cls in catalog.methods.items()} | variants
     return {name: spec.description for name, spec in catalog.datasets.items()}
 
 

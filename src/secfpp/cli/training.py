@@ -91,7 +91,9 @@ def compare(
     config: Path = CONFIG,
     out: Path = OUT,
     methods: str = typer.Option(
-        "", metavar="A,B,...", help="Methods and variants to compare; every method and the config's variants if not given."
+        "",
+        metavar="A,B,...",
+        help="Methods and variants to compare; every method and the config's variants if not given.",
     ),
     seeds: str = typer.Option("", metavar="SEEDS", help="E.g. 100,101 or 100-104; those of the config if not given."),
     set_: list[str] = SET,

@@ -4,9 +4,10 @@ A file has top-level ``seed`` (or ``seeds``), ``rounds`` and ``participation`` (
 takes part in a round), ``held_out`` (the share of each group's clients that join after training), and the
 tables ``[data]``, ``[backbone]``, ``[method]`` and ``[variants."name"]``. ``name`` in ``[data]`` and
 ``[method]`` chooses the data set and the algorithm; their other keys are those of its settings
-dataclass. A variant has ``base``, a method or another variant, and the settings that differ from it;
-a base that is the method of ``[method]`` has that table's settings. A file may begin with ``extends``,
-the path of another one whose tables it changes.
+dataclass. A variant has ``base``, a method or another variant, and the settings that differ from it
+(`secfpp.experiment.variants` has some that every config knows); a base that is the method of
+``[method]`` has that table's settings. A file may begin with ``extends``, the path of another one
+whose tables it changes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 
 from secfpp.errors import ConfigError, Problem
 from secfpp.experiment.schema import Table, build, check, dotted, dump, one_of
+from secfpp.experiment.variants import KNOWN, root
 
 if TYPE_CHECKING:
     from secfpp.algorithms.base import FederatedAlgorithm
@@ -88,14 +90,14 @@ class ExperimentConfig:
     held_out: float = 0.0
 
     def labels(self, catalog: Catalog | None = None) -> tuple[str, ...]:
-        """Every label that `choose` knows: methods without training, other methods, ``[method]``, then variants."""
+        """What a comparison has if not told otherwise: untrained methods, others, ``[method]``, its variants."""
         known = (catalog or Catalog.installed()).methods
         trained = {name: getattr(method, "trained", True) for name, method in known.items()}
         ordered = sorted(known, key=lambda name: (name == self.method.name, trained[name], name))
         return (*ordered, *self.variants)
 
     def choose(self, labels: Sequence[str], catalog: Catalog | None = None) -> dict[str, FederatedAlgorithm]:
-        """The algorithm of each label: a variant, the configured method, or a method as it comes.
+        """The algorithm of each label: a variant, the configured method, or a method or usual variant as it comes.
 
         Raises:
             ConfigError: unknown labels, all of them, each with the nearest known one.
@@ -103,17 +105,23 @@ class ExperimentConfig:
         known = (catalog or Catalog.installed()).methods
         problems: list[Problem] = []
         chosen: dict[str, FederatedAlgorithm] = {}
+        usual = _Variants({}, self.method, catalog or Catalog.installed(), problems)
         for label in labels:
+            built: FederatedAlgorithm | None = None
             if label in self.variants:
-                chosen[label] = self.variants[label].algorithm
+                built = self.variants[label].algorithm
             elif label == self.method.name:
-                chosen[label] = self.method.algorithm
+                built = self.method.algorithm
             elif label in known:
                 built = build(known[label], {}, dotted("methods", label), problems)
-                if built is not None:
-                    chosen[label] = built
+            elif label in usual.tables:
+                choice = usual.resolve(label)
+                built = choice.algorithm if choice else None
             else:
-                problems.append(Problem("methods", label, one_of(label, {*known, *self.variants}, "method")))
+                everything = {*known, *self.variants, *usual.tables}
+                problems.append(Problem("methods", label, one_of(label, everything, "method")))
+            if built is not None:
+                chosen[label] = built
         if problems:
             raise ConfigError(problems)
         return chosen
@@ -180,6 +188,8 @@ def merge(base: Table, changes: Table) -> dict[str, Any]:
             merged.pop(other, None)
     for key, value in changes.items():
         old = merged.get(key)
+        if isinstance(old, str) and isinstance(value, Mapping):
+            old = {"kind": old}
         merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
     return merged
 
@@ -255,17 +265,19 @@ def _named(
 
 
 class _Variants:
-    """Resolves variants, each after its base."""
+    """Resolves variants, each after its base: those of a config, and the usual ones, which it may define anew."""
 
     def __init__(self, tables: object, method: MethodChoice | None, catalog: Catalog, problems: list[Problem]) -> None:
         if not isinstance(tables, Mapping):
-            problems.append(Problem("variants", tables, 'should hold tables, e.g. [variants."promptfl+prior"]'))
+            problems.append(Problem("variants", tables, 'should hold tables, e.g. [variants."secfpp+oracle"]'))
             tables = {}
-        self.tables, self.method, self.catalog, self.problems = tables, method, catalog, problems
+        usual = {label: v.table for label, v in KNOWN.items() if root(label) in catalog.methods}
+        self.own, self.tables = tuple(tables), {**usual, **tables}
+        self.method, self.catalog, self.problems = method, catalog, problems
         self.done: dict[str, MethodChoice | None] = {}
 
     def all(self) -> dict[str, MethodChoice]:
-        resolved = {label: self.resolve(label) for label in self.tables}
+        resolved = {label: self.resolve(label) for label in self.own}
         return {label: choice for label, choice in resolved.items() if choice is not None}
 
     def resolve(self, label: str) -> MethodChoice | None:

@@ -1,7 +1,8 @@
 """Plain frozen dataclasses from nested tables and back, naming every bad value at once.
 
 A *component* is a field whose type is a dataclass or an abstract base class. An abstract one is
-chosen by ``kind`` among its concrete subclasses, each of which has a class variable ``kind``.
+chosen by ``kind`` among its concrete subclasses, each of which has a class variable ``kind``; where nothing else is
+set, the kind alone stands for it.
 All other values are *leaves*, checked by pydantic in strict mode (a string is never a number).
 None, which TOML lacks, is written ``"none"``.
 """
@@ -65,7 +66,8 @@ def build(declared: type, table: object, key: str, problems: list[Problem], star
 
     Args:
         declared: a dataclass, or an abstract base class of dataclasses.
-        table: values by field name; those left out come from `start`, else from the class.
+        table: values by field name; those left out come from `start`, else from the class. Of a class chosen by
+            ``kind`` its name alone will do.
         key: dotted key of the table, for messages.
         problems: where every bad value is added.
         start: an instance whose values hold where the table says nothing, if of the chosen class.
@@ -73,8 +75,10 @@ def build(declared: type, table: object, key: str, problems: list[Problem], star
     Returns:
         The instance, or None when a problem was found.
     """
+    if isinstance(table, str) and kinds(declared):
+        table = {"kind": table}
     if not isinstance(table, Mapping):
-        problems.append(Problem(key, table, f"should be a table of settings, e.g. [{key}]"))
+        problems.append(Problem(key, table, _table_wanted(declared, key)))
         return None
     values = dict(table)
     cls = _choose(declared, values, key, problems, start)
@@ -103,6 +107,16 @@ def build(declared: type, table: object, key: str, problems: list[Problem], star
     instance = _construct(cls, given, table, key, bad)
     problems.extend(bad)
     return None if bad else instance
+
+
+def _table_wanted(declared: type, key: str) -> str:
+    """What to give for a component, in Python and in TOML."""
+    options = kinds(declared)
+    example = f'{{"kind": {json.dumps(min(options))}}}, or the kind alone' if options else None
+    if example is None:
+        field = next(field for field in dataclasses.fields(declared) if field.init)
+        example = f"{{{json.dumps(field.name)}: ...}}"
+    return f"should be a table of settings: {example}; in TOML [{key}]"
 
 
 def dump(value: object) -> Any:

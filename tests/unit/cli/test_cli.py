@@ -14,14 +14,14 @@ import pytest
 from typer.testing import CliRunner
 
 from secfpp import __version__
-from secfpp.cli import doctor, listing, training
+from secfpp.cli import doctor, listing
 from secfpp.cli.app import app, warn_plainly
 from secfpp.cli.going_on import going_on
 from secfpp.cli.listing import first_line
 from secfpp.cli.training import DEMO_METHODS
 from secfpp.errors import DataError, LeakyProtocolWarning, ProtocolError
-from secfpp.experiment.variants import KNOWN, Variant
 from secfpp.experiment.run_directory import open_run_directory
+from secfpp.experiment.variants import KNOWN, Variant
 from support_experiment import Pooled, Training, World, toy_world
 
 CONFIG = """
@@ -203,6 +203,7 @@ def test_a_full_disk_is_one_message_and_the_command_that_goes_on(
 def test_lists_have_a_line_each(world: World) -> None:
     lines = dict(line.split(maxsplit=1) for line in secfpp("list", "methods").stdout.splitlines())
     assert lines["pooled"] == "One prompt for all" and "grouped" in lines
+    assert lines["secfpp+clear"] == "secfpp: Toy in the clear"
     assert secfpp("list", "datasets").stdout.splitlines()[1].split(maxsplit=1) == ["toy", "coloured squares"]
     names = [entry["name"] for entry in json.loads(secfpp("list", "backbones", "--json").stdout)]
     assert names[0] == "mini"

@@ -1,0 +1,83 @@
+"""Variants that every config and `Personalizer` know: methods with some settings changed, under names of their own.
+
+A name says what is added or changed behind a ``+``, or the value of the one setting that differs behind an ``@``. A
+config may define others, and these anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secfpp.algorithms.base import FederatedAlgorithm
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a variant is `about`, its `base` (a method or another variant), and the `settings` that differ from it."""
+
+    about: str
+    base: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """As a config would have it in ``[variants."name"]``."""
+        return {"base": self.base, **self.settings}
+
+
+KNOWN: Mapping[str, Variant] = {
+    "promptfl+logit_adjusted": Variant(
+        "Trained on the logit-adjusted loss (arXiv 2007.07314)", "promptfl", {"logit_adjustment": 1.0}
+    ),
+    "promptfl@0.04": Variant(
+        "At the learning rate that suits it best where domains agree", "promptfl", {"training": {"lr": 0.04}}
+    ),
+    "coop_local+logit_adjusted": Variant(
+        "Trained on the logit-adjusted loss (arXiv 2007.07314)", "coop_local", {"logit_adjustment": 1.0}
+    ),
+    "coop_local+means": Variant(
+        "And the client's own class means: what can be had alone", "coop_local", {"class_means": {"levels": "own"}}
+    ),
+    "secfpp+clear": Variant(
+        "A server that sees descriptors and updates: the same bits, faster",
+        "secfpp",
+        {
+            "clusterer": {"kind": "plain_agreement"},
+            "aggregator": {"kind": "plain", "min_responders": 4, "most_weight": 0.5},
+            "poll": {"kind": "plain"},
+        },
+    ),
+    "secfpp+one": Variant("Everybody in one cluster", "secfpp", {"clusterer": {"kind": "one"}}),
+    "secfpp+random": Variant(
+        "Six clusters by chance, which need not prove useful",
+        "secfpp",
+        {"clusterer": {"kind": "random"}, "proof": False},
+    ),
+    "secfpp+oracle": Variant("The true domains as clusters", "secfpp", {"clusterer": {"kind": "oracle"}}),
+    "secfpp+features": Variant(
+        "Grouped by style, the mean of a client's image features, in the clear",
+        "secfpp+clear",
+        {"descriptor": "features", "clusterer": {"kind": "plain_kmeans"}},
+    ),
+    "secfpp+no_private": Variant("Without the private part of the prompt", "secfpp", {"local_lr": 0.0}),
+    "secfpp+joint": Variant(
+        "Both parts trained in every round, one prompt at prediction",
+        "secfpp",
+        {"joint": True, "two_levels": False, "local_lr": 0.003, "domain_adjustment": 1.0},
+    ),
+}
+
+
+def root(label: str) -> str:
+    """The method that a variant begins from."""
+    return root(KNOWN[label].base) if label in KNOWN else label
+
+
+def variants() -> dict[str, FederatedAlgorithm]:
+    """All variants that need no config, by name: each a method with its settings."""
+    from secfpp.experiment.config import parse_config
+
+    return parse_config({}).choose(list(KNOWN))
