@@ -7,12 +7,14 @@ a patient, are never on two sides: whole groups are then put where they are most
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from secfpp.data.holdings import PARTS, Holding, Part, Picture
-from secfpp.data.rules import raise_all
+from secfpp.data.rules import SHOWN, raise_all
+from secfpp.errors import DataWarning
 from secfpp.seeding import Seed, derive
 
 Cell = tuple[int, str]
@@ -107,13 +109,14 @@ def _by_group(holdings: Sequence[Holding], validation: float, test: float, seed:
     groups: dict[str, Counter[Cell]] = {}
     cells: dict[Cell, _Cell] = {}
     named: list[dict[Picture, str]] = []
+    shares = {"train": 1.0, "validation": validation, "test": test}
     for position, holding in enumerate(holdings):
         named.append({})
         for label, pictures in holding.by_class().items():
             names = [_group(holding, picture, i) for i, picture in enumerate(pictures)]
             n_train, n_validation = split_sizes(len(pictures), validation, test)
             sizes = zip(PARTS, (n_train, n_validation, len(pictures) - n_train - n_validation), strict=True)
-            cells[position, label] = _Cell({part: n for part, n in sizes if n}, len(set(names)))
+            cells[position, label] = _Cell(dict(sizes), len(set(names)), [p for p in PARTS if shares[p]])
             named[-1].update(zip(pictures, names, strict=True))
             for name in names:
                 groups.setdefault(name, Counter())[position, label] += 1
@@ -124,7 +127,23 @@ def _by_group(holdings: Sequence[Holding], validation: float, test: float, seed:
         part[name] = min(PARTS, key=lambda each: sum(cells[cell].cost(each, n) for cell, n in counts.items()))
         for cell, n in counts.items():
             cells[cell].take(part[name], n)
+    _tell_gaps(holdings, cells)
     return [[part[name[p]] for p in holding.pictures] for holding, name in zip(holdings, named, strict=True)]
+
+
+def _tell_gaps(holdings: Sequence[Holding], cells: Mapping[Cell, _Cell]) -> None:
+    """Warn of classes that have no picture in a part."""
+    gaps = [
+        f"{holdings[position].place}, class {label!r} (for {' and '.join(empty)})"
+        for (position, label), cell in cells.items()
+        if (empty := cell.empty)
+    ]
+    if gaps:
+        warnings.warn(
+            f"{len(gaps)} classes have too few groups to be in each part of the split: {'; '.join(gaps[:SHOWN])}",
+            DataWarning,
+            stacklevel=5,
+        )
 
 
 def _group(holding: Holding, picture: Picture, position: int) -> str:
@@ -140,12 +159,19 @@ class _Cell:
     Attributes:
         wanted: pictures that each part should have.
         left: groups yet to come.
+        parts: those that should have some.
         filled: pictures that each part has.
     """
 
     wanted: dict[Part, int]
     left: int
+    parts: list[Part]
     filled: Counter[Part] = field(default_factory=Counter)
+
+    @property
+    def empty(self) -> list[Part]:
+        """Parts that should have pictures and have none yet."""
+        return [part for part in self.parts if not self.filled[part]]
 
     def cost(self, part: Part, n: int) -> float:
         """What it costs to put `n` pictures into `part`; below zero if it helps.
@@ -153,10 +179,9 @@ class _Cell:
         By how much the square of the relative deviation from what is wanted changes. Where no more groups are left
         than parts are empty, an empty part goes before everything else.
         """
-        wanted, filled = self.wanted.get(part, 0), self.filled[part]
+        wanted, filled = self.wanted[part], self.filled[part]
         change = ((filled + n - wanted) ** 2 - (filled - wanted) ** 2) / max(wanted, 1) ** 2
-        empty = [each for each in self.wanted if not self.filled[each]]
-        return change - 1000 * (part in empty and self.left <= len(empty))
+        return change - 1000 * (part in self.empty and self.left <= len(self.empty))
 
     def take(self, part: Part, n: int) -> None:
         """Put `n` pictures of a group into `part`."""

@@ -7,6 +7,86 @@ from secfpp.errors import ConfigError, DataError
 SPLIT = Split(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1]))
 
 
+def data(clients, test=None, **fields):
+    test = {"a": SPLIT} if test is None else test
+    return FederatedDataset("toy", fields.pop("classes", ("x", "y")), tuple(clients), test, **fields)
+
+
+def client(name="n", domain="a", train=SPLIT, validation=SPLIT):
+    return ClientData(name, domain, train, validation)
+
+
+def labelled(*labels, kind=int):
+    return Split(np.zeros((len(labels), 4, 4, 3), np.uint8), np.array(labels, kind))
+
+
+EMPTY = labelled()
+
+
+def refusal(*args, **fields):
+    with pytest.raises(DataError) as caught:
+        data(*args, **fields)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("wrong", "shown"), [((0, 1, 2), "2"), ((1, 0, -1), "-1")])
+def test_a_label_out_of_range_names_one_client_the_image_and_the_rule(wrong, shown):
+    rule = f"image 2 (from 0) has the label {shown}: with 2 classes a label is a whole number from 0 to 1"
+    clients = [client("m"), client("n", train=labelled(*wrong))]
+    assert refusal(clients) == f"client 'n', training {rule}"
+    assert refusal([client(validation=labelled(*wrong))]) == f"client 'n', validation {rule}"
+    assert refusal([client()], newcomers=(client("late", train=labelled(*wrong)),)) == f"client 'late', training {rule}"
+    assert refusal([client()], {"a": labelled(*wrong)}) == f"domain 'a', test {rule}"
+
+
+def test_several_wrong_labels_of_a_client_are_counted():
+    assert "image 1 (from 0) has the label 7 (and 2 more of its images): " in refusal(
+        [client(train=labelled(0, 7, 8, 9))]
+    )
+
+
+@pytest.mark.parametrize("test", [{}, {"b": SPLIT}, {"a": EMPTY, "b": SPLIT}])
+def test_a_domain_without_test_images_is_named_with_one_client(test):
+    message = refusal([client("m"), client("n")], test)
+    assert message.startswith("client 'm': its domain 'a' has no test image, and a client is measured on those of its")
+    assert ("'b' has some" in message) == ("b" in test) and "'n'" not in message
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (np.zeros((2, 4, 4, 3)), [0, 1], "training images are float64 of shape (2, 4, 4, 3): give uint8"),
+        (np.zeros((2, 4, 4), np.uint8), [0, 1], "training images are uint8 of shape (2, 4, 4): give uint8"),
+        (SPLIT.images, [0.0, 1.0], "training images have labels float64 of shape (2,): give whole numbers"),
+        (SPLIT.images, [[0], [1]], "training images have labels int64 of shape (2, 1): give whole numbers"),
+    ],
+)
+def test_arrays_of_another_kind_are_named_with_the_client(images, labels, words):
+    assert refusal([client(train=Split(images, np.array(labels)))]).startswith(f"client 'n', {words}")
+
+
+def test_names_given_twice_are_named_with_both_positions():
+    message = refusal([client("m"), client("n"), client("m")], classes=("crane", "dog", "crane"))
+    first, second = message.splitlines()
+    assert first.startswith("classes 0 and 2 (from 0) have the same name 'crane': ") and "'crane (bird)'" in first
+    assert second == "clients 0 and 2 (from 0) have the same name 'm': rename one"
+
+
+def test_what_is_missing_is_named():
+    assert "client 'n' has no training image" in refusal([client(train=EMPTY)])
+    assert "has no client" in refusal([])
+    assert "has no class" in refusal([client(train=EMPTY)], classes=())
+
+
+def test_a_client_may_do_without_validation_images():
+    assert len(data([client(validation=EMPTY)]).clients[0].validation) == 0
+
+
+def test_all_findings_come_at_once_but_not_hundreds():
+    message = refusal([client(f"c{i}", train=labelled(5)) for i in range(14)])
+    assert message.count("training image 0") == 10 and message.endswith("; and 4 more problems")
+
+
 def toy(per_group, group=""):
     clients = [
         ClientData(f"{d}-{i}", d, SPLIT, SPLIT, group and f"{group}{i}") for d in "abc" for i in range(per_group)

@@ -3,17 +3,16 @@ from __future__ import annotations
 import os
 import unicodedata
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from PIL import Image
 
 from secfpp.data.catalog import datasets
 from secfpp.data.folders import FolderSettings, load_folder
-from secfpp.data.splits import split_sizes
 from secfpp.errors import ConfigError, DataError, DataWarning
 from secfpp.experiment.config import parse_config
 from support.picture_folders import picture, picture_tree
@@ -107,19 +106,67 @@ def test_the_images_of_a_domain_are_dealt_to_clients(layout: str, tmp_path: Path
         assert min(len(c.train) for c in mine) >= 6
 
 
+SPLITS = {"train": 4, "val": 2, "test": 3}
+
+
+@pytest.mark.parametrize(
+    ("layout", "folders", "clients"),
+    [
+        ("split/client/class", "{part}/{client}/{label}", ["a", "b"]),
+        ("client/split/class", "{client}/{part}/{label}", ["a", "b"]),
+        ("split/domain/client/class", "{part}/x/{client}/{label}", ["x/a", "x/b"]),
+        ("domain/split/client/class", "x/{part}/{client}/{label}", ["x/a", "x/b"]),
+        ("domain/client/split/class", "x/{client}/{part}/{label}", ["x/a", "x/b"]),
+        ("split/domain/class", "{part}/{client}/{label}", ["a-0", "a-1", "b-0", "b-1"]),
+        ("domain/split/class", "{client}/{part}/{label}", ["a-0", "a-1", "b-0", "b-1"]),
+        ("split/class", "{part}/{client}{label}", ["all-0", "all-1"]),
+    ],
+)
+def test_splits_that_folders_say_are_kept(layout: str, folders: str, clients: list[str], tmp_path: Path) -> None:
+    root = tmp_path / "all"
+    for part, colour in (("train", 10), ("val", 100), ("test", 200)):
+        for client, label in product("ab", ("cat", "dog")):
+            for i in range(SPLITS[part]):
+                picture(root / folders.format(part=part, client=client, label=label) / f"{i}.png", [colour + i] * 3)
+    data = load(root, layout=layout, clients_per_domain=2)
+    assert [client.name for client in data.clients] == clients
+    shown = {"train": data.clients, "validation": data.clients, "test": list(data.test.values())}
+    for part, owners in shown.items():
+        images = np.concatenate([(o if part == "test" else getattr(o, part)).images for o in owners])
+        at, n = {"train": (10, 4), "validation": (100, 2), "test": (200, 3)}[part]
+        assert sorted(np.unique(images)) == list(range(at, at + n)) and len(images) == 4 * n
+
+
+def test_a_part_without_folders_is_taken_from_training(tmp_path: Path) -> None:
+    root = picture_tree(tmp_path, {f"{p}/a/{c}": 10 for p in ("train", "test") for c in ("cat", "dog")})
+    client = load(root, layout="split/client/class").clients[0]
+    assert client.train.histogram(2).tolist() == [8, 8] and client.validation.histogram(2).tolist() == [2, 2]
+
+
+def test_a_class_may_be_called_like_a_part(tmp_path: Path) -> None:
+    root = picture_tree(tmp_path, {f"{c}/{k}": 4 for c in ("a", "b") for k in ("train", "bus")})
+    assert load(root).classes == ("bus", "train")
+
+
+def test_deep_greys_are_scaled_over_all_clients_and_said_once(tmp_path: Path) -> None:
+    for client, largest in (("a", 4000), ("b", 900)):
+        for label, i in product(("cat", "dog"), range(4)):
+            path = tmp_path / client / label / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), largest, np.uint16)).save(path)
+    with pytest.warns(DataWarning, match="16 of 16 images have grey values .* 4000 the largest") as said:
+        data = load(tmp_path)
+    assert len(said) == 1 and data.grey_window == (0, 4095)
+    assert [int(client.train.images.max()) for client in data.clients] == [249, 56]
+    assert data.facts["grey values of more than 8 bits"] == "0 black, 4095 white"
+    stated = load(tmp_path, grey_window=(0, 900))
+    assert [int(client.train.images.min()) for client in stated.clients] == [255, 255]
+
+
 def test_shots_bound_the_training_images_alone(tmp_path: Path) -> None:
     data = load(picture_tree(tmp_path, TWO), shots=2)
     assert [c.train.histogram(3).tolist() for c in data.clients] == [[2, 0, 2], [0, 2, 2]]
     assert len(data.test["north"]) == 4
-
-
-@given(st.integers(3, 5000), st.floats(0.01, 0.98), st.floats(0.01, 0.98))
-def test_every_part_gets_an_image_and_about_its_share(n: int, validation: float, test: float) -> None:
-    train, held = split_sizes(n, validation, test)
-    rest = n - train - held
-    assert min(train, held, rest) >= 1
-    if validation + test < 0.9 and n * min(validation, test, 1 - validation - test) > 2:
-        assert abs(held - validation * n) <= 1 and abs(rest - test * n) <= 1
 
 
 def test_what_is_hidden_or_no_image_does_not_count(tmp_path: Path) -> None:
@@ -189,6 +236,12 @@ def test_a_client_with_one_class_can_be_let_in(tmp_path: Path) -> None:
         ({"cat": 4, "dog": 4}, "client/class", "another data.layout"),
         ({"x/a/cat": 4, "x/a/dog": 4, "X/b/cat": 4, "X/b/dog": 4}, "domain/client/class", "but for capitals"),
         ({"x/a/cat": 4, "x/a/dog": 4, "y": 0}, "domain/client/class", "y: no client folder in it"),
+        ({"train/cat": 4, "train/dog": 4, "test/cat": 4, "test/dog": 4}, "client/class", "layout = 'split/class', or"),
+        ({f"a/{p}/{c}": 4 for p in ("train", "VAL") for c in ("x", "y")}, "client/class", "'client/split/class', or"),
+        ({f"{p}/a/{c}": 4 for p in ("train", "dev") for c in ("x", "y")}, "domain/client/class", "'split/client/"),
+        ({"train/cat": 4, "train/dog": 4, "more/cat": 4}, "split/class", "more: not one of train, val and test"),
+        ({"val/cat": 4, "valid/cat": 4, "train/cat": 4}, "split/class", "the same part as another folder beside it"),
+        ({"train/cat": 4, "train/dog": 4, "test": 0}, "split/class", "test: no class folder in it"),
     ],
 )  # fmt: skip
 def test_folders_that_are_not_as_the_layout_says(tree: dict[str, int], layout: str, words: str, tmp_path: Path) -> None:

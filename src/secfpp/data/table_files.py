@@ -1,0 +1,116 @@
+"""Rows of a table of images: CSV, with commas, semicolons or tabs between, or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from secfpp.data.holdings import composed
+from secfpp.errors import DataError, MissingExtraError
+
+COLUMNS = ("path", "label", "client", "domain", "split", "group")
+"""The columns that mean something; the first two must be there."""
+REQUIRED = COLUMNS[:2]
+ENDINGS = (".csv", ".tsv", ".parquet")
+_SEPARATORS = (",", ";", "\t")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The content of a table.
+
+    Attributes:
+        columns: those of `COLUMNS` that it has.
+        ignored: its other columns.
+        rows: where each row stands (``line 7``), and its values by column, without blanks around them.
+    """
+
+    columns: tuple[str, ...]
+    ignored: tuple[str, ...]
+    rows: tuple[tuple[str, Mapping[str, str]], ...]
+
+
+def read_rows(file: Path) -> Rows:
+    """The rows of a table by the ending of its name.
+
+    Raises:
+        DataError: no such file, another kind of file, or a column missing; names the file and what it has.
+        MissingExtraError: Parquet, and the package that reads it is not installed.
+    """
+    if not file.is_file():
+        raise DataError(f"data.file = {str(file)!r}: no such file: give a table, {', '.join(ENDINGS)}")
+    if file.suffix.lower() not in ENDINGS:
+        raise DataError(f"{file}: not called like a table: its name must end in one of {', '.join(ENDINGS)}")
+    names, rows = _parquet(file) if file.suffix.lower() == ".parquet" else _csv(file)
+    known = [name.strip().lower() for name in names]
+    if missing := [name for name in REQUIRED if name not in known]:
+        raise DataError(
+            f"{file}: no column {' and no column '.join(map(repr, missing))}; it has {', '.join(names) or 'none'}, and "
+            f"the columns that are read are {', '.join(COLUMNS)}: rename those that are meant"
+        )
+    if double := [name for name in COLUMNS if known.count(name) > 1]:
+        raise DataError(f"{file}: two columns {double[0]!r}: keep one")
+    found = tuple(
+        (place, {name: composed(value.strip()) for name, value in zip(known, values, strict=True) if name in COLUMNS})
+        for place, values in rows
+    )
+    if not found:
+        raise DataError(f"{file}: no row below its head: add one for each image")
+    ignored = tuple(name for name, own in zip(names, known, strict=True) if own not in COLUMNS)
+    return Rows(tuple(name for name in COLUMNS if name in known), ignored, found)
+
+
+def _csv(file: Path) -> tuple[list[str], Iterator[tuple[str, list[str]]]]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not text in UTF-8 ({error.reason} at byte {error.start}): save it as such") from error
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from error
+    separator = max(_SEPARATORS, key=lambda each: sum(name in COLUMNS for name in _head(lines, each)))
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    try:
+        names = next(reader, [])
+        rows = [(f"line {reader.line_num}", values) for values in reader if any(map(str.strip, values))]
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num}: not a line of a table: {error}") from error
+    for place, values in rows:
+        if len(values) != len(names):
+            raise DataError(
+                f"{file}, {place}: {len(values)} values, but the head has {len(names)}: put values with "
+                f"{separator!r} in them between quotes"
+            )
+    return names, iter(rows)
+
+
+def _head(lines: list[str], separator: str) -> list[str]:
+    return [name.strip().strip('"').lower() for name in lines[0].split(separator)] if lines else []
+
+
+def _parquet(file: Path) -> tuple[list[str], Iterator[tuple[str, list[str]]]]:
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingExtraError("a table in Parquet", "parquet") from error
+    try:
+        names = list(parquet.read_schema(file).names)
+        read = [name for name in names if name.strip().lower() in COLUMNS]
+        columns = [parquet.read_table(file, columns=[name]).column(0).to_pylist() for name in read]
+    except (OSError, ValueError, KeyError) as error:  # what pyarrow raises for damaged files, under other names too
+        raise DataError(f"{file}: not Parquet, or damaged: {error}") from error
+    blank = dict.fromkeys(names, "")
+    rows = (
+        (f"row {number}", [*({**blank, **dict(zip(read, map(_text, values), strict=True))}).values()])
+        for number, values in enumerate(zip(*columns, strict=True), 1)
+    )
+    return names, rows
+
+
+def _text(value: object) -> str:
+    """A value as CSV would have it; whole numbers that a missing value has made fractions are whole again."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
