@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from secfpp.algorithms.visual import ClassMeans
     from secfpp.algorithms.zero_shot import ZeroShot
     from secfpp.crypto.roster import IdentityKey, Roster
-    from secfpp.data.catalog import datasets
+    from secfpp.data.catalog import DatasetSpec, datasets
     from secfpp.data.federated import ClientData, FederatedDataset, Split, hold_out
     from secfpp.data.folders import FolderSettings, load_folder
     from secfpp.data.icons import IconSettings, load_icons
+    from secfpp.data.tables import TableSettings, load_table
     from secfpp.errors import (
         ClientError,
         ConfigError,
         DataError,
+        DataWarning,
         DropoutError,
         MissingExtraError,
         NotFittedError,
@@ -76,12 +78,13 @@ _HOME = {
     "algorithms.visual": "ClassMeans",
     "algorithms.zero_shot": "ZeroShot",
     "crypto.roster": "IdentityKey Roster",
-    "data.catalog": "datasets",
+    "data.catalog": "DatasetSpec datasets",
     "data.federated": "ClientData FederatedDataset Split hold_out",
     "data.folders": "FolderSettings load_folder",
     "data.icons": "IconSettings load_icons",
-    "errors": "ClientError ConfigError DataError DropoutError MissingExtraError NotFittedError ProtocolError "
-    "SecFPPError TamperError WireError",
+    "data.tables": "TableSettings load_table",
+    "errors": "ClientError ConfigError DataError DataWarning DropoutError MissingExtraError NotFittedError "
+    "ProtocolError SecFPPError TamperError WireError",
     "experiment.variants": "variants",
     "models.backbone": "Backbone load_backbone",
     "models.coop_checkpoint": "from_coop to_coop",
@@ -125,6 +128,8 @@ __all__ = [
     "Cohort",
     "ConfigError",
     "DataError",
+    "DataWarning",
+    "DatasetSpec",
     "DropoutError",
     "EverybodysClassMeans",
     "FederatedAlgorithm",
@@ -165,6 +170,7 @@ __all__ = [
     "ServerState",
     "SoftPrompt",
     "Split",
+    "TableSettings",
     "TamperError",
     "Transcript",
     "WireError",
@@ -180,6 +186,7 @@ __all__ = [
     "load_folder",
     "load_icons",
     "load_prompt",
+    "load_table",
     "methods",
     "step",
     "to_coop",

@@ -16,10 +16,13 @@ import numpy as np
 from secfpp.algorithms.base import FederatedAlgorithm, methods
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.folders import FolderSettings, load_folder
+from secfpp.data.tables import TableSettings, is_table, load_table
 from secfpp.errors import ConfigError, DataError, NotFittedError, Problem
 from secfpp.experiment.results import client_prompts
 from secfpp.experiment.schema import build, dump, one_of
 from secfpp.experiment.variants import KNOWN, variants
+from secfpp.grey_depth import GreyWindow
+from secfpp.images import as_array
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.runtime.trainer import RoundRecord, RunResult, train
 
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
     from secfpp.images import ImagesLike
     from secfpp.models.prompt_file import ClientPrompt
 
-Data: TypeAlias = "FederatedDataset | str | os.PathLike[str] | FolderSettings"
-"""A data set, a folder ``CLIENT/CLASS/*.jpg``, or settings of a folder of another layout."""
+Data: TypeAlias = "FederatedDataset | str | os.PathLike[str] | FolderSettings | TableSettings"
+"""A data set, a folder ``CLIENT/CLASS/*.jpg``, a table of images, or settings of either."""
 Prior: TypeAlias = Literal["own", "uniform"] | None
 _GROUP_SIZES = ("min_cluster_size", "min_responders", "fewest")
 
@@ -66,6 +69,7 @@ class Personalizer:
     metrics_: dict[str, dict[str, float]]
     result_: RunResult
     backbone_: Backbone
+    _grey_window: GreyWindow | None
 
     def __init__(
         self,
@@ -86,7 +90,7 @@ class Personalizer:
         """Train on the data of all clients, all played in this process.
 
         Args:
-            data: a data set, a folder ``CLIENT/CLASS/*.jpg``, or `FolderSettings`.
+            data: a data set, a folder ``CLIENT/CLASS/*.jpg``, a table (.csv, .tsv, .parquet), or settings of either.
             on_round: called after each round, e.g. to show progress.
 
         Returns:
@@ -111,7 +115,7 @@ class Personalizer:
         )
         clusters = result.assignment
         self.backbone_, self.result_ = model, result
-        self.clients_, self.classes_ = result.clients, dataset.classes
+        self.clients_, self.classes_, self._grey_window = result.clients, dataset.classes, dataset.grey_window
         self.prompts_ = client_prompts(result, model.spec, dataset.classes, dataset.image_size)
         self.clusters_ = None if clusters is None else dict(zip(result.clients, clusters, strict=True))
         self.metrics_ = {
@@ -122,14 +126,16 @@ class Personalizer:
 
     def predict(self, client: str, images: ImagesLike, *, prior: Prior = None) -> list[str]:
         """The class of each image by the prompt of `client`; see `predict_proba`."""
-        return self._prompt(client).predict(images, backbone=self.backbone_, prior=prior)
+        prompt = self._prompt(client)
+        return prompt.predict(self._pixels(prompt, images), backbone=self.backbone_, prior=prior)
 
     def predict_proba(self, client: str, images: ImagesLike, *, prior: Prior = None) -> np.ndarray:
         """Probability of each of `classes_` for each image, float32 [n, n_cls].
 
         Args:
             client: whose prompt to use, one of `clients_`.
-            images: files, folders (all images below), Pillow images or uint8 arrays; one or several.
+            images: files, folders (all images below), Pillow images or uint8 arrays; one or several. Grey values of
+                more than 8 bits are scaled as those in training were.
             prior: ``own`` expects the classes as often as the client has them, ``uniform`` all alike; by default
                 ``own`` if the method predicts so.
 
@@ -138,7 +144,8 @@ class Personalizer:
             ConfigError: no such client.
             DataError: images that cannot be read.
         """
-        return self._prompt(client).predict_proba(images, backbone=self.backbone_, prior=prior)
+        prompt = self._prompt(client)
+        return prompt.predict_proba(self._pixels(prompt, images), backbone=self.backbone_, prior=prior)
 
     def score(self, data: Data) -> float:
         """Accuracy 0..1 on `data`'s test images, mean over its clients; see `scores`."""
@@ -222,7 +229,14 @@ class Personalizer:
         return algorithm
 
     def _dataset(self, data: Data) -> FederatedDataset:
-        return data if isinstance(data, FederatedDataset) else load_folder(data, int(self.seed))
+        if isinstance(data, FederatedDataset):
+            return data
+        if isinstance(data, TableSettings) or (not isinstance(data, FolderSettings) and is_table(data)):
+            return load_table(data, int(self.seed))
+        return load_folder(data, int(self.seed))
+
+    def _pixels(self, prompt: ClientPrompt, images: ImagesLike) -> np.ndarray:
+        return as_array(images, prompt.image_size, self._grey_window)
 
     def _prompt(self, client: str) -> ClientPrompt:
         if client not in self.prompts_:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.base import clone
 
 import secfpp
@@ -55,6 +56,22 @@ def test_what_is_learned_has_names_and_shapes(fitted: Personalizer, backbone: An
     prompt = fitted.prompts_["b"]
     assert (prompt.client, prompt.method, prompt.image_size, prompt.classes) == ("b", "secfpp", 32, CLASSES)
     np.testing.assert_array_equal(prompt.prompt, fitted.result_.prompts[1])
+
+
+def test_a_table_will_do_and_deep_greys_are_read_as_in_training(backbone: Any, tmp_path: Path) -> None:
+    rows = [(client, name, i) for client in "ab" for name in ("cat", "dog") for i in range(4)]
+    for client, name, i in rows:
+        value = {"cat": 300, "dog": 4000}[name] + i
+        Image.fromarray(np.full((32, 32), value, np.uint16)).save(tmp_path / f"{client}{name}{i}.png")
+    text = "".join(f"{client}{name}{i}.png,{name},{client}\n" for client, name, i in rows)
+    (tmp_path / "greys.csv").write_text(f"path,label,client\n{text}")
+    model = Personalizer("coop_local", rounds=1, backbone=backbone, prompt={"n_ctx": 2})
+    with pytest.warns(secfpp.DataWarning, match="4003 the largest"):
+        model.fit(tmp_path / "greys.csv")
+    assert model.clients_ == ("a", "b")
+    dark = tmp_path / "acat0.png"  # alone it would look as if it used 10 bits
+    expected = model.predict_proba("a", np.full((224, 224, 3), round(300 / 4095 * 255), np.uint8))
+    np.testing.assert_array_equal(model.predict_proba("a", dark), expected)
 
 
 def test_it_learns_to_tell_colours_apart(fitted: Personalizer, data: Any, backbone: Any) -> None:

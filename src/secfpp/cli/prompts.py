@@ -51,6 +51,7 @@ ONE_LEVEL = (
 )
 NO_VISUAL = "The client also predicts with class means of image features, {where} without: expect much less accuracy"
 SAY_IT = "; --class-contexts IMAGES makes a prompt that says the same"
+TWICE = "no prompt can tell them apart: add a word that says what is meant, such as 'crane bird' and 'crane machine'"
 WEAK = {Level.PERSONAL: "classes that the client has few images of, or none", Level.DOMAIN: "the classes that it has"}
 
 
@@ -194,7 +195,8 @@ def import_(
     file: Path = typer.Argument(metavar="FILE", help="CoOp's prompt_learner/model.pth.tar-EPOCH, model-best.pth.tar."),
     source: Source = typer.Option(..., "--from", help="Whose layout it has."),
     classes: str = typer.Option(
-        ..., metavar="NAMES", help="Class names in CoOp's order: a file with one per line, or a list with commas."
+        ..., metavar="NAMES", help="Class names in CoOp's order: a file with one per line, or a list with commas; none twice, since no prompt "
+        "could tell them apart: 'crane bird' and 'crane machine', not 'crane' and 'crane'."
     ),
     backbone: str = typer.Option(..., help="The CLIP it was trained with, e.g. openai/clip-vit-base-patch16."),
     out: Path = typer.Option(..., metavar="FILE", help="Prompt file to write (.safetensors)."),
@@ -226,8 +228,9 @@ def _names(given: str) -> list[str]:
     """Class names from a file with one per line, or from a list with commas.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there are fewer than two, or one is given twice.
     """
+    from secfpp.data.rules import repeated
     from secfpp.errors import ConfigError, Problem
 
     path = Path(given).expanduser()
@@ -238,6 +241,13 @@ def _names(given: str) -> list[str]:
     names = [word.strip() for word in words if word.strip()]
     if len(names) < 2:
         raise ConfigError([Problem("--classes", given, "a file with one name per line, or two names or more, commas")])
+    what = "line" if path.is_file() else "name"
+    numbered = [(number, word.strip()) for number, word in enumerate(words, 1) if word.strip()]
+    if twice := [
+        Problem("--classes", names[second], f"{what}s {numbered[first][0]} and {numbered[second][0]}: {TWICE}")
+        for first, second in repeated(names)
+    ]:
+        raise ConfigError(twice)
     return names
 
 

@@ -58,7 +58,7 @@ def _names(dataset: FederatedDataset) -> Iterator[str]:
         name = dataset.classes[second]
         yield (
             f"classes {first} and {second} (from 0) have the same name {name!r}: say in the name what tells them "
-            f"apart, such as '{name} (bird)' and '{name} (machine)', or give their images one label"
+            "apart, such as 'crane bird' and 'crane machine', or give their images one label"
         )
     clients = [client.name for client in (*dataset.clients, *dataset.newcomers)]
     for first, second in repeated(clients):

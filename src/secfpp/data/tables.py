@@ -17,7 +17,7 @@ from secfpp.data.federated import FederatedDataset
 from secfpp.data.holdings import FEWEST, SPELLINGS, Holding, Part, Picture, class_name, other_spellings
 from secfpp.data.own_images import OwnSettings, federated
 from secfpp.data.rules import raise_all, range_rule, repeated
-from secfpp.data.table_files import Rows, read_rows
+from secfpp.data.table_files import ENDINGS, Rows, read_rows
 from secfpp.errors import DataWarning, Problem
 from secfpp.image_names import is_image_name
 
@@ -45,6 +45,11 @@ class TableSettings(OwnSettings):
             allowed = f"classes {first} and {second} (from 0) have the same name: say in it what tells them apart"
             found.append(Problem("data.classes", self.classes[second], allowed))
         return found
+
+
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is called like a table; folders may be called so too."""
+    return Path(path).suffix.lower() in ENDINGS and not Path(path).expanduser().is_dir()
 
 
 def load_table(source: str | os.PathLike[str] | TableSettings, seed: int = 0) -> FederatedDataset:

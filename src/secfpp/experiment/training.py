@@ -6,6 +6,7 @@ processes or not: `train_seed` is what a worker does, and what a run in this pro
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from secfpp.errors import DataError, DiskFullError, SecFPPError
+from secfpp.errors import DataError, DataWarning, DiskFullError, SecFPPError
 from secfpp.experiment.cells import FinishedCell, checkpoint_file, note_failure, save_cell
 from secfpp.experiment.config import ExperimentConfig
 from secfpp.experiment.plan import Cell, Plan
@@ -108,7 +109,9 @@ def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: Federate
     try:
         if dataset is None:
             emit(Event("preparing", task.cells[0], f"loading the data set {task.config.data.name!r}, seed {task.seed}"))
-            dataset = load_dataset(task.config, task.seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)  # told when the run began, with the first seed's data
+                dataset = load_dataset(task.config, task.seed)
         task = _feasible(task, dataset, backbone, emit)
         if not task.cells:
             return
@@ -151,11 +154,20 @@ def _feasible(task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emi
 
 
 def load_dataset(config: ExperimentConfig, seed: int) -> FederatedDataset:
-    """The federated data set of `config` for one seed."""
+    """The federated data set of `config` for one seed.
+
+    Raises:
+        DataError: data that cannot be used, or a loader of another package that gives something else.
+    """
     from secfpp.data.catalog import datasets
-    from secfpp.data.federated import hold_out
+    from secfpp.data.federated import FederatedDataset, hold_out
 
     dataset = datasets()[config.data.name].load(config.data.settings, seed)
+    if not isinstance(dataset, FederatedDataset):
+        raise DataError(
+            f"the data set {config.data.name!r}: its loader gives {type(dataset).__name__}, not a FederatedDataset: "
+            "mend the package that it is from"
+        )
     return hold_out(dataset, config.held_out, seed) if config.held_out else dataset
 
 

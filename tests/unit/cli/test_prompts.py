@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from secfpp.cli.app import app
+from secfpp.errors import DataWarning
 from secfpp.models.backbone import load_backbone
 from secfpp.models.prompt_file import ClientPrompt, load_prompt
 from support.picture_folders import picture_tree
@@ -310,6 +312,32 @@ def test_to_coop_and_back_keeps_every_bit(as_file: bool, prompt: ClientPrompt) -
     assert first == json.loads(predict("photos", "--json", "--prior", "uniform"))["images"]
 
 
+def test_deep_greys_are_scaled_as_in_training_if_that_is_stated(prompt: ClientPrompt) -> None:
+    greys = {"dark": 1000, "bright": 4000}
+    Path("greys").mkdir()
+    for name, value in greys.items():
+        Image.fromarray(np.full((32, 32), value, np.uint16)).save(f"greys/{name}.png")
+
+    def found(*words: str) -> dict[str, float]:
+        images = json.loads(predict(*words, "--json", "--top", "1"))["images"]
+        return {Path(each["image"]).stem: each["probability"] for each in images}
+
+    stated = found("greys", "--grey-window", "0", "4095")
+    with pytest.warns(DataWarning, match="2 of 2 images have grey values"):
+        assert found("greys") == stated
+    assert found("greys/dark.png", "--grey-window", "0", "4095")["dark"] == stated["dark"]
+    assert found("greys/dark.png", "--grey-window", "0", "1023")["dark"] != stated["dark"]
+    assert "two values, that of black below" in fails(
+        "predict", "--prompt", "a.safetensors", "greys", "--grey-window", "9", "3"
+    )
+
+
+def test_what_is_passed_over_is_counted(prompt: ClientPrompt) -> None:
+    Path("photos/scan.dcm").write_text("x")
+    with pytest.warns(DataWarning, match=r"1 \.dcm"):
+        predict("photos")
+
+
 def test_nothing_is_overwritten_unless_asked(prompt: ClientPrompt) -> None:
     Path("b.safetensors").write_text("mine")
     words = ["export", "a.safetensors", "--to", "safetensors", "--out", "b.safetensors"]
@@ -331,6 +359,9 @@ def test_import_says_what_is_wrong(prompt: ClientPrompt) -> None:
         return fails("import", "x", "--from", "coop", "--classes", classes, *words)
 
     assert "two names or more" in refused("cat")
+    assert "names 1 and 3: no prompt can tell them apart: add a word" in refused("cat,dog,cat")
+    Path("twice.txt").write_text("cat\n\ndog\ncat\n")
+    assert "--classes = 'cat': lines 1 and 4: no prompt" in refused("twice.txt")
     assert "x: it is for 3 classes, but 2 names are given" in refused("cat,dog")
     assert "class 'dog' is not what the file has in its place" in refused("dog,cat,bird")
     assert not Path("d.safetensors").exists()

@@ -68,7 +68,7 @@ def test_arrays_of_another_kind_are_named_with_the_client(images, labels, words)
 def test_names_given_twice_are_named_with_both_positions():
     message = refusal([client("m"), client("n"), client("m")], classes=("crane", "dog", "crane"))
     first, second = message.splitlines()
-    assert first.startswith("classes 0 and 2 (from 0) have the same name 'crane': ") and "'crane (bird)'" in first
+    assert first.startswith("classes 0 and 2 (from 0) have the same name 'crane': ") and "'crane bird'" in first
     assert second == "clients 0 and 2 (from 0) have the same name 'm': rename one"
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,15 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from secfpp.errors import ConfigError, DataError, DiskFullError, MissingExtraError, ProtocolError, SecFPPError
+from secfpp.errors import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    DiskFullError,
+    MissingExtraError,
+    ProtocolError,
+    SecFPPError,
+)
 from secfpp.experiment import runner
 from secfpp.experiment.cells import cell_file
 from secfpp.experiment.config import ExperimentConfig, parse_config
@@ -19,7 +29,7 @@ from secfpp.experiment.run_directory import open_run_directory
 from secfpp.experiment.runner import Outcome, run_experiment
 from secfpp.experiment.training import Event, train_seed
 from secfpp.storage import read_arrays
-from support_experiment import Grouped, World, toy_world
+from support_experiment import Grouped, ToySpec, World, toy_dataset, toy_world
 
 
 class Log:
@@ -99,6 +109,35 @@ def test_progress_is_told_in_order(world: World, tmp_path: Path) -> None:
     assert kinds == ["preparing"] * 3 + ["started", *["working", "round"] * 3, "done", "preparing"]
     assert log.events[3] == ("started", "pooled", 1, 1, 1)
     assert log.events[6] == ("working", "pooled", 1, "round 2/3, exchange 1: clustering and training")
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, load: Callable[[Any, int], Any]) -> None:
+    """Put `load` in the place of the loader of the data set ``toy``."""
+    monkeypatch.setattr(ToySpec, "load", lambda spec, settings, seed: load(settings, seed))
+
+
+def test_what_is_to_be_said_of_the_data_is_said_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def load(settings: Any, seed: int) -> Any:
+        loaded.append(seed)
+        warnings.warn("passed over: 3 .dcm", DataWarning, stacklevel=2)
+        return toy_dataset(seed)
+
+    offer(monkeypatch, load)
+    with pytest.warns(DataWarning, match=r"3 \.dcm") as said:
+        go(tmp_path, settings(), ["pooled"])
+    assert loaded == [1, 2] and len(said) == 1
+
+
+def test_a_loader_that_gives_something_else_is_named(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, lambda settings, seed: {"train": []})
+    with pytest.raises(DataError, match="the data set 'toy': its loader gives dict, not a FederatedDataset"):
+        go(tmp_path, settings(), ["pooled"])
 
 
 @pytest.mark.parametrize("bad", ["label", "model"])
