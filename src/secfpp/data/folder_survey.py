@@ -11,7 +11,7 @@ from typing import Literal
 from secfpp.data.holdings import FEWEST, SPELLINGS, Holding, Picture, class_name, composed, other_spellings
 from secfpp.data.rules import raise_all
 from secfpp.errors import DataError
-from secfpp.image_names import USUAL, ending_of, is_image_name, passed_over
+from secfpp.image_names import USUAL, counted, ending_of, is_image_name, passed_over
 
 Layout = Literal[
     "client/class",
@@ -108,10 +108,12 @@ class _Survey:
                 self._walk(each, rest, {**above, level: name, f"{level} folder": str(each)})
 
     def _class(self, folder: Path, label: str, above: dict[str, str]) -> None:
+        before = self.others.copy()
         files = self._files(folder)
         part = above.get("split")
         if not files:
-            self.problems.append(f"{folder}: no image ({USUAL}): add some, or remove the folder")
+            there = f", but {counted(others)}" if (others := self.others - before) else ""
+            self.problems.append(f"{folder}: no image ({USUAL}){there}: add some, or remove the folder")
             return
         if part is None and len(files) < FEWEST:
             self.problems.append(

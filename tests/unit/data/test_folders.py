@@ -280,6 +280,15 @@ def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     assert f"{tmp_path}/south: Permission denied: make it readable, or remove it" in refused(tmp_path)
 
 
+def test_a_class_with_files_that_cannot_be_read_says_which(tmp_path: Path) -> None:
+    picture_tree(tmp_path, {**TWO, "north/fish": 0})
+    for name in ("1.dcm", "2.dcm", "x.txt"):
+        (tmp_path / "north/fish" / name).write_text("x")
+    assert "fish: no image (.jpg, .png, .tif, .webp and what else Pillow reads), but 2 .dcm, 1 .txt: add" in refused(
+        tmp_path
+    )
+
+
 def test_nothing_there_at_all(tmp_path: Path) -> None:
     assert "no such folder" in refused(tmp_path / "none")
     assert f"lie in {tmp_path}/CLIENT/CLASS/" in refused(tmp_path)
@@ -316,3 +325,20 @@ def test_it_can_be_named_in_a_config(tmp_path: Path) -> None:
     assert row.load(replace(config.data.settings, shots=1), 0).clients[0].train.histogram(3).max() == 1
     with pytest.raises(ConfigError, match=r"data\.root.* is required"):
         parse_config({"data": {"name": "folder"}})
+
+
+def test_a_class_without_validation_images_moves_no_other_class(tmp_path: Path) -> None:
+    """With a tiny alpha each class goes to one client; its validation images follow its training images there."""
+    counts = {"train/ant": 12}
+    for name in ("bee", "cow", "dog", "elk", "fly", "gnu", "hen"):
+        counts |= {f"train/{name}": 12, f"val/{name}": 12}
+    root = picture_tree(tmp_path, {**counts, "test/ant": 1})
+    followed = 0
+    for seed in range(4):
+        data = load(root, seed, layout="split/class", clients_per_domain=2, alpha=1e-4)
+        train, validation = (
+            np.array([getattr(client, part).histogram(8) for client in data.clients])
+            for part in ("train", "validation")
+        )
+        followed += int((train[:, 1:].argmax(0) == validation[:, 1:].argmax(0)).sum())
+    assert followed >= 26  # of 28; a client below its least share takes from the other
