@@ -84,6 +84,10 @@ class PlainProgress:
         """Say what takes a while."""
         _say(what)
 
+    def note(self, what: str) -> None:
+        """Say it."""
+        _say(what)
+
     def method_started(self, method: str, seed: int, rounds: int, cell: int, cells: int) -> None:
         """Remember the position, which every line of this method carries."""
         self._at[method, seed] = f"[{cell}/{cells}] {method}, seed {seed}"
@@ -131,6 +135,10 @@ class LiveProgress:
     def preparing(self, what: str) -> None:
         """Show what takes a while beside the bar for all."""
         self._bar.update(self._all, description=what)
+
+    def note(self, what: str) -> None:
+        """Leave a line above the bars."""
+        self._bar.console.print(what, markup=False, highlight=False)
 
     def method_started(self, method: str, seed: int, rounds: int, cell: int, cells: int) -> None:
         """A bar of its own."""

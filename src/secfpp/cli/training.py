@@ -118,7 +118,6 @@ def compare(
     Results do not depend on the number of workers; the last bits of a result may depend on --threads.
     """
     from secfpp.experiment.config import load_config
-    from secfpp.experiment.machine import fitting_workers
     from secfpp.experiment.run_directory import open_run_directory
 
     settings = load_config(config, set_)
@@ -128,11 +127,8 @@ def compare(
     if against and against not in labels:
         raise ConfigError([Problem("--against", against, f"one of the methods compared: {', '.join(labels)}")])
     reference = against or (settings.method.name if settings.method.name in labels else labels[0])
-    threads = threads or settings.backbone.threads
-    workers = workers or fitting_workers(len(settings.seeds), threads or 1)
-    if workers > 1:
-        threads = threads or 1
-    settings = replace(settings, backbone=replace(settings.backbone, threads=threads))
+    if threads:
+        settings = replace(settings, backbone=replace(settings.backbone, threads=threads))
     with open_run_directory(out, "compare", force=force, resume=not force) as directory:
         _train(
             settings, labels, directory, as_json=as_json, workers=workers, against=reference, tensorboard=tensorboard
@@ -203,7 +199,7 @@ def _train(
     directory: RunDirectory,
     *,
     as_json: bool,
-    workers: int = 1,
+    workers: int | None = 1,
     against: str | None = None,
     tensorboard: bool = False,
 ) -> None:

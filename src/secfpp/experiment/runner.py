@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import tomli_w
@@ -17,6 +17,8 @@ import tomli_w
 from secfpp.errors import DiskFullError, SecFPPError
 from secfpp.experiment.cells import error_file
 from secfpp.experiment.config import ExperimentConfig, to_table
+from secfpp.experiment.machine import fitting_workers, resident_memory
+from secfpp.experiment.memory import grouping_memory
 from secfpp.experiment.plan import Cell, Plan
 from secfpp.experiment.result_files import ResultFiles, read_cells
 from secfpp.experiment.run_directory import RunDirectory
@@ -26,6 +28,7 @@ from secfpp.experiment.training import Event, SeedTask, described, load_dataset,
 from secfpp.experiment.workers import train_in_processes
 
 if TYPE_CHECKING:
+    from secfpp.data.federated import FederatedDataset
     from secfpp.runtime.trainer import RoundRecord, RunResult
 
 
@@ -34,6 +37,10 @@ class Progress(Protocol):
 
     def preparing(self, what: str) -> None:
         """Something that takes a while, before or between trainings."""
+        ...
+
+    def note(self, what: str) -> None:
+        """Something worth knowing before training begins."""
         ...
 
     def method_started(self, method: str, seed: int, rounds: int, cell: int, cells: int) -> None:
@@ -91,7 +98,7 @@ def run_experiment(
     directory: RunDirectory,
     progress: Progress,
     *,
-    workers: int = 1,
+    workers: int | None = 1,
     tensorboard: bool = False,
 ) -> Outcome:
     """Train every method in `labels` on every seed of `config`, writing results as they come.
@@ -106,8 +113,9 @@ def run_experiment(
         labels: methods and variants, in the order in which results list them.
         directory: where results go.
         progress: told what happens.
-        workers: processes that train seeds side by side; 1 trains in this process. With equal
-            ``backbone.threads``, results do not depend on it.
+        workers: processes that train seeds side by side; 1 trains in this process, None takes as many as processors
+            and memory allow. Several have one thread each if ``backbone.threads`` is not given. With equal threads,
+            results do not depend on it.
         tensorboard: write event files too, see `secfpp.experiment.tensorboard`.
 
     Raises:
@@ -140,15 +148,20 @@ def run_experiment(
     directory.start(_complete_toml(config, plan), plan.to_json())
     if samples and directory.read_json("samples.json") is None:
         directory.write_json("samples.json", samples.to_json())
+    if dataset is not None and workers is None:
+        workers = fitting_workers(len(tasks), model.threads or 1, _memory(tasks, dataset))
+    side_by_side = min(workers or 1, len(tasks))
+    if side_by_side > 1:
+        tasks = [_with_threads(task, model.threads or 1) for task in tasks]
     for task in tasks:
         for cell in task.cells:
             error_file(directory.path, cell).unlink(missing_ok=True)
     tried = sum(len(task.cells) for task in tasks)
     watcher = _Watcher(results, progress, config.rounds, tried)
     try:
-        if min(workers, len(tasks)) > 1:
+        if side_by_side > 1:
             del dataset, backbone  # the workers have their own
-            train_in_processes(tasks, workers, watcher.see)
+            train_in_processes(tasks, side_by_side, watcher.see)
         else:
             for task in tasks:
                 train_seed(task, backbone, watcher.see, dataset)
@@ -166,6 +179,21 @@ def run_experiment(
     progress.preparing("writing the report")
     results.write_report(summary)
     return Outcome(summary, watcher.failures, tried)
+
+
+def _memory(tasks: Sequence[SeedTask], dataset: FederatedDataset) -> int:
+    """Bytes that a worker takes at its peak."""
+    from secfpp.runtime.trainer import per_round
+
+    config, clients = tasks[0].config, per_round(len(dataset.clients), tasks[0].config.participation)
+    chosen = config.choose(sorted({label for task in tasks for label in task.labels})).values()
+    grouping = (grouping_memory(method, clients, len(dataset.classes), tasks[0].seed) for method in chosen)
+    return resident_memory() + max(grouping, default=0)
+
+
+def _with_threads(task: SeedTask, threads: int) -> SeedTask:
+    config = task.config
+    return replace(task, config=replace(config, backbone=replace(config.backbone, threads=threads)))
 
 
 def _conclude(results: ResultFiles, directory: RunDirectory) -> dict[str, Any]:
@@ -190,6 +218,8 @@ class _Watcher:
         method, seed = event.cell
         if event.kind == "preparing":
             self.progress.preparing(event.text)
+        elif event.kind == "note":
+            self.progress.note(event.text)
         elif event.kind == "started":
             total = len(self.results.plan.cells)
             self.begun += 1

@@ -19,6 +19,7 @@ import torch
 from secfpp.errors import DataError, DataWarning, DiskFullError, SecFPPError
 from secfpp.experiment.cells import FinishedCell, checkpoint_file, note_failure, save_cell
 from secfpp.experiment.config import ExperimentConfig
+from secfpp.experiment.memory import require_memory
 from secfpp.experiment.plan import Cell, Plan
 from secfpp.experiment.results import prompt_files
 from secfpp.experiment.run_directory import RunDirectory, git_revision, versions
@@ -66,16 +67,17 @@ class Event:
     """Something that happened to a task.
 
     Attributes:
-        kind: ``preparing`` (`text` says what), ``started``, ``exchange`` (begins; `text` says what for), ``round``
-            (with `record`), ``finished`` (the cell is on disk), ``failed`` (`text` is the message, `error` the
-            exception if it is from this process), ``full`` (a worker's disk is: it has ended with the message `text`).
+        kind: ``preparing`` (`text` says what), ``note`` (`text` is worth knowing), ``started``, ``exchange`` (begins;
+            `text` says what for), ``round`` (with `record`), ``finished`` (the cell is on disk), ``failed`` (`text` is
+            the message, `error` the exception if it is from this process), ``full`` (a worker's disk is: it has ended
+            with the message `text`).
         cell: the cell it happened to; the first of the task while it prepares.
         text: see `kind`.
         record: what a progress display shows of a round.
         error: see `kind`.
     """
 
-    kind: Literal["preparing", "started", "exchange", "round", "finished", "failed", "full"]
+    kind: Literal["preparing", "note", "started", "exchange", "round", "finished", "failed", "full"]
     cell: Cell
     text: str = ""
     record: RoundRecord | None = None
@@ -140,16 +142,20 @@ def _feasible(task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emi
     """The task without cells whose settings do not fit the clients or class names: they fail before any encoding."""
     from secfpp.runtime.trainer import per_round
 
-    failed = set()
+    failed, told = set(), set[str]()
+    clients = per_round(len(dataset.clients), task.config.participation)
     for cell in task.cells:
         algorithm = task.config.choose([cell.method])[cell.method]
         try:
             if algorithm.trained:
-                algorithm.require(per_round(len(dataset.clients), task.config.participation))
+                algorithm.require(clients)
+                told.add(require_memory(algorithm, clients, len(dataset.classes), task.seed))
             backbone.class_tokens(dataset.classes, algorithm.prompt.n_ctx)
         except SecFPPError as error:
             _fail(task, cell, error, emit)
             failed.add(cell)
+    for memory in sorted(told - {""}):
+        emit(Event("note", task.cells[0], f"seed {task.seed}: {memory}"))
     return task.without(failed)
 
 

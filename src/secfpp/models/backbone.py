@@ -101,6 +101,7 @@ class ClipBackbone:
         self._batch = max(1, BATCH_TOKENS[device.type] // patches)
         self._cache, self._processor = FeatureCache(cache), checkpoint.images
         self._vocabulary = Vocabulary(name, checkpoint.tokenizer)
+        self._public_mean: np.ndarray | None = None
         self._start_id, self._end_id = checkpoint.start_id, checkpoint.end_id
         self._legacy_end = checkpoint.legacy_end
         model = checkpoint.model.to(device, dtype)
@@ -236,8 +237,10 @@ class ClipBackbone:
 
     def public_mean(self) -> np.ndarray:
         """float32 [projection]: the mean feature of `secfpp.models.public_images`, the same for everybody."""
-        mean: np.ndarray = self.features(public_images(self.spec.image_size)).mean(dim=0).cpu().numpy()
-        return mean
+        if self._public_mean is None:  # every client asks for it
+            self._public_mean = self.features(public_images(self.spec.image_size)).mean(dim=0).cpu().numpy()
+            self._public_mean.flags.writeable = False
+        return self._public_mean
 
 
 def load_backbone(

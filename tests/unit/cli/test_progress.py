@@ -145,3 +145,11 @@ def test_a_bar_says_what_its_method_is_at() -> None:
     assert bar.tasks[1].fields["detail"] == "exchange 2: clustering and training"
     display.round_done("a", 1, record(1, 4))
     assert bar.tasks[1].fields["detail"] == "loss 1.250"
+
+
+def test_what_is_worth_knowing_stays_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    PlainProgress().note("takes about [6] GiB")
+    assert capsys.readouterr().err == "takes about [6] GiB\n"
+    screen = io.StringIO()
+    LiveProgress(Progress(TextColumn("{task.description}"), console=Console(file=screen))).note("takes about [6] GiB")
+    assert "takes about [6] GiB\n" in screen.getvalue()

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from secfpp.cli.app import app
 from secfpp.cli.training import parse_labels, parse_seeds
 from secfpp.errors import ConfigError, ProtocolError
-from secfpp.experiment import machine
+from secfpp.experiment import machine, runner
 from secfpp.experiment.run_directory import open_run_directory
 from support_experiment import World, toy_world
 
@@ -200,15 +200,31 @@ def test_workers_and_threads_suit_the_machine(
 ) -> None:
     asked: list[tuple[int, int | None]] = []
 
-    def run_experiment(config: Any, *_: object, workers: int, **__: object) -> Any:
-        asked.append((workers, config.backbone.threads))
-        raise ConfigError("enough")
+    def here(task: Any, *_: object) -> None:
+        asked.append((1, task.config.backbone.threads))
 
-    monkeypatch.setattr("secfpp.experiment.runner.run_experiment", run_experiment)
+    def side_by_side(tasks: Any, workers: int, emit: object) -> None:
+        asked.append((workers, tasks[0].config.backbone.threads))
+
+    monkeypatch.setattr(runner, "train_seed", here)
+    monkeypatch.setattr(runner, "train_in_processes", side_by_side)
     monkeypatch.setattr(machine, "usable_cores", lambda: 5)
     monkeypatch.setattr(machine, "free_memory", lambda: None)
-    fails(2, "compare", "c.toml", "--out", "o", *words)
-    assert asked == [(workers, threads)]
+    works("compare", "c.toml", "--out", "o", *words)
+    assert set(asked) == {(workers, threads)}
+
+
+def test_no_more_workers_than_what_they_train_leaves_memory_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(runner, "train_in_processes", lambda tasks, workers, emit: asked.append(workers))
+    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
+    monkeypatch.setattr(machine, "free_memory", lambda: 9 * 2**30)
+    monkeypatch.setattr(runner, "resident_memory", lambda: 2**30)
+    monkeypatch.setattr(
+        runner, "grouping_memory", lambda method, clients, n_classes, seed: (clients + n_classes) * 2**28
+    )
+    works("compare", "c.toml", "--out", "o", "--seeds", "1-8")  # 1 GiB, and 1.75 for 4 clients and 3 classes
+    assert asked == [3]
 
 
 def test_the_report_is_made_anew_from_the_directory(world: World) -> None:

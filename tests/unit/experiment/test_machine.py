@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from secfpp.experiment import machine
-from secfpp.experiment.machine import WORKER_MEMORY, fitting_workers, free_memory, usable_cores
+from secfpp.experiment.machine import (
+    WORKER_MEMORY,
+    fitting_workers,
+    free_memory,
+    resident_memory,
+    total_memory,
+    usable_cores,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,3 +36,20 @@ def test_this_machine_has_something() -> None:
     assert usable_cores() >= 1
     free = free_memory()
     assert free is None or free > 2**20
+    total, resident = total_memory(), resident_memory()
+    assert total is None or free is None or free <= total
+    assert total is None or 2**20 < resident < total
+
+
+def test_a_container_may_have_less_than_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_meminfo", lambda name: 8 * 2**30)
+    for limit, total in ((None, 8), (2, 2), (64, 8)):
+        monkeypatch.setattr(machine, "_container_limit", lambda limit=limit: limit and limit * 2**30)
+        assert total_memory() == free_memory() == total * 2**30
+
+
+def test_workers_that_take_more_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
+    monkeypatch.setattr(machine, "free_memory", lambda: 12 * WORKER_MEMORY)
+    assert fitting_workers(8, memory=3 * WORKER_MEMORY) == 4
+    assert fitting_workers(8, memory=1) == 8

@@ -41,6 +41,9 @@ class Log:
     def preparing(self, what: str) -> None:
         self.events.append(("preparing", what))
 
+    def note(self, what: str) -> None:
+        self.events.append(("note", what))
+
     def method_started(self, method: str, seed: int, rounds: int, cell: int, cells: int) -> None:
         self.events.append(("started", method, seed, cell, cells))
 

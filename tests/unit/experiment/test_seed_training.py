@@ -6,15 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from secfpp.errors import DataError, DiskFullError, ProtocolError
+from secfpp.errors import ConfigError, DataError, DiskFullError, Problem, ProtocolError
 from secfpp.experiment import training
 from secfpp.experiment.cells import cell_file, checkpoint_file, error_file, load_cell
 from secfpp.experiment.config import parse_config
 from secfpp.experiment.plan import Cell, Plan
 from secfpp.experiment.training import Event, SeedTask, described, partition_table, train_seed
-from support_experiment import World, toy_dataset, toy_world
+from secfpp.models.novelty import Novelty
+from secfpp.models.prompt_file import load_prompt
+from support_experiment import Pooled, World, toy_dataset, toy_world
 
 
 @pytest.fixture
@@ -75,6 +79,19 @@ def test_training_is_given_where_to_keep_its_rounds(world: World, tmp_path: Path
     (options,) = given
     assert options["checkpoint"] == checkpoint_file(tmp_path, Cell("pooled", 1))
     assert (options["participation"], options["rounds"], options["seed"]) == (0.5, 2, 1)
+
+
+def test_prompt_files_know_what_their_clients_images_are_like(world: World, tmp_path: Path) -> None:
+    dataset, backbone = toy_dataset(1), world.load_backbone("mini")
+    backbone.features = lambda images: torch.from_numpy(np.float32(images.reshape(len(images), -1)[:, :4]))
+    play(world, task(tmp_path, "pooled"), dataset=dataset)  # the toy's features say nothing
+    assert load_prompt(next((tmp_path / "prompts").rglob("*.safetensors"))).image_mean is None
+    train_seed(task(tmp_path / "other", "pooled"), backbone, lambda event: None, dataset)
+    for client in dataset.clients:
+        prompt = load_prompt(tmp_path / "other" / "prompts" / "pooled" / "1" / f"{client.name}.safetensors")
+        expected = Novelty.of(*(backbone.features(s.images).numpy() for s in (client.train, client.validation)))
+        assert expected is not None and prompt.novelty_threshold == expected.threshold
+        np.testing.assert_array_equal(prompt.image_mean, expected.mean)
 
 
 def test_loaded_data_are_not_loaded_again(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,3 +205,24 @@ def test_rounds_go_to_tensorboard_while_they_are_trained(world: World, tmp_path:
     assert len(seen) == 2 and 0 < seen[0] < seen[1]
     play(world, task(tmp_path, "grouped"))
     assert not (tmp_path / "tensorboard/grouped").exists()
+
+
+def test_memory_is_told_or_refused_before_anything_is_encoded(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def needed(algorithm: object, clients: int, n_classes: int, seed: int) -> str:
+        assert (clients, n_classes, seed) == (4, 3, 1)
+        if isinstance(algorithm, Pooled):
+            raise ConfigError([Problem("clusterer.restarts", 192, "at most 5")])
+        return "takes about 6 GiB"
+
+    monkeypatch.setattr(training, "require_memory", needed)
+    events = play(world, task(tmp_path))
+    assert kinds(events)[:4] == [
+        ("preparing", "grouped"),
+        ("failed", "pooled"),
+        ("note", "grouped"),
+        ("preparing", "grouped"),
+    ]
+    assert events[2].text == "seed 1: takes about 6 GiB"
+    assert [method for method, _ in world.trained] == ["grouped"]

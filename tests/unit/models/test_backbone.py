@@ -207,6 +207,15 @@ def test_public_mean_is_the_same_for_everybody(backbone: Any, folder: Path, tmp_
     np.testing.assert_allclose(mean, backbone.features(public_images(32)).mean(dim=0), atol=1e-6)
 
 
+def test_the_public_mean_is_computed_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = load_backbone(str(folder), cache_dir=tmp_path)
+    first = backbone.public_mean()
+    monkeypatch.setattr(backbone, "features", lambda images: pytest.fail("computed again"))
+    assert backbone.public_mean() is first
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 0  # the next client would get it
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

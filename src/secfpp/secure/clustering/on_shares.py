@@ -224,27 +224,40 @@ class OnShares(Circuit[Any], Searching):
         if joined.fact("task", str) != "group":
             Placing.read(joined.about, n, self.min_cluster_size)
 
-    def require_room(self, n: int, plan: Callable[[], tuple[Plan, int]]) -> None:
+    def require_room(self, n: int, dimensions: int, seed: int, round_: int) -> None:
         """Refuse a search that deals or opens more than a message can hold.
 
         Args:
             n: clients.
-            plan: what is computed, and how many elements that opens; asked for if it may fit.
+            dimensions: numbers in a descriptor.
+            seed: of the cohort, like `round_`; they make a small difference.
+            round_: number of the round.
 
         Raises:
-            ConfigError: it does not fit.
+            ConfigError: it does not fit, and what would; or there are too few clients to hold shares.
         """
-        holders, k = min(n, self.committee), self.k or min(self.k_max, n // self.min_cluster_size)
+        from secfpp.secure.clustering import room  # which knows the kinds of searches
+
+        holders, k = self.collusion(n) and min(n, self.committee), self.k or min(self.k_max, n // self.min_cluster_size)
         group = self.restarts // self.finalists
         contest = self.finalists * group * (group - 1) // 2 if k > 1 else 0
         size = 8 * (self.restarts * n + 8 * contest) * (holders - 1) // holders  # far less than all of it
-        if size <= wire.MAX_MESSAGE:
-            found, opened = plan()
-            dealt = (holders - 1) * found.deal.size + (n - 1) * found.width
-            size = 8 * max(dealt, opened + n**2)  # all told to who stood by until the end
-        if size > wire.MAX_MESSAGE - (1 << 20):
-            allowed = (
-                f"fewer: with {n} clients a message to a holder would have {size >> 20} MiB or more, at most "
-                f"{wire.MAX_MESSAGE >> 20} are allowed; or fix clusterer.k"
-            )
-            raise ConfigError([Problem("clusterer.restarts", self.restarts, allowed)])
+        most = wire.MAX_MESSAGE - (1 << 20)
+        cost = room.cost_of(self, n, dimensions, seed, round_) if size <= most else None
+        if cost:
+            size = cost.largest_message
+        if size <= most:
+            return
+
+        def fits(fewer: OnShares) -> bool:
+            less = room.cost_of(fewer, n, dimensions, seed, round_)
+            return less is None or less.largest_message <= most
+
+        needed = f" and one process that plays all parties {cost.memory >> 20} MiB of memory" if cost else ""
+        least = room.most_restarts(self, fits)
+        allowed = (
+            f"fewer: with {n} clients a message to a holder would have {size >> 20} MiB{'' if cost else ' or more'}"
+            f"{needed}, at most {wire.MAX_MESSAGE >> 20} MiB in a message are allowed; "
+            + (f"{least} fit, or fix clusterer.k" if least else "not even one fits: lower clusterer.k_max")
+        )
+        raise ConfigError([Problem("clusterer.restarts", self.restarts, allowed)])

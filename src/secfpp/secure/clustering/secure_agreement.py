@@ -56,7 +56,7 @@ class SecureAgreement(OnShares, Agreement):
         """See `Clusterer.require`."""
         super().require(clients)
         if not self.is_one(clients):
-            self._require_room(clients, _FEW, 0, 0)
+            self.require_room(clients, _FEW, 0, 0)
 
     def find(self, cohort: Cohort, slot: str) -> Program[tuple[Found, Cohort]]:
         """See `OnShares.find`."""
@@ -65,7 +65,7 @@ class SecureAgreement(OnShares, Agreement):
             return ONE, cohort
         self.require(len(cohort))
         asked, known = yield from self.announced(cohort, slot)
-        self._require_room(len(cohort), known["dimensions"], cohort.seed, cohort.round)
+        self.require_room(len(cohort), known["dimensions"], cohort.seed, cohort.round)
 
         def about(left: Cohort) -> Mapping[str, Any] | None:
             self.require_enough(cohort, left)
@@ -132,11 +132,6 @@ class SecureAgreement(OnShares, Agreement):
         search = self.search(size.clients, size.dimensions, size.seed, size.round)
         allowances = {} if spread is None else agreement.allowances(search, spread)
         return Agreed(search, size.threshold, self.limit, 1 if self.limit == 5 else 2, allowances=allowances)
-
-    def _require_room(self, n: int, dimensions: int, seed: int, round_: int) -> None:
-        """Refuse a search that fits no message; seed and round make a small difference."""
-        size = Size(n, dimensions, self.collusion(n), seed, round_)
-        self.require_room(n, lambda: (self.plan(size, min(n, self.committee)), _estimate(self, size).opened))
 
 
 @dataclass(frozen=True)

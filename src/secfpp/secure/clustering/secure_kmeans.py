@@ -75,7 +75,7 @@ class SecureKMeans(OnShares, KMeans):
         self.require_some(len(cohort))
         if self.is_one(len(cohort)):
             return ONE, cohort
-        self._require_room(len(cohort), cohort.seed, cohort.round)
+        self.require_room(len(cohort), self.dimensions, cohort.seed, cohort.round)
 
         def about(left: Cohort) -> Mapping[str, Any] | None:
             self.require_enough(cohort, left)
@@ -105,7 +105,7 @@ class SecureKMeans(OnShares, KMeans):
         """See `Clusterer.require`."""
         super().require(clients)
         if not self.is_one(clients):
-            self._require_room(clients)
+            self.require_room(clients, self.dimensions, 0, 0)
 
     def layout(self, facts: Mapping[str, Any]) -> Layout:
         """See `OnShares.layout`."""
@@ -157,18 +157,6 @@ class SecureKMeans(OnShares, KMeans):
     def measure(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """A holder's part of one exchange with ``reveal="distances"``."""
         return state, distances.measure(context, payload)
-
-    def _require_room(self, n: int, seed: int = 0, round_: int = 0) -> None:
-        """Refuse a search that fits no message; seed and round make a small difference."""
-        threshold = self.collusion(n)
-        if self.reveal == "distances":
-            return
-
-        def plan() -> tuple[Plan, int]:
-            found = self.plan(n, min(n, self.committee), threshold, seed, round_)
-            return found, _estimate(self, n, threshold, seed, round_).opened
-
-        self.require_room(n, plan)
 
 
 @lru_cache(maxsize=4)  # clients that share a process ask for the same
