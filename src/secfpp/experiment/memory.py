@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from secfpp.errors import ConfigError, Problem
 from secfpp.experiment.machine import free_memory, resident_memory, total_memory
 from secfpp.experiment.text import amount
-from secfpp.secure.clustering.room import cost_of, most_restarts
+from secfpp.protocol.wire import MAX_MESSAGE
+from secfpp.secure.clustering.room import cost_of, fits_messages, most_restarts
 
 if TYPE_CHECKING:
-    from secfpp.secure.clustering.on_shares import OnShares
     from secfpp.secure.clustering.search_cost import SearchCost
 
 WORTH_TELLING = 2**30
@@ -39,20 +39,21 @@ def require_memory(algorithm: object, clients: int, n_classes: int, seed: int) -
     cost = _cost(algorithm, clusterer, clients, n_classes, seed)
     if cost is None:
         return ""
-    cost.settings.require_room(clients, _dimensions(algorithm, n_classes), seed, 1)
     before, total, free = resident_memory(), total_memory(), free_memory()
+
+    def fits(less: SearchCost | None) -> bool:
+        return less is None or (fits_messages(less) and (total is None or before + less.memory <= total))
+
     needed = before + cost.memory
     told = f"grouping {clients} clients on shares takes about {amount(needed)} of memory"
-    if total is not None and needed > total:
-
-        def fits(fewer: OnShares) -> bool:
-            less = _cost(algorithm, fewer, clients, n_classes, seed)
-            return less is None or before + less.memory <= total
-
-        least = most_restarts(cost.settings, fits)
-        fitting = f"at most {least}" if least else "not even 1"
-        elsewhere = 'in a simulation clusterer.kind = "plain_agreement" or "plain_kmeans" takes next to none'
-        allowed = f"{fitting} here: {told}, this machine has {amount(total)}; {elsewhere}"
+    if not fits(cost):
+        least = most_restarts(cost.settings, lambda fewer: fits(_cost(algorithm, fewer, clients, n_classes, seed)))
+        allowed = (
+            f"{f'at most {least}' if least else 'not even 1 fits, lower clusterer.k_max'}: {told}"
+            + (f", this machine has {amount(total)}" if total is not None else "")
+            + f"; a message to a holder has {amount(cost.largest_message)}, at most {amount(MAX_MESSAGE)} are allowed. "
+            'In a simulation clusterer.kind = "plain_agreement" or "plain_kmeans" takes next to nothing'
+        )
         raise ConfigError([Problem("clusterer.restarts", cost.settings.restarts, allowed)])
     if needed < WORTH_TELLING:
         return ""

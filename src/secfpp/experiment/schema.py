@@ -15,6 +15,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 from abc import ABC
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -202,11 +203,26 @@ def _construct(cls: type, given: dict[str, Any], table: object, key: str, proble
     try:
         return cls(**given)
     except ConfigError as error:
-        own = [Problem(_placed(p.key, key), p.value, p.allowed) for p in error.problems]
+        names = {field.name for field in dataclasses.fields(cls)}
+        own = [Problem(_placed(p.key, key), p.value, mentioned(p.allowed, key, names)) for p in error.problems]
         problems.extend(p for p in own or [Problem(key, table, str(error))] if p.key not in known)
     except (ValueError, TypeError) as error:
         problems.append(Problem(key, table, str(error)))
     return None
+
+
+def mentioned(text: str, table: str, names: Iterable[str]) -> str:
+    """`text` with the whole key of every setting that it mentions as a part of another, e.g. ``clusterer.k``.
+
+    Args:
+        text: about the settings of a table.
+        table: dotted key of the table.
+        names: fields of the class that it was made into.
+    """
+    above, _, last = table.rpartition(".")
+    wholes = {name: f"{table}.{name}" for name in names} | ({last: table} if above else {})
+    word = "|".join(map(re.escape, wholes))
+    return re.sub(rf"(?<![\w.])({word})(?=\.[a-z_])", lambda found: wholes[found[1]], text)
 
 
 def _placed(own: str, table: str) -> str:

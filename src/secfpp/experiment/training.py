@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from secfpp.errors import DataError, DataWarning, DiskFullError, SecFPPError
+from secfpp.errors import ConfigError, DataError, DataWarning, DiskFullError, SecFPPError
 from secfpp.experiment.cells import FinishedCell, checkpoint_file, note_failure, save_cell
 from secfpp.experiment.config import ExperimentConfig
 from secfpp.experiment.memory import require_memory
 from secfpp.experiment.plan import Cell, Plan
-from secfpp.experiment.results import prompt_files
+from secfpp.experiment.results import novelties, prompt_files
 from secfpp.experiment.run_directory import RunDirectory, git_revision, versions
+from secfpp.experiment.settable import as_set
 from secfpp.experiment.tensorboard import live_events
 from secfpp.storage import atomic_write
 
@@ -148,8 +149,8 @@ def _feasible(task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emi
         algorithm = task.config.choose([cell.method])[cell.method]
         try:
             if algorithm.trained:
-                algorithm.require(clients)
                 told.add(require_memory(algorithm, clients, len(dataset.classes), task.seed))
+                algorithm.require(clients)
             backbone.class_tokens(dataset.classes, algorithm.prompt.n_ctx)
         except SecFPPError as error:
             _fail(task, cell, error, emit)
@@ -231,7 +232,8 @@ def _train_cell(
             on_exchange=on_exchange,
         )
     size = dataset.clients[0].train.images.shape[1]
-    for name, content in prompt_files(result, backbone.spec, dataset.classes, size).items():
+    known = novelties(dataset, backbone)
+    for name, content in prompt_files(result, backbone.spec, dataset.classes, size, known).items():
         atomic_write(task.directory / name, content)
     made_by = versions() | {"threads": str(torch.get_num_threads())}
     finished = FinishedCell(result, digest, made_by, git_revision())
@@ -260,6 +262,8 @@ def described(error: Exception) -> str:
 def _fail(task: SeedTask, cell: Cell, error: Exception, emit: Emit) -> None:
     if isinstance(error, DiskFullError):
         raise error  # nothing else could be kept either
+    if isinstance(error, ConfigError):
+        error = as_set(error, task.config, cell.method)
     message = described(error)
     note_failure(task.directory, cell, message, format_exc())
     emit(Event("failed", cell, text=message, error=error))

@@ -52,13 +52,13 @@ def test_more_than_the_machine_has_is_refused_with_what_fits(monkeypatch: pytest
         require_memory(SecFPP(), 50, 36, 0)
     (problem,) = refused.value.problems
     assert (problem.key, problem.value) == ("clusterer.restarts", 192)
-    assert "about 6.3 GiB of memory, this machine has 4.0 GiB" in problem.allowed
-    least = int(problem.allowed.removeprefix("at most ").split()[0])
+    assert "about 6.3 GiB of memory, this machine has 4.0 GiB; a message to a holder has 1" in problem.allowed
+    least = int(problem.allowed.removeprefix("at most ").split(":")[0])
     assert require_memory(SecFPP(clusterer=SecureAgreement(restarts=least)), 50, 36, 0)
     with pytest.raises(ConfigError):
         require_memory(SecFPP(clusterer=SecureAgreement(restarts=least + 1)), 50, 36, 0)
     machine(monkeypatch, 0.6, 0.1)
-    with pytest.raises(ConfigError, match=r'not even 1 here: .* "plain_agreement"'):
+    with pytest.raises(ConfigError, match=r'not even 1 fits, lower clusterer.k_max: .* "plain_agreement"'):
         require_memory(SecFPP(), 50, 36, 0)
 
 
@@ -68,5 +68,9 @@ def test_the_numbers_of_a_descriptor_count_before_training(clients: int, monkeyp
     method: Any = SecFPP()
     if clients == 80:
         method.require(clients)  # as far as it knows, which is not how many numbers a descriptor has
-    with pytest.raises(ConfigError, match=r"clusterer.restarts = 192: fewer: with \d+ clients a message"):
+    with pytest.raises(ConfigError, match=r"clusterer.restarts = 192: at most \d+: .* are allowed") as refused:
         require_memory(method, clients, 36, 0)
+    least = int(str(refused.value).partition("at most ")[2].split(":")[0])
+    fitting = SecFPP(clusterer=SecureAgreement(restarts=least))
+    assert require_memory(fitting, clients, 36, 0)
+    fitting.require(clients)

@@ -18,7 +18,7 @@ from secfpp.experiment.plan import Cell, Plan
 from secfpp.experiment.training import Event, SeedTask, described, partition_table, train_seed
 from secfpp.models.novelty import Novelty
 from secfpp.models.prompt_file import load_prompt
-from support_experiment import Pooled, World, toy_dataset, toy_world
+from support_experiment import Pooled, World, fake_result, toy_dataset, toy_world
 
 
 @pytest.fixture
@@ -87,8 +87,9 @@ def test_prompt_files_know_what_their_clients_images_are_like(world: World, tmp_
     play(world, task(tmp_path, "pooled"), dataset=dataset)  # the toy's features say nothing
     assert load_prompt(next((tmp_path / "prompts").rglob("*.safetensors"))).image_mean is None
     train_seed(task(tmp_path / "other", "pooled"), backbone, lambda event: None, dataset)
+    prompts = {each.client: each for each in map(load_prompt, (tmp_path / "other" / "prompts").rglob("*.safetensors"))}
     for client in dataset.clients:
-        prompt = load_prompt(tmp_path / "other" / "prompts" / "pooled" / "1" / f"{client.name}.safetensors")
+        prompt = prompts[client.name]
         expected = Novelty.of(*(backbone.features(s.images).numpy() for s in (client.train, client.validation)))
         assert expected is not None and prompt.novelty_threshold == expected.threshold
         np.testing.assert_array_equal(prompt.image_mean, expected.mean)
@@ -226,3 +227,15 @@ def test_memory_is_told_or_refused_before_anything_is_encoded(
     ]
     assert events[2].text == "seed 1: takes about 6 GiB"
     assert [method for method, _ in world.trained] == ["grouped"]
+
+
+def test_a_refused_setting_has_the_key_that_a_config_sets(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def needed(*_: object) -> str:
+        raise ConfigError([Problem("training.lr", 192, "at most 5")])
+
+    monkeypatch.setattr(training, "require_memory", needed)
+    (failed,) = (event for event in play(world, task(tmp_path, "grouped")) if event.kind == "failed")
+    assert failed.text == "method.training.lr = 192: at most 5"
+    assert error_file(tmp_path, failed.cell).read_text().startswith(failed.text)

@@ -242,16 +242,16 @@ class OnShares(Circuit[Any], Searching):
         group = self.restarts // self.finalists
         contest = self.finalists * group * (group - 1) // 2 if k > 1 else 0
         size = 8 * (self.restarts * n + 8 * contest) * (holders - 1) // holders  # far less than all of it
-        most = wire.MAX_MESSAGE - (1 << 20)
-        cost = room.cost_of(self, n, dimensions, seed, round_) if size <= most else None
-        if cost:
+        cost = None
+        if size <= wire.MAX_MESSAGE:
+            cost = room.cost_of(self, n, dimensions, seed, round_)
+            if cost is None or room.fits_messages(cost):
+                return
             size = cost.largest_message
-        if size <= most:
-            return
 
         def fits(fewer: OnShares) -> bool:
             less = room.cost_of(fewer, n, dimensions, seed, round_)
-            return less is None or less.largest_message <= most
+            return less is None or room.fits_messages(less)
 
         needed = f" and one process that plays all parties {cost.memory >> 20} MiB of memory" if cost else ""
         least = room.most_restarts(self, fits)

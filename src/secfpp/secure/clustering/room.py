@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from secfpp.protocol import wire
 from secfpp.secure.clustering.cost import AgreementCost, ClusteringCost
 from secfpp.secure.clustering.on_shares import OnShares
 from secfpp.secure.clustering.search_cost import SearchCost
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
+
+TEXTS = 2**20
+"""Bytes that are left for what cost formulas leave out."""
 
 
 def cost_of(clusterer: object, clients: int, dimensions: int, seed: int = 0, round_: int = 0) -> SearchCost | None:
@@ -39,6 +43,11 @@ def cost_of(clusterer: object, clients: int, dimensions: int, seed: int = 0, rou
     if isinstance(clusterer, SecureKMeans) and clusterer.reveal != "distances":
         return ClusteringCost(clusterer, clients, seed, round_)
     return None
+
+
+def fits_messages(cost: SearchCost) -> bool:
+    """Whether no message of a search is larger than messages may be, texts and framing included."""
+    return cost.largest_message <= wire.MAX_MESSAGE - TEXTS
 
 
 def most_restarts(clusterer: OnShares, fits: Callable[[OnShares], bool]) -> int:

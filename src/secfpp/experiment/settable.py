@@ -1,0 +1,42 @@
+"""Problems of a method's settings, under the keys by which a config and the command line set them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from secfpp.errors import ConfigError, Problem
+from secfpp.experiment.schema import dotted, mentioned
+
+if TYPE_CHECKING:
+    from secfpp.experiment.config import ExperimentConfig
+
+
+def as_set(error: ConfigError, config: ExperimentConfig, label: str) -> ConfigError:
+    """What a method says of its own settings, said of those of ``[method]`` or a variant; other problems as they are.
+
+    Args:
+        error: names fields of the method, e.g. ``clusterer.restarts``.
+        config: of the experiment.
+        label: of the method that raised it.
+    """
+    algorithm = config.choose([label])[label]
+    names = {field.name for field in fields(algorithm)}
+    place, hint = _place(config, label)
+
+    def placed(problem: Problem) -> Problem:
+        if problem.key.partition(".")[0] not in names:
+            return problem
+        return Problem(f"{place}.{problem.key}", problem.value, mentioned(problem.allowed, place, names) + hint)
+
+    return ConfigError(list(map(placed, error.problems))) if error.problems else error
+
+
+def _place(config: ExperimentConfig, label: str) -> tuple[str, str]:
+    """The table that sets a method, and what to do if there is none yet."""
+    if label in config.variants:
+        return dotted("variants", label), ""
+    if label == config.method.name:
+        return "method", ""
+    own = dotted("variants", f"{label}+mine")
+    return own, f'; {label} has its usual settings here: make a variant, {own}.base = "{label}", and set it there'

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from secfpp.errors import ConfigError, Problem
+from secfpp.experiment.config import ExperimentConfig, merge, parse_config, parse_override
+from secfpp.experiment.schema import mentioned
+from secfpp.experiment.settable import as_set
+
+
+def refused(config: ExperimentConfig, label: str, clients: int) -> list[Problem]:
+    with pytest.raises(ConfigError) as error:
+        config.choose([label])[label].require(clients)
+    return list(as_set(error.value, config, label).problems)
+
+
+@pytest.mark.parametrize(
+    ("table", "label", "key"),
+    [
+        ({}, "secfpp", "method.clusterer.restarts"),
+        ({"variants": {"a+b": {"base": "secfpp"}}}, "a+b", 'variants."a+b".clusterer.restarts'),
+        ({"method": {"name": "promptfl"}}, "secfpp", 'variants."secfpp+mine".clusterer.restarts'),
+    ],
+)
+def test_a_problem_has_the_key_that_mends_it(table: dict[str, Any], label: str, key: str) -> None:
+    (problem,) = refused(parse_config(table), label, 120)
+    assert problem.key == key and problem.value == 192
+    prefix = key.removesuffix(".restarts")
+    assert f"or fix {prefix}.k" in problem.allowed
+    mended = parse_override(f"{key}=8")
+    if "+mine" in key:
+        assert f'{prefix.removesuffix(".clusterer")}.base = "secfpp"' in problem.allowed
+        mended["variants"]["secfpp+mine"]["base"] = "secfpp"
+    config = parse_config(merge(table, mended))
+    label = "secfpp+mine" if "+mine" in key else label
+    config.choose([label])[label].require(120)
+
+
+def test_what_is_no_setting_of_the_method_stays_as_it_is() -> None:
+    config = parse_config({"method": {"clusterer": {"dropouts": 7}}})
+    (problem,) = refused(config, "secfpp", 8)
+    assert problem.key == "clients"
+    for error in (ConfigError([Problem("rounds", 0, "at least 1")]), ConfigError("one sentence")):
+        assert str(as_set(error, config, "secfpp")) == str(error)
+
+
+def test_other_settings_that_a_problem_mentions_have_their_whole_keys() -> None:
+    names = {"clusterer", "class_means"}
+    text = 'at most clusterer.k = 4; class_means.levels = "group", not a.clusterer.k, clusterers.k or the clusterer.'
+    assert mentioned(text, "method", names) == (
+        'at most method.clusterer.k = 4; method.class_means.levels = "group", not a.clusterer.k, clusterers.k or the '
+        "clusterer."
+    )
+    assert mentioned("fewer clusterer.dropouts", "method.clusterer", {"k"}) == "fewer method.clusterer.dropouts"
+    with pytest.raises(ConfigError, match=r"method\.aggregator\.min_responders = 9: at most method\.clusterer\."):
+        parse_config({"method": {"aggregator": {"min_responders": 9}}})
