@@ -19,7 +19,9 @@ from secfpp.secure.polls.plain_poll import PlainPoll
 from support.method_runs import shifted
 
 SECURE = SecFPP(training=LocalTraining(steps=2, batch=8))
-CLEAR = replace(SECURE, clusterer=PlainAgreement(), aggregator=PlainMean(min_responders=4), poll=PlainPoll())
+CLEAR = replace(
+    SECURE, clusterer=PlainAgreement(), aggregator=PlainMean(min_responders=4, most_weight=0.5), poll=PlainPoll()
+)
 ARRAYS = ("prompts", "domain_prompts", "descriptors", "visual_weights", "visual_bias", "text_weight", "log_priors")
 
 

@@ -57,7 +57,11 @@ def test_figures_of_a_run_are_those_of_its_messages_and_of_its_server(
         return found
 
     monkeypatch.setattr(PlainAgreement, "assign", slow)
-    plain = {"clusterer": PlainAgreement(), "aggregator": PlainMean(min_responders=4), "poll": PlainPoll()}
+    plain = {
+        "clusterer": PlainAgreement(),
+        "aggregator": PlainMean(min_responders=4, most_weight=0.5),
+        "poll": PlainPoll(),
+    }
     algorithm = SecFPP(training=SHORT, effort=1.0, local_share=0.5, **plain)
     transcript = Transcript()
     run = train(dataset, backbone, algorithm, method="secfpp", seed=0, rounds=2, transcript=transcript)

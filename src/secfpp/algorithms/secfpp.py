@@ -100,9 +100,9 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
             return state
         trained = yield from self.train_cohort(cohort, self.aggregator, self.clusterer)
         if state.assignment is None:
-            if self.aggregator.needs_keys:
-                trained = yield from with_keys(trained)  # once for all that everybody takes part in
             with suppress(ConfigError, DropoutError):  # too few are left; the next round goes on from here
+                if self.aggregator.needs_keys:
+                    trained = yield from with_keys(trained)  # once for all that everybody takes part in
                 state, holders = yield from self.begin(state, trained)
                 if state.members or not self.class_means.shared:
                     state = yield from self.group(state, holders)

@@ -61,6 +61,11 @@ class ClientContext:
         """Training images per class, int64 [n_cls]."""
         return self.data.train.histogram(len(self.tokens.names))
 
+    @property
+    def weight(self) -> int:
+        """The client's weight in averages: its training images."""
+        return len(self.data.train)
+
     def log_prior(self, smoothing: float) -> np.ndarray:
         """The client's smoothed class log-prior, float32 [n_cls]; private."""
         return smoothed_log_prior(self.histogram, smoothing)

@@ -19,7 +19,9 @@ class Cohort:
         seed: the run's public seed; programs derive theirs from it.
         rounds: how many rounds the run will have; 0 if that is not known.
         sampled: whether clients are drawn anew for each round, so that many missed the last one.
-        keys: what the clients said in the round's key agreement, if there was one.
+        keys: what clients said in the round's key agreement, if there was one; of more than these if they are part of a
+            larger cohort that agreed.
+        draw: how often randomness for a committee was collected in vain.
 
     Raises:
         ProtocolError: a weight below 1.
@@ -31,6 +33,7 @@ class Cohort:
     rounds: int = 0
     sampled: bool = False
     keys: Mapping[ClientId, Arrays] = field(default_factory=dict, compare=False, repr=False)
+    draw: int = 0
 
     def __post_init__(self) -> None:
         for client, weight in self.weights.items():
@@ -57,8 +60,7 @@ class Cohort:
         chosen = set(clients)
         if strangers := sorted(chosen - self.weights.keys()):
             raise ProtocolError(f"{', '.join(strangers)}: not in this cohort of {', '.join(self.clients)}")
-        kept = {client: self.keys[client] for client in chosen if client in self.keys}
-        return replace(self, weights={client: self.weights[client] for client in chosen}, keys=kept)
+        return replace(self, weights={client: self.weights[client] for client in chosen})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from hashlib import sha256
 from math import comb
 
 from secfpp.errors import ConfigError, Problem
-from secfpp.seeding import Seed
 
 LARGEST = 16
 """Most holders; the cost of sharing grows with their number."""
@@ -42,16 +41,22 @@ def quorum(holders: int, threshold: int) -> int:
 
 
 def draw(clients: Sequence[str], nonces: Mapping[str, bytes], size: int = LARGEST) -> tuple[str, ...]:
-    """The holders, sorted: all of `clients`, or `size` of them by the hash of everybody's nonces."""
+    """The holders, sorted: all of `clients`, or `size` of them in an order that everybody's nonces give.
+
+    Of fewer clients come the same in the same order: who drops out is replaced by the next.
+    """
     if len(clients) <= size:
         return tuple(sorted(clients))
     joint = sha256(b"".join(sha256(name.encode() + b"\0" + nonces[name]).digest() for name in sorted(nonces)))
-    order = Seed(int.from_bytes(joint.digest()[:8], "big") >> 1).numpy().permutation(len(clients))
-    return tuple(sorted(sorted(clients)[i] for i in order[:size]))
+    order = sorted(clients, key=lambda name: sha256(joint.digest() + name.encode()).digest())
+    return tuple(sorted(order[:size]))
 
 
-def corruption_risk(clients: int, holders: int, threshold: int, rate: float) -> float:
-    """Probability that more than `threshold` of a random committee collude, if a share `rate` of all clients does."""
+def corruption_risk(clients: int, holders: int, threshold: int, rate: float, draws: int = 1) -> float:
+    """Probability that more than `threshold` of a random committee collude, if a share `rate` of all clients does.
+
+    A server that can have it drawn anew, and sees what comes first, has the better of several `draws`.
+    """
     bad = int(rate * clients)
     ways = sum(comb(bad, k) * comb(clients - bad, holders - k) for k in range(threshold + 1, min(bad, holders) + 1))
-    return ways / comb(clients, holders)
+    return 1 - (1 - ways / comb(clients, holders)) ** draws

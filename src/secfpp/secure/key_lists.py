@@ -9,7 +9,6 @@ import numpy as np
 
 from secfpp.crypto.channel import OFFER_BYTES
 from secfpp.errors import ProtocolError, ReplyError
-from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, ClientId
 
@@ -56,14 +55,14 @@ def rows_in(message: Arrays, part: str, clients: Sequence[ClientId], step_name: 
     return {client: rows[place * size : (place + 1) * size] for place, client in enumerate(clients)}
 
 
-def stacked(cohort: Cohort, part: str) -> np.ndarray:
-    """One part of everybody's keys, uint8 [clients, bytes].
+def stacked(keys: Mapping[ClientId, Arrays], clients: Sequence[ClientId], part: str) -> np.ndarray:
+    """One part of the keys of `clients`, uint8 [clients, bytes].
 
     Raises:
         ProtocolError: keys that no honest client sends.
     """
-    for client in cohort.clients:
-        array = cohort.keys[client].get(part)
+    for client in clients:
+        array = keys[client].get(part)
         if array is None or array.dtype != np.uint8 or array.shape != (SIZES[part],):
             raise ReplyError(client, f"sent no {part} of {SIZES[part]} bytes")
-    return np.stack([cohort.keys[client][part] for client in cohort.clients])
+    return np.stack([keys[client][part] for client in clients])

@@ -19,7 +19,7 @@ import numpy as np
 
 from secfpp.crypto.channel import Channel, Label, SessionKey, read_offer
 from secfpp.crypto.roster import KEY_BYTES, IdentityKey, Roster
-from secfpp.errors import ProtocolError, TamperError
+from secfpp.errors import DropoutError, ProtocolError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import integer_in, parsed, text_in
@@ -28,6 +28,7 @@ from secfpp.secure import committee
 from secfpp.secure.key_lists import SIZES, names_in, rows_in, stacked
 from secfpp.secure.key_lists import as_array as as_array
 from secfpp.secure.key_lists import as_bytes as as_bytes
+from secfpp.secure.ledger import DRAWS, Ledger
 from secfpp.seeding import Entropy, SystemEntropy
 
 _TERMS = ("about", *(f"{part}s" for part in SIZES))
@@ -45,16 +46,16 @@ class Party:
         identity: its long-lived key.
         roster: the keys of all clients, agreed before the run.
         entropy: where its secret randomness comes from.
+        ledger: its rounds, and what it did in the present one.
         session: the present round's keys.
-        done: what is allowed once a round, see `once`.
     """
 
     name: ClientId
     identity: IdentityKey = field(repr=False)
     roster: Roster
     entropy: Entropy = field(default_factory=SystemEntropy, repr=False)
+    ledger: Ledger = field(default_factory=Ledger)
     session: _Session | None = field(default=None, repr=False)
-    done: set[tuple[int, str]] = field(default_factory=set, repr=False)
 
 
 @dataclass
@@ -106,8 +107,10 @@ class Session:
     @step
     def hello(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply a signed ephemeral key and a commitment to randomness; the same ones for the same session."""
-        party, name = party_of(context), text_in(payload, "session")
+        party, round_, draw = party_of(context), integer_in(payload, "round"), integer_in(payload, "draw")
         _require_version(integer_in(payload, "version"))
+        party.ledger.begin(round_, draw)
+        name = _name_of(round_, draw)
         if party.session is None or party.session.name != name:
             key, nonce = SessionKey.generate(), party.entropy.random_bytes(SIZES["nonce"])
             offer = key.offer(party.identity, party.roster, party.name, name.encode())
@@ -132,7 +135,8 @@ class Session:
 
 def greet(cohort: Cohort) -> Ask:
     """The ask for everybody's session keys; `greeted` takes its replies. It may travel with another ask."""
-    payload = {"session": np.array(_name_of(cohort.round)), "version": np.array(PROTOCOL_VERSION)}
+    facts = {"round": cohort.round, "draw": cohort.draw, "version": PROTOCOL_VERSION}
+    payload = {name: np.array(value) for name, value in facts.items()}
     return Ask("session.hello", dict.fromkeys(cohort.clients, payload))
 
 
@@ -142,21 +146,37 @@ def greeted(cohort: Cohort, replies: Mapping[ClientId, Arrays]) -> Cohort:
 
 
 def with_keys(cohort: Cohort, size: int = committee.LARGEST) -> Program[Cohort]:
-    """`cohort` with everything that `terms` needs: keys, and the shown randomness if a committee has to be drawn."""
-    if set(cohort.clients) - set(cohort.keys):
-        cohort = greeted(cohort, (yield greet(cohort)))
-    if len(cohort) > size and not all("nonce" in cohort.keys[client] for client in cohort.clients):
+    """`cohort` with everything that `terms` needs: keys, and the shown randomness if a committee has to be drawn.
+
+    Randomness of all who committed to it is used. If somebody does not show it, the others commit and show anew, once:
+    who sees the others' first could else decide by dropping out, or the server by saying that somebody did.
+
+    Raises:
+        DropoutError: somebody drops out there a second time.
+    """
+    while True:
+        if set(cohort.clients) - set(cohort.keys):
+            cohort = greeted(cohort, (yield greet(cohort)))
+        if len(cohort) <= size or all("nonce" in cohort.keys[client] for client in cohort.clients):
+            return cohort
         payload = {
-            "session": np.array(_name_of(cohort.round)),
+            "session": np.array(_name_of(cohort.round, cohort.draw)),
             "clients": np.array(json.dumps(cohort.clients)),
-            "commitments": stacked(cohort, "commitment"),
+            "commitments": stacked(cohort.keys, cohort.clients, "commitment"),
         }
         replies = yield Ask("session.reveal", dict.fromkeys(cohort.clients, payload))
-        # Whoever commits and then does not show stays out, and its commitment is not counted.
-        cohort = replace(
-            cohort.subset(replies), keys={client: {**cohort.keys[client], **replies[client]} for client in replies}
-        )
-    return cohort
+        shown = replies.readable(_nonce_in)
+        if len(shown) == len(cohort):
+            return replace(cohort, keys={c: {**cohort.keys[c], "nonce": nonce} for c, nonce in shown.items()})
+        if cohort.draw + 1 == DRAWS:
+            raise DropoutError("session.reveal", len(cohort), len(shown), replies.missing)
+        cohort = replace(cohort.subset(shown), draw=cohort.draw + 1, keys={})
+
+
+def _nonce_in(client: ClientId, reply: Arrays) -> np.ndarray:
+    """What a client showed."""
+    nonce: np.ndarray = stacked({client: reply}, [client], "nonce")[0]
+    return nonce
 
 
 def terms(component: str, cohort: Cohort, about: Mapping[str, Any], size: int = committee.LARGEST) -> Arrays:
@@ -172,13 +192,17 @@ def terms(component: str, cohort: Cohort, about: Mapping[str, Any], size: int = 
         ProtocolError: keys that no honest client sends.
     """
     drawn = len(cohort) > size
-    arrays = {f"{part}s": stacked(cohort, part) for part in SIZES if drawn or part == "offer"}
-    nonces = rows_in(arrays, "nonce", cohort.clients, f"{component}.join") if drawn else {}
+    listed = sorted(client for client, own in cohort.keys.items() if "nonce" in own) if drawn else []
+    arrays = {"offers": stacked(cohort.keys, cohort.clients, "offer")}
+    arrays |= {f"{part}s": stacked(cohort.keys, listed, part) for part in ("commitment", "nonce") if drawn}
+    nonces = rows_in(arrays, "nonce", listed, f"{component}.join") if drawn else {}
     facts = {
         "version": PROTOCOL_VERSION,
         "component": component,
-        "session": _name_of(cohort.round),
+        "session": _name_of(cohort.round, cohort.draw),
         "round": cohort.round,
+        "draw": cohort.draw,
+        "listed": listed,
         "attempt": (1 << 61) + secrets.randbits(61),  # public: tells runs of one session apart
         "clients": list(cohort.clients),
         "holders": list(committee.draw(cohort.clients, nonces, size)),
@@ -253,7 +277,8 @@ def join(context: object, component: str, message: Arrays) -> Joined:
     _require_version(about.get("version"))
     clients = names_in(about, name)
     session = _session(party, str(about["session"]))
-    if about["component"] != component or party.name not in clients or session.name != _name_of(about["round"]):
+    other = about["component"] != component or session.name != _name_of(about["round"], about["draw"])
+    if other or party.name not in clients:
         raise ProtocolError(f"step {name!r}: terms of another protocol run, or of one without {party.name!r}")
     if about["attempt"] in session.joined:
         raise TamperError(None, name, "a protocol run that was joined before is offered again")
@@ -310,10 +335,7 @@ def once(joined: Joined, what: str) -> None:
     Raises:
         TamperError: it was done before.
     """
-    done, name = joined.party.done, f"{joined.about['component']}.{what}"
-    if (joined.about["round"], name) in done:
-        raise TamperError(None, name, "asked for a second time in one round: two answers could be compared")
-    done.add((joined.about["round"], name))
+    joined.party.ledger.once(f"{joined.about['component']}.{what}")
 
 
 def forget(context: object, attempt: int) -> None:
@@ -328,12 +350,15 @@ def _check_committee(
 ) -> None:
     nonces: dict[ClientId, bytes] = {}
     if len(clients) > about["size"]:
-        nonces, shown = rows_in(agreed, "nonce", clients, name), session.shown or {}
-        for client, committed in rows_in(agreed, "commitment", clients, name).items():
+        listed, shown = names_in({"clients": about["listed"]}, name), session.shown or {}
+        nonces = rows_in(agreed, "nonce", listed, name)
+        for client, committed in rows_in(agreed, "commitment", listed, name).items():
             if not hmac.compare_digest(_commitment(client, nonces[client]), committed):
                 raise TamperError(client, name, "the randomness shown is not what was committed to")
             if shown.get(client) != committed:
                 raise TamperError(client, name, "another commitment than the one listed before randomness was shown")
+        if missing := sorted(shown.keys() - nonces.keys() or set(clients) - nonces.keys()):
+            raise TamperError(None, name, f"the randomness of {', '.join(missing)} is left out, and could decide")
     if tuple(about["holders"]) != committee.draw(clients, nonces, about["size"]):
         raise TamperError(None, name, "the holders are not those that the joint randomness gives")
 
@@ -356,6 +381,8 @@ def _facts(agreed: Arrays, name: str) -> dict[str, Any]:
         "attempt": int,
         "holders": list,
         "size": int,
+        "draw": int,
+        "listed": list,
     }
     try:
         facts = parsed(agreed["about"].item())
@@ -374,8 +401,8 @@ def _require_version(version: object) -> None:
         )
 
 
-def _name_of(round_: int) -> str:
-    return f"round-{round_}"
+def _name_of(round_: int, draw: int = 0) -> str:
+    return f"round-{round_}" if not draw else f"round-{round_}-{draw}"
 
 
 def _commitment(name: ClientId, nonce: bytes) -> bytes:

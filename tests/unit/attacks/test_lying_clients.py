@@ -25,7 +25,7 @@ from support.method_runs import make
 from support.secure_runs import SecureRun, names
 
 SHARE, AGREE, SUM, RECEIVE, KEEP = (f"aggregator.{step}" for step in ("share", "agree", "sum", "receive", "keep"))
-AGGREGATORS = (SecureMean(), PlainMean(min_responders=4))
+AGGREGATORS = (SecureMean(), PlainMean(min_responders=4, most_weight=0.5))
 Message = dict[str, np.ndarray]
 
 

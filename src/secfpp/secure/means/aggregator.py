@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.errors import ConfigError, FieldRangeError, Problem
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.program import Program
+from secfpp.protocol.program import ClientId, Program
 from secfpp.secure.means.updates import Base, Mean
 
 
@@ -19,6 +20,8 @@ class Aggregator(ABC):
     needs_keys: ClassVar[bool] = False
     min_responders: int
     """Fewer updates than this give no mean."""
+    most_weight: float
+    """Largest share that one client has in a mean; one with more counts less."""
 
     @property
     @abstractmethod
@@ -48,6 +51,29 @@ class Aggregator(ABC):
         if clients < self.min_responders:
             allowed = f"at most the {clients} clients of a round"
             raise ConfigError([Problem("aggregator.min_responders", self.min_responders, allowed)])
+
+
+def capped(weights: Mapping[ClientId, int], most: float) -> dict[ClientId, int]:
+    """Weights of which none is above the share `most` of all, unless clients are too few: the largest are less."""
+    capped_, ratio = dict(weights), most / (1 - most) if most < 1 else float("inf")
+    if len(capped_) * most <= 1:
+        return capped_
+    while True:
+        client = max(capped_, key=lambda name: capped_[name])
+        rest = sum(capped_.values()) - capped_[client]
+        if capped_[client] <= max(ratio * rest, 1):
+            return capped_
+        capped_[client] = max(int(ratio * rest), 1)
+
+
+def check_share(most: float) -> None:
+    """Refuse a largest share that is none.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if not 0 < most <= 1:
+        raise ConfigError([Problem("aggregator.most_weight", most, "a share, above 0 and at most 1")])
 
 
 def check_codec(clip: float, bits: int) -> None:

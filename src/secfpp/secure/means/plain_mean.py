@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from secfpp.errors import ConfigError, FieldRangeError, Problem, ReplyError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
-from secfpp.secure.means.aggregator import Aggregator, check_codec
+from secfpp.secure.means.aggregator import Aggregator, capped, check_codec, check_share
 from secfpp.secure.means.updates import (
     Base,
     Mean,
@@ -24,9 +24,11 @@ from secfpp.secure.means.updates import (
     base_of,
     caught_up,
     encoded_update,
+    marked_as_given,
     moved,
     next_version,
     rebased,
+    settled,
     settled_base,
     told_base,
     version_of,
@@ -48,6 +50,7 @@ class PlainMean(Aggregator):
         clip: L2 norm to which an update is shortened, positive.
         bits: fractional bits of the fixed-point encoding.
         min_responders: fewer updates than this give no mean.
+        most_weight: largest share that one client has in a mean; one with more counts less.
 
     Raises:
         ConfigError: values that cannot work.
@@ -58,10 +61,12 @@ class PlainMean(Aggregator):
     clip: float = 10.0
     bits: int = 24
     min_responders: int = 1
+    most_weight: float = 1.0
 
     def __post_init__(self) -> None:
         check_types(self, "aggregator")
         check_codec(self.clip, self.bits)
+        check_share(self.most_weight)
         if self.min_responders < 1:
             raise ConfigError([Problem("aggregator.min_responders", self.min_responders, "at least 1")])
 
@@ -76,6 +81,7 @@ class PlainMean(Aggregator):
         Raises:
             FieldRangeError: the cohort's weights could overflow the sum; nothing has been sent then.
         """
+        cohort = replace(cohort, weights=capped(cohort.weights, self.most_weight))
         FixedPoint(self.clip, self.bits).require_capacity(sum(cohort.weights.values()))
         name = np.array(slot)
         replies = yield Ask(
@@ -156,6 +162,7 @@ class PlainMean(Aggregator):
     def share(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply the weighted, clipped update as field elements, and of which base it is."""
         slot = text_in(payload, "slot")
+        state = marked_as_given(state, slot)
         encoded = encoded_update(state, slot, FixedPoint(self.clip, self.bits), integer_in(payload, "weight"))
         return state, {"update": encoded, **told_base(state, slot)}
 
@@ -184,7 +191,7 @@ class PlainMean(Aggregator):
 
 def _kept(state: ClientState, slot: str, payload: Arrays) -> tuple[ClientState, Arrays]:
     base = base_of(state, slot)
-    return state.replace(**{slot: base.copy()}), {**told_base(state, slot), **_base_if_asked(payload, base)}
+    return settled(state, slot), {**told_base(state, slot), **_base_if_asked(payload, base)}
 
 
 def _base_if_asked(payload: Arrays, base: np.ndarray) -> Arrays:

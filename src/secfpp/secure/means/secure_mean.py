@@ -28,13 +28,13 @@ import numpy as np
 
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.crypto.randomness import Stream
-from secfpp.errors import ConfigError, Problem, ProtocolError, TamperError
+from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.protocol.refusals import objections
 from secfpp.secure import committee
-from secfpp.secure.means.aggregator import Aggregator, check_codec
+from secfpp.secure.means.aggregator import Aggregator, capped, check_codec, check_share
 from secfpp.secure.means.client import MeanRun, attempt_in
 from secfpp.secure.means.relay import RECEIVE, Inclusion, Relay, Rows
 from secfpp.secure.means.updates import (
@@ -45,9 +45,11 @@ from secfpp.secure.means.updates import (
     base_of,
     caught_up,
     encoded_update,
+    marked_as_given,
     moved,
     next_version,
     rebased,
+    settled,
     settled_base,
     told_base,
     version_of,
@@ -74,6 +76,8 @@ class SecureMean(Aggregator):
         threshold: how many holders may work together with the server; larger ones cost redundancy and length.
         min_responders: fewer updates than this give no mean; clients insist on it too. At least ``threshold + 2``, so
             that colluders who subtract their own updates are left with the sum of two.
+        most_weight: largest share that one client has in a mean; one with more counts less, and clients insist on it:
+            a mean in which one counts far more than the others shows its update.
 
     Raises:
         ConfigError: values that cannot work.
@@ -86,10 +90,12 @@ class SecureMean(Aggregator):
     bits: int = 24
     threshold: int = 2
     min_responders: int = 4
+    most_weight: float = 0.5
 
     def __post_init__(self) -> None:
         check_types(self, "aggregator")
         check_codec(self.clip, self.bits)
+        check_share(self.most_weight)
         problems = []
         if not 1 <= self.threshold <= committee.LARGEST - 2:
             problems.append(Problem("aggregator.threshold", self.threshold, f"1 to {committee.LARGEST - 2}"))
@@ -119,20 +125,24 @@ class SecureMean(Aggregator):
             FieldRangeError: the cohort's weights could overflow the sum; nothing has been sent then.
         """
         self._codec.require_capacity(sum(cohort.weights.values()))
-        cohort = yield from with_keys(cohort)
-        if len(cohort) < self.min_responders:
-            yield Ask("aggregator.keep", {client: {"slot": np.array(slot)} for client in cohort.clients})
+        try:
+            keyed = yield from with_keys(cohort)
+        except DropoutError:
+            keyed = cohort.subset(())
+        if len(keyed) < self.min_responders:
+            asked = keyed.clients or cohort.clients
+            yield Ask("aggregator.keep", {client: {"slot": np.array(slot)} for client in asked})
             return Mean((), known)
         about = {
             "task": "mean",
             "slot": slot,
-            "weights": dict(cohort.weights),
+            "weights": capped(keyed.weights, self.most_weight),
             "clip": self.clip,
             "bits": self.bits,
             "threshold": self.threshold,
             "min_responders": self.min_responders,
         }
-        relay = Relay(terms("aggregator", cohort, about))
+        relay = Relay(terms("aggregator", keyed, about))
         replies = yield Ask("aggregator.share", dict.fromkeys(relay.clients, relay.agreed))
         told, shared = replies.readable(base_in), relay.rows(replies, "envelopes", relay.holders)
         told = {client: base for client, base in told.items() if client in shared}
@@ -199,6 +209,7 @@ class SecureMean(Aggregator):
         """Reply a sealed share of the weighted, clipped update for every other holder, and of which base it is."""
         run = self._join(context, payload, "mean")
         once(run.place, f"share of {run.slot}")
+        state = marked_as_given(state, run.slot)
         encoded = encoded_update(state, run.slot, self._codec, run.weights[run.name])
         version = version_of(state, run.slot)
         envelopes = run.seal_shares(encoded, version, Stream.fresh(run.place.party.entropy))
@@ -226,7 +237,7 @@ class SecureMean(Aggregator):
         base, own = base_of(state, run.slot), version_of(state, run.slot)
         inclusion = Inclusion.read(payload.get("inclusion"), run.weights, self.min_responders, RECEIVE)
         if own != inclusion.version:
-            return state.replace(**{run.slot: base.copy()}), told_base(state, run.slot)
+            return settled(state, run.slot), told_base(state, run.slot)
         total, wrong = run.open_sum(payload, inclusion, base.size)
         weight = sum(run.weights[client] for client in inclusion.included)
         new = moved(base, total.reshape(base.shape), self._codec, weight)
@@ -244,7 +255,7 @@ class SecureMean(Aggregator):
             reply = self._run(context, payload, "mean", "keep").seal_base(payload, base)
         if "attempt" in payload:
             forget(context, attempt_in(payload))
-        return state.replace(**{slot: base.copy()}), {**told_base(state, slot), **reply}
+        return settled(state, slot), {**told_base(state, slot), **reply}
 
     @step
     def show(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -287,6 +298,7 @@ class SecureMean(Aggregator):
             raise ProtocolError(f"terms of the task {about.get('task')!r} where {task!r} is asked for")
         if about["task"] == "mean":
             self._check(about, run.place.clients)
+            self._check_weights(run, getattr(context, "weight", None))
         keep(run.place, run)
         return run
 
@@ -311,3 +323,23 @@ class SecureMean(Aggregator):
         if problems:
             raise ProtocolError("terms of a mean that this client does not accept: " + "; ".join(problems))
         self._codec.require_capacity(sum(about["weights"].values()))
+
+    def _check_weights(self, run: MeanRun, images: int | None) -> None:
+        """Refuse weights under which too much of the mean would be one client's.
+
+        Args:
+            run: with terms that hold weights of all.
+            images: how many training images this client has, which is its weight unless all have the same; None if it
+                counts by something else.
+
+        Raises:
+            ProtocolError: they are such.
+        """
+        own, most = run.weights[run.name], max(run.weights.values())
+        if images is not None and own > images and len(set(run.weights.values())) > 1:
+            raise ProtocolError(f"a mean in which this client has weight {own}, it has {images} images")
+        if most > max(self.most_weight * sum(run.weights.values()), 1):
+            raise ProtocolError(
+                f"a mean in which one client has weight {most} of {sum(run.weights.values())}, more than the share of "
+                f"{self.most_weight:g} that this client allows (aggregator.most_weight)"
+            )

@@ -90,8 +90,27 @@ def with_base(state: ClientState, slot: str, base: np.ndarray, round_: int = 0) 
 
     The version, ``2 round_ + 1``, is above that of earlier rounds and below that of this round's mean.
     """
-    version = np.array(2 * round_ + 1, np.int64)
-    return state.replace(**{slot: base.copy(), f"{slot}.base": base.copy(), f"{slot}.version": version})
+    version, nothing = np.array(2 * round_ + 1, np.int64), np.zeros(0, np.uint8)
+    fresh = {slot: base.copy(), f"{slot}.base": base.copy(), f"{slot}.version": version, f"{slot}.given": nothing}
+    return state.replace(**fresh)
+
+
+def marked_as_given(state: ClientState, slot: str) -> ClientState:
+    """The state of a client that gives its update of `slot` into a mean, which it does once; `settled` ends it.
+
+    Raises:
+        TamperError: it gave this very update before: two means with it could be compared.
+    """
+    mark = np.frombuffer(sha256(state[slot].tobytes()).digest(), np.uint8)
+    if f"{slot}.given" in state and np.array_equal(state[f"{slot}.given"], mark):
+        found = f"the update of {slot!r} was given before, and nothing trained since"
+        raise TamperError(None, "aggregator.share", found)
+    return state.replace(**{f"{slot}.given": mark})
+
+
+def settled(state: ClientState, slot: str) -> ClientState:
+    """The state of a client that goes back to its base."""
+    return state.replace(**{slot: base_of(state, slot).copy(), f"{slot}.given": np.zeros(0, np.uint8)})
 
 
 def clipped(update: np.ndarray, norm: float) -> np.ndarray:
@@ -182,4 +201,4 @@ def version_of(state: ClientState, slot: str) -> int:
 
 def rebased(state: ClientState, slot: str, base: np.ndarray, version: int) -> ClientState:
     """The state whose `slot` starts anew from `base`."""
-    return state.replace(**{slot: base.copy(), f"{slot}.base": base, f"{slot}.version": np.array(version)})
+    return settled(state.replace(**{f"{slot}.base": base, f"{slot}.version": np.array(version)}), slot)

@@ -1,0 +1,82 @@
+"""What a client has done in its present round, so that it does not do it twice: also after a restart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from secfpp.errors import DataError, TamperError
+from secfpp.storage import atomic_write
+
+DRAWS = 2
+"""How often a round's committee may be drawn: once more if somebody commits to randomness and does not show it."""
+
+
+@dataclass
+class Ledger:
+    """The present round, and what is allowed in it once.
+
+    Rounds only go up. With a `path`, every entry is on disk before what it allows leaves the client; the file belongs
+    beside the identity key and holds no secret.
+
+    Args:
+        path: where to keep it; None keeps it in memory.
+        round: the latest round.
+        draw: number of the latest drawing of a committee in it, from 0.
+        done: what was done in it.
+    """
+
+    path: Path | None = None
+    round: int = -1
+    draw: int = 0
+    done: set[str] = field(default_factory=set)
+
+    @classmethod
+    def at(cls, path: Path) -> Ledger:
+        """The ledger kept at `path`, or a new one.
+
+        Raises:
+            DataError: a file that is none.
+        """
+        if not path.exists():
+            return cls(path)
+        try:
+            kept = json.loads(path.read_bytes())
+            return cls(path, int(kept["round"]), int(kept["draw"]), set(map(str, kept["done"])))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} says what this client gave in its last round, and cannot be read ({error}): bring it back, or "
+                "delete it only if that round is over for everybody"
+            ) from error
+
+    def begin(self, round_: int, draw: int) -> None:
+        """Enter a round, or its second drawing of a committee; nothing if that is the present one.
+
+        Raises:
+            TamperError: an earlier one, or one drawing too many.
+        """
+        if (round_, draw) < (self.round, self.draw) or draw >= DRAWS:
+            found = f"round {round_}, drawing {draw + 1}, after round {self.round}, drawing {self.draw + 1}"
+            raise TamperError(None, "session.hello", f"{found}: rounds only go up, with {DRAWS} drawings each")
+        if (round_, draw) > (self.round, self.draw):
+            if round_ > self.round:
+                self.done.clear()
+            self.round, self.draw = round_, draw
+            self._save()
+
+    def once(self, what: str) -> None:
+        """Note that `what` is done in this round.
+
+        Raises:
+            TamperError: it was done before.
+        """
+        if what in self.done:
+            raise TamperError(None, what, "asked for a second time in one round: two answers could be compared")
+        self.done.add(what)
+        self._save()
+
+    def _save(self) -> None:
+        if self.path is not None:
+            kept = {"round": self.round, "draw": self.draw, "done": sorted(self.done)}
+            atomic_write(self.path, json.dumps(kept).encode())
