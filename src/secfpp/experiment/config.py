@@ -23,7 +23,7 @@ import tomli_w
 from annotated_types import Ge, Gt, Le, Len, Lt
 
 from secfpp.errors import ConfigError, Problem
-from secfpp.experiment.schema import Table, build, check, dotted, dump, one_of
+from secfpp.experiment.schema import Table, build, check, dotted, dump, one_of, setting_names
 from secfpp.experiment.variants import KNOWN, root
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def parse_config(table: Table, catalog: Catalog | None = None) -> ExperimentConf
         ConfigError: every unknown key and bad value, with dotted keys.
     """
     catalog = catalog or Catalog.installed()
-    problems = [Problem(dotted(key), table[key], one_of(key, _TOP, "key")) for key in table if key not in _TOP]
+    problems: list[Problem] = []
     seeds = _seeds(table, problems)
     rounds = check(Annotated[int, Ge(1)], table.get("rounds", 20), "rounds", problems)
     share = check(Annotated[float, Gt(0), Le(1)], table.get("participation", 1.0), "participation", problems)
@@ -210,8 +210,10 @@ def parse_config(table: Table, catalog: Catalog | None = None) -> ExperimentConf
     data = _named(table, "data", "icons", {name: spec.settings for name, spec in catalog.datasets.items()}, problems)
     method = _named(table, "method", "secfpp", catalog.methods, problems)
     variants = _Variants(table.get("variants", {}), method and MethodChoice(*method), catalog, problems).all()
-    if problems or data is None or method is None:
-        raise ConfigError(problems)
+    tables = {"method": method and method[1], "data": data and data[1], "backbone": backbone}
+    strays = [Problem(dotted(key), table[key], _at_home(key, tables)) for key in table if key not in _TOP]
+    if strays or problems or data is None or method is None:
+        raise ConfigError(strays + problems)
     return ExperimentConfig(
         seeds, rounds, DataChoice(*data), backbone, MethodChoice(*method), variants, share, held_out
     )
@@ -234,6 +236,12 @@ def to_table(config: ExperimentConfig) -> dict[str, Any]:
 def to_toml(config: ExperimentConfig) -> str:
     """`to_table` as TOML text."""
     return tomli_w.dumps(to_table(config))
+
+
+def _at_home(key: str, tables: Mapping[str, object]) -> str:
+    """What to say of a key that stands at the top: of which table it is, or the nearest one."""
+    homes = [f"{name}.{key}" for name, settings in tables.items() if key in setting_names(settings)]
+    return f"unknown key; did you mean {homes[0]}?" if homes else one_of(key, _TOP, "key")
 
 
 def _seeds(table: Table, problems: list[Problem]) -> tuple[int, ...]:

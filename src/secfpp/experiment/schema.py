@@ -89,7 +89,7 @@ def build(declared: type, table: object, key: str, problems: list[Problem], star
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     given: dict[str, Any] = {}
     bad: list[Problem] = [
-        Problem(f"{key}.{dotted(name)}", values[name], one_of(name, fields, "key"))
+        Problem(f"{key}.{dotted(name)}", values[name], _inside(name, key, fields, start) or one_of(name, fields, "key"))
         for name in values
         if name not in fields
     ]
@@ -110,6 +110,13 @@ def build(declared: type, table: object, key: str, problems: list[Problem], star
     return None if bad else instance
 
 
+def _inside(name: str, key: str, fields: Mapping[str, dataclasses.Field[Any]], start: object) -> str:
+    """The component of which an unknown key is a setting, as a question; empty if there is none."""
+    parts = {part: getattr(start, part, None) or _default(field) for part, field in fields.items()}
+    homes = [part for part, of in parts.items() if name in setting_names(of)]
+    return f"unknown key; did you mean {key}.{homes[0]}.{name}?" if homes else ""
+
+
 def _table_wanted(declared: type, key: str) -> str:
     """What to give for a component, in Python and in TOML."""
     options = kinds(declared)
@@ -118,6 +125,13 @@ def _table_wanted(declared: type, key: str) -> str:
         field = next(field for field in dataclasses.fields(declared) if field.init)
         example = f"{{{json.dumps(field.name)}: ...}}"
     return f"should be a table of settings: {example}; in TOML [{key}]"
+
+
+def setting_names(settings: object) -> set[str]:
+    """The names of the fields of a dataclass instance; none of anything else."""
+    if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
+        return set()
+    return {field.name for field in dataclasses.fields(settings) if field.init}
 
 
 def dump(value: object) -> Any:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from secfpp.errors import ConfigError, Problem
-from secfpp.experiment.schema import dotted, mentioned
+from secfpp.experiment.schema import dotted, mentioned, setting_names
 
 if TYPE_CHECKING:
     from secfpp.experiment.config import ExperimentConfig
@@ -21,7 +20,7 @@ def as_set(error: ConfigError, config: ExperimentConfig, label: str) -> ConfigEr
         label: of the method that raised it.
     """
     algorithm = config.choose([label])[label]
-    names = {field.name for field in fields(algorithm)}
+    names = setting_names(algorithm)
     place, hint = _place(config, label)
 
     def placed(problem: Problem) -> Problem:

@@ -56,3 +56,23 @@ def test_other_settings_that_a_problem_mentions_have_their_whole_keys() -> None:
     assert mentioned("fewer clusterer.dropouts", "method.clusterer", {"k"}) == "fewer method.clusterer.dropouts"
     with pytest.raises(ConfigError, match=r"method\.aggregator\.min_responders = 9: at most method\.clusterer\."):
         parse_config({"method": {"aggregator": {"min_responders": 9}}})
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("clusterer.restarts=64", "clusterer = {'restarts': 64}: unknown key; did you mean method.clusterer?"),
+        ("rho=0.5", "rho = 0.5: unknown key; did you mean data.rho?"),
+        ("threads=2", "threads = 2: unknown key; did you mean backbone.threads?"),
+        ("round=2", "round = 2: unknown key; did you mean 'rounds'? Known"),
+        ("method.restarts=64", "method.restarts = 64: unknown key; did you mean method.clusterer.restarts?"),
+        ("method.lr=0.1", "method.lr = 0.1: unknown key; did you mean method.training.lr?"),
+        ("method.efort=0.1", "method.efort = 0.1: unknown key; did you mean 'effort'? Known"),
+    ],
+)
+def test_a_key_in_the_wrong_place_is_told_its_own(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_config(parse_override(override))
+    assert str(error.value).startswith(said)
+    if override.startswith("method.r"):
+        parse_config(parse_override(override.replace("method.", "method.clusterer.")))
