@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.errors import ConfigError, Problem
@@ -182,7 +183,10 @@ def fake_result(
 
 @dataclass
 class World:
-    """What stood in for model, data and training was asked to do; `before_training` may raise, and one class name be unreadable."""
+    """What stood in for model, data and training was asked to do.
+
+    `before_training` may raise, and one class name be `unreadable`.
+    """
 
     backbones: list[dict[str, Any]] = field(default_factory=list)
     trained: list[tuple[str, int]] = field(default_factory=list)
@@ -197,9 +201,13 @@ class World:
         self.backbones.append({"name": name, **settings})
         return SimpleNamespace(
             spec=FakeSpec(name),
-            features=lambda images: self.encoded.append(len(images)),
+            features=self.features,
             class_tokens=self.class_tokens,
         )
+
+    def features(self, images: np.ndarray) -> torch.Tensor:
+        self.encoded.append(len(images))
+        return torch.zeros(len(images), 4)
 
     def class_tokens(self, names: Sequence[str], n_ctx: int) -> None:
         if self.unreadable in names:

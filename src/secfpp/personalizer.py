@@ -18,7 +18,7 @@ from secfpp.data.federated import FederatedDataset
 from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.data.tables import TableSettings, is_table, load_table
 from secfpp.errors import ConfigError, DataError, NotFittedError, Problem
-from secfpp.experiment.results import client_prompts
+from secfpp.experiment.results import client_prompts, novelties
 from secfpp.experiment.schema import build, dump, one_of
 from secfpp.experiment.variants import KNOWN, variants
 from secfpp.grey_depth import GreyWindow
@@ -116,7 +116,8 @@ class Personalizer:
         clusters = result.assignment
         self.backbone_, self.result_ = model, result
         self.clients_, self.classes_, self._grey_window = result.clients, dataset.classes, dataset.grey_window
-        self.prompts_ = client_prompts(result, model.spec, dataset.classes, dataset.image_size)
+        known = novelties(dataset, model)
+        self.prompts_ = client_prompts(result, model.spec, dataset.classes, dataset.image_size, known)
         self.clusters_ = None if clusters is None else dict(zip(result.clients, clusters, strict=True))
         self.metrics_ = {
             name: dict(zip(result.clients, (values / 100).tolist(), strict=True))
@@ -146,6 +147,14 @@ class Personalizer:
         """
         prompt = self._prompt(client)
         return prompt.predict_proba(self._pixels(prompt, images), backbone=self.backbone_, prior=prior)
+
+    def novelty(self, client: str, images: ImagesLike) -> np.ndarray:
+        """How unlike the training images of `client` each image is, float32 [n]; see `ClientPrompt.novelty`."""
+        return self._prompt(client).novelty(images, backbone=self.backbone_)
+
+    def unlike_training(self, client: str, images: ImagesLike) -> np.ndarray:
+        """Whether each image is so unlike those of `client` that a label for it means little, bool [n]."""
+        return self._prompt(client).unlike_training(images, backbone=self.backbone_)
 
     def score(self, data: Data) -> float:
         """Accuracy 0..1 on `data`'s test images, mean over its clients; see `scores`."""

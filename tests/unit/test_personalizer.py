@@ -99,6 +99,16 @@ def test_predictions_are_those_of_the_clients_prompt(fitted: Personalizer, photo
     assert fitted.predict("a", image, prior="uniform")[0] in CLASSES
 
 
+def test_images_unlike_those_of_a_client_are_told(fitted: Personalizer, photos: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    assert fitted.unlike_training("a", noise).mean() > 0.8
+    assert fitted.unlike_training("a", photos / "a").mean() < 0.15
+    fitted.prompts_["a"].save(tmp_path / "a")
+    np.testing.assert_array_equal(
+        secfpp.load_prompt(tmp_path / "a").novelty(noise, backbone=fitted.backbone_), fitted.novelty("a", noise)
+    )
+
+
 MEANS = {"levels": "own"}
 
 

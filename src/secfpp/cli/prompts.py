@@ -50,6 +50,9 @@ ONE_LEVEL = (
     "The client predicts with two prompts, {where} with one, here the {level} one: expect less accuracy on {classes}"
 )
 NO_VISUAL = "The client also predicts with class means of image features, {where} without: expect much less accuracy"
+UNLIKE = (
+    "{count} of {total} are unlike the client's training images (novelty above {threshold:.2f}): labels mean little"
+)
 SAY_IT = "; --class-contexts IMAGES makes a prompt that says the same"
 TWICE = "no prompt can tell them apart: add a word that says what is meant, such as 'crane bird' and 'crane machine'"
 WEAK = {Level.PERSONAL: "classes that the client has few images of, or none", Level.DOMAIN: "the classes that it has"}
@@ -80,27 +83,42 @@ def predict(
     paths = files_in(images)
     expected: Literal["own", "uniform"] | None = None if prior is None else "own" if prior is Prior.OWN else "uniform"
     pixels = as_array(paths, learned.image_size, grey_window)
-    scores = learned.predict_proba(pixels, backbone=backbone, prior=expected)
+    model = learned.model(backbone)
+    scores = learned.predict_proba(pixels, backbone=model, prior=expected)
     best = [_best(learned.classes, row, top) for row in scores.tolist()]
+    novelty: list[float | None] = [None] * len(paths)
+    unlike: list[bool | None] = [None] * len(paths)
+    if (threshold := learned.novelty_threshold) is not None:
+        values = learned.novelty(pixels, backbone=model)
+        novelty, unlike = values.astype(float).round(6).tolist(), (values > threshold).tolist()
     if as_json:
         used = prior or (Prior.UNIFORM if learned.log_prior is None else Prior.OWN)
-        found = [{"image": str(path), **row[0], "top": row} for path, row in zip(paths, best, strict=True)]
-        print_json({"prompt": str(prompt), "client": learned.client, "prior": used.value, "images": found})
+        found = [
+            {"image": str(path), **row[0], "top": row, "novelty": value, "unlike_training": above}
+            for path, row, value, above in zip(paths, best, novelty, unlike, strict=True)
+        ]
+        about = {"prompt": str(prompt), "client": learned.client, "prior": used.value, "novelty_threshold": threshold}
+        print_json({**about, "images": found})
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["image", "rank", "label", "probability"])
-        for path, row in zip(paths, best, strict=True):
-            writer.writerows([path, rank, *each.values()] for rank, each in enumerate(row, 1))
+        writer.writerow(["image", "rank", "label", "probability", "novelty", "unlike_training"])
+        for path, row, *said in zip(paths, best, novelty, unlike, strict=True):
+            writer.writerows([path, rank, *each.values(), *said] for rank, each in enumerate(row, 1))
     else:
         head = ["image", *(word for rank in range(len(best[0])) for word in (_rank(rank), "probability"))]
         cells = [
             [str(path), *(word for each in row for word in (each["label"], f"{each['probability']:.3f}"))]
             for path, row in zip(paths, best, strict=True)
         ]
+        if threshold is not None:
+            head.append("novelty")
+            for line, value, above in zip(cells, novelty, unlike, strict=True):
+                line.append(f"{value:.2f}{' (unlike)' if above else ''}")
         first, *rest = aligned([head, *cells])
         typer.secho(first, bold=True)
-        for line in rest:
-            typer.echo(line)
+        typer.echo("\n".join(rest))
+        if count := unlike.count(True):
+            typer.echo(UNLIKE.format(count=count, total=len(paths), threshold=threshold))
 
 
 def export(
@@ -130,10 +148,11 @@ def export(
 ) -> None:
     """Write a client's prompt for another program, or without what it says of the client's classes.
 
-    A prompt file is private. It may hold how often the client has each class, which it has enough of, and class means
-    of image features (--no-prior leaves all three out; CoOp's layout has no place for them), and it holds the names of
-    client, domain and classes. Its personal prompt was learned on the client's images and may tell something about them
-    to whoever has the file. Its domain prompt is an average over the client's group, the others of which know it.
+    A prompt file is private. It may hold how often the client has each class, which it has enough of, class means of
+    image features and the mean of all (--no-prior leaves all that out; CoOp's layout has no place for it), and it holds
+    the names of client, domain and classes. Its personal prompt was learned on the client's images and may tell
+    something about them to whoever has the file. Its domain prompt is an average over the client's group, the others of
+    which know it.
     """
     from secfpp.errors import ConfigError, Problem
     from secfpp.models.coop_checkpoint import to_coop
@@ -169,6 +188,7 @@ def export(
         "class_frequencies": own_file and learned.log_prior is not None,
         "familiar_classes": own_file and learned.familiar is not None,
         "visual_part": own_file and learned.visual_weights is not None,
+        "image_mean": own_file and learned.image_mean is not None,
         "class_contexts": learned.prompt.ndim == 3,
     }
     _write(out, content, as_json, notes=notes, format=to.value, **facts)
@@ -195,8 +215,10 @@ def import_(
     file: Path = typer.Argument(metavar="FILE", help="CoOp's prompt_learner/model.pth.tar-EPOCH, model-best.pth.tar."),
     source: Source = typer.Option(..., "--from", help="Whose layout it has."),
     classes: str = typer.Option(
-        ..., metavar="NAMES", help="Class names in CoOp's order: a file with one per line, or a list with commas; none twice, since no prompt "
-        "could tell them apart: 'crane bird' and 'crane machine', not 'crane' and 'crane'."
+        ...,
+        metavar="NAMES",
+        help="Class names in CoOp's order: a file with one per line, or a list with commas; none twice, since no "
+        "prompt could tell them apart: 'crane bird' and 'crane machine', not 'crane' and 'crane'.",
     ),
     backbone: str = typer.Option(..., help="The CLIP it was trained with, e.g. openai/clip-vit-base-patch16."),
     out: Path = typer.Option(..., metavar="FILE", help="Prompt file to write (.safetensors)."),
@@ -278,6 +300,7 @@ def _write(out: Path, content: bytes, as_json: bool, *, notes: Sequence[str] = (
             "class_frequencies": "how often the client has each class",
             "familiar_classes": "which it knows well",
             "visual_part": "class means of its images",
+            "image_mean": "the mean of all of them",
         }
         if held := [words for fact, words in secrets.items() if facts.get(fact)]:
             typer.echo(f"It holds {' and '.join(held)}; --no-prior leaves that out.")

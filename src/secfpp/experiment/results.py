@@ -15,10 +15,12 @@ from secfpp.experiment.explained import decision
 from secfpp.experiment.security_costs import security
 from secfpp.experiment.statistics import adjusted_rand_index, can_be_judged, purity, t_bounds, t_interval
 from secfpp.images import SIZE
+from secfpp.models.novelty import Novelty
 from secfpp.models.prompt_file import ClientPrompt
 
 if TYPE_CHECKING:
-    from secfpp.models.backbone import BackboneSpec
+    from secfpp.data.federated import FederatedDataset, Split
+    from secfpp.models.backbone import Backbone, BackboneSpec
     from secfpp.runtime.trainer import RunResult
 
 Row = Mapping[str, Any]
@@ -111,8 +113,21 @@ def costs_lines(results: Sequence[RunResult]) -> str:
     )
 
 
+def novelties(dataset: FederatedDataset, backbone: Backbone) -> dict[str, Novelty]:
+    """What each client's images are like, by its name, for those of whose images that can be said."""
+    found = {
+        client.name: Novelty.of(*(_features(backbone, split) for split in (client.train, client.validation)))
+        for client in dataset.clients
+    }
+    return {name: known for name, known in found.items() if known is not None}
+
+
 def client_prompts(
-    result: RunResult, backbone: BackboneSpec, classes: Sequence[str], image_size: int = SIZE
+    result: RunResult,
+    backbone: BackboneSpec,
+    classes: Sequence[str],
+    image_size: int = SIZE,
+    known: Mapping[str, Novelty] | None = None,
 ) -> dict[str, ClientPrompt]:
     """What each client predicts with, by its name.
 
@@ -121,7 +136,9 @@ def client_prompts(
         backbone: the model of the run.
         classes: names of the classes.
         image_size: side in pixels of the images it was trained on.
+        known: what the clients' images are like, see `novelties`.
     """
+    images = known or {}
     return {
         client: ClientPrompt(
             prompt=result.prompts[i],
@@ -135,6 +152,9 @@ def client_prompts(
             visual_bias=None if result.visual_bias is None else result.visual_bias[i],
             text_weight=None if result.text_weight is None else result.text_weight[i],
             log_prior=None if result.log_priors is None else result.log_priors[i],
+            image_mean=images[client].mean if client in images else None,
+            image_spread=images[client].spread if client in images else None,
+            novelty_threshold=images[client].threshold if client in images else None,
             client=client,
             domain=result.domains[i],
             method=result.method,
@@ -147,12 +167,23 @@ def client_prompts(
 
 
 def prompt_files(
-    result: RunResult, backbone: BackboneSpec, classes: Sequence[str], image_size: int = SIZE
+    result: RunResult,
+    backbone: BackboneSpec,
+    classes: Sequence[str],
+    image_size: int = SIZE,
+    known: Mapping[str, Novelty] | None = None,
 ) -> dict[str, bytes]:
     """The files of `client_prompts`, by relative path."""
     folder = f"prompts/{_path_part(result.method)}/{result.seed}"
-    prompts = client_prompts(result, backbone, classes, image_size)
+    prompts = client_prompts(result, backbone, classes, image_size, known)
     return {f"{folder}/{_path_part(client)}.safetensors": prompt.to_bytes() for client, prompt in prompts.items()}
+
+
+def _features(backbone: Backbone, split: Split) -> np.ndarray:
+    if not len(split):
+        return np.empty((0, backbone.spec.projection), np.float32)
+    features: np.ndarray = backbone.features(split.images).cpu().numpy()
+    return features
 
 
 def _method(runs: Sequence[RunResult]) -> dict[str, Any]:

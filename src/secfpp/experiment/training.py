@@ -21,7 +21,7 @@ from secfpp.experiment.cells import FinishedCell, checkpoint_file, note_failure,
 from secfpp.experiment.config import ExperimentConfig
 from secfpp.experiment.memory import require_memory
 from secfpp.experiment.plan import Cell, Plan
-from secfpp.experiment.results import prompt_files
+from secfpp.experiment.results import novelties, prompt_files
 from secfpp.experiment.run_directory import RunDirectory, git_revision, versions
 from secfpp.experiment.settable import as_set
 from secfpp.experiment.tensorboard import live_events
@@ -232,7 +232,8 @@ def _train_cell(
             on_exchange=on_exchange,
         )
     size = dataset.clients[0].train.images.shape[1]
-    for name, content in prompt_files(result, backbone.spec, dataset.classes, size).items():
+    known = novelties(dataset, backbone)
+    for name, content in prompt_files(result, backbone.spec, dataset.classes, size, known).items():
         atomic_write(task.directory / name, content)
     made_by = versions() | {"threads": str(torch.get_num_threads())}
     finished = FinishedCell(result, digest, made_by, git_revision())

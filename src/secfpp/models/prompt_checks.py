@@ -27,6 +27,7 @@ def problems_of(prompt: ClientPrompt) -> list[str]:
         if not wrong and len(prompt.log_prior) != n_classes:
             wrong.append(f"log_prior has {len(prompt.log_prior)} values for {n_classes} classes")
         found += wrong
+    found += _novelty_problems(prompt)
     if n_classes < 2 or not all(map(str.strip, prompt.classes)):
         found.append(f"classes {prompt.classes!r} are not two names or more")
     found += repeated(prompt.classes)
@@ -34,6 +35,28 @@ def problems_of(prompt: ClientPrompt) -> list[str]:
         found.append("backbone and backbone_digest must name the model")
     if prompt.image_size < 1 or prompt.class_template.count("{}") != 1:
         found.append(f"image_size {prompt.image_size} or class_template {prompt.class_template!r} makes no sense")
+    return found
+
+
+def _novelty_problems(prompt: ClientPrompt) -> list[str]:
+    """What is wrong with `image_mean`, `image_spread` and `novelty_threshold`."""
+    mean, spread, threshold = prompt.image_mean, prompt.image_spread, prompt.novelty_threshold
+    if mean is None and spread is None and threshold is None:
+        return []
+    if mean is None or spread is None or threshold is None:
+        return ["image_mean, image_spread and novelty_threshold belong together: give all or none"]
+    found = array_problems("image_mean", mean, "[projection]", 1) + array_problems(
+        "image_spread", spread, "[projection]", 1
+    )
+    sizes = {mean.shape, spread.shape}
+    if prompt.visual_weights is not None:
+        sizes.add(np.shape(prompt.visual_weights)[-1:])
+    if not found and len(sizes) > 1:
+        found.append(f"image_mean {mean.shape}, image_spread {spread.shape} and visual_weights are not of one size")
+    if not found and not (spread > 0).all():
+        found.append("image_spread holds values that are not positive")
+    if not 0 < threshold < np.inf:
+        found.append(f"novelty_threshold {threshold} is not a positive number")
     return found
 
 

@@ -4,10 +4,12 @@ The file is safetensors, of tensors and metadata of strings: ``prompt`` float32 
 [n_cls, n_ctx, text_dim] with a context for each single class; of methods that predict on two levels ``domain_prompt``
 of the same shape and ``familiar`` bool [n_cls]; of methods with a visual part ``visual_weights`` float32
 [levels, n_cls, projection], ``visual_bias`` [levels, n_cls] and ``text_weight`` [levels]; of methods that predict with
-it ``log_prior`` float32 [n_cls].
+it ``log_prior`` float32 [n_cls]; to tell images unlike the client's, ``image_mean`` and ``image_spread`` float32
+[projection].
 
 It is private to the client: ``prompt`` was learned on its images, of which ``visual_weights`` holds class means;
-``log_prior`` says how often each class occurs among them, and ``familiar`` which do often enough. ``domain_prompt`` is
+``log_prior`` says how often each class occurs among them, ``familiar`` which do often enough, and ``image_mean`` is
+their mean. ``domain_prompt`` is
 an average over the client's group, known to the others of the group.
 """
 
@@ -25,6 +27,7 @@ from safetensors.numpy import save
 
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.images import SIZE, ImagesLike, as_array
+from secfpp.models.novelty import novelty
 from secfpp.models.prompt_checks import VISUAL, problems_of
 from secfpp.storage import atomic_write, read_arrays
 
@@ -33,12 +36,13 @@ if TYPE_CHECKING:
 
     from secfpp.models.backbone import Backbone
 
-FORMAT = "secfpp-prompt-4"
-READABLE = ("secfpp-prompt-1", "secfpp-prompt-2", "secfpp-prompt-3", FORMAT)
+FORMAT = "secfpp-prompt-5"
+READABLE = (*(f"secfpp-prompt-{number}" for number in range(1, 5)), FORMAT)
 Prior = Literal["own", "uniform"]
 Level = Literal["personal", "domain"]
 _NUMBERS = ("seed", "rounds", "image_size")
-_ARRAYS = ("prompt", "domain_prompt", "familiar", *VISUAL, "log_prior")
+_OPTIONAL_ARRAYS = ("domain_prompt", "familiar", *VISUAL, "log_prior", "image_mean", "image_spread")
+_ARRAYS = ("prompt", *_OPTIONAL_ARRAYS)
 _TEXTS = ("client", "domain", "method", "backbone", "backbone_digest", "class_template")
 
 
@@ -61,6 +65,10 @@ class ClientPrompt:
         visual_bias: with them, float32 [levels, n_cls].
         text_weight: with them, the weight of each prompt's own scores, at least 0, float32 [levels].
         log_prior: log of the client's smoothed class frequencies, float32 [n_cls], if the method predicts with them.
+        image_mean: mean of the features of the client's training images, float32 [projection], if it is known;
+            `secfpp.models.novelty` says what for.
+        image_spread: with it, their standard deviation in each component, float32 [projection].
+        novelty_threshold: with it, the novelty above which an image is unlike the client's.
         client: whose it is.
         domain: the client's domain, if known.
         method: that it was learned by.
@@ -84,6 +92,9 @@ class ClientPrompt:
     visual_bias: np.ndarray | None = None
     text_weight: np.ndarray | None = None
     log_prior: np.ndarray | None = None
+    image_mean: np.ndarray | None = None
+    image_spread: np.ndarray | None = None
+    novelty_threshold: float | None = None
     client: str = ""
     domain: str = ""
     method: str = ""
@@ -101,13 +112,15 @@ class ClientPrompt:
             own.setflags(write=False)
             object.__setattr__(self, name, own)
         object.__setattr__(self, "trust", float(self.trust))
+        if self.novelty_threshold is not None:
+            object.__setattr__(self, "novelty_threshold", float(self.novelty_threshold))
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.prompt.shape[-2:]))
         single = " for each class" if self.prompt.ndim == 3 else ""
         levels = "" if self.domain_prompt is None else " on two levels"
-        held = {"a visual part": self.visual_weights, "log_prior": self.log_prior}
-        extras = " and ".join(name for name, array in held.items() if array is not None)
+        held = {"a visual part": self.visual_weights, "log_prior": self.log_prior, "novelty": self.image_mean}
+        extras = ", ".join(name for name, array in held.items() if array is not None)
         return (
             f"ClientPrompt(client={self.client!r}, method={self.method!r}, backbone={self.backbone!r}, "
             f"{len(self.classes)} classes, {shape}{single}{levels}{extras and f', with {extras}'})"
@@ -123,6 +136,7 @@ class ClientPrompt:
         about |= {name: getattr(self, name) for name in _TEXTS}
         about |= {name: str(getattr(self, name)) for name in _NUMBERS}
         about |= {} if self.domain_prompt is None else {"trust": repr(self.trust)}
+        about |= {} if self.novelty_threshold is None else {"novelty_threshold": repr(self.novelty_threshold)}
         return save(self._arrays(), metadata=about)
 
     def one_level(self, level: Level = "personal") -> ClientPrompt:
@@ -139,15 +153,20 @@ class ClientPrompt:
             raise ConfigError([Problem("level", level, f"{levels}: this prompt has no other level")])
         at = slice(-1, None) if level == "domain" else slice(1)
         weights, bias, text = (part if (part := getattr(self, name)) is None else part[at] for name in VISUAL)
-        alone = replace(self.without_visual(), prompt=kept, domain_prompt=None, familiar=None, trust=1.0)
+        of = self.without_novelty() if level == "domain" else self  # that is of the client's own images
+        alone = replace(of.without_visual(), prompt=kept, domain_prompt=None, familiar=None, trust=1.0)
         return replace(alone, visual_weights=weights, visual_bias=bias, text_weight=text)
 
     def without_visual(self) -> ClientPrompt:
         """The prompts alone, as they are; `with_class_contexts` makes one that says what the visual part does."""
         return replace(self, visual_weights=None, visual_bias=None, text_weight=None)
 
+    def without_novelty(self) -> ClientPrompt:
+        """The same without what tells images unlike the client's."""
+        return replace(self, image_mean=None, image_spread=None, novelty_threshold=None)
+
     def without_prior(self) -> ClientPrompt:
-        """The same without what tells the client's classes, for giving it away.
+        """The same without what tells the client's classes or the mean of its images, for giving it away.
 
         Class frequencies and familiar classes are left out. Two levels cannot be used without the latter, so that
         of those the personal prompt remains; ``one_level("domain").without_prior()`` keeps the other one. The visual
@@ -161,7 +180,7 @@ class ClientPrompt:
         if self.prompt.ndim == 3:
             remedy = "tell the client's classes themselves: take the prompt that they were made from"
             raise ConfigError([Problem("prompt", "contexts of single classes", remedy)])
-        return replace(self.one_level().without_visual(), log_prior=None)
+        return replace(self.one_level().without_visual().without_novelty(), log_prior=None)
 
     def with_class_contexts(
         self, images: ImagesLike, *, backbone: Backbone | str | None = None, prior: Prior = "uniform"
@@ -214,6 +233,34 @@ class ClientPrompt:
         probabilities: np.ndarray = shares / shares.sum(1, keepdims=True)
         return probabilities
 
+    def novelty(self, images: ImagesLike, *, backbone: Backbone | str | None = None) -> np.ndarray:
+        """How unlike the client's training images each image is, float32 [n]: 1 on average for those.
+
+        Args:
+            images: as for `predict_proba`.
+            backbone: as for `predict_proba`.
+
+        Raises:
+            ConfigError: no such model, or a prompt that does not know what the client's images are like.
+            DataError: images that cannot be read, or another model than the prompt was learned for.
+        """
+        if self.image_mean is None or self.image_spread is None:
+            allowed = "unknown to this prompt: written by an earlier version, imported, or without what tells of images"
+            raise ConfigError([Problem("novelty", self.client, allowed)])
+        pixels, model = as_array(images, self.image_size), self.model(backbone)
+        features = model.features(pixels)
+        self._require_size("image_mean", features, model)
+        scores = novelty(features.cpu().numpy(), self.image_mean, self.image_spread)
+        return scores.astype(np.float32)
+
+    def unlike_training(self, images: ImagesLike, *, backbone: Backbone | str | None = None) -> np.ndarray:
+        """Whether each image is so unlike the client's that a label for it means little, bool [n]; see `novelty`.
+
+        Of images like the client's, one in twenty is.
+        """
+        unlike: np.ndarray = self.novelty(images, backbone=backbone) > self.novelty_threshold
+        return unlike
+
     def logits(self, features: Tensor, backbone: Backbone | str | None = None) -> Tensor:
         """Logits of image features [n, projection] without any prior, float [n, n_cls].
 
@@ -230,11 +277,7 @@ class ClientPrompt:
         texts = torch.from_numpy(np.stack([self.class_features(model, level) for level in levels])).to(model.device)
         visual = None
         if self.visual_weights is not None:
-            if self.visual_weights.shape[-1] != features.shape[-1]:
-                raise DataError(
-                    f"visual_weights are for image features of {self.visual_weights.shape[-1]} numbers, but the model "
-                    f"{model.spec.name!r} gives {features.shape[-1]}: give the model that the prompt was learned for"
-                )
+            self._require_size("visual_weights", features, model)
             visual = Visual(*(torch.tensor(getattr(self, name), device=model.device)[None] for name in VISUAL))
         scores = level_logits(features, texts[None], model.logit_scale, visual)
         if self.familiar is None:
@@ -283,6 +326,14 @@ class ClientPrompt:
             )
         return loaded
 
+    def _require_size(self, name: str, features: Tensor, model: Backbone) -> None:
+        """Refuse features of another size than an array is for."""
+        if (size := getattr(self, name).shape[-1]) != features.shape[-1]:
+            raise DataError(
+                f"{name} is for image features of {size} numbers, but the model {model.spec.name!r} gives "
+                f"{features.shape[-1]}: give the model that the prompt was learned for"
+            )
+
     def _arrays(self) -> dict[str, np.ndarray]:
         """The arrays that are there, by name."""
         known = {name: getattr(self, name) for name in _ARRAYS}
@@ -317,12 +368,8 @@ def _read(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> ClientP
         raise DataError("it has two levels and does not say how far to trust the personal one")
     return ClientPrompt(
         prompt=arrays["prompt"],
-        domain_prompt=arrays.get("domain_prompt"),
-        familiar=arrays.get("familiar"),
-        visual_weights=arrays.get("visual_weights"),
-        visual_bias=arrays.get("visual_bias"),
-        text_weight=arrays.get("text_weight"),
-        log_prior=arrays.get("log_prior"),
+        **{name: arrays.get(name) for name in _OPTIONAL_ARRAYS},
+        novelty_threshold=float(about["novelty_threshold"]) if "novelty_threshold" in about else None,
         trust=float(about.get("trust", 1)),
         classes=tuple(classes),
         seed=int(about.get("seed", 0)),

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from secfpp.cli.app import app
 from secfpp.errors import DataWarning
+from secfpp.images import as_array
 from secfpp.models.backbone import load_backbone
 from secfpp.models.prompt_file import ClientPrompt, load_prompt
 from support.picture_folders import picture_tree
@@ -108,6 +109,51 @@ def test_csv_has_a_line_per_image_and_class(prompt: ClientPrompt) -> None:
     assert [(row["image"], row["rank"]) for row in rows] == [(name, rank) for name in IMAGES for rank in "123"]
     assert float(rows[0]["probability"]) >= float(rows[1]["probability"])
     assert "not both" in fails("predict", "--prompt", "a.safetensors", "photos", "--csv", "--json")
+
+
+@pytest.fixture
+def knowing(prompt: ClientPrompt, backbone: Any) -> ClientPrompt:
+    """The same, saved with what the client's images are like: two of the three are like them."""
+    features = backbone.features(as_array([Path(name) for name in IMAGES], 32)).numpy()
+    about = {"image_mean": features[:2].mean(0), "image_spread": np.full(24, 0.02, np.float32)}
+    one = replace(prompt, **about, novelty_threshold=1.0)
+    near, far = np.sort(one.novelty([Path(name) for name in IMAGES], backbone=backbone))[1:]
+    assert near < far
+    learned = replace(one, novelty_threshold=float(near + far) / 2)
+    learned.save("a.safetensors")
+    return learned
+
+
+def test_images_unlike_the_training_ones_are_marked(knowing: ClientPrompt) -> None:
+    head, *rows = predict("photos").splitlines()
+    assert head.split()[-1] == "novelty"
+    novelty = knowing.novelty([Path(name) for name in IMAGES])
+    assert [row.split()[3] for row in rows[:3]] == [f"{value:.2f}" for value in novelty]
+    assert [row.endswith("(unlike)") for row in rows[:3]] == [False, False, True]
+    assert rows[3].startswith("1 of 3 are unlike the client's training images (novelty above")
+    assert len(predict("photos/cat").splitlines()) == 3  # nothing to say
+    found = json.loads(predict("photos", "--json"))
+    assert found["novelty_threshold"] == knowing.novelty_threshold
+    assert [entry["novelty"] for entry in found["images"]] == pytest.approx(novelty.tolist(), abs=1e-5)
+    assert [entry["unlike_training"] for entry in found["images"]] == [False, False, True]
+    table = list(csv.DictReader(io.StringIO(predict("photos", "--csv", "--top", "2"))))
+    assert [row["unlike_training"] for row in table] == ["False"] * 4 + ["True"] * 2
+    assert [float(row["novelty"]) for row in table[::2]] == pytest.approx(novelty.tolist(), abs=1e-5)
+
+
+def test_a_prompt_that_does_not_know_says_nothing_of_it(prompt: ClientPrompt) -> None:
+    assert "novelty" not in predict("photos")
+    found = json.loads(predict("photos", "--json"))
+    assert found["novelty_threshold"] is None
+    assert {(entry["novelty"], entry["unlike_training"]) for entry in found["images"]} == {(None, None)}
+    assert {row["novelty"] for row in csv.DictReader(io.StringIO(predict("photos", "--csv")))} == {""}
+
+
+def test_what_the_images_are_like_is_not_given_away(knowing: ClientPrompt) -> None:
+    said = secfpp("export", "a.safetensors", "--to", "safetensors", "--out", "b.safetensors")
+    assert "the mean of all of them; --no-prior leaves that out" in said
+    secfpp("export", "a.safetensors", "--to", "safetensors", "--no-prior", "--out", "c.safetensors")
+    assert load_prompt("b.safetensors").image_mean is not None and load_prompt("c.safetensors").image_mean is None
 
 
 def test_the_prior_is_the_clients_unless_told_otherwise(prompt: ClientPrompt) -> None:

@@ -83,6 +83,8 @@ def test_training_is_given_where_to_keep_its_rounds(world: World, tmp_path: Path
 
 def test_prompt_files_know_what_their_clients_images_are_like(world: World, tmp_path: Path) -> None:
     dataset, backbone = toy_dataset(1), world.load_backbone("mini")
+    named = [replace(client, name=name) for client, name in zip(dataset.clients, fake_result().clients, strict=False)]
+    dataset = replace(dataset, clients=tuple(named))
     backbone.features = lambda images: torch.from_numpy(np.float32(images.reshape(len(images), -1)[:, :4]))
     play(world, task(tmp_path, "pooled"), dataset=dataset)  # the toy's features say nothing
     assert load_prompt(next((tmp_path / "prompts").rglob("*.safetensors"))).image_mean is None

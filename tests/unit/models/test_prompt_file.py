@@ -312,7 +312,7 @@ def test_levels_that_do_not_fit_together_are_refused(
 
 
 def about(**changes: str | None) -> dict[str, str]:
-    whole = {"format": "secfpp-prompt-4", "classes": json.dumps(CLASSES), "backbone": "mini", "backbone_digest": "abc"}
+    whole = {"format": "secfpp-prompt-5", "classes": json.dumps(CLASSES), "backbone": "mini", "backbone_digest": "abc"}
     return {name: value for name, value in (whole | changes).items() if value is not None}
 
 
@@ -320,7 +320,7 @@ VECTORS = {"prompt": np.zeros((2, 4), np.float32)}
 TWO = {**VECTORS, "domain_prompt": np.ones((2, 4), np.float32), "familiar": np.ones(3, bool)}
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_files_of_earlier_formats_are_read(number: int, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(save(VECTORS, metadata=about(format=f"secfpp-prompt-{number}", seed="3", client="x")))
@@ -335,7 +335,7 @@ def test_earlier_readers_which_would_predict_otherwise_refuse_the_file(
     path = tmp_path / "a.safetensors"
     two_levels.save(path)
     with safe_open(path, framework="numpy") as file:
-        assert file.metadata()["format"] == "secfpp-prompt-4"
+        assert file.metadata()["format"] == "secfpp-prompt-5"
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_what_is_saved_is_what_is_loaded(either: ClientPrompt, tmp_path: Path) -
     again = load_prompt(tmp_path / "a")
     for name in VISUAL:
         np.testing.assert_array_equal(getattr(again, name), getattr(either, name))
-    assert "with a visual part and log_prior" in repr(again)
+    assert "with a visual part, log_prior" in repr(again)
 
 
 def test_a_level_alone_keeps_its_own_visual_part(two: ClientPrompt, backbone: Any, pixels: np.ndarray) -> None:
