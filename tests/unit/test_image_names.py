@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from secfpp import image_names
 from secfpp.errors import DataError, DataWarning
@@ -33,9 +33,12 @@ def test_such_files_are_read(ending: str, tmp_path: Path) -> None:
     assert abs(red - 200) < 12 and abs(green - 40) < 12 and abs(blue - 40) < 12
 
 
-def test_a_drawing_for_another_program_under_the_name_of_an_image_is_refused(tmp_path: Path) -> None:
+def test_a_drawing_for_another_program_under_the_name_of_an_image_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawing = tmp_path / "a.png"
-    Image.new("RGB", (8, 8)).save(drawing, format="EPS")  # to decode it Pillow would start Ghostscript
+    Image.new("RGB", (8, 8)).save(drawing, format="EPS")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: Image.new("RGB", (8, 8)).im)  # as if installed
     with pytest.raises(DataError, match=r"a\.png: damaged, or not an image"):
         read_images([drawing], 8)
 

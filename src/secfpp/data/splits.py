@@ -109,7 +109,7 @@ def _by_group(holdings: Sequence[Holding], validation: float, test: float, seed:
     groups: dict[str, Counter[Cell]] = {}
     cells: dict[Cell, _Cell] = {}
     named: list[dict[Picture, str]] = []
-    shares = {"train": 1.0, "validation": validation, "test": test}
+    shares = {"train": 1.0 - validation - test, "validation": validation, "test": test}
     for position, holding in enumerate(holdings):
         named.append({})
         for label, pictures in holding.by_class().items():
@@ -121,12 +121,22 @@ def _by_group(holdings: Sequence[Holding], validation: float, test: float, seed:
             for name in names:
                 groups.setdefault(name, Counter())[position, label] += 1
     draw = {name: derive(seed, "group", name).value for name in groups}
+    filled = {holding.domain: Counter[Part]() for holding in holdings}
     part: dict[str, Part] = {}
+
+    def cost(each: Part, counts: Counter[Cell]) -> tuple[float, ...]:
+        """Where a part would be left without a class, it comes first: training, else what its domain lacks most."""
+        urgent = sum(each in cells[cell].urgent for cell in counts)
+        lack = max(filled[holdings[position].domain][each] for position, _ in counts) / max(shares[each], 1e-9)
+        change = sum(cells[cell].change(each, n) for cell, n in counts.items())
+        return -urgent, urgent * (each != "train"), urgent * lack, change
+
     for name in sorted(groups, key=lambda name: (-groups[name].total(), draw[name])):
         counts = groups[name]
-        part[name] = min(PARTS, key=lambda each: sum(cells[cell].cost(each, n) for cell, n in counts.items()))
+        part[name] = chosen = min(PARTS, key=lambda each: cost(each, counts))
         for cell, n in counts.items():
-            cells[cell].take(part[name], n)
+            cells[cell].take(chosen, n)
+            filled[holdings[cell[0]].domain][chosen] += n
     _tell_gaps(holdings, cells)
     return [[part[name[p]] for p in holding.pictures] for holding, name in zip(holdings, named, strict=True)]
 
@@ -173,15 +183,15 @@ class _Cell:
         """Parts that should have pictures and have none yet."""
         return [part for part in self.parts if not self.filled[part]]
 
-    def cost(self, part: Part, n: int) -> float:
-        """What it costs to put `n` pictures into `part`; below zero if it helps.
+    @property
+    def urgent(self) -> list[Part]:
+        """The empty parts, where no more groups are left than would fill them."""
+        return self.empty if self.left <= len(self.empty) else []
 
-        By how much the square of the relative deviation from what is wanted changes. Where no more groups are left
-        than parts are empty, an empty part goes before everything else.
-        """
+    def change(self, part: Part, n: int) -> float:
+        """By how much `n` more pictures in `part` change the square of its relative deviation from what is wanted."""
         wanted, filled = self.wanted[part], self.filled[part]
-        change = ((filled + n - wanted) ** 2 - (filled - wanted) ** 2) / max(wanted, 1) ** 2
-        return change - 1000 * (part in self.empty and self.left <= len(self.empty))
+        return ((filled + n - wanted) ** 2 - (filled - wanted) ** 2) / max(wanted, 1) ** 2
 
     def take(self, part: Part, n: int) -> None:
         """Put `n` pictures of a group into `part`."""

@@ -108,6 +108,18 @@ def test_a_class_with_too_few_groups_is_trained_on_and_told() -> None:
     assert [part for p, part in zip(own.pictures, parts, strict=True) if p.label == "cat"] == ["train"] * 3
 
 
+@pytest.mark.parametrize("shares", [(0.2, 0.2), (0.1, 0.3), (0.3, 0.1)])
+def test_where_each_class_has_two_groups_all_are_trained_on_and_no_domain_lacks_a_part(
+    shares: tuple[float, float],
+) -> None:
+    holdings = [grouped({f"{c}{k}{i}": {k: 3} for k in ("cat", "dog") for i in range(2)}, c) for c in "abcd"]
+    for seed in range(4):
+        parts = quietly(*holdings, seed=seed, shares=shares)
+        for own, chosen in zip(holdings, parts, strict=True):
+            trained = {p.label for p, part in zip(own.pictures, chosen, strict=True) if part == "train"}
+            assert trained == {"cat", "dog"} and set(chosen) == set(PARTS)
+
+
 def test_groups_are_shared_out_by_the_seed_and_a_new_client_changes_nothing() -> None:
     a, b = (grouped({f"{c}{i}": {"cat": 2, "dog": 1} for i in range(12)}, c) for c in "ab")
     first = quietly(a, seed=1)[0]
