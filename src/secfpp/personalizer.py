@@ -150,11 +150,13 @@ class Personalizer:
 
     def novelty(self, client: str, images: ImagesLike) -> np.ndarray:
         """How unlike the training images of `client` each image is, float32 [n]; see `ClientPrompt.novelty`."""
-        return self._prompt(client).novelty(images, backbone=self.backbone_)
+        prompt = self._prompt(client)
+        return prompt.novelty(self._pixels(prompt, images), backbone=self.backbone_)
 
     def unlike_training(self, client: str, images: ImagesLike) -> np.ndarray:
         """Whether each image is so unlike those of `client` that a label for it means little, bool [n]."""
-        return self._prompt(client).unlike_training(images, backbone=self.backbone_)
+        prompt = self._prompt(client)
+        return prompt.unlike_training(self._pixels(prompt, images), backbone=self.backbone_)
 
     def score(self, data: Data) -> float:
         """Accuracy 0..1 on `data`'s test images, mean over its clients; see `scores`."""

@@ -72,6 +72,8 @@ def test_a_table_will_do_and_deep_greys_are_read_as_in_training(backbone: Any, t
     dark = tmp_path / "acat0.png"  # alone it would look as if it used 10 bits
     expected = model.predict_proba("a", np.full((224, 224, 3), round(300 / 4095 * 255), np.uint8))
     np.testing.assert_array_equal(model.predict_proba("a", dark), expected)
+    alike = np.full((1, 224, 224, 3), round(300 / 4095 * 255), np.uint8)
+    assert model.novelty("a", dark) == model.novelty("a", alike)
 
 
 def test_it_learns_to_tell_colours_apart(fitted: Personalizer, data: Any, backbone: Any) -> None:

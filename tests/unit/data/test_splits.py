@@ -108,6 +108,16 @@ def test_a_class_with_too_few_groups_is_trained_on_and_told() -> None:
     assert [part for p, part in zip(own.pictures, parts, strict=True) if p.label == "cat"] == ["train"] * 3
 
 
+def test_a_rare_class_is_shared_out_as_a_common_one_is() -> None:
+    patients = {f"p{i}": {"common": 10} | ({"rare": 1} if i < 20 else {}) for i in range(40)}
+    own = grouped(patients)
+    for seed in range(5):
+        found = Counter(
+            part for p, part in zip(own.pictures, split([own], *SHARES, seed)[0], strict=True) if p.label == "rare"
+        )
+        assert abs(found["validation"] - 4) <= 1 and abs(found["test"] - 4) <= 1
+
+
 @pytest.mark.parametrize("shares", [(0.2, 0.2), (0.1, 0.3), (0.3, 0.1)])
 def test_where_each_class_has_two_groups_all_are_trained_on_and_no_domain_lacks_a_part(
     shares: tuple[float, float],
