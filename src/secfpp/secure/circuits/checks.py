@@ -15,11 +15,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from secfpp.crypto.arithmetic import Shared
-from secfpp.crypto.checks import combination, commitment, joint_stream, parity_weights
+from secfpp.crypto.checks import COIN_BYTES, combination, commitment, joint_stream, parity_weights
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.masks import unmasked
 from secfpp.crypto.sharing import weights_at_zero
-from secfpp.errors import TamperError
+from secfpp.errors import ReplyError, TamperError
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure.circuits.messages import Answering, Told, elements_in
 from secfpp.secure.circuits.plan import Plan
@@ -158,15 +158,20 @@ def leading(clients: Sequence[ClientId], step_name: str) -> Generator[Mapping[Cl
         TamperError: see `blame`.
     """
     shown = yield {}
-    checked = yield {
-        holder: shown.replies[holder]["coin"] for holder in shown.responders if "coin" in shown.replies[holder]
-    }
+    checked = yield {holder: _coin_in(holder, shown.replies[holder]) for holder in shown.responders}
     responders, size = checked.responders, (len(checked.responders) + 1) * len(clients)
     answers = [elements_in(checked.replies[h], "checks", size, h, step_name) for h in responders]
     degree, zero = unmasked(answers, [(len(responders), len(clients)), (len(clients),)])
     blame(clients, responders, degree, zero, step_name)
     while True:
         yield {}
+
+
+def _coin_in(holder: ClientId, reply: Arrays) -> np.ndarray:
+    coin = reply.get("coin")
+    if coin is None or coin.dtype != np.uint8 or coin.shape != (COIN_BYTES,):
+        raise ReplyError(holder, f"showed no coin of {COIN_BYTES} bytes")
+    return coin
 
 
 def blame(clients: Sequence[str], responders: Sequence[str], degree: Elements, zero: Elements, step: str) -> None:
