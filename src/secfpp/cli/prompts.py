@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from secfpp.models.prompt_file import ClientPrompt
 
 
@@ -42,6 +44,9 @@ class Source(StrEnum):
     COOP = "coop"
 
 
+GREY_WINDOW = typer.Option(
+    None, metavar="LOW HIGH", help="Which grey values of more than 8 bits are black and white: as in training."
+)
 PROMPT = "A client's prompt: runs/NAME/prompts/METHOD/SEED/CLIENT.safetensors."
 FULL_STOP = (
     "CoOp puts a full stop behind class names; this prompt was learned without, so its scores may differ a little there"
@@ -66,9 +71,7 @@ def predict(
     ),
     top: int = typer.Option(1, min=1, metavar="N", help="Show the N best classes of each image."),
     backbone: str | None = typer.Option(None, help="Where the model is, if not under the name it was trained by."),
-    grey_window: tuple[float, float] | None = typer.Option(
-        None, metavar="LOW HIGH", help="Which grey values of more than 8 bits are black and white: as in training."
-    ),
+    grey_window: tuple[float, float] | None = GREY_WINDOW,
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
     as_csv: bool = typer.Option(False, "--csv", help="Print CSV, one line per image and class."),
 ) -> None:
@@ -142,6 +145,7 @@ def export(
     prior: Prior = typer.Option(
         Prior.UNIFORM, help="With --class-contexts: own puts into them how often the client has each class."
     ),
+    grey_window: tuple[float, float] | None = GREY_WINDOW,
     backbone: str | None = typer.Option(None, help="For coop: where the model is, if not under its name."),
     force: bool = typer.Option(False, "--force", help="Replace an existing file."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
@@ -155,6 +159,7 @@ def export(
     which know it.
     """
     from secfpp.errors import ConfigError, Problem
+    from secfpp.images import as_array
     from secfpp.models.coop_checkpoint import to_coop
     from secfpp.models.prompt_file import load_prompt
 
@@ -178,7 +183,8 @@ def export(
         learned = learned.without_prior()
     levels = [(level or Level.PERSONAL).value] if learned.domain_prompt is None else [each.value for each in Level]
     if class_contexts is not None:
-        learned, facts["agreement"] = _fitted(learned, class_contexts, backbone, to, prior)
+        pixels = as_array(class_contexts, learned.image_size, grey_window)
+        learned, facts["agreement"] = _fitted(learned, pixels, backbone, to, prior)
     if to is Target.COOP and learned.class_template == "{}":
         notes.append(FULL_STOP)
     content = to_coop(learned, backbone) if to is Target.COOP else learned.to_bytes()
@@ -195,14 +201,13 @@ def export(
 
 
 def _fitted(
-    whole: ClientPrompt, images: Path, backbone: str | None, to: Target, prior: Prior
+    whole: ClientPrompt, pixels: np.ndarray, backbone: str | None, to: Target, prior: Prior
 ) -> tuple[ClientPrompt, float]:
-    """A prompt alone that predicts as `whole` does on `images`, and the share of these on which it does."""
-    from secfpp.images import as_array
+    """A prompt alone that predicts as `whole` does on images `pixels`, and the share of these on which it does."""
     from secfpp.models.class_contexts import fit_class_contexts
     from secfpp.models.coop_checkpoint import coop_template
 
-    pixels, model = as_array(images, whole.image_size), whole.model(backbone)
+    model = whole.model(backbone)
     template = coop_template(whole, model) if to is Target.COOP else whole.class_template
     how: Literal["own", "uniform"] = "own" if prior is Prior.OWN else "uniform"
     alone = fit_class_contexts(whole, pixels, model, prior=how, class_template=template)

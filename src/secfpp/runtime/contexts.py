@@ -9,7 +9,6 @@ import numpy as np
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
-from secfpp.errors import DataError
 from secfpp.models.backbone import Backbone
 from secfpp.secure.session import parties_in_memory
 from secfpp.seeding import derive
@@ -22,17 +21,9 @@ def make_contexts(
 
     Raises:
         ConfigError: class names that the model refuses.
-        DataError: no clients, two of one name, or one without training images.
     """
     clients = (*dataset.clients, *dataset.newcomers)
     names = [client.name for client in clients]
-    if not names or len(set(names)) < len(names):
-        raise DataError(
-            f"the data set {dataset.name!r} needs at least one client and no name twice: {', '.join(names)}"
-        )
-    for client in clients:
-        if not len(client.train):
-            raise DataError(f"client {client.name!r} has no training image: remove it or give it data")
     start = algorithm.prompt.initial(backbone, dataset.template, derive(seed, "start"))
     tokens = backbone.class_tokens(dataset.classes, len(start))
     parties = parties_in_memory(names)

@@ -373,6 +373,10 @@ def test_deep_greys_are_scaled_as_in_training_if_that_is_stated(prompt: ClientPr
         assert found("greys") == stated
     assert found("greys/dark.png", "--grey-window", "0", "4095")["dark"] == stated["dark"]
     assert found("greys/dark.png", "--grey-window", "0", "1023")["dark"] != stated["dark"]
+    words = ["export", "a.safetensors", "--to", "safetensors", "--class-contexts", "greys", "--out"]
+    secfpp(*words, "stated.safetensors", "--grey-window", "0", "4095")
+    with pytest.warns(DataWarning, match="2 of 2 images have grey values"):
+        secfpp(*words, "other.safetensors")
     assert "two values, that of black below" in fails(
         "predict", "--prompt", "a.safetensors", "greys", "--grey-window", "9", "3"
     )
