@@ -6,9 +6,10 @@ Parameters are kept as they are given and checked by `Personalizer.fit`; what is
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,12 +19,13 @@ from secfpp.data.federated import FederatedDataset
 from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.data.tables import TableSettings, is_table, load_table
 from secfpp.errors import ConfigError, DataError, NotFittedError, Problem
+from secfpp.experiment.fitted import Fitted, load_fitted, save_fitted
 from secfpp.experiment.results import client_prompts, novelties
 from secfpp.experiment.schema import build, dump, one_of
 from secfpp.experiment.variants import KNOWN, variants
 from secfpp.grey_depth import GreyWindow
 from secfpp.images import as_array
-from secfpp.models.backbone import Backbone, load_backbone
+from secfpp.models.backbone import Backbone, load_backbone, require_model
 from secfpp.runtime.trainer import RoundRecord, RunResult, train
 
 if TYPE_CHECKING:
@@ -113,17 +115,78 @@ class Personalizer:
             rounds=int(self.rounds),
             on_round=on_round,
         )
-        clusters = result.assignment
-        self.backbone_, self.result_ = model, result
-        self.clients_, self.classes_, self._grey_window = result.clients, dataset.classes, dataset.grey_window
-        known = novelties(dataset, model)
-        self.prompts_ = client_prompts(result, model.spec, dataset.classes, dataset.image_size, known)
-        self.clusters_ = None if clusters is None else dict(zip(result.clients, clusters, strict=True))
+        return self._know(
+            Fitted(
+                self._parameters(),
+                result,
+                dataset.classes,
+                dataset.image_size,
+                model.spec.name,
+                model.spec.digest,
+                novelties(dataset, model),
+                dataset.grey_window,
+            ),
+            model,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all that was learned to one file, readable by its owner only; the model is named in it, not held.
+
+        Args:
+            path: an existing file is replaced.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        if not hasattr(self, "result_"):
+            raise NotFittedError("there is nothing to save before training: call fit(data) first")
+        save_fitted(Path(path), replace(self._fitted, parameters=self._parameters()))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, backbone: str | Backbone | None = None) -> Personalizer:
+        """A fitted one that `save` wrote; no code that the file may hold is run.
+
+        Args:
+            path: of the file.
+            backbone: the model, or its name; by default it is loaded by the name it was trained under.
+
+        Raises:
+            ConfigError: no such model or method.
+            DataError: no such file, a damaged one, or another model than it was fitted with.
+        """
+        fitted = load_fitted(Path(path))
+        known_as = fitted.backbone if backbone is None else backbone
+        given, problems = fitted.parameters, list[Problem]()
+        method: Any = given["method"]
+        if isinstance(method, Mapping):
+            table = dict(method)
+            name = table.pop("name")
+            if name not in methods():
+                raise ConfigError([Problem("method", name, one_of(name, methods(), "method"))])
+            method = build(methods()[name], table, "method", problems)
+        if problems:
+            raise ConfigError(problems)
+        made = cls(method, rounds=given["rounds"], backbone=known_as, seed=given["seed"], **given["settings"])
+        model = load_backbone(known_as) if isinstance(known_as, str) else known_as
+        require_model(model, fitted.backbone, fitted.digest)
+        return made._know(fitted, model)
+
+    def _know(self, fitted: Fitted, model: Backbone) -> Personalizer:
+        """Keep what was learned."""
+        result, clients = fitted.result, fitted.result.clients
+        self._fitted, self.backbone_, self.result_ = fitted, model, result
+        self.clients_, self.classes_, self._grey_window = clients, fitted.classes, fitted.grey_window
+        self.prompts_ = client_prompts(result, model.spec, fitted.classes, fitted.image_size, fitted.known)
+        self.clusters_ = None if result.assignment is None else dict(zip(clients, result.assignment, strict=True))
         self.metrics_ = {
-            name: dict(zip(result.clients, (values / 100).tolist(), strict=True))
-            for name, values in result.metrics.items()
+            name: dict(zip(clients, (values / 100).tolist(), strict=True)) for name, values in result.metrics.items()
         }
         return self
+
+    def _parameters(self) -> dict[str, Any]:
+        """The parameters as tables, names and numbers; the model by its name."""
+        method = self.method if isinstance(self.method, str) else {"name": self.method.name, **dump(self.method)}
+        return {"method": method, "rounds": self.rounds, "seed": self.seed, "settings": dump(self.settings)}
 
     def predict(self, client: str, images: ImagesLike, *, prior: Prior = None) -> list[str]:
         """The class of each image by the prompt of `client`; see `predict_proba`."""

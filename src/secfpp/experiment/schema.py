@@ -23,6 +23,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from secfpp.errors import ConfigError, Problem
@@ -156,7 +157,7 @@ def check(hint: Any, value: object, key: str, problems: list[Problem]) -> Any:
     if value == "none" and NoneType in get_args(hint):
         return None
     try:
-        return _adapter(hint).validate_json(json.dumps(value, default=str), strict=True)
+        return _adapter(hint).validate_json(json.dumps(value, default=plain), strict=True)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             # Positions inside a value (of a list, say) are named; branches of a union type are not.
@@ -166,6 +167,11 @@ def check(hint: Any, value: object, key: str, problems: list[Problem]) -> Any:
             if problem not in problems:
                 problems.append(problem)
         return None
+
+
+def plain(value: object) -> object:
+    """What JSON takes instead of a number of NumPy, which is as good as Python's, or of a path."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 @lru_cache(maxsize=256)

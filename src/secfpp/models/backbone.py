@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -109,6 +109,16 @@ class ClipBackbone:
         self._vision, self._projection = model.vision_model, model.visual_projection
         self._text = PrefixTextEncoder(model, checkpoint.start_id)
         self._table = self._pixel_table()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle names the model and holds none of it: it is loaded anew where the pickle is read, and checked."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        folder = None if self._cache.folder == sub_cache("features") else self._cache.folder
+        return _again, (self.spec.name, self.spec.digest, str(self.device), dtype, folder)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ClipBackbone:
+        """Itself, as nothing in it changes."""
+        return self
 
     def features(self, images: np.ndarray) -> Tensor:
         """Unit-length image features, float32 [n, projection] on `device`; cached on disk.
@@ -278,6 +288,28 @@ def load_backbone(
     if threads is not None:
         torch.set_num_threads(threads)
     return ClipBackbone(name, checkpoint, chosen, DTYPES[dtype], sub_cache("features", cache_dir))
+
+
+def require_model(model: Backbone, name: str, digest: str) -> None:
+    """Refuse another model than the one of this `digest`, which something was learned for under the name `name`.
+
+    Raises:
+        DataError: names both.
+    """
+    if model.spec.digest != digest:
+        raise DataError(
+            f"what is given was learned for the model {name!r} (content {digest[:12]}), but {model.spec.name!r} is "
+            f"another one (content {model.spec.digest[:12]}): give the model it was learned for as backbone"
+        )
+
+
+def _again(name: str, digest: str, device: str, dtype: str, folder: Path | None) -> Backbone:
+    """The model that was pickled: loaded anew, on its device if there is such a one here."""
+    present = _device(device) is not None
+    root = None if folder is None else folder.parent
+    model = load_backbone(name, device=device if present else "auto", dtype=dtype, cache_dir=root)
+    require_model(model, name, digest)
+    return model
 
 
 def _present_devices() -> list[str]:

@@ -315,15 +315,10 @@ class ClientPrompt:
             ConfigError: no such model.
             DataError: another model; names both.
         """
-        from secfpp.models.backbone import load_backbone
+        from secfpp.models.backbone import load_backbone, require_model
 
         loaded = load_backbone(backbone or self.backbone) if backbone is None or isinstance(backbone, str) else backbone
-        if loaded.spec.digest != self.backbone_digest:
-            raise DataError(
-                f"the prompt was learned for the model {self.backbone!r} (content {self.backbone_digest[:12]}), but "
-                f"{loaded.spec.name!r} is another one (content {loaded.spec.digest[:12]}): give the model it was "
-                "learned for as backbone"
-            )
+        require_model(loaded, self.backbone, self.backbone_digest)
         return loaded
 
     def _require_size(self, name: str, features: Tensor, model: Backbone) -> None:

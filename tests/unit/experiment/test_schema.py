@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,6 +119,17 @@ def test_types_are_strict(hint: Any, value: object) -> None:
 
 def test_an_integer_may_stand_for_a_float() -> None:
     assert check(float, 3, "k", []) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"), [(int, np.int64(3)), (float, np.float32(0.5)), (float, np.int8(3)), (bool, np.True_)]
+)
+def test_numbers_of_numpy_are_numbers_of_their_kind(hint: Any, value: Any) -> None:
+    problems: list[Problem] = []
+    found = check(hint, value, "k", problems)
+    assert found == value and type(found) is hint and not problems
+    check(int, np.float64(0.5), "k", problems)
+    assert "integer" in problems[0].allowed
 
 
 @given(
