@@ -193,6 +193,7 @@ class World:
     algorithms: dict[str, object] = field(default_factory=dict)
     encoded: list[int] = field(default_factory=list)
     before_training: Callable[[str], None] = str
+    says: Callable[[Any], None] = repr
     unreadable: str = ""
 
     def load_backbone(self, name: str, **settings: Any) -> Any:
@@ -226,8 +227,11 @@ class World:
         on_exchange: Any,
         participation: float,
         checkpoint: Path,
+        transcript: Any,
     ) -> Any:
         self.before_training(method)
+        if transcript is not None:
+            self.says(transcript)
         self.trained.append((method, seed))
         self.algorithms[method] = algorithm
         for number in range(1, rounds + 1):

@@ -69,6 +69,9 @@ def run(
     set_: list[str] = SET,
     method: str = typer.Option("", metavar="LABEL", help="Train this method or variant, not the config's own method."),
     resume: bool = RESUME,
+    transcript: Path | None = typer.Option(
+        None, metavar="DIR", help="Write every message there as it is sent; secfpp transcript DIR lists them."
+    ),
     tensorboard: bool = TENSORBOARD,
     force: bool = typer.Option(False, "--force", help="Replace the results in that directory."),
     as_json: bool = JSON,
@@ -84,7 +87,8 @@ def run(
     _require_one(force, resume)
     settings = load_config(config, set_)
     with open_run_directory(out, "run", force=force, resume=resume) as directory:
-        _train(settings, (method or settings.method.name,), directory, as_json=as_json, tensorboard=tensorboard)
+        label = method or settings.method.name
+        _train(settings, (label,), directory, as_json=as_json, tensorboard=tensorboard, transcript=transcript)
 
 
 def compare(
@@ -202,13 +206,16 @@ def _train(
     workers: int | None = 1,
     against: str | None = None,
     tensorboard: bool = False,
+    transcript: Path | None = None,
 ) -> None:
     from secfpp.cli.output import print_json, print_results
     from secfpp.cli.progress import open_progress
     from secfpp.experiment.runner import run_experiment
 
     with open_progress() as progress:
-        outcome = run_experiment(config, labels, directory, progress, workers=workers, tensorboard=tensorboard)
+        outcome = run_experiment(
+            config, labels, directory, progress, workers=workers, tensorboard=tensorboard, transcript=transcript
+        )
     if as_json:
         print_json(outcome.summary)
     elif outcome.summary["methods"]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import tomli_w
@@ -100,6 +101,7 @@ def run_experiment(
     *,
     workers: int | None = 1,
     tensorboard: bool = False,
+    transcript: Path | None = None,
 ) -> Outcome:
     """Train every method in `labels` on every seed of `config`, writing results as they come.
 
@@ -117,6 +119,7 @@ def run_experiment(
             and memory allow. Several have one thread each if ``backbone.threads`` is not given. With equal threads,
             results do not depend on it.
         tensorboard: write event files too, see `secfpp.experiment.tensorboard`.
+        transcript: folder in which to write every message of what is trained, see `secfpp.experiment.transcripts`.
 
     Raises:
         ConfigError: unknown labels, settings that model or data refuse, or other settings than the stored run has.
@@ -136,7 +139,7 @@ def run_experiment(
     plan = Plan.from_json(directory.stored).joined(wanted) if directory.stored else wanted
     results = ResultFiles(directory, plan, read_cells(directory, plan) if directory.stored else {})
     tasks = [
-        SeedTask(directory.path, config, plan, seed, labels, tensorboard)
+        SeedTask(directory.path, config, plan, seed, labels, tensorboard, transcript)
         for seed in config.seeds
         if (labels := tuple(label for label in chosen if Cell(label, seed) not in results.cells))
     ]

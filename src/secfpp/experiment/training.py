@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import format_exc
@@ -25,11 +25,14 @@ from secfpp.experiment.results import novelties, prompt_files
 from secfpp.experiment.run_directory import RunDirectory, git_revision, versions
 from secfpp.experiment.settable import as_set
 from secfpp.experiment.tensorboard import live_events
+from secfpp.experiment.transcripts import record
 from secfpp.storage import atomic_write
 
 if TYPE_CHECKING:
+    from secfpp.algorithms.base import FederatedAlgorithm
     from secfpp.data.federated import FederatedDataset
     from secfpp.models.backbone import Backbone
+    from secfpp.protocol.transcript import Transcript
     from secfpp.runtime.trainer import RoundRecord
 
 
@@ -44,6 +47,7 @@ class SeedTask:
         seed: the seed.
         labels: the methods, in the order of training.
         tensorboard: whether to write each round to event files too.
+        transcript: where to write every message, if anywhere.
     """
 
     directory: Path
@@ -52,6 +56,7 @@ class SeedTask:
     seed: int
     labels: tuple[str, ...]
     tensorboard: bool = False
+    transcript: Path | None = None
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -208,7 +213,11 @@ def _train_cell(
     from secfpp.runtime.trainer import train
 
     emit(Event("started", cell))
-    with live_events(task.directory, cell) if task.tensorboard else nullcontext() as events:
+    algorithm = task.config.choose([cell.method])[cell.method]
+    with (
+        live_events(task.directory, cell) if task.tensorboard else nullcontext() as events,
+        _recorded(task, cell, algorithm) as transcript,
+    ):
 
         def on_round(record: RoundRecord) -> None:
             if events is not None:
@@ -222,12 +231,13 @@ def _train_cell(
         result = train(
             dataset,
             backbone,
-            task.config.choose([cell.method])[cell.method],
+            algorithm,
             method=cell.method,
             seed=cell.seed,
             rounds=task.config.rounds,
             participation=task.config.participation,
             checkpoint=checkpoint_file(task.directory, cell),
+            transcript=transcript,
             on_round=on_round,
             on_exchange=on_exchange,
         )
@@ -239,6 +249,13 @@ def _train_cell(
     finished = FinishedCell(result, digest, made_by, git_revision())
     save_cell(task.directory, finished, task.plan.identity(cell))
     emit(Event("finished", cell))
+
+
+def _recorded(task: SeedTask, cell: Cell, algorithm: FederatedAlgorithm) -> AbstractContextManager[Transcript | None]:
+    """The transcript of a cell, which goes on where the cell does; nothing if none is asked for."""
+    if task.transcript is None:
+        return nullcontext()
+    return record(task.transcript, cell, algorithm, go_on=checkpoint_file(task.directory, cell).exists())
 
 
 def _keep_partition(task: SeedTask, dataset: FederatedDataset, digest: str) -> None:

@@ -16,6 +16,7 @@ SERVER = "server"
 """Name of the server in a transcript; clients go by their id."""
 
 Direction = Literal["down", "up"]
+Form = tuple[str, str, tuple[int, ...]]
 K = TypeVar("K")
 
 
@@ -34,6 +35,7 @@ class Message:
         sha256: hash of the bytes, hexadecimal.
         delivered: False if it was lost: sent, but not seen by its receiver.
         content: the bytes, if the transcript keeps them.
+        arrays: name, type and shape of each array in it; a text has the type ``str``, its length as shape.
     """
 
     exchange: int
@@ -46,16 +48,26 @@ class Message:
     sha256: str
     delivered: bool
     content: bytes | None
+    arrays: tuple[Form, ...] = ()
 
     @property
     def component(self) -> str:
         """The part of `step` before the dot."""
         return self.step.partition(".")[0]
 
+    @property
+    def sender(self) -> str:
+        """Who sent it."""
+        return SERVER if self.direction == "down" else self.client
+
+    @property
+    def receiver(self) -> str:
+        """Whom it was sent to."""
+        return self.client if self.direction == "down" else SERVER
+
     def seen_by(self, party: str) -> bool:
         """True if `party` sent it or got it."""
-        sender, receiver = (SERVER, self.client) if self.direction == "down" else (self.client, SERVER)
-        return party == sender or (self.delivered and party == receiver)
+        return party == self.sender or (self.delivered and party == self.receiver)
 
 
 @dataclass(frozen=True)
@@ -93,9 +105,12 @@ class Transcript:
         keep = self._keep(step) if callable(self._keep) else self._keep
         digest = sha256(data).hexdigest()
         content = bytes(data) if keep else None
-        self._messages.append(
-            Message(exchange, round_, step, label, client, direction, len(data), digest, delivered, content)
+        self._take(
+            Message(exchange, round_, step, label, client, direction, len(data), digest, delivered, content), data
         )
+
+    def _take(self, message: Message, data: bytes | bytearray) -> None:
+        self._messages.append(message)
 
     def __len__(self) -> int:
         return len(self._messages)
