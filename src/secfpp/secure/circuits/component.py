@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from secfpp.crypto.field import Elements
 from secfpp.protocol.cohort import Cohort
+from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays, ClientState, Program, step
 from secfpp.secure import committee
 from secfpp.secure.circuits import holder
 from secfpp.secure.circuits.plan import Plan
 from secfpp.secure.circuits.server import About, compute, dealing
-from secfpp.secure.session import Joined, join
+from secfpp.secure.session import Joined, join, kept, once
 
 R = TypeVar("R")
 
@@ -64,13 +65,29 @@ class Circuit(ABC, Generic[R]):
         own = self.shared_by(joined, state)
         return state, holder.deal(joined, self.planned(joined.about), own)
 
+    def deed(self, joined: Joined) -> str:
+        """What is computed, as a holder's `Ledger` names it: it takes part in one such computation in a round."""
+        return f"{joined.about.get('task', 'task')} {joined.about.get('slot', '')!r}"
+
+    def _once(self, context: object, payload: Arrays, step_name: str) -> None:
+        """Take part in one computation of a kind in a round; dealing may be repeated until everybody has done it.
+
+        Raises:
+            TamperError: it is the second.
+        """
+        holding = kept(context, integer_in(payload, "attempt"), holder.Holding, step_name)
+        if isinstance(holding.state, holder.Dealt):
+            once(holding.joined, self.deed(holding.joined))
+
     @step
     def begin(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Take in what was dealt, by a holder that stood by."""
+        self._once(context, payload, f"{self.component}.begin")
         holder.begin(context, payload, f"{self.component}.begin")
         return state, {}
 
     @step
     def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """A holder's part of one exchange."""
+        self._once(context, payload, f"{self.component}.proceed")
         return state, holder.proceed(context, payload, f"{self.component}.proceed")

@@ -13,16 +13,14 @@ from secfpp.crypto.checks import bit_defects
 from secfpp.crypto.field import Elements
 from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError, TamperError
 from secfpp.protocol.cohort import Assignment, Cohort
-from secfpp.protocol.fields import integer_in
-from secfpp.protocol.program import Arrays, ClientState, Program, step
+from secfpp.protocol.program import ClientState, Program
 from secfpp.secure import committee
 from secfpp.secure.circuits.component import Circuit
-from secfpp.secure.circuits.holder import Dealt, Holding
 from secfpp.secure.circuits.plan import Plan
 from secfpp.secure.polls.circuit import circuit_of, encode
 from secfpp.secure.polls.poll import Poll
 from secfpp.secure.polls.questions import AtLeast, Favours, Question, bits_in, facts_of, gain_in, question_in
-from secfpp.secure.session import Joined, kept, once
+from secfpp.secure.session import Joined
 from secfpp.settings import check_types
 
 
@@ -176,17 +174,9 @@ class SecurePoll(Circuit[Elements], Poll):
             )
         return question
 
-    @step
-    def begin(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Take in what was dealt, by a holder that stood by."""
-        _once(context, payload, "poll.begin")
-        return super().begin(context, state, payload)
-
-    @step
-    def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """A holder's part of one exchange."""
-        _once(context, payload, "poll.proceed")
-        return super().proceed(context, state, payload)
+    def deed(self, joined: Joined) -> str:
+        """See `Circuit.deed`: a poll of everybody is another than one by groups."""
+        return super().deed(joined) + ("" if joined.about.get("groups") is None else " by groups")
 
 
 @lru_cache(maxsize=8)  # clients that share a process ask for the same
@@ -201,16 +191,3 @@ def _plan(question: Question, holders: int, threshold: int, limit: int) -> Plan:
         threshold=threshold,
         limit=limit,
     )
-
-
-def _once(context: object, payload: Arrays, step_name: str) -> None:
-    """Take part in one poll of a kind in a round; dealing may be repeated until everybody has done it.
-
-    Raises:
-        TamperError: it is the second.
-    """
-    holding = kept(context, integer_in(payload, "attempt"), Holding, step_name)
-    if isinstance(holding.state, Dealt):
-        joined = holding.joined
-        groups = "" if joined.about.get("groups") is None else " by groups"
-        once(joined, f"{joined.fact('task', str)} {joined.fact('slot', str)!r}{groups}")
