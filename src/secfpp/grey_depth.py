@@ -21,6 +21,7 @@ GreyWindow: TypeAlias = tuple[float, float]
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that are told apart."""
 STATE_IT = "state which values are black and white, grey_window = [LOW, HIGH], or save it with 8 bits"
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and a value of it
 _HIGH_BYTE = re.compile(r";16[BLN]")  # how Pillow calls colours of which it keeps the upper 8 of 16 bits
 
 
@@ -66,15 +67,22 @@ def require_window(window: GreyWindow | None) -> None:
         raise ConfigError(problems)
 
 
-def eight_bit(image: Image, window: GreyWindow) -> Image:
-    """A deep image scaled to 8 bits between the ends of `window`; another image as it is."""
+def is_negative(image: Image) -> bool:
+    """Whether a deep image, as it was opened, says that its lowest value is white, as X-ray images may.
+
+    Pillow turns values of 8 bits round by itself, and leaves deeper ones as they are.
+    """
+    return is_deep(image) and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def eight_bit(image: Image, window: GreyWindow, negative: bool = False) -> Image:
+    """A deep image scaled to 8 bits between the ends of `window`, turned round if it is `negative`."""
     from PIL import Image
 
-    if not is_deep(image):
-        return image
     low, high = window
     scaled = (np.asarray(image).astype(np.float64) - low) * (255 / (high - low))
-    return Image.fromarray(np.rint(np.nan_to_num(scaled, nan=0.0).clip(0, 255)).astype(np.uint8))
+    bright = np.rint(np.nan_to_num(scaled, nan=0.0).clip(0, 255)).astype(np.uint8)
+    return Image.fromarray(255 - bright if negative else bright)
 
 
 def largest_high_byte(image: Image) -> int | None:

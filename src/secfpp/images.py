@@ -22,6 +22,7 @@ from secfpp.grey_depth import (
     GreyWindow,
     eight_bit,
     is_deep,
+    is_negative,
     largest_grey,
     largest_high_byte,
     require_used,
@@ -174,7 +175,7 @@ def to_square(image: Image, size: int, grey_window: GreyWindow | None = None) ->
 
     upright = ImageOps.exif_transpose(image)
     if is_deep(upright):
-        upright = eight_bit(upright, grey_window or window_for(largest_grey(upright)))
+        upright = eight_bit(upright, grey_window or window_for(largest_grey(upright)), is_negative(image))
     if "A" in upright.getbands() or "transparency" in upright.info:
         clear = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)

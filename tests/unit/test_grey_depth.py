@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from secfpp.errors import ConfigError, DataError, DataWarning
 from secfpp.grey_depth import DEPTHS, window_for
@@ -83,6 +83,19 @@ def test_a_stated_window_holds_and_nothing_is_said(kind: type, tmp_path: Path) -
 def test_a_window_may_begin_below_zero(tmp_path: Path) -> None:
     Image.fromarray(np.array([[-1000, -300, 400, 900]] * 4, np.int32)).save(tmp_path / "a.tif")
     assert read_images([tmp_path / "a.tif"], 8, grey_window=(-1000, 400))[0, 0, [0, -1], 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_images_whose_zero_is_white_are_turned_round(kind: type, tmp_path: Path) -> None:
+    values = np.array([[0, 60, 200, 255]] * 4, kind)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[262] = 0
+    shown = values if kind is np.uint16 else 255 - values  # Pillow turns 8 bits round itself, also as it writes them
+    Image.fromarray(shown).save(tmp_path / "a.tif", tiffinfo=tags)
+    with Image.open(tmp_path / "a.tif") as opened:
+        assert opened.tag_v2[262] == 0
+    found = read_images([tmp_path / "a.tif"], 4, grey_window=(0, 255))
+    assert found[0, 0, :, 0].tolist() == [255, 195, 55, 0]
 
 
 @pytest.mark.parametrize("window", [(5, 5), (9, 3), (0, float("inf")), (float("nan"), 1)])

@@ -21,6 +21,9 @@ class Split:
     labels: np.ndarray
 
     def __post_init__(self) -> None:
+        for what, given in (("images", self.images), ("labels", self.labels)):
+            if not isinstance(given, np.ndarray):
+                raise DataError(f"{what} are {type(given).__name__}, not a NumPy array: give numpy.asarray({what})")
         if len(self.images) != len(self.labels):
             raise DataError(f"{len(self.images)} images but {len(self.labels)} labels: one label per image is needed")
 

@@ -54,13 +54,18 @@ def range_rule(n_classes: int) -> str:
 
 
 def _names(dataset: FederatedDataset) -> Iterator[str]:
+    clients = [client.name for client in (*dataset.clients, *dataset.newcomers)]
+    given: dict[str, Sequence[object]] = {"class": dataset.classes, "client": clients}
+    for what, names in given.items():
+        for position, name in enumerate(names):
+            if not isinstance(name, str):
+                yield f"the name of {what} {position} (from 0) is {name!r}: give a text"
     for first, second in repeated(dataset.classes):
         name = dataset.classes[second]
         yield (
             f"classes {first} and {second} (from 0) have the same name {name!r}: say in the name what tells them "
             "apart, such as 'crane bird' and 'crane machine', or give their images one label"
         )
-    clients = [client.name for client in (*dataset.clients, *dataset.newcomers)]
     for first, second in repeated(clients):
         yield f"clients {first} and {second} (from 0) have the same name {clients[second]!r}: rename one"
     if not dataset.clients:

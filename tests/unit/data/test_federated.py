@@ -72,6 +72,18 @@ def test_names_given_twice_are_named_with_both_positions():
     assert second == "clients 0 and 2 (from 0) have the same name 'm': rename one"
 
 
+def test_names_are_texts():
+    assert refusal([client(3)]) == "the name of client 0 (from 0) is 3: give a text"
+    assert refusal([client()], classes=("x", 7)) == "the name of class 1 (from 0) is 7: give a text"
+
+
+def test_lists_are_no_arrays():
+    with pytest.raises(DataError, match=r"labels are list, not a NumPy array: give numpy\.asarray\(labels\)"):
+        Split(SPLIT.images, [0, 1])
+    with pytest.raises(DataError, match="images are list"):
+        Split([[0]], SPLIT.labels)
+
+
 def test_what_is_missing_is_named():
     assert "client 'n' has no training image" in refusal([client(train=EMPTY)])
     assert "has no client" in refusal([])
