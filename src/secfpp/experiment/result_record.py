@@ -46,6 +46,7 @@ def result_record(result: RunResult) -> tuple[dict[str, np.ndarray], dict[str, A
         "newcomer_assignment": None if result.newcomer_assignment is None else list(result.newcomer_assignment),
         "why": dict(result.why),
         "refusals": [astuple(refusal) for refusal in result.refusals],
+        "colluding": result.colluding,
     }
     return {**arrays, "prompts": result.prompts}, about
 
@@ -80,6 +81,7 @@ def result_from(method: str, seed: int, about: Mapping[str, Any], arrays: Mappin
         newcomer_assignment=_tuple(about["newcomer_assignment"]),
         why=about["why"],
         refusals=tuple(Refusal(*one) for one in about["refusals"]),
+        colluding=about["colluding"],
     )
     per_client = {**result.metrics, "domains": result.domains, "assignment": assignment, "prompts": result.prompts}
     per_client |= {name: arrays.get(name) for name in _OPTIONAL}

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from secfpp.experiment.explained import decision
+from secfpp.experiment.refused import refusals
 from secfpp.experiment.security_costs import security
 from secfpp.experiment.statistics import adjusted_rand_index, can_be_judged, purity, t_bounds, t_interval
 from secfpp.images import SIZE
@@ -51,7 +52,8 @@ def summarize(
         ``clusters`` (null without; its ``ari`` and ``purity`` are means over the seeds with several clusters,
         ``judged`` of them, and null where there are none, or where all clients, or no two of them, have a domain in
         common; ``decisions`` says for every seed how many groups are used and why); ``seconds`` and ``bytes`` (per
-        client) as means over seeds; ``security``, see `secfpp.experiment.security_costs.security`.
+        client) as means over seeds; ``security``, see `secfpp.experiment.security_costs.security`; ``refusals``, see
+        `secfpp.experiment.refused.refusals`.
     """
     known = algorithms or {}
     methods = {name: [r for r in results if r.method == name] for name in dict.fromkeys(r.method for r in results)}
@@ -61,7 +63,11 @@ def summarize(
         "seeds": sorted({result.seed for result in results}),
         "rounds": rounds,
         "methods": {
-            name: {**_method(runs), "security": security(runs, known.get(name), participation)}
+            name: {
+                **_method(runs),
+                "security": security(runs, known.get(name), participation),
+                "refusals": refusals(runs),
+            }
             for name, runs in methods.items()
         },
         "differences": differences(results),

@@ -86,6 +86,7 @@ class RunResult:
         newcomer_assignment: the newcomers' clusters, if the method has clusters.
         why: what the groups were decided by, JSON-ready, see `secfpp.algorithms.base.FederatedAlgorithm.explain`.
         refusals: what parties refused of what others sent, see `secfpp.protocol.refusals`.
+        colluding: how many clients may be lying together, so that more of them leave a client out.
     """
 
     method: str
@@ -114,6 +115,7 @@ class RunResult:
     newcomer_assignment: tuple[int, ...] | None = None
     why: Mapping[str, Any] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
+    colluding: int = 0
 
     @property
     def true_groups(self) -> tuple[str, ...]:
@@ -267,6 +269,7 @@ def train(
         newcomer_metrics=_measured(algorithm, newcomers, state, dataset) if newcomers else {},
         newcomer_assignment=tuple(clusters.get(c.client, -1) for c in newcomers) if clusters and newcomers else None,
         refusals=tuple(state.refusals),
+        colluding=_colluding(algorithm),
         why=_explained(algorithm, ordered, state, validation_accuracy(ordered, texts, predictor, visual)),
     )
 

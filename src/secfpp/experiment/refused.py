@@ -1,0 +1,38 @@
+"""What parties refused in runs, in figures and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from secfpp.protocol.refusals import SERVER, left_out
+
+if TYPE_CHECKING:
+    from secfpp.runtime.trainer import RunResult
+
+
+def refusals(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
+    """For each run in which something was refused: its seed, how often, why, and who is left out."""
+    return [
+        {
+            "seed": run.seed,
+            "by_server": sum(one.by == SERVER for one in run.refusals),
+            "by_clients": sum(one.by != SERVER for one in run.refusals),
+            "reasons": sorted({one.reason for one in run.refusals}),
+            "left_out": sorted(left_out(run.refusals, run.colluding)),
+        }
+        for run in runs
+        if run.refusals
+    ]
+
+
+def in_words(results: Sequence[RunResult]) -> list[str]:
+    """A sentence for each method and seed in which something was refused."""
+    sentences = []
+    for run in results:
+        for found in refusals([run]):
+            without = ", ".join(found["left_out"])
+            went_on = f"the run went on without {without}" if without else "nobody was left out"
+            counts = f"{found['by_server']} messages refused by the server, {found['by_clients']} by clients"
+            sentences.append(f"{run.method}, seed {run.seed}: {counts} ({', '.join(found['reasons'])}); {went_on}")
+    return sentences

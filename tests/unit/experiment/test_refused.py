@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from secfpp.experiment.refused import in_words, refusals
+from secfpp.protocol.refusals import SERVER, Refusal
+
+
+def run(*found: Refusal, colluding: int = 2) -> Any:
+    return SimpleNamespace(method="secfpp", seed=3, refusals=found, colluding=colluding)
+
+
+def test_refusals_are_counted_and_said_in_words() -> None:
+    accused = [Refusal(by, "bad", "tampering", 1, "aggregator.share") for by in "abc"]
+    odd = Refusal(SERVER, "odd", "malformed", 2, "poll.deal")
+    (found,) = refusals([run(), run(*accused, odd)])
+    assert found == {
+        "seed": 3,
+        "by_server": 1,
+        "by_clients": 3,
+        "reasons": ["malformed", "tampering"],
+        "left_out": ["bad", "odd"],
+    }
+    assert in_words([run(*accused[:2]), run()]) == [
+        "secfpp, seed 3: 0 messages refused by the server, 2 by clients (tampering); nobody was left out"
+    ]
+    (words,) = in_words([run(*accused[:2], colluding=1)])
+    assert words.endswith("the run went on without bad")
