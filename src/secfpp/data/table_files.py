@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from secfpp.data.holdings import composed
@@ -53,8 +55,14 @@ def read_rows(file: Path) -> Rows:
         )
     if double := [name for name in COLUMNS if known.count(name) > 1]:
         raise DataError(f"{file}: two columns {double[0]!r}: keep one")
+    lacking = [name for name in COLUMNS if name not in known]
+    for name, own in zip(names, known, strict=True):
+        if own not in COLUMNS and (near := get_close_matches(own, lacking, n=1, cutoff=0.8)):
+            raise DataError(
+                f"{file}: the column {name!r} is not read: rename it if {near[0]!r} is meant, or else remove it"
+            )
     found = tuple(
-        (place, {name: composed(value.strip()) for name, value in zip(known, values, strict=True) if name in COLUMNS})
+        (place, {name: _value(name, text) for name, text in zip(known, values, strict=True) if name in COLUMNS})
         for place, values in rows
     )
     if not found:
@@ -63,15 +71,20 @@ def read_rows(file: Path) -> Rows:
     return Rows(tuple(name for name in COLUMNS if name in known), ignored, found)
 
 
+def _value(column: str, text: str) -> str:
+    """A value without blanks around it, in composed Unicode; paths are as the disk writes them."""
+    return text.strip() if column == "path" else composed(text.strip())
+
+
 def _csv(file: Path) -> tuple[list[str], Iterator[tuple[str, list[str]]]]:
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not text in UTF-8 ({error.reason} at byte {error.start}): save it as such") from error
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}") from error
-    separator = max(_SEPARATORS, key=lambda each: sum(name in COLUMNS for name in _head(lines, each)))
-    reader = csv.reader(lines, delimiter=separator, strict=True)
+    separator = max(_SEPARATORS, key=lambda each: sum(name in COLUMNS for name in _head(text, each)))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         names = next(reader, [])
         rows = [(f"line {reader.line_num}", values) for values in reader if any(map(str.strip, values))]
@@ -86,8 +99,8 @@ def _csv(file: Path) -> tuple[list[str], Iterator[tuple[str, list[str]]]]:
     return names, iter(rows)
 
 
-def _head(lines: list[str], separator: str) -> list[str]:
-    return [name.strip().strip('"').lower() for name in lines[0].split(separator)] if lines else []
+def _head(text: str, separator: str) -> list[str]:
+    return [name.strip().strip('"').lower() for name in text.lstrip().partition("\n")[0].split(separator)]
 
 
 def _parquet(file: Path) -> tuple[list[str], Iterator[tuple[str, list[str]]]]:
@@ -97,14 +110,14 @@ def _parquet(file: Path) -> tuple[list[str], Iterator[tuple[str, list[str]]]]:
         raise MissingExtraError("a table in Parquet", "parquet") from error
     try:
         names = list(parquet.read_schema(file).names)
-        read = [name for name in names if name.strip().lower() in COLUMNS]
-        columns = [parquet.read_table(file, columns=[name]).column(0).to_pylist() for name in read]
+        read = dict.fromkeys(name for name in names if name.strip().lower() in COLUMNS)
+        table = parquet.read_table(file, columns=list(read))
+        columns = {name: table.column(name).to_pylist() for name in read}
     except (OSError, ValueError, KeyError) as error:  # what pyarrow raises for damaged files, under other names too
         raise DataError(f"{file}: not Parquet, or damaged: {error}") from error
-    blank = dict.fromkeys(names, "")
     rows = (
-        (f"row {number}", [*({**blank, **dict(zip(read, map(_text, values), strict=True))}).values()])
-        for number, values in enumerate(zip(*columns, strict=True), 1)
+        (f"row {i + 1}", [_text(columns[name][i]) if name in columns else "" for name in names])
+        for i in range(table.num_rows)
     )
     return names, rows
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,27 @@ def test_parquet_gives_what_text_gives(tmp_path: Path) -> None:
     for one, other in zip(found.clients, expected.clients, strict=True):
         np.testing.assert_array_equal(one.train.images, other.train.images)
         np.testing.assert_array_equal(one.train.labels, other.train.labels)
+
+
+def test_names_are_compared_however_accents_are_written_but_paths_are_the_disks(tmp_path: Path) -> None:
+    parts, whole = (unicodedata.normalize(form, "café") for form in ("NFD", "NFC"))
+    rows = rows_of(tmp_path, labels=("cat", parts))  # the files are called so too
+    for row in rows[::2]:
+        row["label"] = unicodedata.normalize("NFC", row["label"])
+    assert load(write_table(tmp_path / "a.csv", rows)).classes == (whole, "cat")
+
+
+def test_a_separator_of_lines_inside_a_name_is_none(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, labels=("cat", "dog\u2028house"))
+    assert load(write_table(tmp_path / "a.csv", rows)).classes == ("cat", "dog house")
+
+
+def test_columns_of_one_name_that_are_not_read_do_no_harm(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path)
+    arrays = [pa.array([row[name] for row in rows]) for name in ("path", "path", "label", "label")]
+    pq.write_table(pa.Table.from_arrays(arrays, names=["path", "x", "label", "x"]), tmp_path / "a.parquet")
+    with pytest.warns(DataWarning, match="columns not used: x, x"):
+        assert load(tmp_path / "a.parquet", clients_per_domain=2).classes == ("cat", "dog")
 
 
 def test_numbers_in_parquet_are_read_as_they_look(tmp_path: Path) -> None:
@@ -209,6 +231,10 @@ def test_a_row_that_cannot_be_used_is_named(change: dict[str, str], words: str, 
         ("", "no column 'path' and no column 'label'; it has none"),
         ("file,label\na,b\n", "no column 'path'; it has file, label, and the columns that are read are path, label,"),
         ("path,label,Label\na,b,c\n", "two columns 'label': keep one"),
+        (
+            "path,label,Groups\na,b,c\n",
+            "the column 'Groups' is not read: rename it if 'group' is meant, or else remove",
+        ),
         ("path,label\n", "no row below its head"),
         ("path,label\na.png,cat,dog\n", "line 2: 3 values, but the head has 2"),
         ('path,label\na.png,"cat\n', "not a line of a table"),
