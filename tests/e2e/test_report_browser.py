@@ -198,6 +198,26 @@ def test_wide_tables_scroll_in_their_place_and_keep_their_names(browser: Browser
         assert visit.evaluate(cell) == moving - 100
 
 
+@pytest.mark.parametrize("name", ["demo", "many", "long", "why"])
+def test_a_table_that_is_cut_says_so_and_no_other(browser: Browser, pages: dict[str, str], name: str) -> None:
+    boxes = """[...document.querySelectorAll('.scroll')]
+      .filter(box => box.offsetHeight && box.querySelector('table')).map(box => [box.scrollWidth > box.clientWidth,
+        box.querySelector('.sideways')?.getBoundingClientRect().width > 60])"""
+    with browser.visit(pages[name]) as visit:
+        visit.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+        found = []
+        for width in WIDTHS:
+            visit.resize(width)
+            found += visit.evaluate(boxes)
+        assert [cut for cut, told in found if cut != told] == []
+        assert {cut for cut, _ in found} == {False, True}
+        hint = "document.querySelector('#costs .sideways').getBoundingClientRect().right"
+        box = "document.querySelector('#costs .scroll')"
+        assert visit.evaluate(hint) <= visit.evaluate(f"{box}.getBoundingClientRect().right")
+        visit.evaluate(f"{box}.scrollLeft = 40")
+        assert visit.evaluate(hint) <= visit.evaluate(f"{box}.getBoundingClientRect().right")
+
+
 def test_the_scale_of_a_long_chart_stays_while_its_rows_scroll(browser: Browser, pages: dict[str, str]) -> None:
     with browser.visit(pages["why"], 420) as visit:
         visit.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")

@@ -127,6 +127,8 @@ def print_results(summary: Mapping[str, Any], report: Path, against: str | None 
     print_block(f"accuracy in %, mean over clients ({note})", results_table(summary))
     if any((method["clusters"] or {}).get("ari") is not None for method in summary["methods"].values()):
         typer.echo("ARI: agreement of groups with the true ones where several are used; 1 is the same, 0 chance")
+    if not summary.get("seconds", {"comparable": True})["comparable"]:
+        typer.echo(f"time: not to be compared, {summary['seconds']['why']}")
     for line in decisions(summary):
         typer.echo(line)
     print_block("without class prior", bare_table(summary))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from secfpp.experiment.comparison import Estimate, Estimates, Metric, Summary
 from secfpp.experiment.groupings import groupings
 from secfpp.experiment.plots import Dot, Line, Scale
 from secfpp.experiment.samples import Samples, guesses
-from secfpp.experiment.security_costs import ALL, IN_THE_CLEAR, PHASES, all_phase_costs, is_twin
+from secfpp.experiment.security_costs import ALL, IN_THE_CLEAR, PHASES, Cost, PhaseCosts, all_phase_costs, is_twin
 from secfpp.experiment.text import amount, duration, points
 from secfpp.experiment.why_charts import explained
 
@@ -90,7 +90,10 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
     table = comparison.estimates(summary, results)
     reference = comparison.reference(summary, table, config_toml)
     metrics = comparison.shown(table)
+    times = summary.get("seconds", {"comparable": True})
     priced, unpriced = all_phase_costs(summary["methods"])
+    if not times["comparable"]:
+        priced, unpriced = ([_without_ratio(line) for line in lines] for lines in (priced, unpriced))
     page: str = environment.get_template("report.html.j2").render(
         summary=summary,
         headline=comparison.headline(table),
@@ -117,6 +120,7 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         priced=priced,
         unpriced=unpriced,
         all_phases=ALL,
+        times=times,
         facts=data_facts(summary),
         command=command(summary),
         n_clients=len({client for result in results for client in result.clients}),
@@ -124,6 +128,11 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         config=config_toml,
     )
     return page
+
+
+def _without_ratio(line: PhaseCosts) -> PhaseCosts:
+    """Costs whose seconds stand alone."""
+    return replace(line, seconds=Cost(line.seconds.value))
 
 
 def data_facts(summary: Summary) -> list[str]:

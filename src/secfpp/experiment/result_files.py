@@ -15,6 +15,7 @@ from secfpp.experiment.results import costs_lines, metrics_lines, summarize
 from secfpp.experiment.run_directory import RunDirectory
 from secfpp.experiment.samples import Samples
 from secfpp.experiment.schema import build, one_of
+from secfpp.experiment.timing import times
 
 if TYPE_CHECKING:
     from secfpp.algorithms.base import FederatedAlgorithm
@@ -52,7 +53,9 @@ class ResultFiles:
         """The content of ``summary.json``."""
         settings = self.plan.settings
         origins = [self.cells[cell] for cell in self.plan.cells if cell in self.cells]
-        names = dict.fromkeys(name for origin in origins for name in origin.versions)
+        names = dict.fromkeys(
+            name for origin in origins for name in origin.versions if name not in ("workers", "cores")
+        )
         seeds = sorted({cell.seed for cell in self.cells})
         partitions = {str(seed): self.directory.read_json(f"partitions/{seed}.json") for seed in seeds}
         missing = [cell for cell in self.plan.cells if cell not in self.cells]
@@ -67,6 +70,7 @@ class ResultFiles:
                 for cell in missing
             ],
             "versions": {name: _united(o.versions.get(name, "missing") for o in origins) for name in names},
+            "seconds": times(origin.versions for origin in origins),
             "git": _united(o.git for o in origins if o.git) or None,
             "data": {seed: (table or {}).get("facts", {}) for seed, table in partitions.items()},
         }

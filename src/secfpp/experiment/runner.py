@@ -155,7 +155,7 @@ def run_experiment(
         workers = fitting_workers(len(tasks), model.threads or 1, _memory(tasks, dataset))
     side_by_side = min(workers or 1, len(tasks))
     if side_by_side > 1:
-        tasks = [_with_threads(task, model.threads or 1) for task in tasks]
+        tasks = [_side_by_side(task, side_by_side, model.threads or 1) for task in tasks]
     for task in tasks:
         for cell in task.cells:
             error_file(directory.path, cell).unlink(missing_ok=True)
@@ -194,9 +194,10 @@ def _memory(tasks: Sequence[SeedTask], dataset: FederatedDataset) -> int:
     return resident_memory() + max(grouping, default=0)
 
 
-def _with_threads(task: SeedTask, threads: int) -> SeedTask:
+def _side_by_side(task: SeedTask, workers: int, threads: int) -> SeedTask:
     config = task.config
-    return replace(task, config=replace(config, backbone=replace(config.backbone, threads=threads)))
+    config = replace(config, backbone=replace(config.backbone, threads=threads))
+    return replace(task, config=config, workers=workers)
 
 
 def _conclude(results: ResultFiles, directory: RunDirectory) -> dict[str, Any]:

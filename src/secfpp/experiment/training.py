@@ -25,6 +25,7 @@ from secfpp.experiment.results import novelties, prompt_files
 from secfpp.experiment.run_directory import RunDirectory, git_revision, versions
 from secfpp.experiment.settable import as_set
 from secfpp.experiment.tensorboard import live_events
+from secfpp.experiment.timing import load
 from secfpp.experiment.transcripts import record
 from secfpp.storage import atomic_write
 
@@ -48,6 +49,7 @@ class SeedTask:
         labels: the methods, in the order of training.
         tensorboard: whether to write each round to event files too.
         transcript: where to write every message, if anywhere.
+        workers: how many tasks are trained side by side.
     """
 
     directory: Path
@@ -57,6 +59,7 @@ class SeedTask:
     labels: tuple[str, ...]
     tensorboard: bool = False
     transcript: Path | None = None
+    workers: int = 1
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -245,7 +248,7 @@ def _train_cell(
     known = novelties(dataset, backbone)
     for name, content in prompt_files(result, backbone.spec, dataset.classes, size, known).items():
         atomic_write(task.directory / name, content)
-    made_by = versions() | {"threads": str(torch.get_num_threads())}
+    made_by = versions() | load(task.workers, torch.get_num_threads())
     finished = FinishedCell(result, digest, made_by, git_revision())
     save_cell(task.directory, finished, task.plan.identity(cell))
     emit(Event("finished", cell))

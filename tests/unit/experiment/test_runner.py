@@ -280,3 +280,18 @@ def test_a_disk_that_is_full_in_a_worker_ends_the_run(
     with open_run_directory(tmp_path, "compare") as directory, pytest.raises(DiskFullError, match="no room left"):
         run_experiment(settings(), ["grouped"], directory, Log(), workers=2)
     assert not (tmp_path / "summary.json").exists()  # no second message about a file that does not fit either
+
+
+def test_what_a_cell_was_trained_beside_is_kept(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secfpp.experiment.timing.usable_cores", lambda: 1)
+
+    def beside(tasks: Any, workers: int, emit: Any) -> None:
+        for task in tasks:
+            train_seed(task, world.load_backbone("mini"), emit)
+
+    monkeypatch.setattr(runner, "train_in_processes", beside)
+    with open_run_directory(tmp_path, "compare") as directory:
+        summary = run_experiment(settings(), ["grouped"], directory, Log(), workers=2).summary
+    assert not summary["seconds"]["comparable"] and "2 workers of " in summary["seconds"]["why"]
+    assert {"threads", "numpy"} <= set(summary["versions"]) and "workers" not in summary["versions"]
+    assert go(tmp_path / "alone", settings(), ["grouped"])["seconds"] == {"comparable": True, "why": ""}
