@@ -72,10 +72,11 @@ def test_parquet_gives_what_text_gives(tmp_path: Path) -> None:
 
 def test_names_are_compared_however_accents_are_written_but_paths_are_the_disks(tmp_path: Path) -> None:
     parts, whole = (unicodedata.normalize(form, "café") for form in ("NFD", "NFC"))
-    rows = rows_of(tmp_path, labels=("cat", parts))  # the files are called so too
+    rows = rows_of(tmp_path, clients=(parts, "bar"), labels=("cat", parts))  # the files are called so too
     for row in rows[::2]:
-        row["label"] = unicodedata.normalize("NFC", row["label"])
-    assert load(write_table(tmp_path / "a.csv", rows)).classes == (whole, "cat")
+        row |= {column: unicodedata.normalize("NFC", row[column]) for column in ("label", "client")}
+    data = load(write_table(tmp_path / "a.csv", rows))
+    assert data.classes == (whole, "cat") and [client.name for client in data.clients] == ["bar", whole]
 
 
 def test_a_separator_of_lines_inside_a_name_is_none(tmp_path: Path) -> None:
