@@ -46,7 +46,8 @@ def why(
     found: dict[str, Any] = {"found": server.found.k, "used": server.assignment.k if server.assignment else 1}
     if getattr(method.clusterer, "by_agreement", False):
         found |= _search(method, contexts, states, server, everybody)
-    gains = [float(state["gain"]) for state in states if "gain" in state] if server.found.k > 1 else []
+    tested = [s for c, s in zip(contexts, states, strict=True) if c.client in server.found.cluster_of and "gain" in s]
+    gains = [float(state["gain"]) for state in tested] if server.found.k > 1 else []
     found["test"] = _test(gains, method.min_gain, method.error) if len(gains) > 1 and method.proof else None
     found["clients"] = _clients(method, contexts, states, server)
     return {"verdict": _verdict(found), **found}
@@ -155,8 +156,8 @@ def _clients(
             name: _accuracy(context, start, plain, scorer and weighed(context, start, scorer, plain))
             for name, scorer in scorers.items()
         }
-        gain = 100 * float(state["gain"]) if "gain" in state and server.found.k > 1 else None
         number = server.found.cluster_of.get(context.client, -1)
+        gain = 100 * float(state["gain"]) if "gain" in state and server.found.k > 1 and number >= 0 else None
         rows.append({"client": context.client, "group": number, "gain": gain, "levels": levels})
     return rows
 
