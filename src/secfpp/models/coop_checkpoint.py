@@ -138,8 +138,8 @@ class _NumberType:
 
 
 def _number(kind: _NumberType, content: bytes) -> object:
-    """The single number that NumPy wrote so; None for what is no number."""
-    return np.frombuffer(content, kind.code)[0].item() if kind.code.strip("<>")[0] in "biuf" else None
+    """The single value that NumPy wrote so."""
+    return np.frombuffer(content, kind.code)[0].item()
 
 
 _REPLACED: dict[str, Callable[..., object]] = {

@@ -328,3 +328,12 @@ def test_export_checks_model_and_names(prompt: ClientPrompt, backbone: Any, tmp_
     long = replace(prompt, classes=("cat", "dog " * 30), log_prior=None)
     with pytest.raises(ConfigError, match="shorten it"):
         to_coop(long, backbone)
+
+
+def test_an_object_in_the_guise_of_a_number_is_refused(backbone: Any, tmp_path: Path) -> None:
+    call = type(
+        "Call", (), {"__reduce__": lambda self: (np.array(1, "f8")[()].__reduce__()[0], (np.dtype("O"), b"x" * 8))}
+    )
+    path = saved({"state_dict": {"ctx": torch.ones(2, 32)}, "val_result": call()}, tmp_path / "x")
+    with pytest.raises(DataError, match="not a torch file, or a damaged one"):
+        from_coop(path, CLASSES, backbone)
