@@ -20,6 +20,7 @@ help: ## show this list
 demo: $(VENV)/.ready-run ## compare the methods on the embedded benchmark, one to two minutes; a report to look at
 	@$(BIN)/secfpp demo --out $(DEMO_OUT)
 	@echo "Results: $(CURDIR)/$(DEMO_OUT) (report.html, summary.json, metrics.jsonl)"
+	@echo "Next: . $(VENV)/bin/activate, then secfpp --help"
 
 test: $(VENV)/.ready-test ## the test suite without the slow tests, on all cores
 	$(ONE_THREAD) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
@@ -73,19 +74,20 @@ EXTRAS_test := [test]
 EXTRAS_dev := [test,dev]
 
 $(VENV)/.ready-%: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing into $(VENV), once (some minutes, most of it PyTorch) ..."
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.$(EXTRAS_$*)'
+	@echo "Installing the versions of constraints.txt into $(VENV) ..."
+	@$(PIP) install --progress-bar on --constraint constraints.txt --editable '.$(EXTRAS_$*)'
 	@touch $@
 
 $(PEERS)/.ready: benchmarks/peers/requirements.txt | $(BIN)/python
 	@echo "Installing the peers into $(PEERS), once ..."
 	@$(BIN)/python -m venv $(PEERS)
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip install --quiet --requirement $<
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip install --progress-bar on --requirement $<
 	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "SecFPP needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1 || true)"; \
 	  echo "Name a newer one, for example: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "First call: this makes $(VENV) and installs into it, some minutes and 2 GB, most of it PyTorch. Later calls start at once."
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "Could not make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }

@@ -128,3 +128,8 @@ def test_steps_say_what_they_are_for() -> None:
     found = purposes(SecFPP())
     assert {"session.hello", "clusterer.deal", "aggregator.share", "poll.proceed", "method.train"} <= found.keys()
     assert all(found.values())
+
+
+def test_the_page_for_auditors_has_every_message() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "what-leaves.md").read_text()
+    assert [step for step in purposes(SecFPP()) if f"`{step}`" not in page] == []
