@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from secfpp.experiment.refused import in_words
 from secfpp.experiment.text import amount, duration, points
 
 
@@ -129,7 +130,7 @@ def print_results(summary: Mapping[str, Any], report: Path, against: str | None 
         typer.echo("ARI: agreement of groups with the true ones where several are used; 1 is the same, 0 chance")
     if not summary.get("seconds", {"comparable": True})["comparable"]:
         typer.echo(f"time: not to be compared, {summary['seconds']['why']}")
-    for line in decisions(summary):
+    for line in (*decisions(summary), *in_words(summary)):
         typer.echo(line)
     print_block("without class prior", bare_table(summary))
     print_block("newcomers: clients that joined after training, and are in no figure above", newcomers_table(summary))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from secfpp.protocol.refusals import SERVER, left_out
@@ -26,13 +26,13 @@ def refusals(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
     ]
 
 
-def in_words(results: Sequence[RunResult]) -> list[str]:
-    """A sentence for each method and seed in which something was refused."""
+def in_words(summary: Mapping[str, Any]) -> list[str]:
+    """A sentence for each method and seed of a summary in which something was refused."""
     sentences = []
-    for run in results:
-        for found in refusals([run]):
+    for method, about in summary["methods"].items():
+        for found in about.get("refusals", ()):
             without = ", ".join(found["left_out"])
             went_on = f"the run went on without {without}" if without else "nobody was left out"
             counts = f"{found['by_server']} messages refused by the server, {found['by_clients']} by clients"
-            sentences.append(f"{run.method}, seed {run.seed}: {counts} ({', '.join(found['reasons'])}); {went_on}")
+            sentences.append(f"{method}, seed {found['seed']}: {counts} ({', '.join(found['reasons'])}); {went_on}")
     return sentences

@@ -16,6 +16,7 @@ from secfpp.experiment.client_map import client_map
 from secfpp.experiment.comparison import Estimate, Estimates, Metric, Summary
 from secfpp.experiment.groupings import groupings
 from secfpp.experiment.plots import Dot, Line, Scale
+from secfpp.experiment.refused import in_words
 from secfpp.experiment.samples import Samples, guesses
 from secfpp.experiment.security_costs import ALL, IN_THE_CLEAR, PHASES, Cost, PhaseCosts, all_phase_costs, is_twin
 from secfpp.experiment.text import amount, duration, points
@@ -98,6 +99,7 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         summary=summary,
         headline=comparison.headline(table),
         lacking=comparison.unfinished(summary),
+        refused=in_words(summary),
         table=table,
         metrics=metrics,
         columns=_columns(table, metrics),

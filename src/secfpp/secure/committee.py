@@ -6,11 +6,15 @@ shares; of more, a committee is drawn from randomness that everybody committed t
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from math import comb
+from typing import Any
 
-from secfpp.errors import ConfigError, Problem
+from secfpp.errors import ConfigError, Problem, TamperError
+from secfpp.protocol.program import Arrays
+from secfpp.secure.key_lists import names_in, rows_in
 
 LARGEST = 16
 """Most holders; the cost of sharing grows with their number."""
@@ -50,6 +54,41 @@ def draw(clients: Sequence[str], nonces: Mapping[str, bytes], size: int = LARGES
     joint = sha256(b"".join(sha256(name.encode() + b"\0" + nonces[name]).digest() for name in sorted(nonces)))
     order = sorted(clients, key=lambda name: sha256(joint.digest() + name.encode()).digest())
     return tuple(sorted(order[:size]))
+
+
+def commitment(name: str, nonce: bytes) -> bytes:
+    """What `name` shows of its randomness in advance."""
+    return sha256(b"secfpp/commitment/1\0" + name.encode() + b"\0" + nonce).digest()
+
+
+def require_drawn(
+    shown: Mapping[str, bytes], agreed: Arrays, clients: Sequence[str], about: Mapping[str, Any], name: str
+) -> None:
+    """Refuse holders that are not those which everybody's randomness gives.
+
+    Args:
+        shown: commitments to it, by client, as they were listed before any of it was shown.
+        agreed: the terms, with all randomness and commitments to it where a committee is drawn.
+        clients: who takes part.
+        about: the terms' facts.
+        name: of the step, for errors.
+
+    Raises:
+        TamperError: the holders are others, or the randomness is not all that was committed to.
+    """
+    nonces: dict[str, bytes] = {}
+    if len(clients) > about["size"]:
+        listed = names_in({"clients": about["listed"]}, name)
+        nonces = rows_in(agreed, "nonce", listed, name)
+        for client, committed in rows_in(agreed, "commitment", listed, name).items():
+            if not hmac.compare_digest(commitment(client, nonces[client]), committed):
+                raise TamperError(client, name, "the randomness shown is not what was committed to")
+            if shown.get(client) != committed:
+                raise TamperError(client, name, "another commitment than the one listed before randomness was shown")
+        if missing := sorted(shown.keys() - nonces.keys() or set(clients) - nonces.keys()):
+            raise TamperError(None, name, f"the randomness of {', '.join(missing)} is left out, and could decide")
+    if tuple(about["holders"]) != draw(clients, nonces, about["size"]):
+        raise TamperError(None, name, "the holders are not those that the joint randomness gives")
 
 
 def corruption_risk(clients: int, holders: int, threshold: int, rate: float, draws: int = 1) -> float:

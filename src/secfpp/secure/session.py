@@ -7,10 +7,9 @@ participant of one protocol run gets in the same words, are what all envelopes a
 
 from __future__ import annotations
 
-import hmac
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, ClassVar, TypeVar
@@ -33,7 +32,7 @@ from secfpp.seeding import Entropy, SystemEntropy
 
 _TERMS = ("about", *(f"{part}s" for part in SIZES))
 F = TypeVar("F")
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised with every change of what is computed or sent on shares; parties of different versions refuse each other."""
 
 
@@ -115,7 +114,7 @@ class Session:
             key, nonce = SessionKey.generate(), party.entropy.random_bytes(SIZES["nonce"])
             offer = key.offer(party.identity, party.roster, party.name, name.encode())
             party.session = _Session(name, key, nonce, offer)
-        commitment = _commitment(party.name, party.session.nonce)
+        commitment = committee.commitment(party.name, party.session.nonce)
         return state, {"offer": as_array(party.session.offer), "commitment": as_array(commitment)}
 
     @step
@@ -125,7 +124,7 @@ class Session:
         session = _session(party, text_in(payload, "session"))
         clients = names_in(payload, "session.reveal")
         listed = rows_in(payload, "commitment", clients, "session.reveal")
-        if listed.get(party.name) != _commitment(party.name, session.nonce):
+        if listed.get(party.name) != committee.commitment(party.name, session.nonce):
             raise TamperError(None, "session.reveal", f"the list has another commitment of {party.name!r} than it made")
         if session.shown not in (None, listed):
             raise TamperError(None, "session.reveal", "a second, different list of commitments for one session")
@@ -289,7 +288,7 @@ def join(context: object, component: str, message: Arrays) -> Joined:
             session.peers[client] = offer
         if session.peers[client] != offer:
             raise TamperError(client, name, "a second session key for the same round")
-    _check_committee(session, agreed, clients, about, name)
+    committee.require_drawn(session.shown or {}, agreed, clients, about, name)
     session.joined.add(about["attempt"])
     digest = sha256(wire.encode(agreed)).digest()
     return Joined(party, about, digest, clients, tuple(about["holders"]), _channel(party, session, clients))
@@ -345,24 +344,6 @@ def forget(context: object, attempt: int) -> None:
         session.running.pop(attempt, None)
 
 
-def _check_committee(
-    session: _Session, agreed: Arrays, clients: Sequence[ClientId], about: Mapping[str, Any], name: str
-) -> None:
-    nonces: dict[ClientId, bytes] = {}
-    if len(clients) > about["size"]:
-        listed, shown = names_in({"clients": about["listed"]}, name), session.shown or {}
-        nonces = rows_in(agreed, "nonce", listed, name)
-        for client, committed in rows_in(agreed, "commitment", listed, name).items():
-            if not hmac.compare_digest(_commitment(client, nonces[client]), committed):
-                raise TamperError(client, name, "the randomness shown is not what was committed to")
-            if shown.get(client) != committed:
-                raise TamperError(client, name, "another commitment than the one listed before randomness was shown")
-        if missing := sorted(shown.keys() - nonces.keys() or set(clients) - nonces.keys()):
-            raise TamperError(None, name, f"the randomness of {', '.join(missing)} is left out, and could decide")
-    if tuple(about["holders"]) != committee.draw(clients, nonces, about["size"]):
-        raise TamperError(None, name, "the holders are not those that the joint randomness gives")
-
-
 def _session(party: Party, name: str) -> _Session:
     if party.session is None or party.session.name != name:
         raise ProtocolError(
@@ -403,7 +384,3 @@ def _require_version(version: object) -> None:
 
 def _name_of(round_: int, draw: int = 0) -> str:
     return f"round-{round_}" if not draw else f"round-{round_}-{draw}"
-
-
-def _commitment(name: ClientId, nonce: bytes) -> bytes:
-    return sha256(b"secfpp/commitment/1\0" + name.encode() + b"\0" + nonce).digest()

@@ -22,8 +22,9 @@ def test_refusals_are_counted_and_said_in_words() -> None:
         "reasons": ["malformed", "tampering"],
         "left_out": ["bad", "odd"],
     }
-    assert in_words([run(*accused[:2]), run()]) == [
+    (two,) = refusals([run(*accused[:2]), run()])
+    assert in_words({"methods": {"secfpp": {"refusals": [two]}, "promptfl": {"refusals": []}, "old": {}}}) == [
         "secfpp, seed 3: 0 messages refused by the server, 2 by clients (tampering); nobody was left out"
     ]
-    (words,) = in_words([run(*accused[:2], colluding=1)])
+    (words,) = in_words({"methods": {"secfpp": {"refusals": refusals([run(*accused[:2], colluding=1)])}}})
     assert words.endswith("the run went on without bad")

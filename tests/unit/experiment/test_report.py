@@ -10,6 +10,7 @@ import pytest
 from secfpp.experiment.report import by_round, command, data_facts, render_report
 from secfpp.experiment.results import summarize
 from secfpp.experiment.samples import Samples, sample_images
+from secfpp.protocol.refusals import Refusal
 from secfpp.runtime.costs import Share
 from secfpp.runtime.evaluation import Example
 from support.report_pages import HOSTILE, Page, rendered, section, two, words
@@ -213,6 +214,15 @@ def test_without_stored_images_there_is_no_section_for_them() -> None:
     text = render_report(summarize("icons", "mini", 4, results), results, Samples((), (), {}), "")
     Page(text)
     assert "<img" not in text and '"images"' not in text
+
+
+def test_what_was_refused_is_said() -> None:
+    results = two(1.0)
+    accused = tuple(Refusal(by, "sketch-9", "tampering", 1, "aggregator.share") for by in "abc")
+    results[0] = replace(results[0], refusals=accused, colluding=2)
+    text = render_report(summarize("icons", "mini", 4, results), results, Samples((), (), {}), "")
+    assert text.count("<b>Refused.</b>") == 1
+    assert "3 by clients (tampering); the run went on without" in text and "sketch-9" in text
 
 
 def test_newcomers_stand_beside_the_clients_who_trained() -> None:
