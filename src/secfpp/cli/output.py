@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from secfpp.experiment.refused import in_words
-from secfpp.experiment.text import amount, duration, points
+from secfpp.experiment.text import amount, counted, duration, points
 
 
 def print_json(value: object) -> None:
@@ -123,7 +123,7 @@ def print_results(summary: Mapping[str, Any], report: Path, against: str | None 
     """
     seeds = summary["seeds"]
     named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-    typer.echo(f"\n{summary['dataset']}, model {summary['backbone']}, {summary['rounds']} rounds, {named}")
+    typer.echo(f"\n{summary['dataset']}, model {summary['backbone']}, {counted(summary['rounds'], 'round')}, {named}")
     note = "one seed: no intervals" if len(seeds) == 1 else "+- half a 95 % interval over seeds"
     print_block(f"accuracy in %, mean over clients ({note})", results_table(summary))
     if any((method["clusters"] or {}).get("ari") is not None for method in summary["methods"].values()):

@@ -111,7 +111,7 @@ class PlainProgress:
     def method_done(self, result: RunResult) -> None:
         """A line with the outcome and how long the rest will take."""
         self._estimate.end((result.method, result.seed))
-        self._tell(result.method, result.seed, f"{_outcome(result)}{self._estimate.left()}")
+        self._tell(result.method, result.seed, _outcome(result, self._estimate.left()))
 
     def method_failed(self, method: str, seed: int, message: str) -> None:
         """A line with the reason."""
@@ -143,7 +143,7 @@ class LiveProgress:
     def method_started(self, method: str, seed: int, rounds: int, cell: int, cells: int) -> None:
         """A bar of its own."""
         self._estimate.start((method, seed), cell, cells)
-        task = self._bar.add_task(f"{method}, seed {seed}", total=rounds, detail="", count=f"0/{rounds} rounds")
+        task = self._bar.add_task(f"{method}, seed {seed}", total=rounds, detail="", count=_rounds(0, rounds))
         self._tasks[method, seed] = task
         self._overall()
 
@@ -158,7 +158,7 @@ class LiveProgress:
             self._tasks[method, seed],
             completed=record.round,
             total=record.rounds,
-            count=f"{record.round}/{record.rounds} rounds",
+            count=_rounds(record.round, record.rounds),
             detail=_loss(record.loss)[2:],
         )
         self._overall()
@@ -219,14 +219,18 @@ def _rough(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
+def _rounds(done: int, rounds: int) -> str:
+    return f"{done}/{rounds} round{'' if rounds == 1 else 's'}"
+
+
 def _loss(loss: float) -> str:
     return "" if loss != loss else f", loss {loss:.3f}"
 
 
-def _outcome(result: RunResult) -> str:
+def _outcome(result: RunResult, left: str = "") -> str:
     from secfpp.cli.output import ascii_signs
     from secfpp.experiment.explained import decision
 
     own = float(result.metrics["own"].mean())
     found = ascii_signs(decision(result))
-    return f"own accuracy {own:.1f} %, {result.seconds:.1f} s" + (f"; {found}" if found else "")
+    return f"own accuracy {own:.1f} %, {result.seconds:.1f} s{left}" + (f"; {found}" if found else "")

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
+from secfpp.experiment.text import counted
+
 COLOURS = 8
 _SHAPES = {
     "circle": '<circle r="6"/>',
@@ -187,7 +189,8 @@ def scatter(points: np.ndarray, domains: Sequence[str], clusters: Sequence[int],
                 colour(order[domain]), at, shape(cluster) if cluster >= 0 else _NOWHERE, f"{name}: {domain}, {where}"
             )
         )
-    return _svg(width, height, f"{len(names)} clients in {len(set(clusters) - {-1})} found clusters", parts)
+    spoken = f"{counted(len(names), 'client')} in {counted(len(set(clusters) - {-1}), 'found cluster')}"
+    return _svg(width, height, spoken, parts)
 
 
 def marker(colour_index: int | None, cluster: int = 0) -> Markup:

@@ -50,6 +50,9 @@ def test_intervals_are_shown_with_several_seeds(capsys: pytest.CaptureFixture[st
     assert "seeds 1, 2" in shown
     assert "interval" in shown
     print_results(summarize("icons", "mini", 4, results[:1]), Path("o"))
+    print_results(summarize("icons", "mini", 1, results[:1]), Path("o"))
+    assert "model mini, one round, seed 1" in (shown := capsys.readouterr().out) and "4 rounds" in shown
+    print_results(summarize("icons", "mini", 4, results[:1]), Path("o"))
     assert "one seed: no intervals" in capsys.readouterr().out
 
 

@@ -32,7 +32,9 @@ def test_plain_lines_are_few_and_say_where_it_is(capsys: pytest.CaptureFixture[s
     lines = err.splitlines()
     assert len(lines) == 2 + LINES_PER_METHOD
     assert lines[1] == "[2/5] secfpp, seed 7: round 25/100, loss 1.250, 0.5 s"
-    assert lines[-1].startswith("[2/5] secfpp, seed 7: own accuracy 61.0 %, 19.5 s; 2 groups used, about ")
+    assert lines[-1].startswith("[2/5] secfpp, seed 7: own accuracy 61.0 %, 19.5 s, about ") and lines[-1].endswith(
+        "left; 2 groups used"
+    )
 
 
 def test_the_last_round_is_always_told_and_no_loss_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,3 +155,12 @@ def test_what_is_worth_knowing_stays_on_the_screen(capsys: pytest.CaptureFixture
     screen = io.StringIO()
     LiveProgress(Progress(TextColumn("{task.description}"), console=Console(file=screen))).note("takes about [6] GiB")
     assert "takes about [6] GiB\n" in screen.getvalue()
+
+
+def test_one_round_is_one() -> None:
+    bar = Progress(TextColumn("{task.fields[count]}"), console=Console(file=io.StringIO()))
+    display = LiveProgress(bar)
+    display.method_started("a", 1, 1, 1, 1)
+    assert bar.tasks[1].fields["count"] == "0/1 round"
+    display.round_done("a", 1, record(1, 1))
+    assert bar.tasks[1].fields["count"] == "1/1 round"
