@@ -11,6 +11,7 @@ import numpy as np
 
 from secfpp.crypto.arithmetic import Computation, Pool, Shared, Square, inverse_square_root, require_degree
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.gate import Gate
 from secfpp.crypto.material import Deal, Kind, Material
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode, weights_at_zero
@@ -133,6 +134,14 @@ def _advanced(computations: list[Computation[Any]], values: Any, evaluation: Eva
     return waiting
 
 
+class Apart:
+    """A pool shared by computations side by side, each of which has such a view with a gate of its own."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.threshold, self.limit, self.gate = pool.threshold, pool.limit, type(pool.gate)()
+        self.uniform, self.integers, self.permutations = pool.uniform, pool.integers, pool.permutations
+
+
 class ChosenPool:
     """Randomness that is no secret, for `in_the_clear`: signs and integers as given, the rest from a stream.
 
@@ -144,7 +153,7 @@ class ChosenPool:
     """
 
     def __init__(self, threshold: int, limit: int, signs: np.ndarray, integers: str, seed: object = 0) -> None:
-        self.threshold, self.limit = threshold, limit
+        self.threshold, self.limit, self.gate = threshold, limit, Gate()
         self._signs, self._integers, self._stream = signs, integers, stream("chosen", seed)
 
     def uniform(self, shape: tuple[int, ...]) -> Shared:

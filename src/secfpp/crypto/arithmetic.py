@@ -6,7 +6,8 @@ is resumed with their public values; everything that is yielded at once is opene
 computations side by side. Up to `limit` T + 1 holders have to answer, so no degree may pass `limit`.
 
 Assumptions: at most T holders collude, holders follow the protocol, and opened values are uniform masks plus a
-secret (then they say nothing), or outputs.
+secret (then they say nothing), or outputs. Masks that are made of random signs are such also if the server tells false
+roots, see `gated`; other values that it tells are believed.
 
 Degree reduction opens v + r for a random shared r and subtracts the share of r: one public value, so that survivors
 cannot disagree (I. Damgard, J. Nielsen, Scalable and unconditionally secure multiparty computation, 2007, with the
@@ -21,6 +22,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 import numpy as np
 
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.gate import SUMS, Gate
 from secfpp.errors import ProtocolError
 
 R = TypeVar("R")
@@ -108,10 +110,12 @@ class Pool(Protocol):
     Attributes:
         threshold: T.
         limit: the largest degree that can be opened, in multiples of T.
+        gate: what it knows of random signs, see `gated`.
     """
 
     threshold: int
     limit: int
+    gate: Gate
 
     def uniform(self, shape: tuple[int, ...]) -> Shared:
         """Uniform field elements, degree 1."""
@@ -146,11 +150,28 @@ def signs(shape: tuple[int, ...], pool: Pool) -> Computation[Shared]:
     """Uniform secret elements of {-1, 1}, degree 1; one exchange.
 
     A uniform a over the public square root of a^2 (Damgard et al., 2006): -1 or 1 whatever was dealt, and a^2
-    does not tell which.
+    does not tell which. If the root that is told is false it is something else, so what is opened later and relies on
+    it has to be `gated`.
     """
     a = pool.uniform(shape)
     (root,) = yield [Square(PrimeField.mul(a.values, a.values), 2 * a.degree)]
-    return Shared(PrimeField.mul(a.values, root), a.degree)
+    made = Shared(PrimeField.mul(a.values, root), a.degree)
+    pool.gate.watch((made * made - 1).values, root)
+    return made
+
+
+def gated(value: Shared, pool: Pool) -> Shared:
+    """`value`, to be opened, if all random signs so far are signs; else something uniform. See `secfpp.crypto.gate`.
+
+    The degree is at least 3.
+
+    Raises:
+        ProtocolError: later on, if signs are made after this.
+    """
+    result, uniform = value, pool.uniform((SUMS, *value.shape))
+    for total, mask in zip(pool.gate.use(), uniform, strict=True):
+        result = result + Shared(total, 2) * mask
+    return result
 
 
 def inverse_square_root(squares: Elements) -> Elements:

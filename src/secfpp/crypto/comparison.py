@@ -5,7 +5,8 @@ For a shared integer x of magnitude at most `bound`, open
     m = f x + 2^k + r  modulo p,      r = 2^k t + u,
 
 where t is made of w = 61 - k random bits and u is the sum of T + 1 integers below 2^k, one of which at least is
-uniform and secret. So r is uniform modulo p (to within 2^-61), and m says nothing. Dividing by 2^k,
+uniform and secret. So r is uniform modulo p (to within 2^-61), and m says nothing; it is `gated`, in case the bits are
+none. Dividing by 2^k,
 
     top(m) - t = floor(f x / 2^k + 1 + carry)  modulo 2^w,      -1 <= carry <= T,
 
@@ -32,6 +33,7 @@ from secfpp.crypto.arithmetic import (
     Pool,
     Shared,
     concatenate,
+    gated,
     lowered,
     opened,
     signs,
@@ -127,10 +129,10 @@ class Comparator:
         mask = (every - total).turn(self.k - 1) + pool.integers(self.k, (count,))
         return DrawnMasks(self, drawn, mask)
 
-    def opening(self, x: Shared, mask: Shared) -> Computation[Elements]:
+    def opening(self, x: Shared, mask: Shared, pool: Pool) -> Computation[Elements]:
         """The public m of the integer x [count] under the mask r [count]; one exchange."""
         scaled = Shared(PrimeField.mul(x.values, np.array(self.factor % PrimeField.p, np.uint64)), x.degree)
-        (m,) = yield from opened([scaled + (1 << self.k) + mask])
+        (m,) = yield from opened([gated(scaled + (1 << self.k) + mask, pool)])
         return m
 
 
@@ -159,7 +161,7 @@ class DrawnMasks:
 
     def negative(self, x: Shared, expanding: Future[Masks], pool: Pool) -> Computation[Shared]:
         """See `Masks.negative`; x is opened while the digits are prepared, in one exchange, beside this."""
-        m = yield from self.comparator.opening(x, self.mask)
+        m = yield from self.comparator.opening(x, self.mask, pool)
         return (yield from expanding.result.compared(m, pool))
 
 
@@ -186,7 +188,7 @@ class Masks:
 
     def negative(self, x: Shared, pool: Pool) -> Computation[Shared]:
         """1 where the integer x [count] is negative, else 0; degree at most `limit` - 1; 1 + `levels` exchanges."""
-        m = yield from self.comparator.opening(x, self.mask)
+        m = yield from self.comparator.opening(x, self.mask, pool)
         return (yield from self.compared(m, pool))
 
     def compared(self, m: Elements, pool: Pool) -> Computation[Shared]:

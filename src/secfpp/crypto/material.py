@@ -23,6 +23,7 @@ import numpy as np
 from secfpp.crypto.arithmetic import Shared
 from secfpp.crypto.checks import bit_defects
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.gate import Gate, Idle
 from secfpp.crypto.randomness import Stream
 
 Kind = tuple[str, int]
@@ -130,6 +131,7 @@ class Material:
 
     def __init__(self, deal: Deal, received: Sequence[Elements], limit: int) -> None:
         self.threshold, self.limit = deal.threshold, limit
+        self.gate = Gate()
         self._demand, self._taken = dict(deal.demand), Counter[Kind]()
         self._ready: dict[Kind, Sequence[Elements]] = {}
         for kind, section in deal.sections.items():
@@ -180,6 +182,7 @@ class Estimate:
 
     def __init__(self, threshold: int, limit: int) -> None:
         self.threshold, self.limit = threshold, limit
+        self.gate: Gate = Idle()
         self.demand: Counter[Kind] = Counter()
         self.opened = 0
 

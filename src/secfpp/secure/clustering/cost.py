@@ -70,6 +70,11 @@ class ClusteringCost(SearchCost):
         return [sum(k * count for k, count in self.finalists.items()), *self.norms, admitted, *partition]
 
     @property
+    def gated(self) -> int:
+        """Comparisons, and inertias of all runs that go on."""
+        return self.comparisons + sum(self.finalists.values())
+
+    @property
     def shown(self) -> int:
         """All of the outcome that is not lowered."""
         return sum(self.outcome) - sum(self.norms)
@@ -190,8 +195,8 @@ class PlacingCost(OnSharesCost):
 
     @property
     def demand(self) -> Mapping[Kind, int]:
-        """Pieces of randomness by kind: comparisons take integers, the rest uniform elements."""
-        wanted = Counter[Kind]({UNIFORM: sum(self.opened) - self.comparisons})
+        """Pieces of randomness by kind: comparisons take an integer and two uniform elements, the rest one."""
+        wanted = Counter[Kind]({UNIFORM: sum(self.opened) + self.comparisons})
         wanted["integers", self._comparator.k] += self.comparisons
         return wanted
 

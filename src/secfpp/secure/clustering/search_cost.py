@@ -98,6 +98,11 @@ class SearchCost(OnSharesCost):
         return sum(count for _, count in self.compared)
 
     @property
+    def gated(self) -> int:
+        """What says nothing if the server told false roots, see `secfpp.crypto.gate`."""
+        return self.comparisons
+
+    @property
     def compared(self) -> list[tuple[Comparator, int]]:
         """Comparisons by kind."""
         return self._early
@@ -129,8 +134,12 @@ class SearchCost(OnSharesCost):
 
     @cached_property
     def demand(self) -> dict[Kind, int]:
-        """Pieces of randomness by kind: comparisons take integers, outputs nothing, the rest uniform elements."""
-        wanted = Counter[Kind]({UNIFORM: sum(self.opened) - self.comparisons - self.shown})
+        """Pieces of randomness by kind.
+
+        A comparison takes an integer, an output nothing, anything else that is opened a uniform element; what is gated
+        takes two more.
+        """
+        wanted = Counter[Kind]({UNIFORM: sum(self.opened) - self.comparisons - self.shown + 2 * self.gated})
         for comparator, count in self.compared:
             wanted["integers", comparator.k] += count
         for k, points in self.kept if self.hidden else []:

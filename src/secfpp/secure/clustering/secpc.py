@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secfpp.crypto.arithmetic import Computation, Pool, Shared, opened
+from secfpp.crypto.arithmetic import Computation, Pool, Shared, gated, opened
 from secfpp.crypto.field import PrimeField
 from secfpp.secure.clustering import scores
 from secfpp.secure.clustering.clusters import Clusters, Run, norms, sizes
@@ -55,14 +55,15 @@ class SecPC(Iterations):
     ) -> Computation[dict[Run, int]]:
         """Inertias of all runs whose clusters are large enough."""
         squares = scores.total(inner) * INERTIA_SCALE
-        admitted = [run for run in shown if self.search.admits(shown[run])]
         found = yield from norms(last, inner, pool)
-        values = []
-        for run in admitted:
-            weights = Shared.public(np.array([reciprocal(size) for size in shown[run]]))
-            values.append(squares - (found[run] * weights).sum(0))
-        public = yield from opened(values)
-        return {run: int(PrimeField.lower(value)) for run, value in zip(admitted, public, strict=True)}
+        nothing = gated(Shared.public(np.zeros(len(shown), np.int64)), pool)
+        values = {}
+        for guard, (run, of_run) in zip(nothing, shown.items(), strict=True):
+            if self.search.admits(of_run):
+                weights = Shared.public(np.array([reciprocal(size) for size in of_run]))
+                values[run] = squares - (found[run] * weights).sum(0) + guard
+        public = yield from opened(list(values.values()))
+        return {run: int(PrimeField.lower(value)) for run, value in zip(values, public, strict=True)}
 
     def _together(self, last: Sequence[Clusters], best: Run) -> Computation[tuple[np.ndarray, bool]]:
         """The winner's labels from the pairs of points that are together, and whether these are a partition's."""

@@ -61,9 +61,9 @@ class PollCost(CircuitCost):
 
     @property
     def demand(self) -> Mapping[Kind, int]:
-        """Pieces of randomness by kind: comparisons take integers, answers nothing, the rest uniform elements."""
+        """Pieces of randomness by kind: comparisons take an integer and two uniform elements, answers nothing."""
         count = len(self._comparators) * self.answers
-        wanted = Counter[Kind]({UNIFORM: sum(self.opened) - count - self.answers})
+        wanted = Counter[Kind]({UNIFORM: sum(self.opened) + count - self.answers})
         for comparator in self._comparators:
             wanted["integers", comparator.k] += self.answers
         return wanted

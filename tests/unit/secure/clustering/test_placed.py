@@ -17,7 +17,7 @@ from secfpp.secure.clustering.placing import Placing
 from secfpp.secure.session import parties_in_memory
 from support.agreement_runs import disagreeing
 from support.clustering_runs import SECURE, plain
-from support.shares import evaluate
+from support.shares import Apart, evaluate
 from support.toy import Toy, toy_driver
 
 
@@ -41,7 +41,7 @@ def test_hundreds_of_newcomers_come_where_they_come_in_the_clear(
 
     def circuit(x: Shared, pool: Pool) -> Computation[list[np.ndarray]]:
         parts = [
-            Placed(placing, 5, self_products, threshold, limit).run(x[start : start + len(points)], pool)
+            Placed(placing, 5, self_products, threshold, limit).run(x[start : start + len(points)], Apart(pool))
             for (placing, points), start in zip(instances, starts, strict=False)
         ]
         return together(parts)

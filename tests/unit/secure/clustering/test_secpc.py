@@ -17,7 +17,7 @@ from secfpp.secure.clustering import kmeans
 from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.search import Search
 from secfpp.secure.clustering.secpc import SecPC
-from support.shares import evaluate
+from support.shares import Apart, evaluate
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def check(parties: Holders, searches: list[Search], points: np.ndarray, seed: ob
     n = points.shape[1]
 
     def circuit(x: Shared, pool: Pool) -> Computation[list[Found]]:
-        return together([c.run(x[i * n : (i + 1) * n], pool) for i, c in enumerate(circuits)])
+        return together([c.run(x[i * n : (i + 1) * n], Apart(pool)) for i, c in enumerate(circuits)])
 
     flat = points.reshape(-1, points.shape[2])
     evaluation = evaluate(

@@ -12,7 +12,7 @@ from secfpp.crypto.arithmetic import Computation, Pool, Shared, together
 from secfpp.crypto.field import Elements
 from secfpp.secure.polls.circuit import Counting, MeanTest, encode
 from secfpp.secure.polls.questions import QUANTILE_UNIT, UNIT, AtLeast, Favours
-from support.shares import evaluate
+from support.shares import Apart, evaluate
 
 PARTIES = {"4 holders": (4, 1, 3), "6 holders": (6, 1, 5), "16 holders": (16, 2, 5), "high": (16, 5, 3)}
 
@@ -53,7 +53,7 @@ def judged(parties: tuple[int, int, int], test: Favours, gains: np.ndarray, seed
     circuit, n = MeanTest(test, threshold, limit), test.clients
 
     def run(inputs: Shared, pool: Pool) -> Computation[list[Elements]]:
-        return together([circuit.run(inputs[i * n : (i + 1) * n], pool) for i in range(len(gains))])
+        return together([circuit.run(inputs[i * n : (i + 1) * n], Apart(pool)) for i in range(len(gains))])
 
     bits = np.stack([encode(int(gain)) for gain in gains.reshape(-1)]).astype(np.int64)
     found = evaluate(run, bits, holders=holders, threshold=threshold, limit=limit, seed=seed).result

@@ -265,7 +265,7 @@ def test_holders_who_stood_by_answer_no_second_poll_either() -> None:
     run = PollRun(some_bits(8), dropouts=Missing(PROCEED, set(), {0, 1}))
     run.at_least(3)
     parties = [context.party for context in run.driver.contexts.values()]
-    assert all(party.done == {(0, "poll.at_least 'has'")} for party in parties)
+    assert all(party.ledger.done == {"poll.at_least 'has'"} for party in parties)
 
 
 @pytest.mark.parametrize(
