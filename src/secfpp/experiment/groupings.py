@@ -68,6 +68,11 @@ class Grouping:
         return str(found[0]) if min(found) == max(found) else f"{min(found)} to {max(found)}"
 
     @property
+    def one_used(self) -> bool:
+        """Whether there is one cluster only on some seed, which asks for a reason."""
+        return any(len(run.sizes) == 1 for run in self.runs)
+
+    @property
     def ari(self) -> float | None:
         """Mean over the seeds where it is known."""
         return _mean([run.ari for run in self.runs])

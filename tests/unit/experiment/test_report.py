@@ -13,6 +13,7 @@ from secfpp.experiment.samples import Samples, sample_images
 from secfpp.protocol.refusals import Refusal
 from secfpp.runtime.costs import Share
 from secfpp.runtime.evaluation import Example
+from support.explained_runs import explained_result, useless
 from support.report_pages import HOSTILE, Page, rendered, section, two, words
 from support_experiment import fake_result, toy_dataset
 
@@ -346,3 +347,13 @@ def test_facts_about_the_data_are_told() -> None:
     assert data_facts(summary) == ["drawings: train 5, test 2", "concepts: 7"]
     assert data_facts({"seeds": [3]}) == []
     assert data_facts({"seeds": []}) == []
+
+
+def test_the_reason_for_one_group_is_in_sight() -> None:
+    one = [replace(explained_result(useless(), "a", seed), assignment=(0,) * 6) for seed in (1, 2)]
+    reason = "2 groups found, gain 0.4 \N{PLUS-MINUS SIGN} 1.0, 1.0 needed: one group used"
+    assert words(section(rendered(one[:1]), "clusters")).count(reason) == 1
+    several = section(rendered(one), "clusters")
+    assert words(several).count(reason) == 2
+    assert "<details open><summary>By seed" in several
+    assert "<details><summary>By seed" in section(rendered(two(1.0, (1, 2))), "clusters")
