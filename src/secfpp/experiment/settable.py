@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def as_set(error: ConfigError, config: ExperimentConfig, label: str) -> ConfigError:
-    """What a method says of its own settings, said of those of ``[method]`` or a variant; other problems as they are.
+    """What a method says of its own settings, said of those of ``[method]`` or a variant; others keep their keys.
 
     Args:
         error: names fields of the method, e.g. ``clusterer.restarts``.
@@ -24,9 +24,10 @@ def as_set(error: ConfigError, config: ExperimentConfig, label: str) -> ConfigEr
     place, hint = _place(config, label)
 
     def placed(problem: Problem) -> Problem:
+        allowed = mentioned(problem.allowed, place, names)
         if problem.key.partition(".")[0] not in names:
-            return problem
-        return Problem(f"{place}.{problem.key}", problem.value, mentioned(problem.allowed, place, names) + hint)
+            return Problem(problem.key, problem.value, allowed)
+        return Problem(f"{place}.{problem.key}", problem.value, allowed + hint)
 
     return ConfigError(list(map(placed, error.problems))) if error.problems else error
 

@@ -52,6 +52,7 @@ class Row:
 
 def record(folder: Path, cell: Cell, algorithm: object, *, go_on: bool) -> TranscriptFile:
     """A transcript of a cell, to be opened; `go_on` after what an earlier session wrote."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     about = {"method": cell.method, "seed": cell.seed, "steps": purposes(algorithm)}
     return TranscriptFile(_file(folder, cell), about, go_on=go_on)
 

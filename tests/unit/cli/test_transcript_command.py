@@ -119,6 +119,7 @@ def test_a_run_writes_its_messages_for_each_seed(
         Path("pooled/3.jsonl"),
         Path("pooled/4.jsonl"),
     ]
+    assert Path("t").stat().st_mode & 0o777 == 0o700
     assert "pooled, seed 4: server sent and got one message" in works("transcript", "t", "--seed", "4")
     works("run", "c.toml", "--out", "p")
     assert len(world.trained) == 4

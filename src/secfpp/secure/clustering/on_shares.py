@@ -91,9 +91,10 @@ class OnShares(Circuit[Any], Searching):
         """
         holders, needed = min(clients, self.committee), self.limit + 1 + (self.dropouts or 0)
         if holders < needed:
-            allowed = f"at least {needed} to hold shares, or fewer clusterer.dropouts than {self.dropouts or 0}"
             short = ("clusterer.committee", self.committee) if self.committee < clients else ("clients", clients)
-            raise ConfigError([Problem(*short, allowed if self.dropouts else f"at least {needed} to hold shares")])
+            spare = holders - self.limit - 1
+            instead = f", or clusterer.dropouts = {spare}" if self.dropouts and spare >= 0 else ""
+            raise ConfigError([Problem(*short, f"at least {needed} to hold shares{instead}")])
         t = committee.clustering_threshold(holders, self.limit, self.dropouts)
         if self.min_cluster_size < t + 2:
             raise ConfigError(
