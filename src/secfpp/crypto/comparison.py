@@ -63,7 +63,9 @@ class Comparator:
     levels: int
 
     @classmethod
-    def plan(cls, bound: int, threshold: int, limit: int, levels: int, bits: int | None = None) -> Comparator:
+    def plan(
+        cls, bound: int, threshold: int, limit: int, levels: int, bits: int | None = None, degree: int | None = None
+    ) -> Comparator:
         """The comparator with the cheapest digits.
 
         Args:
@@ -72,6 +74,7 @@ class Comparator:
             limit: the largest degree that can be opened.
             levels: exchanges for combining digits.
             bits: compare only so many bits, if fewer than an exact comparison needs: see `exact`.
+            degree: the largest degree of a result; None is `limit` - 1.
 
         Raises:
             FieldRangeError: the bound needs more than 60 bits.
@@ -82,7 +85,7 @@ class Comparator:
                 f"comparing numbers up to {bound} takes {exact} bits, 60 are there: use fewer bits or clients"
             )
         w = exact if bits is None else min(bits, exact)
-        count = min(w, (limit - 1) * limit**levels)
+        count = min(w, (degree or limit - 1) * limit**levels)
         small, rest = divmod(w, count)
         return cls(bound, threshold, (small,) * (count - rest) + (small + 1,) * rest, levels)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from secfpp.crypto.arithmetic import Computation, Pool, Shared, concatenate, fitting, lowered, opened, signs, stack
 from secfpp.crypto.comparison import characters, one_hot, walsh_hadamard
+from secfpp.crypto.field import Elements, PrimeField
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,29 @@ class DrawnRotations:
         signs: of the bits of the rotations [bits, count]; None leaves them out, so that opening tells which
             candidate is the minimum.
         rho: uniform elements [2^bits, count].
+        scaling: whether products with these are prepared, see `prepare`.
     """
 
     signs: Shared | None
     rho: Shared
+    scaling: bool = True
 
     @classmethod
-    def prepare(cls, candidates: int, count: int, pool: Pool, *, hidden: bool = True) -> Computation[DrawnRotations]:
-        """Material for `count` minima of `candidates` numbers each: one exchange here, and one in `expand`."""
+    def prepare(
+        cls, candidates: int, count: int, pool: Pool, *, hidden: bool = True, scaling: bool = True
+    ) -> Computation[DrawnRotations]:
+        """Material for `count` minima of `candidates` numbers each: one exchange here, and one in `expand`.
+
+        Args:
+            candidates: how many numbers.
+            count: how many minima.
+            pool: the randomness.
+            hidden: without, opening tells which candidate is the minimum.
+            scaling: without, much less is opened, and defeats may be of degree `limit` - 2 at most.
+        """
         bits = max(candidates - 1, 1).bit_length()
         rho = pool.uniform((1 << bits, count))
-        return cls((yield from signs((bits, count), pool)) if hidden else None, rho)
+        return cls((yield from signs((bits, count), pool)) if hidden else None, rho, scaling)
 
     def expand(self, pool: Pool) -> Computation[Rotations]:
         """Prepare the one-hot vectors."""
@@ -45,14 +58,18 @@ class DrawnRotations:
             fixed = np.zeros(self.rho.shape, np.uint64)
             fixed[0] = 1
             one = Shared(fixed, 0)
-            return Rotations(one, self.rho[:, None] * one)
+            return Rotations(one, self.rho, self.rho[:, None] * one)
         bits = len(self.signs.values)
         products = yield from characters([self.signs[j] for j in range(bits)], pool)
+        if not self.scaling:
+            (products,) = yield from lowered([products], pool)
+            return Rotations(Shared(one_hot(products.values, bits), 1), self.rho, None)
         products = yield from fitting(products, 1, pool)
         products, scaled = yield from lowered([products, self.rho[:, None] * products], pool)
         scaled = concatenate([self.rho[:, None], scaled], axis=1).transpose(1, 0, 2)  # [2^bits, k, count]
         return Rotations(
             Shared(one_hot(products.values, bits), 1),
+            self.rho,
             Shared(walsh_hadamard(scaled.values, bits), 1).transpose(1, 0, 2),
         )
 
@@ -63,37 +80,78 @@ class Rotations:
 
     Args:
         one_hot: of the rotation [2^bits, count].
-        scaled: rho_k times it, [k, 2^bits, count].
+        rho: uniform elements [2^bits, count].
+        scaled: rho_k times the one-hot vector, [k, 2^bits, count]; None computes it when it is opened.
     """
 
     one_hot: Shared
-    scaled: Shared
+    rho: Shared
+    scaled: Shared | None
 
     def minimum(self, loss: Shared, pool: Pool) -> Computation[tuple[Shared, np.ndarray]]:
         """One-hot vectors of the candidates without a defeat; one exchange.
 
         Args:
-            loss: defeats [candidates, count], of degree at most `limit` - 1.
+            loss: defeats [candidates, count], of degree at most `limit` - 1, or - 2 if nothing is scaled ahead.
             pool: the randomness.
 
         Returns:
             One-hot vectors [candidates, count], and where there was exactly one such candidate, bool [count]: public,
             and always true if the defeats are those of a strict order.
         """
-        loss = yield from fitting(loss, 1, pool)
+        place, decided = yield from self.place(loss, pool)
+        index = place ^ np.arange(loss.shape[0])[:, None]
+        return Shared(np.take_along_axis(self.one_hot.values, index, 0), self.one_hot.degree), decided
+
+    def place(self, loss: Shared, pool: Pool) -> Computation[tuple[np.ndarray, np.ndarray]]:
+        """Where the candidate without a defeat is after the rotation, int64 [count]; else see `minimum`."""
+        loss = yield from fitting(loss, 1 if self.scaled is not None else 2, pool)
         size, candidates = self.one_hot.shape[0], loss.shape[0]
         places = np.arange(size)
         total: Shared | None = None
         for s in range(size):
-            term = self.scaled[places, places ^ s]
+            term = self.one_hot[places ^ s] if self.scaled is None else self.scaled[places, places ^ s]
             if s < candidates:  # a candidate that does not exist has one defeat
                 term = term * loss[s]
             total = term if total is None else total + term
         assert total is not None
-        (public,) = yield from opened([total])
+        (public,) = yield from opened([total if self.scaled is not None else self.rho * total])
         found = public == 0
-        index = found.argmax(0) ^ np.arange(candidates)[:, None]
-        return Shared(np.take_along_axis(self.one_hot.values, index, 0), self.one_hot.degree), found.sum(0) == 1
+        return found.argmax(0), found.sum(0) == 1
+
+    def blending(self, values: Shared, pool: Pool) -> Computation[Shared]:
+        """What `blended` needs, before the minimum is known; one exchange.
+
+        The sum over v of one_hot_v values_(v xor place) is a convolution: the Walsh-Hadamard transform of the products
+        of the transforms of both.
+
+        Args:
+            values: of each candidate [candidates, count, ...], degree 1.
+            pool: the randomness.
+
+        Returns:
+            The products [2^bits, count, ...].
+        """
+        size, more = len(self.one_hot.values), values.values.ndim - 2
+        bits = size.bit_length() - 1
+        padded = np.zeros((size, *values.shape[1:]), np.uint64)
+        padded[: values.shape[0]] = values.values
+        factors = Shared(_transformed(self.one_hot.values, bits), self.one_hot.degree)
+        products = factors.reshape(*factors.shape, *[1] * more) * Shared(_transformed(padded, bits), values.degree)
+        (rest,) = yield from lowered([products[1:]], pool)  # the first factor is 1
+        return concatenate([Shared(_transformed(padded, bits)[:1], values.degree), rest], axis=0)
+
+    def blended(self, products: Shared, place: np.ndarray) -> Shared:
+        """The value [count, ...] of the candidate at each `place`, from what `blending` gave."""
+        size = len(self.one_hot.values)
+        index = np.broadcast_to(place.reshape(1, -1, *[1] * (products.values.ndim - 2)), (1, *products.shape[1:]))
+        every = walsh_hadamard(products.values, size.bit_length() - 1)
+        return Shared(np.take_along_axis(every, index, 0)[0], products.degree)
+
+
+def _transformed(table: Elements, bits: int) -> Elements:
+    """The Walsh-Hadamard transform of the first axis."""
+    return PrimeField.turn(walsh_hadamard(table, bits), bits)
 
 
 def defeats(beats: Shared, candidates: int) -> Shared:

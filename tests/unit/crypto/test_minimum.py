@@ -17,11 +17,11 @@ def scores_to_beats(scores: np.ndarray) -> np.ndarray:
     return (scores[second] < scores[first]).astype(np.int64)
 
 
-def minimum(candidates: int, count: int, *, hidden: bool = True, raw: bool = False) -> Circuit:
+def minimum(candidates: int, count: int, *, hidden: bool = True, raw: bool = False, scaling: bool = True) -> Circuit:
     """The circuit that finds minima from comparisons, or from losses (`raw`)."""
 
     def circuit(x: Shared, pool: Pool) -> Computation[tuple[np.ndarray, np.ndarray]]:
-        drawn = yield from DrawnRotations.prepare(candidates, count, pool, hidden=hidden)
+        drawn = yield from DrawnRotations.prepare(candidates, count, pool, hidden=hidden, scaling=scaling)
         rotations = yield from drawn.expand(pool)
         loss = x if raw else defeats(x, candidates)
         chosen, decided = yield from rotations.minimum(loss, pool)
@@ -31,12 +31,12 @@ def minimum(candidates: int, count: int, *, hidden: bool = True, raw: bool = Fal
     return circuit
 
 
-@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize(("hidden", "scaling"), [(True, True), (True, False), (False, True)])
 @pytest.mark.parametrize("limit", [3, 5])
 @pytest.mark.parametrize("candidates", range(2, 10))
-def test_the_minimum_is_the_first_of_several(candidates: int, limit: int, hidden: bool) -> None:
+def test_the_minimum_is_the_first_of_several(candidates: int, limit: int, hidden: bool, scaling: bool) -> None:
     scores = np.random.default_rng(candidates).integers(0, 4, (candidates, 60))
-    circuit = minimum(candidates, 60, hidden=hidden)
+    circuit = minimum(candidates, 60, hidden=hidden, scaling=scaling)
     found, decided = evaluate(circuit, scores_to_beats(scores), limit=limit).result
     assert decided.all()
     assert np.array_equal(found, np.arange(candidates)[:, None] == scores.argmin(0))
@@ -57,11 +57,12 @@ def test_a_circle_of_defeats_is_undecided() -> None:
     assert decided.tolist() == [False, True, False, True]
 
 
+@pytest.mark.parametrize("scaling", [True, False])
 @pytest.mark.parametrize("best", [0, 2, 4])
-def test_the_place_of_the_zero_and_everything_beside_it_is_uniform(best: int) -> None:
+def test_the_place_of_the_zero_and_everything_beside_it_is_uniform(best: int, scaling: bool) -> None:
     loss = np.full((5, 4000), 1)
     loss[best] = 0
-    evaluation = evaluate(minimum(5, 4000, raw=True), loss, seed=best)
+    evaluation = evaluate(minimum(5, 4000, raw=True, scaling=scaling), loss, seed=best)
     public = evaluation.openings[-2][0]  # [8, count]
     places, which = np.nonzero(public == 0)
     assert sorted(which.tolist()) == list(range(4000))
@@ -82,3 +83,28 @@ def test_the_lower_of_two_equals_beats_the_higher() -> None:
     assert PrimeField.lower(defeats(beats, 3).values).tolist() == [[0], [1], [2]]
     beats = Shared.public(np.array([[1], [0], [0]]))  # the second is better than the first
     assert PrimeField.lower(defeats(beats, 3).values).tolist() == [[1], [0], [2]]
+
+
+@pytest.mark.parametrize("limit", [3, 5])
+@pytest.mark.parametrize("candidates", [2, 3, 4, 7, 24])
+def test_what_belongs_to_the_minimum_is_there_one_exchange_after_it(candidates: int, limit: int) -> None:
+    """Any value, of any shape; the products are prepared before anybody knows where the minimum is."""
+    rng, count = np.random.default_rng(candidates), 9
+    scores = rng.integers(0, 99, (candidates, count))
+    values = rng.integers(-1000, 1000, (candidates, count, 2, 3))
+    beats = scores_to_beats(scores)
+
+    def circuit(x: Shared, pool: Pool) -> Computation[tuple[np.ndarray, int, np.ndarray]]:
+        drawn = yield from DrawnRotations.prepare(candidates, count, pool)
+        rotations = yield from drawn.expand(pool)
+        mine = x[: values.size].reshape(*values.shape)
+        products = yield from rotations.blending(mine, pool)
+        place, decided = yield from rotations.place(defeats(x[values.size :].reshape(*beats.shape), candidates), pool)
+        found = rotations.blended(products, place)
+        (public,) = yield from opened([found])
+        return PrimeField.lower(public), found.degree, decided
+
+    both = np.concatenate([values.reshape(-1), beats.reshape(-1)])
+    found, degree, decided = evaluate(circuit, both, limit=limit, seed=candidates).result
+    assert degree == 1 and decided.all()
+    assert np.array_equal(found, values[scores.argmin(0), np.arange(count)])

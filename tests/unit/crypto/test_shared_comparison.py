@@ -184,3 +184,20 @@ def test_characters_give_one_hot_vectors(bits: int, limit: int) -> None:
 
     found = evaluate(circuit, signs, limit=limit).result
     assert np.array_equal(found, np.arange(1 << bits)[:, None] == numbers)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_results_are_of_no_higher_degree_than_planned(degree: int) -> None:
+    comparator = Comparator.plan(64516, 1, 5, 1, degree=degree)
+    x = interesting(64516, np.random.default_rng(degree))
+
+    def circuit(x: Shared, pool: Pool) -> Computation[tuple[np.ndarray, int]]:
+        drawn = yield from comparator.prepare(len(x.values), pool)
+        masks = yield from drawn.expand(pool)
+        result = yield from masks.negative(x, pool)
+        (public,) = yield from opened([result])
+        return PrimeField.lower(public), result.degree
+
+    found, reached = evaluate(circuit, x).result
+    assert reached <= degree
+    assert np.array_equal(found, x < 0)

@@ -141,9 +141,9 @@ def bare(values: Sequence[Elements], responders: Sequence[int], own: int, thresh
     return PrimeField.mul(np.concatenate([value.reshape(-1) for value in values]), weight)
 
 
-def unturned(candidates: int, count: int, pool: Any, *, hidden: bool = True) -> Any:
+def unturned(candidates: int, count: int, pool: Any, **how: bool) -> Any:
     """`DrawnRotations.prepare` that rotates by nothing."""
-    drawn = yield from _PREPARE(candidates, count, pool, hidden=hidden)
+    drawn = yield from _PREPARE(candidates, count, pool, **how)
     return drawn if drawn.signs is None else replace(drawn, signs=Shared(np.ones_like(drawn.signs.values), 1))
 
 

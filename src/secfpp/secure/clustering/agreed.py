@@ -6,7 +6,7 @@ Only this is opened besides uniform masks:
   many that began these are, stays secret,
 * which pairs of points are together in the best run. Which run that is, and what it costs, stays secret.
 
-The steps are those of `secfpp.secure.clustering.iterations`, with one exchange more for the contest, and
+The steps are those of `secfpp.secure.clustering.iterations`, with one exchange more for the first iteration, and
 `Agreed._outcome`: sizes, comparisons of all runs' costs, the rotated best, and the pairs; 5 exchanges, so that it is
 3 I + 9 in all by default.
 """
@@ -52,6 +52,24 @@ class Agreed(Iterations):
     """
 
     allowances: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def nearer(self) -> Comparator:
+        """How products with seed points are compared.
+
+        If there is a contest, one exchange more than as soon as can be is taken for far fewer openings, here and where
+        the best are chosen; the contest takes one less.
+        """
+        if self.scaling:
+            return super().nearer
+        degree = self.limit - 2
+        return Comparator.plan(self.search.first_bound, self.threshold, self.limit, 1, degree=degree)
+
+    @property
+    def scaling(self) -> bool:
+        """See `Iterations.scaling`."""
+        contested = any(self.search.groups(k).shape[1] > 1 for k in self.search.seeds)
+        return self.limit < 5 or not contested
 
     @property
     def total(self) -> Comparator:

@@ -19,7 +19,7 @@ from secfpp.secure.circuits.cost import Role, compared
 from secfpp.secure.clustering.agreed import Agreed
 from secfpp.secure.clustering.layout import Layout
 from secfpp.secure.clustering.placed import placing_comparator
-from secfpp.secure.clustering.search_cost import OnSharesCost, SearchCost, bits_of, size_of
+from secfpp.secure.clustering.search_cost import OnSharesCost, SearchCost, bits_of, side_by_side, size_of
 from secfpp.secure.clustering.secpc import SecPC
 from secfpp.secure.clustering.secure_agreement import SecureAgreement, Size
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
@@ -127,12 +127,13 @@ class AgreementCost(SearchCost):
 
     @property
     def contested(self) -> list[int]:
-        """Which runs go on, and where these are."""
+        """Which runs go on, and beside their comparisons what it takes to have these."""
         if not self.contests:
             return []
         *compared_, _ = super().contested
         turned = sum(rows * size_of(size) for _, rows, size in self.contests)
-        return [*compared_, turned, sum(rows * k * self.n for k, rows, _ in self.contests)]
+        blending = [sum(rows * (size_of(size) - 1) * k * self.n for k, rows, size in self.contests)]
+        return side_by_side([*compared_, turned], blending)
 
     @property
     def outcome(self) -> list[int]:

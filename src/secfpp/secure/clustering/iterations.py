@@ -2,7 +2,7 @@
 
 Every number of clusters and every restart run side by side, and assignments stay shared. The result is that of
 `secfpp.secure.clustering.kmeans` on the same integers, assignment for assignment. The steps, and their exchanges by
-default (3 I + 3 in all; 3 I if all runs go on):
+default (3 I + 3 in all; 3 I if all runs go on, see `agreed` for others):
 
 1. `Iterations._prepare`: inner products, and material for everything that follows; 1.
 2. `Iterations._first`: the first iteration, with points compared by their distances to seed points; 2.
@@ -68,6 +68,11 @@ class Iterations:
         return Comparator.soonest(self.search.first_bound, self.threshold, self.limit)
 
     @property
+    def scaling(self) -> bool:
+        """Whether choices of the first iteration need products ahead, see `DrawnRotations.prepare`."""
+        return True
+
+    @property
     def contest(self) -> Comparator:
         """How the costs of runs are compared."""
         return Comparator.soonest(self.search.cost_bound, self.threshold, self.limit)
@@ -111,7 +116,7 @@ class Iterations:
         (reduced,), nearer, runs = yield from side_by_side(
             lowered([Shared(gram, 2)], pool),
             self.nearer.prepare(scores.SeedPairs(self.search).count, pool),
-            together([runs.draw(self.contest, self.later, pool) for runs in self._runs]),
+            together([runs.draw(self.contest, self.later, self.scaling, pool) for runs in self._runs]),
         )
         inner = np.zeros((self.search.n, self.search.n), np.uint64)
         inner[upper] = reduced.values

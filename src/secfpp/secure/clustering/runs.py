@@ -103,8 +103,11 @@ class Runs:
         """Seed points of each run, int64 [runs, K]."""
         return self.search.seeds[self.k]
 
-    def draw(self, contest: Comparator, later: Comparator, pool: Pool) -> Computation[Drawn]:
-        """Draw all material; one exchange, or as many more as it takes to multiply permutations."""
+    def draw(self, contest: Comparator, later: Comparator, scaling: bool, pool: Pool) -> Computation[Drawn]:
+        """Draw all material; one exchange, or as many more as it takes to multiply permutations.
+
+        `scaling` is about the first iteration, see `DrawnRotations.prepare`.
+        """
         n, iterations = self.search.n, self.search.iterations
         finalists, size = self.groups.shape
         pairs = self.k * (self.k - 1) // 2
@@ -112,7 +115,12 @@ class Runs:
         parts = yield from side_by_side(
             _if_any(contest.prepare(finalists * size * (size - 1) // 2, pool) if size > 1 else None),
             together([later.prepare(finalists * n * pairs, pool) for _ in range(iterations - 1)]),
-            together([DrawnRotations.prepare(self.k, count * n, pool, hidden=self.hidden) for count in turned]),
+            together(
+                [
+                    DrawnRotations.prepare(self.k, count * n, pool, hidden=self.hidden, scaling=scaling or number > 0)
+                    for number, count in enumerate(turned)
+                ]
+            ),
             self._order(pool),
         )
         return Drawn(*parts)
@@ -141,25 +149,30 @@ class Runs:
         rows, size = self.groups.shape
         s, t = np.triu_indices(size, 1)
         differences = costs[self.groups[:, t].T] - costs[self.groups[:, s].T]  # [pairs, rows]
-        beats = yield from masks.negative(differences.reshape(-1), pool)
-        loss = defeats(beats.reshape(-1, rows), size)
+        compared = masks.negative(differences.reshape(-1), pool)
         if hiding is not None:
-            return (yield from self._blended(assigned, loss, hiding, pool))
-        loss = yield from fitting(loss, 1, pool)
+            return (yield from self._blended(assigned, compared, hiding, pool))
+        beats = yield from compared
+        loss = yield from fitting(defeats(beats.reshape(-1, rows), size), 1, pool)
         (public,) = yield from opened([pool.uniform((size, rows)) * loss])  # zero for who has no defeat
         numbers = self.groups[np.arange(rows), (public == 0).argmax(0)]
         return replace(
             assigned, numbers=numbers, start=assigned.start[:, numbers], members=assigned.members[:, numbers]
         )
 
-    def _blended(self, assigned: Assigned, loss: Shared, hiding: Rotations, pool: Pool) -> Computation[Assigned]:
-        """The runs of each group without a defeat."""
-        chosen, _ = yield from hiding.minimum(loss, pool)  # [size, rows]
-        start, members = (
-            (chosen[:, :, None] * each[:, self.groups.T]).sum(1) for each in (assigned.start, assigned.members)
-        )
-        (members,) = yield from lowered([members], pool)
-        return Assigned(np.arange(len(self.groups)), start, members)
+    def _blended(
+        self, assigned: Assigned, compared: Computation[Shared], hiding: Rotations, pool: Pool
+    ) -> Computation[Assigned]:
+        """The runs of each group without a defeat; products with where they are, are prepared beside comparisons."""
+        rows, size = self.groups.shape
+        every = assigned.members[:, self.groups.T].transpose(1, 2, 0, 3)  # [size, rows, K, n]
+        beats, products = yield from side_by_side(compared, hiding.blending(every, pool))
+        place, _ = yield from hiding.place(defeats(beats.reshape(-1, rows), size), pool)
+        members = hiding.blended(products, place).transpose(1, 0, 2)
+        index = place ^ np.arange(size)[:, None]
+        chosen = Shared(np.take_along_axis(hiding.one_hot.values, index, 0), 1)  # [size, rows]
+        start = (chosen[:, :, None] * assigned.start[:, self.groups.T]).sum(1)
+        return Assigned(np.arange(rows), start, members)
 
     def iterate(self, inner: Shared, assigned: Assigned, material: Iteration, pool: Pool) -> Computation[Assigned]:
         """An iteration but the first."""

@@ -229,8 +229,9 @@ class SearchCost(OnSharesCost):
         """The digits of random numbers and one-hot choices, beside the first comparisons."""
         opened = [[self.first_comparisons, *self.combined(self.circuit.nearer, self.first_comparisons)]]
         opened += [self.digits(comparator, count) for comparator, count in self._early]
-        for k, count in self._chosen if self.hidden else []:
-            opened.append(self.turned(k, count))
+        rest, ahead = self.search.iterations - 1, self.circuit.scaling
+        for (k, begun), (_, kept) in zip(self._begun, self.kept, strict=True) if self.hidden else []:
+            opened += [self.turned(k, begun, scaling=ahead), self.turned(k, rest * kept)]
         return side_by_side(*opened)
 
     @property
@@ -248,10 +249,15 @@ class SearchCost(OnSharesCost):
         shown = [sum(rows * size for _, rows, size in self.contests)]
         return [count, *self.combined(self.circuit.contest, count), *shown]
 
-    def turned(self, candidates: int, count: int) -> list[int]:
-        """Openings for `count` one-hot choices among so many candidates, after their random signs."""
+    def turned(self, candidates: int, count: int, scaling: bool = True) -> list[int]:
+        """Openings for `count` one-hot choices among so many candidates, after their random signs.
+
+        With `scaling`, also for their products with uniform elements.
+        """
         bits, size = bits_of(candidates), size_of(candidates)
         ahead, degree = self._characters(bits)
+        if not scaling:
+            return [count * each for each in (*ahead, (size - 1) * (degree > 1))]
         if degree + 1 > self.limit:
             ahead, degree = [*ahead, size - 1], 1
         return [count * each for each in (*ahead, (size - 1) * (size + (degree > 1)))]

@@ -84,9 +84,9 @@ def bare(values: Sequence[Elements], responders: Sequence[int], own: int, thresh
 _PREPARE = DrawnRotations.prepare
 
 
-def unturned(candidates: int, count: int, pool: Any, *, hidden: bool = True) -> Any:
+def unturned(candidates: int, count: int, pool: Any, **how: bool) -> Any:
     """`DrawnRotations.prepare` that rotates by nothing."""
-    drawn = yield from _PREPARE(candidates, count, pool, hidden=hidden)
+    drawn = yield from _PREPARE(candidates, count, pool, **how)
     return replace(drawn, signs=Shared(np.ones_like(drawn.signs.values), 1))
 
 

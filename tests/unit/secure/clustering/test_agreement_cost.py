@@ -85,7 +85,7 @@ def test_the_default_settings() -> None:
     assert (cost.holders, cost.threshold, cost.responders) == (16, 2, 11)
     assert cost.exchanges == 18
     assert len(cost.opened) == 3 * SecureAgreement().iterations + 9
-    assert 70e6 < cost.sent("responder", NAME) < 80e6
+    assert 45e6 < cost.sent("responder", NAME) < 55e6
     assert cost.sent("responder", NAME) < ClusteringCost(SecureKMeans(), 30).sent("responder", NAME)
 
 

@@ -145,11 +145,11 @@ def test_descriptors_that_fit_no_message_or_no_exact_arithmetic_are_refused_befo
 
 
 def test_numbers_of_clients_that_settings_fit() -> None:
-    for clients in (4, 7, 8, 30, 71):
+    for clients in (4, 7, 8, 30, 100):
         SecureAgreement().require(clients)
-    SecureAgreement(restarts=64).require(100)
-    with pytest.raises(ConfigError, match=r"clusterer.restarts = 192: fewer: with 100 clients"):
-        SecureAgreement().require(100)
+    SecureAgreement(restarts=64).require(140)
+    with pytest.raises(ConfigError, match=r"clusterer.restarts = 192: fewer: with 150 clients"):
+        SecureAgreement().require(150)
     with pytest.raises(ConfigError, match=r"clusterer.k = 3: at most 2"):
         SecureAgreement(k=3).require(8)
 
