@@ -109,7 +109,8 @@ def test_nothing_private_is_sent(name, dataset, backbone):
     if name in ("secfpp", "class_means"):
         assert not sent & {"update", "total", "descriptor"}  # sealed, all of it
     keys = {"session", "about", "offers", "offer", "commitments", "commitment", "nonces", "nonce", "attempt", "coin"}
-    sealed = {"to", "from", "envelopes", "echoes", "holders", "inclusion", "members", "liars"}
+    keys |= {"draw", "digest"}  # the number of a drawing, and the hash of a base
+    sealed = {"to", "from", "envelopes", "echoes", "holders", "inclusion", "members"}
     masked = {"exchange", "opened", "responders", "masked", "checks"}
     allowed = (
         keys
