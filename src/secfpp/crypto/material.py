@@ -17,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -99,25 +100,27 @@ def _made(kind: Kind, count: int, stream: Stream) -> Elements:
     return matrices
 
 
+@lru_cache(maxsize=4096)
 def _cauchy(row: int, column: int, threshold: int) -> np.ndarray:
     """1 / (x_row - y_column) with x_j = T + j and y_t = t, each row scaled so that its first entry is 1."""
     node = threshold + row
     return np.array(node * pow(node - column, -1, PrimeField.p) % PrimeField.p, np.uint64)
 
 
-def extract(dealt: Sequence[Elements], threshold: int) -> Elements:
-    """Uniform elements [(c - T) m], c - T for each c dealt ones [m]; see the module."""
+def extract(dealt: Sequence[Elements], threshold: int, start: int = 0, stop: int | None = None) -> Elements:
+    """Uniform elements, c - T for each c dealt ones [m], see the module: all [(c - T) m], or from `start` to `stop`."""
     kept, m = len(dealt) - threshold, len(dealt[0])
-    factors = [[_cauchy(j, t, threshold) for t in range(threshold)] for j in range(kept)]
-    result = np.empty((kept, m), np.uint64)
-    for start in range(0, m, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        for j in range(kept):
-            total = PrimeField.add(dealt[j][block], dealt[kept][block])
-            for t in range(1, threshold):
-                total = PrimeField.add(total, PrimeField.mul(dealt[kept + t][block], factors[j][t]))
-            result[j, block] = total
-    return result.reshape(-1)
+    stop = kept * m if stop is None else stop
+    result = np.empty(stop - start, np.uint64)
+    while start < stop:
+        row, first = divmod(start, m)
+        block = slice(first, min(first + _BLOCK, first + stop - start, m))
+        total = PrimeField.add(dealt[row][block], dealt[kept][block])
+        for t in range(1, threshold):
+            total = PrimeField.add(total, PrimeField.mul(dealt[kept + t][block], _cauchy(row, t, threshold)))
+        result[len(result) - (stop - start) :][: len(total)] = total
+        start += len(total)
+    return result
 
 
 class Material:
@@ -134,10 +137,11 @@ class Material:
         self.gate = Gate()
         self._demand, self._taken = dict(deal.demand), Counter[Kind]()
         self._ready: dict[Kind, Sequence[Elements]] = {}
+        self._raw: Sequence[Elements] = ()  # extracted as it is taken: all at once would be there twice
         for kind, section in deal.sections.items():
             parts = [vector[section] for vector in received]
             if kind == UNIFORM:
-                self._ready[kind] = [extract(parts, deal.threshold)[:, None]]
+                self._raw = parts
             else:
                 rows = [part.reshape(deal.threshold + 1, -1) for part in parts]
                 self._ready[kind] = [  # block b's factor t is from dealer b + t
@@ -158,7 +162,12 @@ class Material:
 
     def uniform(self, shape: tuple[int, ...]) -> Shared:
         """See `Pool.uniform`."""
-        return Shared(self._take(UNIFORM, shape)[0][..., 0], 1)
+        wanted, start = self._demand.get(UNIFORM, 0), self._taken[UNIFORM]
+        stop = self._taken[UNIFORM] = min(start + math.prod(shape), wanted)
+        values = extract(self._raw, self.threshold, start, stop) if stop > start else np.zeros(0, np.uint64)
+        if stop == wanted:
+            self._raw = ()  # spent: give the memory back
+        return Shared(values.reshape(shape), 1)
 
     def integers(self, bits: int, shape: tuple[int, ...]) -> Shared:
         """See `Pool.integers`."""

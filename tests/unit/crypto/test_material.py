@@ -83,6 +83,13 @@ def test_extracting_shares_gives_shares_of_what_is_extracted(holders: int, thres
     assert recombined(made, threshold + 1).tolist() == extract(dealt, threshold).tolist()
 
 
+def test_extracting_a_part_gives_that_part() -> None:
+    dealt = [stream("part", h).elements((9000,)) for h in range(7)]
+    whole = extract(dealt, 2)
+    for start, stop in ((0, 1), (8999, 9001), (100, 30000), (17999, 45000), (44999, 45000)):
+        assert extract(dealt, 2, start, stop).tolist() == whole[start:stop].tolist()
+
+
 @pytest.mark.parametrize(("holders", "threshold", "blocks"), [(6, 1, 1), (11, 2, 1), (16, 3, 1), (9, 2, 3), (12, 4, 2)])
 def test_any_few_shares_are_masked_by_an_invertible_matrix(holders: int, threshold: int, blocks: int) -> None:
     """A share is a fixed combination of the blocks plus one of T uniform masks: that one decides."""

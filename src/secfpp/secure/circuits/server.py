@@ -121,17 +121,16 @@ class _Lead:
     def __init__(self, component: str, dealing: Dealing, plan: Plan) -> None:
         self.component, self.step = component, f"{component}.proceed"
         self.attempt, self.holders, self.plan = dealing.attempt, dealing.holders, plan
-        clients, holders, dealt = dealing.clients, dealing.holders, dealing.dealt
-        self.envelopes: dict[ClientId, dict[ClientId, np.ndarray]] = {
-            holder: {
-                client: dealt[client][f"to.{holder}"]
-                for client in clients
-                if client != holder and f"to.{holder}" in dealt[client]
-            }
-            for holder in holders
-        }
-        self.commitments = {holder: dealt[holder]["coin"] for holder in holders if "coin" in dealt[holder]}
-        dealt.clear()
+        clients, holders = dealing.clients, dealing.holders
+        self.envelopes: dict[ClientId, dict[ClientId, np.ndarray]] = {holder: {} for holder in holders}
+        self.commitments: dict[ClientId, np.ndarray] = {}
+        for client in clients:  # copies, so that large messages do not stay for a part of them
+            reply = dealing.dealt.pop(client)
+            for holder in holders:
+                if client != holder and f"to.{holder}" in reply:
+                    self.envelopes[holder][client] = reply[f"to.{holder}"].copy()
+            if client in holders and "coin" in reply:
+                self.commitments[client] = reply["coin"].copy()
         self.checks = leading(clients, self.step)
         next(self.checks)
         self.opened: list[Opened] = []
@@ -150,8 +149,6 @@ class _Lead:
             for of, value in zip(wanted, values, strict=True)
         ]
         self.coins.append(self.checks.send(Answers(responders, replies)))
-        if not self.opened:  # what stays is a small part of the messages it came in: let go of these
-            self.envelopes = {h: {name: e.copy() for name, e in rest.items()} for h, rest in self.envelopes.items()}
         vector = np.concatenate([value.reshape(-1) for value in values]) if values else np.zeros(0, np.uint64)
         self.opened.append(Opened(self._numbers(responders), vector))
         return values
