@@ -318,5 +318,5 @@ def test_settings_that_make_no_sense_are_named(setting: str, value: Any) -> None
 
 @pytest.mark.parametrize("descriptor", ["features", "prompt"])
 def test_other_descriptors_go_with_k_means(descriptor: str) -> None:
-    with pytest.raises(ConfigError, match="secure_kmeans or plain_kmeans"):
+    with pytest.raises(ConfigError, match='secure_kmeans or plain_kmeans; or set descriptor = "class_residuals"'):
         SecFPP(descriptor=descriptor, class_means=ClassMeans())  # type: ignore[arg-type]

@@ -75,8 +75,11 @@ class FindsGroups(SharesClassSums):
             problems.append(Problem("descriptor", self.descriptor, allowed))
         by_agreement = getattr(self.clusterer, "by_agreement", None)
         if by_agreement is not None and by_agreement != (self.descriptor == "class_residuals"):
-            kinds = "secure_agreement or plain_agreement" if by_agreement is False else "secure_kmeans or plain_kmeans"
-            problems.append(Problem("clusterer.kind", self.clusterer.kind, f"{self.descriptor} goes with {kinds}"))
+            kinds, other = "secure_kmeans or plain_kmeans", "class_residuals"
+            if not by_agreement:
+                kinds, other = "secure_agreement or plain_agreement", "features"
+            allowed = f'{self.descriptor} goes with {kinds}; or set descriptor = "{other}"'
+            problems.append(Problem("clusterer.kind", self.clusterer.kind, allowed))
         return problems
 
     def first_descriptor(self, context: ClientContext) -> np.ndarray:
