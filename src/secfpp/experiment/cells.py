@@ -77,9 +77,14 @@ def save_cell(directory: Path, finished: FinishedCell, identity: Mapping[str, An
     cell = Cell(result.method, result.seed)
     path = cell_file(directory, cell)
     write_record(path, arrays, about)
+    tidy(directory, cell)
+    return path
+
+
+def tidy(directory: Path, cell: Cell) -> None:
+    """Remove what a finished cell no longer needs: its checkpoint, and the note of an earlier failure."""
     for old in (checkpoint_file(directory, cell), error_file(directory, cell)):
         old.unlink(missing_ok=True)
-    return path
 
 
 def load_cell(directory: Path, cell: Cell, identity: Mapping[str, Any]) -> FinishedCell | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import tomli_w
 
 from secfpp.errors import DiskFullError, SecFPPError
-from secfpp.experiment.cells import error_file
+from secfpp.experiment.cells import error_file, tidy
 from secfpp.experiment.config import ExperimentConfig, to_table
 from secfpp.experiment.machine import fitting_workers, resident_memory
 from secfpp.experiment.memory import grouping_memory
@@ -159,6 +159,8 @@ def run_experiment(
     for task in tasks:
         for cell in task.cells:
             error_file(directory.path, cell).unlink(missing_ok=True)
+    for cell in results.cells:  # a run may have been killed between a cell and its tidying
+        tidy(directory.path, cell)
     tried = sum(len(task.cells) for task in tasks)
     watcher = _Watcher(results, progress, config.rounds, tried)
     try:
