@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -25,7 +24,7 @@ from secfpp.algorithms.newcomers import TakesIn
 from secfpp.algorithms.two_levels import TwoLevels
 from secfpp.algorithms.visual import ClassMeans
 from secfpp.algorithms.why import why
-from secfpp.errors import ConfigError, DropoutError, Problem
+from secfpp.errors import ConfigError, DropoutError, Problem, TamperError
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Ask, ClientId, ClientState, Program, gather
 from secfpp.secure.clustering.clusterer import Clusterer
@@ -100,12 +99,15 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
             return state
         trained = yield from self.train_cohort(cohort, self.aggregator, self.clusterer)
         if state.assignment is None:
-            with suppress(ConfigError, DropoutError):  # too few are left; the next round goes on from here
+            try:  # too few may be left, or a holder answer falsely; then the next round goes on from here
                 if self.aggregator.needs_keys:
                     trained = yield from with_keys(trained)  # once for all that everybody takes part in
                 state, holders = yield from self.begin(state, trained)
                 if state.members or not self.class_means.shared:
                     state = yield from self.group(state, holders)
+            except (ConfigError, DropoutError, TamperError) as error:
+                if isinstance(error, TamperError) and error.party is not None:
+                    raise
         elif self.cluster_every and (newcomers or (cohort.round - 1) % self.cluster_every == 0):
             state = ServerState((yield from self._regroup(state.assignment, trained)))
         assignment = state.assignment or Assignment(dict.fromkeys(trained.clients, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from secfpp.protocol.refusals import SERVER, left_out
+from secfpp.protocol.refusals import BY_SERVER, left_out
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
@@ -16,8 +16,8 @@ def refusals(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
     return [
         {
             "seed": run.seed,
-            "by_server": sum(one.by == SERVER for one in run.refusals),
-            "by_clients": sum(one.by != SERVER for one in run.refusals),
+            "by_server": sum(one.by == BY_SERVER for one in run.refusals),
+            "by_clients": sum(one.by != BY_SERVER for one in run.refusals),
             "reasons": sorted({one.reason for one in run.refusals}),
             "left_out": sorted(left_out(run.refusals, run.colluding)),
         }

@@ -17,7 +17,8 @@ from secfpp.errors import ProtocolError
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, ClientId
 
-SERVER = ""
+BY_SERVER = ""
+"""Who refuses, if it is the server: no client has this name."""
 REASONS = ("protocol", "malformed", "tampering", "too few")
 """What a `ProtocolError`, a `WireError` or `ReplyError`, a `TamperError` and a `DropoutError` become."""
 REFUSED, OBJECTS = "refused", "objects"
@@ -29,7 +30,7 @@ class Refusal:
     """One party's refusal of what another one sent.
 
     Attributes:
-        by: who refuses; `SERVER` for the server.
+        by: who refuses; `BY_SERVER` for the server.
         party: whose message it is; empty if that cannot be told.
         reason: one of `REASONS`.
         round: the round.
@@ -82,4 +83,4 @@ def left_out(refusals: Iterable[Refusal], colluding: int) -> frozenset[ClientId]
     for one in refusals:
         if one.party and one.party != one.by:
             by.setdefault(one.party, set()).add(one.by)
-    return frozenset(party for party, who in by.items() if SERVER in who or len(who) > colluding)
+    return frozenset(party for party, who in by.items() if BY_SERVER in who or len(who) > colluding)

@@ -21,7 +21,7 @@ from secfpp.protocol.program import (
     ResolvedStep,
     resolve,
 )
-from secfpp.protocol.refusals import SERVER, Refusal
+from secfpp.protocol.refusals import BY_SERVER, Refusal
 from secfpp.protocol.transcript import Direction, Transcript
 from secfpp.runtime.costs import Costs, Share
 
@@ -157,7 +157,7 @@ class InProcessDriver:
 
     def _refuse(self, step: str, client: ClientId, error: ProtocolError) -> None:
         """Note that the server refuses a reply."""
-        self.refusals.append(Refusal(SERVER, client, error.reason, self.round_, step))
+        self.refusals.append(Refusal(BY_SERVER, client, error.reason, self.round_, step))
 
     def _accepted(self, client: ClientId, step: str, reply: Arrays) -> bool:
         """Note what a client refuses or objects to; whether it did its step, and says something that can be read."""

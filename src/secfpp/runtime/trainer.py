@@ -17,11 +17,11 @@ from torch import Tensor
 from secfpp.algorithms.base import FederatedAlgorithm, ServerState
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
-from secfpp.errors import ConfigError, Problem, ProtocolError
+from secfpp.errors import ConfigError, Problem, ProtocolError, TamperError
 from secfpp.models.backbone import Backbone
 from secfpp.models.scoring import Visual, familiar_classes
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.refusals import SERVER, Refusal, left_out
+from secfpp.protocol.refusals import BY_SERVER, Refusal, left_out
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from secfpp.runtime.contexts import dataset_digest, make_contexts
@@ -280,18 +280,22 @@ def _colluding(algorithm: FederatedAlgorithm) -> int:
 
 
 def _round(algorithm: FederatedAlgorithm, driver: InProcessDriver, state: ServerState, cohort: Cohort) -> ServerState:
-    """The server's state after a round, or the same if a client spoiled it who is left out from now on.
+    """The server's state after a round, or the same if a client spoiled it.
+
+    That client is left out from now on, if it can be told who it was.
 
     Raises:
-        ProtocolError: the round failed, and nobody can be left out for it.
+        ProtocolError: the round failed for another reason, such as too few clients.
     """
     before = left_out(driver.refusals, _colluding(algorithm))
     try:
         return driver.run(algorithm.round(state, cohort))
     except ProtocolError as error:
-        if error.party is not None and error.party in cohort.weights:
-            driver.refusals.append(Refusal(SERVER, error.party, error.reason, cohort.round, getattr(error, "step", "")))
-        if left_out(driver.refusals, _colluding(algorithm)) == before:
+        spoiled = isinstance(error, TamperError)
+        if error.party in cohort.weights or spoiled:
+            step = getattr(error, "step", "")
+            driver.refusals.append(Refusal(BY_SERVER, error.party or "", error.reason, cohort.round, step))
+        if not spoiled and left_out(driver.refusals, _colluding(algorithm)) == before:
             raise
         return state
 

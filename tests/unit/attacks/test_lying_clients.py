@@ -15,7 +15,7 @@ from secfpp.data.icons import IconSettings, load_icons
 from secfpp.errors import ClientError, ProtocolError
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.protocol.program import Arrays, ClientState, step
-from secfpp.protocol.refusals import SERVER, Refusal, left_out
+from secfpp.protocol.refusals import BY_SERVER, Refusal, left_out
 from secfpp.runtime.trainer import RunResult, train
 from secfpp.secure.means import secure_mean, updates
 from secfpp.secure.means.aggregator import Aggregator
@@ -128,7 +128,7 @@ def test_the_server_of_a_plain_mean_refuses_whoever_did_not_clip(monkeypatch: py
     monkeypatch.setattr("secfpp.secure.means.plain_mean.encoded_update", unclipped())
     run = SecureRun(8, PlainMean(), transcript=None, tolerant=True)
     assert run.round(0) == tuple(client for client in run.clients if client != "c02")
-    assert run.driver.refusals == [Refusal(SERVER, "c02", "tampering", 0, SHARE)]
+    assert run.driver.refusals == [Refusal(BY_SERVER, "c02", "tampering", 0, SHARE)]
 
 
 ODD: list[tuple[str, dict[str, Any]]] = [
@@ -202,7 +202,7 @@ def test_more_accusers_than_may_lie_together_leave_a_client_out() -> None:
     assert left_out(accused[:2], 2) == frozenset()
     assert left_out([*accused[:2], accused[0], accused[3]], 2) == frozenset()
     assert left_out(accused[:3], 2) == {"x"}
-    assert left_out([replace(accused[0], by=SERVER)], 2) == {"x"}
+    assert left_out([replace(accused[0], by=BY_SERVER)], 2) == {"x"}
 
 
 @pytest.fixture(scope="module")

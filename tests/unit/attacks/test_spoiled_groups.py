@@ -11,6 +11,7 @@ import pytest
 
 from secfpp.algorithms.secfpp import SecFPP
 from secfpp.algorithms.training import LocalTraining
+from secfpp.crypto.field import PrimeField
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.icons import IconSettings, load_icons
 from secfpp.models.backbone import Backbone, load_backbone
@@ -112,3 +113,30 @@ def test_groups_are_found_without_a_client_that_spoils_the_search(
     assert len(set(found.values())) == 2
     groups = {domain: {found[name] for name in found if name.startswith(domain)} for domain in dataset.domains}
     assert all(len(numbers) == 1 for numbers in groups.values()), groups
+
+
+def noisy(name: str, places: slice) -> Change:
+    """Adds to some of the values that a holder answers, which stay field elements."""
+
+    def change(reply: Message) -> Message:
+        if name not in reply:
+            return reply
+        values = reply[name].copy()
+        values[places] = PrimeField.add(values[places], np.ones_like(values[places]))
+        return {**reply, name: values}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change", [noisy("masked", slice(None)), noisy("checks", slice(0, 1)), noisy("checks", slice(3))]
+)
+def test_a_holder_that_answers_falsely_and_cannot_be_named_ends_nobodys_run(
+    change: Change, dataset: FederatedDataset, backbone: Any
+) -> None:
+    result = trained(dataset, backbone, "pixel-1", proceed=change)
+    assert np.isfinite(result.prompts).all()
+    start, prompts = result.prompts[0], result.domain_prompts
+    assert prompts is not None and not np.array_equal(start, prompts[0])
+    averaged = {prompt.tobytes() for client, prompt in zip(result.clients, prompts, strict=True) if client != "pixel-1"}
+    assert len(averaged) <= 2  # prompts are averaged all the same, in groups or in one

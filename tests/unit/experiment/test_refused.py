@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from secfpp.experiment.refused import in_words, refusals
-from secfpp.protocol.refusals import SERVER, Refusal
+from secfpp.protocol.refusals import BY_SERVER, Refusal
 
 
 def run(*found: Refusal, colluding: int = 2) -> Any:
@@ -13,7 +13,7 @@ def run(*found: Refusal, colluding: int = 2) -> Any:
 
 def test_refusals_are_counted_and_said_in_words() -> None:
     accused = [Refusal(by, "bad", "tampering", 1, "aggregator.share") for by in "abc"]
-    odd = Refusal(SERVER, "odd", "malformed", 2, "poll.deal")
+    odd = Refusal(BY_SERVER, "odd", "malformed", 2, "poll.deal")
     (found,) = refusals([run(), run(*accused, odd)])
     assert found == {
         "seed": 3,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from secfpp.crypto.field import PrimeField
-from secfpp.errors import ClientError, ConfigError, FieldRangeError, ProtocolError, TamperError
+from secfpp.errors import ClientError, ConfigError, FieldRangeError, ProtocolError
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.program import ClientState, Replies, gather
+from secfpp.protocol.program import ClientState, gather
 from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure.means.plain_mean import PlainMean
-from secfpp.secure.means.updates import Base, Mean, caught_up, clipped, with_base
+from secfpp.secure.means.updates import Base, Mean, clipped, with_base
 from support.toy import Fate, Toy, dropping, toy_driver
 
 SHARE, RECEIVE, KEEP, CATCH_UP = (f"aggregator.{name}" for name in ("share", "receive", "keep", "catch_up"))
@@ -375,39 +374,3 @@ def test_weights_that_could_overflow_are_refused_before_anything_is_sent() -> No
 def test_settings_that_cannot_work_are_refused(settings_: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=rf"aggregator\..*{key}"):
         PlainMean(**settings_)
-
-
-GOOD = {"update": np.zeros(2, np.uint64), "version": np.array(0), "digest": np.zeros(32, np.uint8)}
-BAD = [
-    ({"update": GOOD["update"]}, "without a version"),
-    ({**GOOD, "version": np.array(np.inf)}, "without a version"),
-    ({**GOOD, "digest": np.zeros(31, np.uint8)}, "which base"),
-    ({**GOOD, "version": np.array(-1)}, "without a version"),
-    ({**GOOD, "version": np.array([0])}, "without a version"),
-    ({"version": np.array(0)}, "nothing as its update"),
-    ({**GOOD, "update": np.zeros(3, np.uint64)}, r"another form.*\(3,\)"),
-    ({**GOOD, "update": np.zeros(2)}, "dtype uint64"),
-    ({**GOOD, "update": np.array([0, PrimeField.p], np.uint64)}, "no field element"),
-]
-
-
-@pytest.mark.parametrize(("reply", "reason"), BAD)
-def test_replies_of_no_honest_client_are_refused_by_name(reply: dict[str, np.ndarray], reason: str) -> None:
-    program = PlainMean().mean(Cohort({"a": 1, "b": 1}, 0, 0), "p")
-    next(program)
-    with pytest.raises(ProtocolError, match=f"client 'b' .*{reason}"):
-        program.send(Replies({"a": GOOD, "b": reply}))
-
-
-def test_a_base_of_another_form_is_not_taken_over() -> None:
-    drops = dropping((0, RECEIVE, "b", "before"))
-    run = Run({"a": 1.0, "b": 1.0}, dropouts=drops)
-    run.round(0)
-    other = np.zeros(3, np.float32)
-    run.driver.states["b"] = run.driver.states["b"].replace(p=other, **{"p.base": other})
-    with pytest.raises(ProtocolError, match=r"client 'b' sent something of another form than most: \(3,\)"):
-        run.round(1)
-    with pytest.raises(ProtocolError, match=r"float32 \(2, 2\), this client's float32 \(3,\)"):
-        caught_up(run.driver.states["b"], "p", BASE, Base(2, sha256(BASE.tobytes()).hexdigest()))
-    with pytest.raises(TamperError, match="not the base that others have"):
-        caught_up(run.driver.states["a"], "p", BASE, Base(2, "00"))
