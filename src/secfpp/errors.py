@@ -107,6 +107,34 @@ class ClientError(SecFPPError):
         super().__init__(f"client {client!r}, round {round_}, step {step!r}: {type(cause).__name__}: {cause}")
 
 
+class PrivacyError(SecFPPError):
+    """A differential privacy guarantee that cannot be given or kept."""
+
+
+class UnsupportedMechanism(PrivacyError):  # noqa: N818
+    """A release that no valid accountant covers; names the event and the remedy."""
+
+
+class BudgetExceeded(PrivacyError):  # noqa: N818
+    """A release that would have cost more than the budget; it was stopped before it was made.
+
+    Attributes:
+        who: the client whose data it touches.
+        spent: epsilon of all that was released so far.
+        asked: epsilon with the release.
+        budget: the most that is allowed.
+        delta: the delta of all three.
+    """
+
+    def __init__(self, who: str, spent: float, asked: float, budget: float, delta: float) -> None:
+        self.who, self.spent, self.asked, self.budget, self.delta = who, spent, asked, budget, delta
+        super().__init__(
+            f"privacy budget of {who!r}: epsilon {spent:.4g} is spent, with this release it would be {asked:.4g}, the "
+            f"budget is {budget:.4g} (delta {delta:g}). Nothing was released. Stop here with what is trained, raise "
+            "the budget, or plan more noise or fewer releases with: secfpp privacy calibrate"
+        )
+
+
 class MissingExtraError(SecFPPError, ImportError):
     """An optional dependency is not installed; names the pip command that installs it."""
 
