@@ -8,7 +8,7 @@ import sys
 import pytest
 
 HEAVY = {"torch", "transformers", "tokenizers", "numpy", "scipy", "pydantic", "PIL", "jinja2", "matplotlib"}
-PROTOCOL_SIDE = ["secfpp.crypto", "secfpp.protocol", "secfpp.secure"]
+PROTOCOL_SIDE = ["secfpp.crypto", "secfpp.protocol", "secfpp.secure", "secfpp.privacy"]
 
 
 def loaded_by(code: str) -> set[str]:
