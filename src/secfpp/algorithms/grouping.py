@@ -21,7 +21,7 @@ from secfpp.algorithms.residuals import class_residuals, feature_descriptor, spr
 from secfpp.algorithms.sharing import EVERYBODY, GROUP, SharesClassSums
 from secfpp.algorithms.training import ClientContext
 from secfpp.algorithms.visual import UNKNOWN
-from secfpp.errors import DropoutError, Problem
+from secfpp.errors import DropoutError, Problem, TamperError
 from secfpp.models.class_means import linear
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
@@ -110,6 +110,7 @@ class FindsGroups(SharesClassSums):
 
         Raises:
             ConfigError, DropoutError: too few clients are left; nothing is decided, and it can be done again.
+            TamperError: somebody answered falsely; likewise.
         """
         everybody = sum(state.members)
         if self.class_means.shared:
@@ -121,7 +122,12 @@ class FindsGroups(SharesClassSums):
         holders, made = yield from self.share_groups(cohort.subset(found.cluster_of), found)
         members = [len(own.members) for own in made]
         due = {client for client, s in found.cluster_of.items() if members[s]}
-        if not self.proof or (yield from self._useful(holders)):
+        try:
+            useful = not self.proof or (yield from self._useful(holders))
+        except TamperError:
+            yield from self.tell_to_part(due)
+            raise
+        if useful:
             behind = frozenset(due.difference(holders.clients))
             state = replace(state, assignment=found, members=(everybody, *members), found=found, behind=behind)
             return state.after({f"{GROUP}-{s}": own for s, own in enumerate(made)})

@@ -60,4 +60,9 @@ class TakesIn(FindsGroups):
     def _refresh_groups(self, slot: str, cohort: Cohort, assignment: Assignment, state: ServerState) -> Program[None]:
         groups = {s: cohort.subset(set(cohort.clients) & set(assignment.members(s))) for s in range(assignment.k)}
         refresh, bases = self.aggregator.refresh, state.bases
-        yield from gather({f"group-{s}": refresh(g, slot, bases.get(f"{slot}-{s}")) for s, g in groups.items()})
+        yield from gather(
+            {
+                f"group-{s}": refresh(present, slot, bases.get(f"{slot}-{s}"), assignment.listed(s))
+                for s, present in groups.items()
+            }
+        )

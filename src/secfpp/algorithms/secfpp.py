@@ -21,20 +21,24 @@ import numpy as np
 
 from secfpp.algorithms.base import ClientContext, FederatedAlgorithm, ServerState
 from secfpp.algorithms.newcomers import TakesIn
+from secfpp.algorithms.sharing import GROUP
 from secfpp.algorithms.two_levels import TwoLevels
 from secfpp.algorithms.visual import ClassMeans
 from secfpp.algorithms.why import why
-from secfpp.errors import ConfigError, DropoutError, Problem, TamperError
+from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError, TamperError
 from secfpp.protocol.cohort import Assignment, Cohort
-from secfpp.protocol.program import Ask, ClientId, ClientState, Program, gather
+from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, gather, step
 from secfpp.secure.clustering.clusterer import Clusterer
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.means.aggregator import Aggregator
+from secfpp.secure.means.insiders import insiders, is_restricted, let_in, restricted
 from secfpp.secure.means.secure_mean import SecureMean
-from secfpp.secure.means.updates import Mean
+from secfpp.secure.means.updates import Mean, version_of
 from secfpp.secure.polls.poll import Poll
 from secfpp.secure.polls.secure_poll import SecurePoll
 from secfpp.secure.session import with_keys
+
+PROMPT = "domain_prompt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,29 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         arrays = {"domain": np.array(context.group), **self.level_state(context).arrays}
         if self.class_means.shared:
             arrays |= self.sums_state(context).arrays
-        return ClientState({**arrays, "descriptor": self.first_descriptor(context)})
+        state = ClientState({**arrays, "descriptor": self.first_descriptor(context)})
+        return restricted(state, GROUP, PROMPT) if self.clusterer.needs_keys and not self.cluster_every else state
+
+    def adopted(self, context: ClientContext, state: ClientState, slot: str) -> ClientState:
+        """See `SharesClassSums.adopted`: who shares the group's sums will share its prompt."""
+        state = super().adopted(context, state, slot)
+        if slot == GROUP and is_restricted(state, PROMPT) and _untouched(state):
+            return let_in(state, PROMPT, insiders(state, GROUP))
+        return state
+
+    @step
+    def part(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """See `FindsGroups.part`: the prompt will be everybody's.
+
+        Raises:
+            ProtocolError: it is the group's by now.
+        """
+        known = insiders(state, PROMPT)
+        if known is not None and known.members is not None:
+            if not _untouched(state):
+                raise ProtocolError("groups are said to be of no use, after a mean of the group's prompts")
+            state = restricted(state, PROMPT)
+        return super().part(context, state, payload)
 
     def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
         """Take local steps and average inside each group, found in the first round; in the last rounds no average."""
@@ -111,7 +137,9 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         elif self.cluster_every and (newcomers or (cohort.round - 1) % self.cluster_every == 0):
             state = ServerState((yield from self._regroup(state.assignment, trained)))
         assignment = state.assignment or Assignment(dict.fromkeys(trained.clients, 0))
-        made = yield from gather(self._group_means(assignment, trained, state))
+        unaware = state.behind if assignment.k == 1 else ()  # they still take their group for the one that averages
+        present = trained.subset(set(trained.clients).difference(unaware))
+        made = yield from gather(self._group_means(assignment, present, state))
         return state.after(made)
 
     def join(self, state: ServerState, cohort: Cohort, newcomers: frozenset[ClientId]) -> Program[ServerState]:
@@ -136,9 +164,11 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
 
     def _group_means(self, assignment: Assignment, cohort: Cohort, state: ServerState) -> Mapping[str, Program[Mean]]:
         """The programs that average prompts inside each group, by the key of their base."""
-        present, slot = set(cohort.clients), "domain_prompt"
-        groups = {f"{slot}-{s}": cohort.subset(present & set(assignment.members(s))) for s in range(assignment.k)}
-        return {key: self.aggregator.mean(group, slot, state.bases.get(key)) for key, group in groups.items()}
+        present, means = set(cohort.clients), {}
+        for s in range(assignment.k):
+            group, known = cohort.subset(present & set(assignment.members(s))), state.bases.get(f"{PROMPT}-{s}")
+            means[f"{PROMPT}-{s}"] = self.aggregator.mean(group, PROMPT, known, assignment.listed(s))
+        return means
 
     def _regroup(self, previous: Assignment, cohort: Cohort) -> Program[Assignment]:
         """A new partition; where it changes who belongs together, updates count from the public start again."""
@@ -147,3 +177,8 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
             yield Ask("method.rebase", {client: {"round": np.array(cohort.round)} for client in cohort.clients})
             return assignment
         return assignment.with_absent(previous)
+
+
+def _untouched(state: ClientState) -> bool:
+    """Whether the prompt is still the start, before any mean: an odd version is a start, an even one a mean."""
+    return version_of(state, PROMPT) % 2 == 1

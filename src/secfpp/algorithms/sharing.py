@@ -74,14 +74,18 @@ class SharesClassSums:
         parts = [cohort.subset(set(cohort.clients) & set(groups.members(s))) for s in range(groups.k)]
         offers = {c: o for part, own in zip(parts, bits, strict=True) for c, o in _offers(GROUP, part, own).items()}
         offered = yield Ask("method.offer", offers)
-        means = {f"group-{s}": self._mean_of_all(part, offered, GROUP) for s, part in enumerate(parts)}
+        means = {
+            f"group-{s}": self._mean_of_all(part, offered, GROUP, groups.members(s)) for s, part in enumerate(parts)
+        }
         found = yield from gather(means)
         made = [found[f"group-{s}"] for s in range(groups.k)]
         members = {client: len(own.members) for part, own in zip(parts, made, strict=True) for client in part.clients}
         held = yield from self.welcome(GROUP, members)
         return cohort.subset(held), made
 
-    def _mean_of_all(self, counted: Cohort, offered: Collection[ClientId], slot: str) -> Program[Mean]:
+    def _mean_of_all(
+        self, counted: Cohort, offered: Collection[ClientId], slot: str, group: Collection[ClientId] | None = None
+    ) -> Program[Mean]:
         """The mean of all who were counted when it was asked which classes enough clients have, or none.
 
         Without one of them, a class could be in it that too few have.
@@ -90,7 +94,8 @@ class SharesClassSums:
             return Mean((), None)
         least = max(len(counted), self.aggregator.min_responders)
         strict: Aggregator = replace(self.aggregator, min_responders=least)  # type: ignore[type-var]
-        return (yield from strict.mean(replace(counted, weights=dict.fromkeys(counted.clients, 1)), slot))
+        alike = replace(counted, weights=dict.fromkeys(counted.clients, 1))
+        return (yield from strict.mean(alike, slot, group=group))
 
     def _qualified(self, cohort: Cohort, groups: Assignment | None) -> Program[tuple[np.ndarray, Cohort]]:
         """The classes that enough clients of each group have, bool [groups, n_cls], and who is counted."""

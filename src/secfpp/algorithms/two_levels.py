@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from secfpp.algorithms.base import ClientContext, cross_entropy, log_priors, stacked
-from secfpp.errors import Problem
+from secfpp.errors import Problem, ProtocolError
 from secfpp.models.scoring import Predictor
 from secfpp.protocol.program import Arrays, ClientState, batched, step
 from secfpp.secure.means.updates import with_base
@@ -46,6 +46,7 @@ class TwoLevels:
         class_prior: bool
         prior_smoothing: float
         descriptor: str
+        cluster_every: int
 
     domain_adjustment: float = 0.0
     local_adjustment: float = 0.5
@@ -90,7 +91,13 @@ class TwoLevels:
 
     @step
     def rebase(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Keep the domain part just trained, but count its update from the public start prompt."""
+        """Keep the domain part just trained, but count its update from the public start prompt.
+
+        Raises:
+            ProtocolError: groups are found once: another one's mean would tell what this one has learned.
+        """
+        if not self.cluster_every:
+            raise ProtocolError("asked to count updates from the start again, but groups are found once here")
         fresh = with_base(state, "domain_prompt", state["start"], int(payload["round"]))
         forgotten = state["domain_history"][:0]
         return fresh.replace(domain_prompt=state["domain_prompt"], domain_history=forgotten), {}

@@ -103,6 +103,10 @@ class Assignment:
         """The clients of one cluster, sorted."""
         return tuple(client for client, number in self.cluster_of.items() if number == cluster)
 
+    def listed(self, cluster: int) -> tuple[ClientId, ...] | None:
+        """The clients of one cluster, or None if it is the only one: then it is whoever comes."""
+        return self.members(cluster) if self.k > 1 else None
+
     def extends(self, old: Assignment) -> bool:
         """Whether the clients that both partitions know are grouped alike in both."""
         pairs = {(self.cluster_of[c], old.cluster_of[c]) for c in self.cluster_of if c in old.cluster_of}

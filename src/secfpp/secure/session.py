@@ -62,7 +62,7 @@ class _Session:
     """One round's keys; `running` is what protocol runs keep between steps, by attempt.
 
     `shown` are the commitments of all to whom this client showed its nonce, `peers` the offers of others that were
-    found to be signed by them, `channel` is to all of those.
+    found to be signed by them, `channel` is to all of those, `met` are the clients that this one is grouped with.
     """
 
     name: str
@@ -74,6 +74,7 @@ class _Session:
     channel: Channel | None = None
     joined: set[int] = field(default_factory=set)
     running: dict[int, Any] = field(default_factory=dict, repr=False)
+    met: frozenset[ClientId] = frozenset()
 
 
 def parties_in_memory(names: Iterable[ClientId], run: str = "simulation") -> dict[ClientId, Party]:
@@ -335,6 +336,18 @@ def once(joined: Joined, what: str) -> None:
         TamperError: it was done before.
     """
     joined.party.ledger.once(f"{joined.about['component']}.{what}")
+
+
+def meet(joined: Joined, clients: Iterable[ClientId]) -> None:
+    """Take note of the clients that this one is grouped with in this round, whichever group they come into."""
+    assert joined.party.session is not None
+    joined.party.session.met = frozenset(clients)
+
+
+def met(joined: Joined) -> frozenset[ClientId]:
+    """The clients that this one was grouped with in this round."""
+    assert joined.party.session is not None
+    return joined.party.session.met
 
 
 def forget(context: object, attempt: int) -> None:

@@ -22,7 +22,7 @@ from secfpp.secure.clustering.layout import Layout
 from secfpp.secure.clustering.placed import Placed
 from secfpp.secure.clustering.placing import Placing, taking_part
 from secfpp.secure.clustering.searching import Searching
-from secfpp.secure.session import Joined
+from secfpp.secure.session import Joined, meet
 
 DEAL, PROCEED = "clusterer.deal", "clusterer.proceed"
 ONE = Found(None, 1, {}, {}, 0, {})
@@ -204,7 +204,14 @@ class OnShares(Circuit[Any], Searching):
         """See `Circuit.shared_by`: the bits of the descriptor."""
         self.require_terms(joined)
         point = self.point(joined, state)
+        meet(joined, self._grouped(joined))
         return self.layout(joined.about).encode(point)
+
+    def _grouped(self, joined: Joined) -> Iterable[ClientId]:
+        """Who is grouped; where newcomers are placed, who was before."""
+        if joined.about["task"] == "group":
+            return joined.clients
+        return (client for client, group in zip(joined.clients, joined.about["groups"], strict=True) if group >= 0)
 
     def require_terms(self, joined: Joined) -> None:
         """Refuse terms that are not this client's settings.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 from secfpp.crypto.fixed_point import FixedPoint
@@ -29,18 +29,30 @@ class Aggregator(ABC):
         """How many clients may tell the same falsehood together."""
 
     @abstractmethod
-    def mean(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[Mean]:
+    def mean(
+        self, cohort: Cohort, slot: str, known: Base | None = None, group: Collection[ClientId] | None = None
+    ) -> Program[Mean]:
         """Average the updates of `slot` and make base plus mean the clients' new value and base.
 
         Args:
             cohort: who takes part.
             slot: of their states.
             known: the base that the last mean left, if the server knows it.
+            group: all who may have it, also those who are not there; None if that is everybody.
         """
 
     @abstractmethod
-    def refresh(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[None]:
-        """Give those of the cohort that missed a mean the present base, so that what they train next counts."""
+    def refresh(
+        self, cohort: Cohort, slot: str, known: Base | None = None, group: Collection[ClientId] | None = None
+    ) -> Program[None]:
+        """Give those of the cohort that missed a mean the present base, so that what they train next counts.
+
+        Args:
+            cohort: who is there of those who may have it.
+            slot: of their states.
+            known: as in `mean`.
+            group: as in `mean`.
+        """
 
     def require(self, clients: int) -> None:
         """Refuse a number of clients, in a round, of whom no mean could be made.

@@ -180,22 +180,23 @@ class MeanRun:
             blocks = code.decode(sums)
         return blocks.reshape(-1)[:size], wrong
 
-    def seal_base(self, payload: Arrays, base: np.ndarray) -> Arrays:
-        """The base for the late clients named in `payload`; nothing if there are none."""
+    def seal_base(self, payload: Arrays, base: np.ndarray, word: Arrays) -> Arrays:
+        """The base for the late clients named in `payload`, and who else may have it; nothing if there are none."""
         if "late" not in payload:
             return {}
         late = _names(payload, "late", others(self.name, self.place.clients), "aggregator.catch_up")
-        message = bytes(wire.encode({"base": base}))
+        message = bytes(wire.encode({"base": base, **word}))
         return {"bases": self._seal(late, self.place.label("catch_up"), [message] * len(late))}
 
-    def open_base(self, payload: Arrays) -> np.ndarray:
-        """The base that a sponsor sealed."""
+    def open_base(self, payload: Arrays) -> tuple[np.ndarray, Arrays]:
+        """The base that a sponsor sealed, and all that came with it."""
         label = self.place.label("catch_up")
         if not {"sponsor", "base"} <= payload.keys():
             raise ProtocolError(f"step {label.name!r}: a message without a base")
         sponsor = str(payload["sponsor"].item())
         try:
-            return wire.decode(self.place.channel.open(sponsor, label, payload["base"].tobytes()))["base"]
+            found = wire.decode(self.place.channel.open(sponsor, label, payload["base"].tobytes()))
+            return found["base"], found
         except (WireError, KeyError):
             raise TamperError(sponsor, label.name, "what it sealed is no base") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -75,7 +75,9 @@ class PlainMean(Aggregator):
         """See `Aggregator.colluding`: as many as `SecureMean` allows by default."""
         return 2
 
-    def mean(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[Mean]:
+    def mean(
+        self, cohort: Cohort, slot: str, known: Base | None = None, group: Collection[ClientId] | None = None
+    ) -> Program[Mean]:
         """See `Aggregator.mean`.
 
         Raises:
@@ -116,7 +118,9 @@ class PlainMean(Aggregator):
             yield Ask("aggregator.catch_up", dict.fromkeys(late, _caught_up(slot, acks[sponsor]["base"], left)))
         return Mean(members if enough else (), left)
 
-    def refresh(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[None]:
+    def refresh(
+        self, cohort: Cohort, slot: str, known: Base | None = None, group: Collection[ClientId] | None = None
+    ) -> Program[None]:
         """See `Aggregator.refresh`: one small exchange, two more if somebody is late."""
         name = np.array(slot)
         replies = yield Ask("aggregator.tell", {client: {"slot": name} for client in cohort.clients})

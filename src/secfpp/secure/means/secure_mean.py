@@ -19,7 +19,7 @@ Secure Aggregation for Privacy-Preserving Machine Learning, CCS 2017).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -36,6 +36,7 @@ from secfpp.protocol.refusals import objections
 from secfpp.secure import committee
 from secfpp.secure.means.aggregator import Aggregator, capped, check_codec, check_share
 from secfpp.secure.means.client import MeanRun, attempt_in
+from secfpp.secure.means.insiders import Insiders, let_in, of_terms, of_word, stated, word
 from secfpp.secure.means.relay import RECEIVE, Inclusion, Relay, Rows
 from secfpp.secure.means.updates import (
     Base,
@@ -78,6 +79,8 @@ class SecureMean(Aggregator):
             that colluders who subtract their own updates are left with the sum of two.
         most_weight: largest share that one client has in a mean; one with more counts less, and clients insist on it:
             a mean in which one counts far more than the others shows its update.
+        newcomers: whether a client lets others into its group that it has met in none. Who is known to be in another
+            group is never let in, see `secfpp.secure.means.insiders`.
 
     Raises:
         ConfigError: values that cannot work.
@@ -91,6 +94,7 @@ class SecureMean(Aggregator):
     threshold: int = 2
     min_responders: int = 4
     most_weight: float = 0.5
+    newcomers: bool = True
 
     def __post_init__(self) -> None:
         check_types(self, "aggregator")
@@ -118,7 +122,9 @@ class SecureMean(Aggregator):
         """See `Aggregator.colluding`."""
         return self.threshold
 
-    def mean(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[Mean]:
+    def mean(
+        self, cohort: Cohort, slot: str, known: Base | None = None, group: Collection[ClientId] | None = None
+    ) -> Program[Mean]:
         """See `Aggregator.mean`.
 
         Raises:
@@ -141,6 +147,7 @@ class SecureMean(Aggregator):
             "bits": self.bits,
             "threshold": self.threshold,
             "min_responders": self.min_responders,
+            **stated(group),
         }
         relay = Relay(terms("aggregator", keyed, about))
         replies = yield Ask("aggregator.share", dict.fromkeys(relay.clients, relay.agreed))
@@ -180,7 +187,9 @@ class SecureMean(Aggregator):
         sums = relay.rows(given, "envelopes", relay.clients)
         return sums if len(sums) >= need else {}
 
-    def refresh(self, cohort: Cohort, slot: str, known: Base | None = None) -> Program[None]:
+    def refresh(
+        self, cohort: Cohort, slot: str, known: Base | None = None, group: Collection[ClientId] | None = None
+    ) -> Program[None]:
         """See `Aggregator.refresh`: one small exchange, two more (and key agreement) if somebody is late."""
         replies = yield Ask("aggregator.tell", {client: {"slot": np.array(slot)} for client in cohort.clients})
         told = replies.readable(base_in)
@@ -194,7 +203,7 @@ class SecureMean(Aggregator):
         late = [client for client in late if client in few.weights]
         if sponsor not in few.weights or not late:
             return
-        relay = Relay(terms("aggregator", few, {"task": "base", "slot": slot}, size=len(few)))
+        relay = Relay(terms("aggregator", few, {"task": "base", "slot": slot, **stated(group)}, size=len(few)))
         payload = {**relay.agreed, "attempt": relay.attempt, "late": np.array(json.dumps(late))}
         shown = yield Ask("aggregator.show", {sponsor: payload})
         yield from relay.catch_up(sponsor, shown, late, present, first=True)
@@ -207,7 +216,7 @@ class SecureMean(Aggregator):
     @step
     def share(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply a sealed share of the weighted, clipped update for every other holder, and of which base it is."""
-        run = self._join(context, payload, "mean")
+        run = self._join(context, state, payload, "mean")
         once(run.place, f"share of {run.slot}")
         state = marked_as_given(state, run.slot)
         encoded = encoded_update(state, run.slot, self._codec, run.weights[run.name])
@@ -218,13 +227,13 @@ class SecureMean(Aggregator):
     @step
     def agree(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Add the shares of those who are said to be in the mean, and tell the other holders who that is."""
-        run = self._run(context, payload, "mean", "agree")
+        run = self._run(context, state, payload, "mean", "agree")
         return state, {"echoes": run.take_shares(payload, base_of(state, run.slot).size, self.min_responders)}
 
     @step
     def sum(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Seal the sum of the shares to all participants, once a quorum of holders was told the same."""
-        return state, {"envelopes": self._run(context, payload, "mean", "sum").seal_sums(payload)}
+        return state, {"envelopes": self._run(context, state, payload, "mean", "sum").seal_sums(payload)}
 
     @step
     def receive(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -232,7 +241,7 @@ class SecureMean(Aggregator):
 
         Objects to holders whose sums are wrong; the mean is right without them.
         """
-        run = self._run(context, payload, "mean", "receive")
+        run = self._run(context, state, payload, "mean", "receive")
         forget(context, run.place.attempt)
         base, own = base_of(state, run.slot), version_of(state, run.slot)
         inclusion = Inclusion.read(payload.get("inclusion"), run.weights, self.min_responders, RECEIVE)
@@ -241,9 +250,10 @@ class SecureMean(Aggregator):
         total, wrong = run.open_sum(payload, inclusion, base.size)
         weight = sum(run.weights[client] for client in inclusion.included)
         new = moved(base, total.reshape(base.shape), self._codec, weight)
+        state = let_in(state, run.slot, self._insiders(run, state))
         state = rebased(state, run.slot, new, next_version(own, int(run.place.about["round"])))
         objected = objections(dict.fromkeys(wrong, TamperError.reason))
-        return state, {**told_base(state, run.slot), **objected, **run.seal_base(payload, new)}
+        return state, {**told_base(state, run.slot), **objected, **run.seal_base(payload, new, word(state, run.slot))}
 
     @step
     def keep(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -252,7 +262,9 @@ class SecureMean(Aggregator):
         base = base_of(state, slot)
         reply: Arrays = {}
         if "late" in payload:
-            reply = self._run(context, payload, "mean", "keep").seal_base(payload, base)
+            run = self._run(context, state, payload, "mean", "keep")
+            state = let_in(state, slot, self._insiders(run, state))
+            reply = run.seal_base(payload, base, word(state, slot))
         if "attempt" in payload:
             forget(context, attempt_in(payload))
         return settled(state, slot), {**told_base(state, slot), **reply}
@@ -260,19 +272,25 @@ class SecureMean(Aggregator):
     @step
     def show(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Seal the base for members that lack it."""
-        run = self._run(context, payload, "base", "show")
+        run = self._run(context, state, payload, "base", "show")
         forget(context, run.place.attempt)
-        return state, run.seal_base(payload, base_of(state, run.slot))
+        state = let_in(state, run.slot, self._insiders(run, state))
+        return state, run.seal_base(payload, base_of(state, run.slot), word(state, run.slot))
 
     @step
     def catch_up(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Take over the present base."""
-        run = self._run(context, payload, None, "catch_up")
+        run = self._run(context, state, payload, None, "catch_up")
         forget(context, run.place.attempt)
         present = Base(integer_in(payload, "version"), text_in(payload, "digest"))
-        return caught_up(state, run.slot, run.open_base(payload), present), {}
+        base, beside = run.open_base(payload)
+        return let_in(caught_up(state, run.slot, base, present), run.slot, of_word(state, run.slot, beside)), {}
 
-    def _run(self, context: object, payload: Arrays, task: str | None, step_name: str) -> MeanRun:
+    def _insiders(self, run: MeanRun, state: ClientState) -> Insiders | None:
+        """See `of_terms`: refuses terms that let other clients into a group."""
+        return of_terms(run.place, state, run.slot, fewest=self.min_responders, newcomers=self.newcomers)
+
+    def _run(self, context: object, state: ClientState, payload: Arrays, task: str | None, step_name: str) -> MeanRun:
         """The run that a message belongs to; a client that missed its start may come in where the terms are repeated.
 
         Raises:
@@ -280,13 +298,13 @@ class SecureMean(Aggregator):
         """
         attempt, name = attempt_in(payload), f"aggregator.{step_name}"
         if "about" in payload and not takes_part(context, attempt):
-            return self._join(context, payload, task)
+            return self._join(context, state, payload, task)
         run: MeanRun = kept(context, attempt, MeanRun, name)
         if task not in (None, run.place.about["task"]):
             raise ProtocolError(f"step {name!r} is no part of this run")
         return run
 
-    def _join(self, context: object, payload: Arrays, task: str | None) -> MeanRun:
+    def _join(self, context: object, state: ClientState, payload: Arrays, task: str | None) -> MeanRun:
         """Accept terms that are not weaker than this client's own settings.
 
         Raises:
@@ -299,6 +317,7 @@ class SecureMean(Aggregator):
         if about["task"] == "mean":
             self._check(about, run.place.clients)
             self._check_weights(run, getattr(context, "weight", None))
+            self._insiders(run, state)
         keep(run.place, run)
         return run
 

@@ -92,6 +92,8 @@ def with_base(state: ClientState, slot: str, base: np.ndarray, round_: int = 0) 
     """
     version, nothing = np.array(2 * round_ + 1, np.int64), np.zeros(0, np.uint8)
     fresh = {slot: base.copy(), f"{slot}.base": base.copy(), f"{slot}.version": version, f"{slot}.given": nothing}
+    if f"{slot}.group" in state:
+        fresh[f"{slot}.group"] = nothing  # see `secfpp.secure.means.insiders`
     return state.replace(**fresh)
 
 
