@@ -175,7 +175,7 @@ def _told(found: dict[str, Any]) -> list[str]:
         f"each of {members} members adds Skellam noise of variance {found['part']:.4g} in steps of 2^-{found['bits']}",
         f"on the mean of {members}: standard deviation {found['mean_sd']:.4g} in each of "
         f"{found['size']:,} numbers, length {found['mean_length']:.3g} clips",
-        f"price: x{price['together']:.3f} as {there} members may have to do, and {unknown} of them to hide their noise;",
+        f"price: x{price['together']:.3f} as {there} members may have to do, {unknown} of them to hide their noise;",
         f"       x{price['integers']:.3f} for integers, and for a bound by Renyi divergences",
     ]
 
