@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from secfpp import __version__
-from secfpp.cli import cache, doctor, keys, listing, privacy, prompts, training, transcript, why
+from secfpp.cli import audit, cache, doctor, keys, listing, privacy, prompts, training, transcript, why
 from secfpp.cli.going_on import going_on
 from secfpp.errors import (
     ConfigError,
@@ -88,6 +88,7 @@ app.command()(training.run)
 app.command()(training.compare)
 app.command()(training.report)
 app.command()(why.why)
+app.command()(audit.audit)
 app.command()(transcript.transcript)
 app.command()(prompts.predict)
 app.command()(prompts.export)

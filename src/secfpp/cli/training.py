@@ -180,15 +180,15 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def parse_labels(text: str) -> tuple[str, ...]:
-    """``a,b`` as labels; a comma inside a label is not supported here.
+def parse_labels(text: str, option: str = "--methods") -> tuple[str, ...]:
+    """``a,b`` as labels, given with an option; a comma inside a label is not supported here.
 
     Raises:
         ConfigError: an empty label, or one named twice.
     """
     labels = tuple(word.strip() for word in text.split(","))
     if not all(labels) or len(set(labels)) < len(labels):
-        raise ConfigError([Problem("--methods", text, "should name each method once, with commas between")])
+        raise ConfigError([Problem(option, text, "should name each method once, with commas between")])
     return labels
 
 

@@ -58,6 +58,15 @@ class Scale:
         return self.ticks[0] <= value <= self.ticks[-1]
 
 
+class LogScale(Scale):
+    """Where positive values lie between the first and the last of `ticks`, evenly by their logarithm."""
+
+    def at(self, value: float) -> float:
+        """Percent of the way: 0 at the first tick and below."""
+        first, last = self.ticks[0], self.ticks[-1]
+        return 100 * math.log(max(value, first) / first) / math.log(last / first)
+
+
 @dataclass(frozen=True)
 class Dot:
     """One row of an interval chart.
@@ -144,8 +153,13 @@ def _strip(row: Dot, scale: Scale, mark: float | None) -> Markup:
     return Markup('<span class="strip"><svg>{}{}</svg></span>').format(told, Markup("").join(parts))
 
 
-def lines(title: str, series: Mapping[str, Line], x: Scale, y: Scale, focus: str | None = None) -> Markup:
-    """One line per entry of `series`, coloured and dashed in their order; with `focus` the others step back."""
+def lines(
+    title: str, series: Mapping[str, Line], x: Scale, y: Scale, focus: str | None = None, by: str = "round"
+) -> Markup:
+    """One line per entry of `series`, coloured and dashed in their order; with `focus` the others step back.
+
+    `title` and `by` say what y and x are, for those who do not see it.
+    """
     parts = [Markup('<path class="grid" d="M0 {0:.2f}H100"/>').format(100 - y.at(tick)) for tick in y.ticks]
     order = {name: index for index, name in enumerate(series)}
     for name in sorted(order, key=lambda name: name == focus):  # the one in focus is drawn last, on top
@@ -160,7 +174,7 @@ def lines(title: str, series: Mapping[str, Line], x: Scale, y: Scale, focus: str
     ends = (f"{name} ends at {series[name][-1][1]:.3g}" for name in shown if series[name])
     drawing = Markup(
         '<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
-    ).format(f"{title} by round: {', '.join(ends)}", Markup("").join(parts))
+    ).format(f"{title} by {by}: {', '.join(ends)}", Markup("").join(parts))
     return Markup(
         '<div class="plot"><div class="scale" aria-hidden="true">{}</div><div class="field">{}</div>'
         '<div class="axis" aria-hidden="true">{}</div></div>'

@@ -35,6 +35,11 @@ samples.json    a few test images, for the report
 prompts/        METHOD/SEED/CLIENT.safetensors: the personal prompts
 tensorboard/    METHOD/SEED: events for TensorBoard, if asked for
 report.html     everything above, to look at; open it in a browser. `secfpp report DIR` makes it anew
+
+Of `secfpp audit` instead:
+audit.json      every attack with its figures, and audit.html, the same to look at
+parts/          TARGET/SEED.safetensors: what attacks said of each image; what is there is not attacked again
+shadows/        shadow prompts of what is being attacked; empty at the end
 """
 _OURS = (
     "run.json",
@@ -49,8 +54,15 @@ _OURS = (
     "prompts",
     "tensorboard",
     "report.html",
+    "audit.json",
+    "audit.html",
+    "parts",
+    "shadows",
 )
 _LOCK = ".lock"
+AUDIT = "audit"
+"""The command whose directories hold no run that others go on with."""
+_OTHER = {True: "holds something else than an audit", False: "holds an audit, not a run"}
 
 
 class RunDirectory:
@@ -138,6 +150,10 @@ def open_run_directory(
     try:
         used = path.exists() and any(entry.name != _LOCK for entry in path.iterdir())
         replaces = force or (own and made_by(path) == command)
+        if used and not replaces and (made_by(path) == AUDIT) != (command == AUDIT):
+            raise ConfigError(
+                f"--out {path}: {_OTHER[command == AUDIT]}; choose another directory, or replace it with --force"
+            )
         if used and not replaces and not resume:
             raise ConfigError(
                 f"--out {path}: exists and is not empty; choose another directory, or replace it with --force"
@@ -168,6 +184,8 @@ def open_results(path: Path) -> Iterator[RunDirectory]:
         ConfigError: no run is there, or it is in use.
     """
     stored = _stored_plan(path)
+    if stored is not None and made_by(path) == AUDIT:
+        raise ConfigError(f"{path}: {_OTHER[False]}; open audit.html there")
     if stored is None:
         raise ConfigError(f"{path}: holds no run; give a directory that `secfpp run`, `compare` or `demo` made")
     lock = _locked(path)

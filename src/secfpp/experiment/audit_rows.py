@@ -1,0 +1,173 @@
+"""What an audit found, as rows: attack, adversary, what it saw, target; figures, and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from secfpp.experiment.plan import Cell
+from secfpp.seeding import derive
+
+if TYPE_CHECKING:
+    from secfpp.algorithms.base import FederatedAlgorithm
+    from secfpp.attacks.statistics import Scores
+
+RATES = {"tpr_1": 0.01, "tpr_01": 0.001}
+DELTA = 1e-5
+"""Delta at which lower bounds of epsilon are given where a target claims none."""
+CURVE = 120
+"""Points of a curve that are kept."""
+SAME_KIND = {"last upload": "all uploads", "all averages": "all uploads"}
+"""What has to be told from single uploads in the clear for an attack on these to mean something."""
+
+
+class Key(NamedTuple):
+    """One attack by one adversary on one thing that it saw."""
+
+    attack: str
+    adversary: str
+    seen: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """What all attacks said of one target on one seed.
+
+    Attributes:
+        names: the clients attacked.
+        inside: which images of each are members, bool [n].
+        scores: of each attack, an array for each client in `whose`.
+        whose: places in `names`.
+        exposed: whether what an attack saw is one client's alone, in the clear.
+        clients: in the run.
+        groups: sizes of groups with common averages, rising.
+    """
+
+    names: tuple[str, ...]
+    inside: Sequence[np.ndarray]
+    scores: Mapping[Key, Sequence[np.ndarray]]
+    whose: Mapping[Key, Sequence[int]]
+    exposed: Mapping[Key, bool]
+    clients: int
+    groups: Sequence[int]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that is an array."""
+        found = {"sizes": np.array([len(inside) for inside in self.inside]), "inside": np.concatenate(self.inside)}
+        for key, values in self.scores.items():
+            found["|".join(key)] = np.concatenate(values)
+        return found
+
+    def about(self) -> dict[str, Any]:
+        """Everything else, ready for JSON."""
+        return {
+            "names": list(self.names),
+            "whose": {"|".join(key): list(places) for key, places in self.whose.items()},
+            "exposed": {"|".join(key): flag for key, flag in self.exposed.items()},
+            "clients": self.clients,
+            "groups": list(self.groups),
+        }
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Part:
+        """The part of which `arrays` and `about` are."""
+        sizes = arrays["sizes"].tolist()
+        inside = np.split(arrays["inside"], np.cumsum(sizes)[:-1])
+        keys = {word: Key(*word.split("|")) for word in about["whose"]}
+        whose = {keys[word]: places for word, places in about["whose"].items()}
+        scores = {
+            keys[word]: np.split(arrays[word], np.cumsum([sizes[place] for place in places])[:-1])
+            for word, places in about["whose"].items()
+        }
+        exposed = {keys[word]: flag for word, flag in about["exposed"].items()}
+        return cls(tuple(about["names"]), inside, scores, whose, exposed, about["clients"], about["groups"])
+
+
+def rows(parts: Mapping[Cell, Part], chosen: Mapping[str, FederatedAlgorithm]) -> list[dict[str, Any]]:
+    """A row for each attack, adversary, thing seen and target, over all seeds; ready for JSON."""
+    found = []
+    for target in chosen:
+        of = {cell.seed: part for cell, part in parts.items() if cell.method == target}
+        for key in dict.fromkeys(key for part in of.values() for key in part.scores):
+            found.append(_row(target, key, of))
+    for row in found:
+        row["reference"] = _reference(row, found)
+        row["verdict"] = _verdict(row)
+    return found
+
+
+def _row(target: str, key: Key, parts: Mapping[int, Part]) -> dict[str, Any]:
+    from secfpp.attacks.statistics import auc_interval, epsilon_lower_bound, tpr_interval, worst_client
+
+    scores, who = _pooled(key, parts)
+    seed = derive(0, target, *key)
+    worst = worst_client(scores)
+    row: dict[str, Any] = {
+        "target": target,
+        **key._asdict(),
+        "exposed": all(part.exposed[key] for part in parts.values() if key in part.exposed),
+        "seeds": sorted(seed for seed, part in parts.items() if key in part.scores),
+        "clients": len(who),
+        "members": int(scores.inside.sum()),
+        "others": int((~scores.inside).sum()),
+        "auc": scores.auc,
+        "auc_ci95": list(auc_interval(scores, seed)),
+    }
+    for name, rate in RATES.items():
+        interval = tpr_interval(scores, rate, seed)
+        row |= {name: scores.tpr(rate), f"{name}_ci95": interval and list(interval)}
+    row["worst"] = worst and {"client": who[worst.client], "auc": worst.auc, "chance": worst.chance}
+    row["epsilon_lower"] = epsilon_lower_bound(scores, DELTA, seed)
+    row["epsilon_upper"] = None
+    row["roc"] = _curve(scores)
+    return row
+
+
+def _pooled(key: Key, parts: Mapping[int, Part]) -> tuple[Scores, list[str]]:
+    """The scores of all seeds together, and who the numbers of clients are."""
+    from secfpp.attacks.statistics import Scores
+
+    values, inside, clients, who = [], [], [], list[str]()
+    for seed, part in parts.items():
+        for place, scores in zip(part.whose.get(key, ()), part.scores.get(key, ()), strict=True):
+            values.append(scores)
+            inside.append(part.inside[place])
+            clients.append(np.full(len(scores), len(who)))
+            who.append(f"{part.names[place]}, seed {seed}")
+    return Scores(np.concatenate(values), np.concatenate(inside), np.concatenate(clients)), who
+
+
+def _reference(row: Mapping[str, Any], every: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The row in which the same attack has what it needs, one client's alone and in the clear, and does best."""
+    kinds = (row["seen"], SAME_KIND.get(row["seen"], row["seen"]))
+    same = [
+        other for other in every if other["exposed"] and other["attack"] == row["attack"] and other["seen"] in kinds
+    ]
+    best = max(same, key=lambda other: float(other["auc_ci95"][0]), default=None)
+    return (
+        None
+        if best is None
+        else {"target": best["target"], "seen": best["seen"], "auc": best["auc"], "auc_ci95": best["auc_ci95"]}
+    )
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """``not informative`` where the attack does not even work on its reference; else whether it tells members."""
+    reference = row["reference"]
+    if reference is None or reference["auc_ci95"][0] <= 0.5:
+        return "not informative"
+    if row["epsilon_upper"] is not None and row["epsilon_lower"] > row["epsilon_upper"]:
+        return "claim refuted"
+    return "tells members" if row["auc_ci95"][0] > 0.5 else "nothing found"
+
+
+def _curve(scores: Scores) -> list[list[float]]:
+    """The curve at some false positive rates, evenly spaced by their logarithm: ``[fpr, tpr]``."""
+    false, true = scores.roc()
+    least = 1 / (~scores.inside).sum()
+    rates = np.geomspace(least, 1, CURVE)
+    places = np.unique(np.searchsorted(false, rates, "right") - 1)
+    return [[round(float(false[i]), 6), round(float(true[i]), 6)] for i in places if false[i] > 0]
