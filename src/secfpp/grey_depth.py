@@ -7,6 +7,7 @@ use can be seen over many images only, so that it is decided once for all that a
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -46,7 +47,35 @@ def largest_grey(image: Image) -> int:
 
 def window_for(largest: int) -> GreyWindow:
     """Black and white of the fewest of `DEPTHS` that hold the value `largest`."""
-    depth = next(bits for bits in DEPTHS if largest < 2**bits)
+    return _whole(next(bits for bits in DEPTHS if largest < 2**bits))
+
+
+def largest_value(image: Image) -> float:
+    """The largest value of a deep image, of whatever range."""
+    return float(np.nan_to_num(np.asarray(image, np.float64), nan=0.0).max(initial=0))
+
+
+def other_than_trained(stated: GreyWindow | None, trained: GreyWindow, largest: Collection[float]) -> str:
+    """What to tell of deep images that are read otherwise than those in training; nothing if there is nothing to tell.
+
+    Args:
+        stated: the window by which they are read, if it is not that of training.
+        trained: the window of the training images.
+        largest: the largest value of each image; none if no image is deep.
+    """
+    learned = f"in training {trained[0]:g} was black and {trained[1]:g} white"
+    if stated is not None and tuple(stated) != trained and largest:
+        return f"grey values are read with {stated[0]:g} as black and {stated[1]:g} as white, as stated; {learned}"
+    beyond = [value for value in largest if value > trained[1]]
+    if stated is None and beyond and trained in [_whole(depth) for depth in DEPTHS]:
+        return (
+            f"{len(beyond)} of {len(largest)} images have grey values up to {max(beyond):g}, and {learned}: what is "
+            "above is cut; if these images use more bits, state grey_window = [LOW, HIGH]"
+        )
+    return ""
+
+
+def _whole(depth: int) -> GreyWindow:
     return 0, 2**depth - 1
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +25,8 @@ from secfpp.grey_depth import (
     is_negative,
     largest_grey,
     largest_high_byte,
+    largest_value,
+    other_than_trained,
     require_used,
     require_window,
     window_for,
@@ -59,7 +61,11 @@ def read_images(
 
 
 def read_scaled(
-    paths: Sequence[Path], size: int = SIZE, memory_gib: float = MEMORY_GIB, grey_window: GreyWindow | None = None
+    paths: Sequence[Path],
+    size: int = SIZE,
+    memory_gib: float = MEMORY_GIB,
+    grey_window: GreyWindow | None = None,
+    trained: GreyWindow | None = None,
 ) -> tuple[np.ndarray, GreyWindow | None]:
     """The images as uint8 [n, size, size, 3], of animations the first picture; and the window of deep grey values.
 
@@ -69,6 +75,8 @@ def read_scaled(
         memory_gib: most memory for them, in GiB.
         grey_window: grey values of more than 8 bits that are black and white; if not given, the range of the bits in
             use over all these images, of which a `DataWarning` tells.
+        trained: the window of the training images, if they are known: it is taken where `grey_window` is not given, and
+            a `DataWarning` tells where the images do not go with it.
 
     Returns:
         The images, and the window by which some of them were scaled (None if there were none).
@@ -85,16 +93,19 @@ def read_scaled(
             f"{memory_gib:g}: take fewer at a time, or smaller ones"
         )
     images = np.empty((len(paths), size, size, 3), dtype=np.uint8)
-    deep, colours = dict[int, int](), dict[int, int]()
+    deep, colours, values = dict[int, int](), dict[int, int](), dict[int, float]()
+    stated = grey_window or trained
 
     def read(index: int) -> None:
         with _opened(paths[index], size) as image:
             if (high := largest_high_byte(image)) is not None:
                 colours[index] = high
-            if grey_window is None and is_deep(image):
+            if trained and is_deep(image):
+                values[index] = largest_value(image)
+            if stated is None and is_deep(image):
                 deep[index] = largest_grey(image)
             else:
-                images[index] = to_square(image, size, grey_window)
+                images[index] = to_square(image, size, stated)
 
     def scale(index: int) -> None:
         with _opened(paths[index], size) as image:
@@ -103,8 +114,9 @@ def read_scaled(
     _each(read, range(len(paths)))
     if colours:
         require_used(max(colours.values()), len(colours))
+    _tell_other_depth(grey_window, trained, values.values())
     if not deep:
-        return images, grey_window
+        return images, stated
     window = window_for(max(deep.values()))
     _each(scale, sorted(deep))
     warnings.warn(
@@ -114,6 +126,11 @@ def read_scaled(
         stacklevel=2,
     )
     return images, window
+
+
+def _tell_other_depth(stated: GreyWindow | None, trained: GreyWindow | None, values: Collection[float]) -> None:
+    if trained and (told := other_than_trained(stated, trained, values)):
+        warnings.warn(told, DataWarning, stacklevel=3)
 
 
 def _each(task: Callable[[int], None], indices: Sequence[int]) -> None:
@@ -183,7 +200,9 @@ def to_square(image: Image, size: int, grey_window: GreyWindow | None = None) ->
     return np.asarray(fitted, dtype=np.uint8)
 
 
-def as_array(images: ImagesLike, size: int = SIZE, grey_window: GreyWindow | None = None) -> np.ndarray:
+def as_array(
+    images: ImagesLike, size: int = SIZE, grey_window: GreyWindow | None = None, trained: GreyWindow | None = None
+) -> np.ndarray:
     """Images of any accepted form as uint8 [n, height, width, 3].
 
     Arrays are taken as they are; files and Pillow images come as [n, size, size, 3]. A folder stands for all images
@@ -193,6 +212,7 @@ def as_array(images: ImagesLike, size: int = SIZE, grey_window: GreyWindow | Non
         images: see `ImagesLike`.
         size: side in pixels.
         grey_window: see `read_scaled`.
+        trained: see `read_scaled`.
 
     Raises:
         DataError: an array of another shape or number type, a value that is no image, or a file that cannot be read.
@@ -208,9 +228,10 @@ def as_array(images: ImagesLike, size: int = SIZE, grey_window: GreyWindow | Non
             )
         return array
     if isinstance(images, (str, os.PathLike)):
-        return read_images(files_in([Path(images)]), size, grey_window=grey_window)
+        return read_scaled(files_in([Path(images)]), size, grey_window=grey_window, trained=trained)[0]
     if isinstance(images, Image.Image):
-        return to_square(images, size, grey_window)[None]
+        _tell_other_depth(grey_window, trained, _largest_values([images]))
+        return to_square(images, size, grey_window or trained)[None]
     try:
         items = list(images)
     except TypeError:
@@ -222,13 +243,23 @@ def as_array(images: ImagesLike, size: int = SIZE, grey_window: GreyWindow | Non
         )
     named = [Path(item) for item in items if isinstance(item, (str, os.PathLike))]
     if len(named) == len(items):
-        return read_images(files_in(named), size, grey_window=grey_window)
-    if deep := [largest_grey(item) for item in items if isinstance(item, Image.Image) and is_deep(item)]:
-        grey_window = grey_window or window_for(max(deep))
+        return read_scaled(files_in(named), size, grey_window=grey_window, trained=trained)[0]
+    _tell_other_depth(grey_window, trained, _largest_values(items))
+    grey_window = grey_window or trained
+    pictures = [item for item in items if isinstance(item, Image.Image) and is_deep(item)]
+    if pictures and grey_window is None:
+        grey_window = window_for(max(map(largest_grey, pictures)))
     parts = [as_array(item, size, grey_window) for item in items]
     if len({part.shape[1:] for part in parts}) > 1:
         parts = [np.stack([to_square(Image.fromarray(image), size) for image in part]) for part in parts]
     return np.concatenate(parts)
+
+
+def _largest_values(items: Iterable[object]) -> list[float]:
+    """The largest value of each deep one of those that are Pillow images."""
+    from PIL import Image
+
+    return [largest_value(item) for item in items if isinstance(item, Image.Image) and is_deep(item)]
 
 
 def files_in(paths: Iterable[Path]) -> list[Path]:

@@ -23,8 +23,6 @@ from secfpp.experiment.fitted import Fitted, load_fitted, save_fitted
 from secfpp.experiment.results import client_prompts, novelties
 from secfpp.experiment.schema import build, dump, one_of
 from secfpp.experiment.variants import KNOWN, variants
-from secfpp.grey_depth import GreyWindow
-from secfpp.images import as_array
 from secfpp.models.backbone import Backbone, load_backbone, require_model
 from secfpp.runtime.trainer import RoundRecord, RunResult, train
 
@@ -71,7 +69,6 @@ class Personalizer:
     metrics_: dict[str, dict[str, float]]
     result_: RunResult
     backbone_: Backbone
-    _grey_window: GreyWindow | None
 
     def __init__(
         self,
@@ -175,8 +172,10 @@ class Personalizer:
         """Keep what was learned."""
         result, clients = fitted.result, fitted.result.clients
         self._fitted, self.backbone_, self.result_ = fitted, model, result
-        self.clients_, self.classes_, self._grey_window = clients, fitted.classes, fitted.grey_window
-        self.prompts_ = client_prompts(result, model.spec, fitted.classes, fitted.image_size, fitted.known)
+        self.clients_, self.classes_ = clients, fitted.classes
+        self.prompts_ = client_prompts(
+            result, model.spec, fitted.classes, fitted.image_size, fitted.known, fitted.grey_window
+        )
         self.clusters_ = None if result.assignment is None else dict(zip(clients, result.assignment, strict=True))
         self.metrics_ = {
             name: dict(zip(clients, (values / 100).tolist(), strict=True)) for name, values in result.metrics.items()
@@ -190,8 +189,7 @@ class Personalizer:
 
     def predict(self, client: str, images: ImagesLike, *, prior: Prior = None) -> list[str]:
         """The class of each image by the prompt of `client`; see `predict_proba`."""
-        prompt = self._prompt(client)
-        return prompt.predict(self._pixels(prompt, images), backbone=self.backbone_, prior=prior)
+        return self._prompt(client).predict(images, backbone=self.backbone_, prior=prior)
 
     def predict_proba(self, client: str, images: ImagesLike, *, prior: Prior = None) -> np.ndarray:
         """Probability of each of `classes_` for each image, float32 [n, n_cls].
@@ -208,18 +206,15 @@ class Personalizer:
             ConfigError: no such client.
             DataError: images that cannot be read.
         """
-        prompt = self._prompt(client)
-        return prompt.predict_proba(self._pixels(prompt, images), backbone=self.backbone_, prior=prior)
+        return self._prompt(client).predict_proba(images, backbone=self.backbone_, prior=prior)
 
     def novelty(self, client: str, images: ImagesLike) -> np.ndarray:
         """How unlike the training images of `client` each image is, float32 [n]; see `ClientPrompt.novelty`."""
-        prompt = self._prompt(client)
-        return prompt.novelty(self._pixels(prompt, images), backbone=self.backbone_)
+        return self._prompt(client).novelty(images, backbone=self.backbone_)
 
     def unlike_training(self, client: str, images: ImagesLike) -> np.ndarray:
         """Whether each image is so unlike those of `client` that a label for it means little, bool [n]."""
-        prompt = self._prompt(client)
-        return prompt.unlike_training(self._pixels(prompt, images), backbone=self.backbone_)
+        return self._prompt(client).unlike_training(images, backbone=self.backbone_)
 
     def score(self, data: Data) -> float:
         """Accuracy 0..1 on `data`'s test images, mean over its clients; see `scores`."""
@@ -308,9 +303,6 @@ class Personalizer:
         if isinstance(data, TableSettings) or (not isinstance(data, FolderSettings) and is_table(data)):
             return load_table(data, int(self.seed))
         return load_folder(data, int(self.seed))
-
-    def _pixels(self, prompt: ClientPrompt, images: ImagesLike) -> np.ndarray:
-        return as_array(images, prompt.image_size, self._grey_window)
 
     def _prompt(self, client: str) -> ClientPrompt:
         if client not in self.prompts_:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
 from secfpp.errors import ConfigError, DataError, DataWarning
-from secfpp.grey_depth import DEPTHS, window_for
+from secfpp.grey_depth import DEPTHS, other_than_trained, window_for
 from secfpp.images import as_array, read_images, read_scaled
 
 
@@ -150,3 +152,34 @@ def test_a_photo_of_sixteen_bits_taken_sideways_is_turned_upright(tmp_path: Path
     Image.fromarray(np.rot90(values).copy()).save(tmp_path / "a.png", exif=exif)
     found = read_images([tmp_path / "a.png"], 16, grey_window=(0, 0xFFFF))[0, ..., 0]
     assert found[:8].min() == 255 and found[8:].max() == 0
+
+
+def test_what_goes_with_training_is_not_told() -> None:
+    whole, cut = (0.0, 4095.0), (-1000.0, 400.0)
+    for stated, trained, largest in [
+        (None, whole, [4095]),
+        (whole, whole, [9000]),
+        ((0, 255), whole, []),
+        (None, cut, [3000]),  # a window that was stated cuts on purpose
+        (None, whole, []),
+    ]:
+        assert other_than_trained(stated, trained, largest) == "", (stated, trained, largest)
+    assert "2 of 3 images have grey values up to 9000" in other_than_trained(None, whole, [1, 5000, 9000])
+    assert "-1000 as black" in other_than_trained(cut, whole, [1])
+
+
+@pytest.mark.parametrize("form", ["path", "picture", "both", "folder"])
+def test_images_in_any_form_are_read_as_in_training_and_told_of(form: str, tmp_path: Path) -> None:
+    path = deep(tmp_path / "a.png", np.full((8, 8), 2000))
+    bright = deep(tmp_path / "b.png", np.full((8, 8), 5000))
+
+    def in_form(file: Path) -> Any:
+        with Image.open(file) as image:
+            image.load()
+        return {"path": file, "picture": image, "both": [image, file], "folder": file.parent}[form]
+
+    with nullcontext() if form != "folder" else pytest.warns(DataWarning, match="1 of 2 images"):
+        dark = as_array(in_form(path), 8, trained=(0, 4095))
+    assert dark[0, 0, 0, 0] == round(2000 / 4095 * 255)
+    with pytest.warns(DataWarning, match="grey values up to 5000, and in training 0 was black and 4095 white"):
+        assert as_array(in_form(bright), 8, trained=(0, 4095))[-1].min() == 255

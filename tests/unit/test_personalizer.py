@@ -74,6 +74,10 @@ def test_a_table_will_do_and_deep_greys_are_read_as_in_training(backbone: Any, t
     np.testing.assert_array_equal(model.predict_proba("a", dark), expected)
     alike = np.full((1, 224, 224, 3), round(300 / 4095 * 255), np.uint8)
     assert model.novelty("a", dark) == model.novelty("a", alike)
+    model.prompts_["a"].save(tmp_path / "a.safetensors")
+    kept = secfpp.load_prompt(tmp_path / "a.safetensors")
+    assert kept.grey_window == (0, 4095)
+    np.testing.assert_array_equal(kept.predict_proba(dark, backbone=backbone), expected)
 
 
 def test_it_learns_to_tell_colours_apart(fitted: Personalizer, data: Any, backbone: Any) -> None:

@@ -63,7 +63,7 @@ def assert_the_same(again: Personalizer, fitted: Personalizer, data: Any) -> Non
             again.predict_proba(client, data.test["a"].images), fitted.predict_proba(client, data.test["a"].images)
         )
     assert again.result_.rows == fitted.result_.rows and again.result_.costs == fitted.result_.costs
-    assert again._grey_window == (0.0, 4095.0)
+    assert {prompt.grey_window for prompt in again.prompts_.values()} == {(0.0, 4095.0)}
 
 
 def test_it_can_be_saved_and_loaded(fitted: Personalizer, data: Any, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Source(StrEnum):
 
 
 GREY_WINDOW = typer.Option(
-    None, metavar="LOW HIGH", help="Which grey values of more than 8 bits are black and white: as in training."
+    None, metavar="LOW HIGH", help="Which grey values of more than 8 bits are black and white, if not as in training."
 )
 PROMPT = "A client's prompt: runs/NAME/prompts/METHOD/SEED/CLIENT.safetensors."
 FULL_STOP = (
@@ -77,7 +77,7 @@ def predict(
 ) -> None:
     """Classify images with one client's prompt: labels and probabilities as a table, JSON or CSV."""
     from secfpp.cli.output import aligned, print_json
-    from secfpp.images import as_array, files_in
+    from secfpp.images import files_in
     from secfpp.models.prompt_file import load_prompt
 
     if as_json and as_csv:
@@ -85,7 +85,7 @@ def predict(
     learned = load_prompt(prompt)
     paths = files_in(images)
     expected: Literal["own", "uniform"] | None = None if prior is None else "own" if prior is Prior.OWN else "uniform"
-    pixels = as_array(paths, learned.image_size, grey_window)
+    pixels = learned.pixels(paths, grey_window)
     model = learned.model(backbone)
     scores = learned.predict_proba(pixels, backbone=model, prior=expected)
     best = [_best(learned.classes, row, top) for row in scores.tolist()]
@@ -159,7 +159,6 @@ def export(
     which know it.
     """
     from secfpp.errors import ConfigError, Problem
-    from secfpp.images import as_array
     from secfpp.models.coop_checkpoint import to_coop
     from secfpp.models.prompt_file import load_prompt
 
@@ -183,7 +182,7 @@ def export(
         learned = learned.without_prior()
     levels = [(level or Level.PERSONAL).value] if learned.domain_prompt is None else [each.value for each in Level]
     if class_contexts is not None:
-        pixels = as_array(class_contexts, learned.image_size, grey_window)
+        pixels = learned.pixels(class_contexts, grey_window)
         learned, facts["agreement"] = _fitted(learned, pixels, backbone, to, prior)
     if to is Target.COOP and learned.class_template == "{}":
         notes.append(FULL_STOP)

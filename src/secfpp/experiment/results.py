@@ -21,6 +21,7 @@ from secfpp.models.prompt_file import ClientPrompt
 
 if TYPE_CHECKING:
     from secfpp.data.federated import FederatedDataset, Split
+    from secfpp.grey_depth import GreyWindow
     from secfpp.models.backbone import Backbone, BackboneSpec
     from secfpp.runtime.trainer import RunResult
 
@@ -134,6 +135,7 @@ def client_prompts(
     classes: Sequence[str],
     image_size: int = SIZE,
     known: Mapping[str, Novelty] | None = None,
+    grey_window: GreyWindow | None = None,
 ) -> dict[str, ClientPrompt]:
     """What each client predicts with, by its name.
 
@@ -143,6 +145,7 @@ def client_prompts(
         classes: names of the classes.
         image_size: side in pixels of the images it was trained on.
         known: what the clients' images are like, see `novelties`.
+        grey_window: which of their grey values of more than 8 bits were black and white.
     """
     images = known or {}
     return {
@@ -167,6 +170,7 @@ def client_prompts(
             seed=result.seed,
             rounds=result.rounds,
             image_size=image_size,
+            grey_window=grey_window,
         )
         for i, client in enumerate(result.clients)
     }
@@ -178,10 +182,11 @@ def prompt_files(
     classes: Sequence[str],
     image_size: int = SIZE,
     known: Mapping[str, Novelty] | None = None,
+    grey_window: GreyWindow | None = None,
 ) -> dict[str, bytes]:
     """The files of `client_prompts`, by relative path."""
     folder = f"prompts/{_path_part(result.method)}/{result.seed}"
-    prompts = client_prompts(result, backbone, classes, image_size, known)
+    prompts = client_prompts(result, backbone, classes, image_size, known, grey_window)
     return {f"{folder}/{_path_part(client)}.safetensors": prompt.to_bytes() for client, prompt in prompts.items()}
 
 

@@ -246,7 +246,8 @@ def _train_cell(
         )
     size = dataset.clients[0].train.images.shape[1]
     known = novelties(dataset, backbone)
-    for name, content in prompt_files(result, backbone.spec, dataset.classes, size, known).items():
+    files = prompt_files(result, backbone.spec, dataset.classes, size, known, dataset.grey_window)
+    for name, content in files.items():
         atomic_write(task.directory / name, content)
     made_by = versions() | load(task.workers, torch.get_num_threads())
     finished = FinishedCell(result, digest, made_by, git_revision())

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from secfpp.errors import ConfigError, Problem
-from secfpp.images import ImagesLike, as_array
+from secfpp.images import ImagesLike
 from secfpp.models.prompt_file import ClientPrompt, Prior
 from secfpp.seeding import derive
 
@@ -75,7 +75,7 @@ def fit_class_contexts(
         raise ConfigError(problems)
     model, n_classes = prompt.model(backbone), len(prompt.classes)
     template = class_template or prompt.class_template
-    features = with_made_up(model.features(as_array(images, prompt.image_size)), made_up)
+    features = with_made_up(model.features(prompt.pixels(images)), made_up)
     alone = replace(prompt.one_level().without_visual(), class_template=template)
     if prior == "own":
         alone = replace(alone, log_prior=None)

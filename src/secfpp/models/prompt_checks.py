@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from secfpp.grey_depth import window_problems
 from secfpp.models.class_names import repeated
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def problems_of(prompt: ClientPrompt) -> list[str]:
         if not wrong and len(prompt.log_prior) != n_classes:
             wrong.append(f"log_prior has {len(prompt.log_prior)} values for {n_classes} classes")
         found += wrong
-    found += _novelty_problems(prompt)
+    found += _novelty_problems(prompt) + _window_problems(prompt.grey_window)
     if n_classes < 2 or not all(map(str.strip, prompt.classes)):
         found.append(f"classes {prompt.classes!r} are not two names or more")
     found += repeated(prompt.classes)
@@ -36,6 +38,16 @@ def problems_of(prompt: ClientPrompt) -> list[str]:
     if prompt.image_size < 1 or prompt.class_template.count("{}") != 1:
         found.append(f"image_size {prompt.image_size} or class_template {prompt.class_template!r} makes no sense")
     return found
+
+
+def _window_problems(window: object) -> list[str]:
+    """What is wrong with `grey_window`."""
+    if window is None:
+        return []
+    pair: Any = window if isinstance(window, Sequence) and len(window) == 2 else ("", "")
+    if all(isinstance(end, (int, float)) for end in pair) and not window_problems((pair[0], pair[1])):
+        return []
+    return [f"grey_window {window!r} is not two values, that of black below that of white"]
 
 
 def _novelty_problems(prompt: ClientPrompt) -> list[str]:

@@ -9,8 +9,7 @@ it ``log_prior`` float32 [n_cls]; to tell images unlike the client's, ``image_me
 
 It is private to the client: ``prompt`` was learned on its images, of which ``visual_weights`` holds class means;
 ``log_prior`` says how often each class occurs among them, ``familiar`` which do often enough, and ``image_mean`` is
-their mean. ``domain_prompt`` is
-an average over the client's group, known to the others of the group.
+their mean. ``domain_prompt`` is an average over the client's group, known to the others of the group.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from secfpp.errors import ConfigError, DataError, Problem
+from secfpp.grey_depth import GreyWindow
 from secfpp.images import SIZE, ImagesLike, as_array
 from secfpp.models.novelty import novelty
 from secfpp.models.prompt_checks import VISUAL, problems_of
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from secfpp.models.backbone import Backbone
 
-FORMAT = "secfpp-prompt-5"
-READABLE = (*(f"secfpp-prompt-{number}" for number in range(1, 5)), FORMAT)
+FORMAT = "secfpp-prompt-6"
+READABLE = (*(f"secfpp-prompt-{number}" for number in range(1, 6)), FORMAT)
 Prior = Literal["own", "uniform"]
 Level = Literal["personal", "domain"]
 _NUMBERS = ("seed", "rounds", "image_size")
@@ -75,6 +75,8 @@ class ClientPrompt:
         seed: of the training.
         rounds: of training.
         image_size: side in pixels at which image files are read, the one of the training images.
+        grey_window: which grey values of more than 8 bits were black and white in training, if it is known: files with
+            such are read so.
         class_template: how a class name is written behind the context, with ``{}`` for the name.
 
     Raises:
@@ -101,6 +103,7 @@ class ClientPrompt:
     seed: int = 0
     rounds: int = 0
     image_size: int = SIZE
+    grey_window: GreyWindow | None = None
     class_template: str = "{}"
 
     def __post_init__(self) -> None:
@@ -114,6 +117,8 @@ class ClientPrompt:
         object.__setattr__(self, "trust", float(self.trust))
         if self.novelty_threshold is not None:
             object.__setattr__(self, "novelty_threshold", float(self.novelty_threshold))
+        if self.grey_window is not None:
+            object.__setattr__(self, "grey_window", (float(self.grey_window[0]), float(self.grey_window[1])))
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.prompt.shape[-2:]))
@@ -137,6 +142,7 @@ class ClientPrompt:
         about |= {name: str(getattr(self, name)) for name in _NUMBERS}
         about |= {} if self.domain_prompt is None else {"trust": repr(self.trust)}
         about |= {} if self.novelty_threshold is None else {"novelty_threshold": repr(self.novelty_threshold)}
+        about |= {} if self.grey_window is None else {"grey_window": json.dumps(self.grey_window)}
         return save(self._arrays(), metadata=about)
 
     def one_level(self, level: Level = "personal") -> ClientPrompt:
@@ -198,6 +204,20 @@ class ClientPrompt:
 
         return fit_class_contexts(self, images, backbone, prior=prior)
 
+    def pixels(self, images: ImagesLike, grey_window: GreyWindow | None = None) -> np.ndarray:
+        """Images as this prompt was learned on them, uint8 [n, height, width, 3].
+
+        Args:
+            images: as for `predict_proba`.
+            grey_window: grey values of more than 8 bits that are black and white, if not those of the training images.
+                A `DataWarning` tells where the images do not go with those.
+
+        Raises:
+            ConfigError: a window between whose ends nothing lies.
+            DataError: images that cannot be read.
+        """
+        return as_array(images, self.image_size, grey_window, self.grey_window)
+
     def predict(
         self, images: ImagesLike, *, backbone: Backbone | str | None = None, prior: Prior | None = None
     ) -> list[str]:
@@ -224,8 +244,7 @@ class ClientPrompt:
             raise ConfigError([Problem("prior", prior, "own or uniform")])
         if prior == "own" and self.log_prior is None:
             raise ConfigError([Problem("prior", prior, "this prompt holds no class frequencies: take uniform")])
-        pixels = as_array(images, self.image_size)
-        model = self.model(backbone)
+        pixels, model = self.pixels(images), self.model(backbone)
         logits = self.logits(model.features(pixels), model).cpu().numpy()
         if self.log_prior is not None and prior != "uniform":
             logits = logits + self.log_prior
@@ -247,7 +266,7 @@ class ClientPrompt:
         if self.image_mean is None or self.image_spread is None:
             allowed = "unknown to this prompt: written by an earlier version, imported, or without what tells of images"
             raise ConfigError([Problem("novelty", self.client, allowed)])
-        pixels, model = as_array(images, self.image_size), self.model(backbone)
+        pixels, model = self.pixels(images), self.model(backbone)
         features = model.features(pixels)
         self._require_size("image_mean", features, model)
         scores = novelty(features.cpu().numpy(), self.image_mean, self.image_spread)
@@ -370,6 +389,7 @@ def _read(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> ClientP
         seed=int(about.get("seed", 0)),
         rounds=int(about.get("rounds", 0)),
         image_size=int(about.get("image_size", SIZE)),
+        grey_window=tuple(json.loads(about["grey_window"])) if "grey_window" in about else None,
         backbone=about["backbone"],
         backbone_digest=about["backbone_digest"],
         client=about.get("client", ""),

@@ -162,6 +162,28 @@ def test_deep_greys_are_scaled_as_in_training_if_that_is_stated(prompt: ClientPr
     )
 
 
+def test_deep_greys_are_scaled_as_the_prompt_file_says(prompt: ClientPrompt) -> None:
+    replace(prompt, grey_window=(0, 4095)).save("a.safetensors")
+    for name, value in {"dark": 1000, "bright": 60000}.items():
+        Image.fromarray(np.full((32, 32), value, np.uint16)).save(f"{name}.png")
+
+    def found(*words: str) -> float:
+        (image,) = json.loads(predict(*words, "--json"))["images"]
+        return float(image["probability"])
+
+    trained = found("dark.png")
+    Image.fromarray(np.full((32, 32), round(1000 / 4095 * 255), np.uint8)).save("eight.png")
+    assert trained == found("eight.png") == found("dark.png", "--grey-window", "0", "4095")
+    with pytest.warns(DataWarning, match="with 0 as black and 1023 as white, as stated; in training 0 .* 4095 white"):
+        assert found("dark.png", "--grey-window", "0", "1023") != trained
+    assert found("eight.png", "--grey-window", "0", "1023") == trained  # no deep image: nothing to tell
+    with pytest.warns(
+        DataWarning, match="1 of 2 images have grey values up to 60000, and in training 0 was black"
+    ) as said:
+        predict("dark.png", "bright.png")
+    assert len(said) == 1
+
+
 def test_what_is_passed_over_is_counted(prompt: ClientPrompt) -> None:
     Path("photos/scan.dcm").write_text("x")
     with pytest.warns(DataWarning, match=r"1 \.dcm"):

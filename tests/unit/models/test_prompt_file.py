@@ -312,7 +312,7 @@ def test_levels_that_do_not_fit_together_are_refused(
 
 
 def about(**changes: str | None) -> dict[str, str]:
-    whole = {"format": "secfpp-prompt-5", "classes": json.dumps(CLASSES), "backbone": "mini", "backbone_digest": "abc"}
+    whole = {"format": "secfpp-prompt-6", "classes": json.dumps(CLASSES), "backbone": "mini", "backbone_digest": "abc"}
     return {name: value for name, value in (whole | changes).items() if value is not None}
 
 
@@ -320,13 +320,13 @@ VECTORS = {"prompt": np.zeros((2, 4), np.float32)}
 TWO = {**VECTORS, "domain_prompt": np.ones((2, 4), np.float32), "familiar": np.ones(3, bool)}
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_files_of_earlier_formats_are_read(number: int, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(save(VECTORS, metadata=about(format=f"secfpp-prompt-{number}", seed="3", client="x")))
     prompt = load_prompt(path)
     assert (prompt.seed, prompt.client, prompt.log_prior, prompt.image_size) == (3, "x", None, 224)
-    assert (prompt.domain_prompt, prompt.familiar, prompt.trust) == (None, None, 1)
+    assert (prompt.domain_prompt, prompt.familiar, prompt.trust, prompt.grey_window) == (None, None, 1, None)
 
 
 def test_earlier_readers_which_would_predict_otherwise_refuse_the_file(
@@ -335,7 +335,7 @@ def test_earlier_readers_which_would_predict_otherwise_refuse_the_file(
     path = tmp_path / "a.safetensors"
     two_levels.save(path)
     with safe_open(path, framework="numpy") as file:
-        assert file.metadata()["format"] == "secfpp-prompt-5"
+        assert file.metadata()["format"] == "secfpp-prompt-6"
 
 
 @pytest.mark.parametrize(
@@ -353,6 +353,10 @@ def test_earlier_readers_which_would_predict_otherwise_refuse_the_file(
         (save(VECTORS, metadata=about(rounds="many")), "many"),
         (save(TWO, metadata=about()), "does not say how far to trust"),
         (save(TWO, metadata=about(trust="much")), "much"),
+        (save(VECTORS, metadata=about(grey_window="[0, 4095")), "Expecting"),
+        (save(VECTORS, metadata=about(grey_window="[4095, 0]")), r"grey_window \(4095, 0\) is not two values"),
+        (save(VECTORS, metadata=about(grey_window="[1, 2, 3]")), "is not two values"),
+        (save(VECTORS, metadata=about(grey_window='["a", "b"]')), "is not two values"),
         (save(TWO, metadata=about(trust="2.0")), "trust 2.0 is not in 0..1"),
         (save({**VECTORS, "familiar": TWO["familiar"]}, metadata=about()), "belong together"),
         (save({"prompt": np.full((2, 4), np.inf, np.float32)}, metadata=about()), "not finite"),
