@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         DataError,
         DataWarning,
         DropoutError,
+        MemoryWarning,
         MissingExtraError,
         NotFittedError,
         ProtocolError,
@@ -83,8 +84,8 @@ _HOME = {
     "data.folders": "FolderSettings load_folder",
     "data.icons": "IconSettings load_icons",
     "data.tables": "TableSettings load_table",
-    "errors": "ClientError ConfigError DataError DataWarning DropoutError MissingExtraError NotFittedError "
-    "ProtocolError SecFPPError TamperError WireError",
+    "errors": "ClientError ConfigError DataError DataWarning DropoutError MemoryWarning MissingExtraError "
+    "NotFittedError ProtocolError SecFPPError TamperError WireError",
     "experiment.variants": "variants",
     "models.backbone": "Backbone load_backbone",
     "models.coop_checkpoint": "from_coop to_coop",
@@ -140,6 +141,7 @@ __all__ = [
     "InProcessDriver",
     "Joint",
     "LocalTraining",
+    "MemoryWarning",
     "MissingExtraError",
     "NotFittedError",
     "OneCluster",

@@ -148,3 +148,7 @@ class LeakyProtocolWarning(UserWarning):
 
 class DataWarning(UserWarning):
     """Data were read in a way that was not stated, or not all of them; says how, and how to state it."""
+
+
+class MemoryWarning(UserWarning):
+    """What is about to run takes much memory; says how much, and how much is free."""

@@ -6,6 +6,7 @@ Parameters are kept as they are given and checked by `Personalizer.fit`; what is
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from inspect import signature
@@ -18,8 +19,9 @@ from secfpp.algorithms.base import FederatedAlgorithm, methods
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.data.tables import TableSettings, is_table, load_table
-from secfpp.errors import ConfigError, DataError, NotFittedError, Problem
+from secfpp.errors import ConfigError, DataError, MemoryWarning, NotFittedError, Problem
 from secfpp.experiment.fitted import Fitted, load_fitted, save_fitted
+from secfpp.experiment.memory import require_memory
 from secfpp.experiment.results import client_prompts, novelties
 from secfpp.experiment.schema import build, dump, one_of
 from secfpp.experiment.variants import KNOWN, variants
@@ -96,13 +98,17 @@ class Personalizer:
             This object.
 
         Raises:
-            ConfigError: parameters that cannot work, all of them; too few clients for the method.
+            ConfigError: parameters that cannot work, all of them; too few clients for the method, or so many that
+                grouping them takes more memory than this machine has; a `MemoryWarning` tells of 1 GiB or more.
             DataError: images or folders that cannot be used; names them.
         """
         algorithm = self._algorithm()
         dataset = self._dataset(data)
-        _require_group(algorithm, len(dataset.clients))
+        clients = len(dataset.clients)
+        _require_group(algorithm, clients)
         model = load_backbone(self.backbone) if isinstance(self.backbone, str) else self.backbone
+        if algorithm.trained and (told := require_memory(algorithm, clients, len(dataset.classes), int(self.seed))):
+            warnings.warn(told, MemoryWarning, stacklevel=2)
         result = train(
             dataset,
             model,

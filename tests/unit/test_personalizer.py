@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sklearn.base import clone
 import secfpp
 from secfpp import CoOpLocal, FolderSettings, LocalTraining, Personalizer, SecFPP
 from secfpp.errors import ConfigError, DataError, NotFittedError
+from secfpp.experiment.machine import resident_memory
 from secfpp.models.backbone import load_backbone
 from support.picture_folders import picture, picture_tree
 from support.tiny_clip import TinyClip
@@ -310,3 +312,31 @@ def test_it_shows_what_differs_from_the_defaults(fitted: Personalizer, backbone:
     )
     named = repr(backbone.spec.name)
     assert repr(Personalizer(SecFPP(), backbone=backbone)) == f"Personalizer(SecFPP(...), backbone={named})"
+
+
+def many(data: secfpp.FederatedDataset) -> secfpp.FederatedDataset:
+    """Twice the clients, enough for two groups."""
+    return replace(data, clients=(*data.clients, *(replace(client, name=f"{client.name}2") for client in data.clients)))
+
+
+def test_memory_is_told_before_training(data: Any, backbone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = list[str]()
+    monkeypatch.setattr("secfpp.experiment.memory.WORTH_TELLING", 1)
+    monkeypatch.setattr("secfpp.personalizer.train", lambda *args, **settings: trained.append("") or 1 / 0)
+    with (
+        pytest.warns(secfpp.MemoryWarning, match="grouping 8 clients on shares takes about .* of memory") as said,
+        pytest.raises(ZeroDivisionError),
+    ):
+        Personalizer(backbone=backbone).fit(many(data))
+    assert len(said) == 1 and len(trained) == 1
+    with pytest.raises(ZeroDivisionError):  # nothing is grouped on shares, and nothing told
+        Personalizer("secfpp+clear", backbone=backbone).fit(many(data))
+
+
+def test_more_memory_than_the_machine_has_is_refused_before_training(
+    data: Any, backbone: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secfpp.experiment.memory.total_memory", lambda: resident_memory() + 2**20)
+    monkeypatch.setattr("secfpp.personalizer.train", lambda *args, **settings: 1 / 0)
+    with pytest.raises(ConfigError, match=r"clusterer\.restarts = 192: .*this machine has .* \"plain_agreement\""):
+        Personalizer(backbone=backbone).fit(many(data))
