@@ -110,8 +110,9 @@ def test_nothing_private_is_sent(name, dataset, backbone):
         assert not sent & {"update", "total", "descriptor"}  # sealed, all of it
     keys = {"session", "about", "offers", "offer", "commitments", "commitment", "nonces", "nonce", "attempt", "coin"}
     keys |= {"draw", "digest"}  # the number of a drawing, and the hash of a base
-    sealed = {"to", "from", "envelopes", "echoes", "holders", "inclusion", "members"}
-    masked = {"exchange", "opened", "responders", "masked", "checks"}
+    keys |= {"project", "check"}  # what is drawn for proofs
+    sealed = {"to", "from", "envelopes", "proofs", "echoes", "holders", "clients", "inclusion", "members"}
+    masked = {"exchange", "opened", "responders", "masked", "checks", "answers"}
     allowed = (
         keys
         | sealed

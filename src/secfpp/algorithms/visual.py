@@ -49,7 +49,7 @@ class ClassMeans:
     own_pull: float = 8.0
     style_pull: float = 16.0
     shrinkage: float = 0.1
-    images: int = 2000
+    images: int = 500
 
     def __post_init__(self) -> None:
         problems = [

@@ -58,6 +58,10 @@ class FixedPoint:
         """Largest total weight of a sum that cannot wrap."""
         return PrimeField.half // self.largest
 
+    def most_squares(self, size: int) -> int:
+        """Largest sum of squares of `size` encoded numbers, of weight 1, whose L2 norm was at most `bound`."""
+        return (self.largest + math.isqrt(size) + 1) ** 2
+
     @property
     def step(self) -> float:
         """Distance of neighbouring encodable numbers; one rounding moves a number by at most half of it."""

@@ -32,7 +32,7 @@ from secfpp.seeding import Entropy, SystemEntropy
 
 _TERMS = ("about", *(f"{part}s" for part in SIZES))
 F = TypeVar("F")
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Raised with every change of what is computed or sent on shares; parties of different versions refuse each other."""
 
 

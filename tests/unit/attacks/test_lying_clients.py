@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from secfpp.crypto.field import PrimeField
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.icons import IconSettings, load_icons
 from secfpp.errors import ClientError, ProtocolError
@@ -17,14 +15,18 @@ from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.protocol.program import Arrays, ClientState, step
 from secfpp.protocol.refusals import BY_SERVER, Refusal, left_out
 from secfpp.runtime.trainer import RunResult, train
+from secfpp.secure.committee import quorum
 from secfpp.secure.means import secure_mean, updates
 from secfpp.secure.means.aggregator import Aggregator
 from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.means.secure_mean import SecureMean
+from support.long_updates import do_not_clip, unclipped
 from support.method_runs import make
 from support.secure_runs import SecureRun, names
 
-SHARE, AGREE, SUM, RECEIVE, KEEP = (f"aggregator.{step}" for step in ("share", "agree", "sum", "receive", "keep"))
+SHARE, PROVE, CHECK, AGREE, SUM, RECEIVE, KEEP = (
+    f"aggregator.{step}" for step in ("share", "prove", "check", "agree", "sum", "receive", "keep")
+)
 AGGREGATORS = (SecureMean(), PlainMean(min_responders=4, most_weight=0.5))
 Message = dict[str, np.ndarray]
 
@@ -87,23 +89,57 @@ def test_one_who_has_the_last_base_alone_keeps_it_and_gives_it_to_all() -> None:
     assert {base(run, client) for client in run.clients} == {base(run, "c00")} != {old["p.base"].tobytes()}
 
 
-def unclipped(client: str = "c02", factor: float = 1e4) -> Callable[..., Any]:
-    """An encoding that leaves out clipping for one client, told apart by its weight."""
-    honest = updates.encoded_update
-    weight = 1 + int(client.removeprefix("c"))
-
-    def encoded(state: ClientState, slot: str, codec: Any, own: int) -> np.ndarray:
-        if own != weight:
-            return honest(state, slot, codec, own)
-        long = np.rint(np.full(state[slot].shape, factor) * 2.0**codec.bits).astype(np.int64)
-        return PrimeField.lift(long)
-
-    return encoded
+UNBOUNDED = SecureMean(bounded=False)
 
 
-def test_an_update_that_is_not_clipped_moves_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secure_mean, "encoded_update", unclipped())
-    run = SecureRun(21, SecureMean(), transcript=None, tolerant=True)
+def distance(run: SecureRun, before: bytes) -> float:
+    """How far c00's base moved."""
+    return float(np.linalg.norm(run.driver.states["c00"]["p.base"] - np.frombuffer(before, np.float32)))
+
+
+@pytest.mark.parametrize("factor", [0.94, 0.95, 50.0, 1e4])
+def test_one_who_does_not_clip_is_named_and_left_out(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of weight 3 of 231. Its update has a norm of 2.487, 2.513, 132 or 26,458; 2.5 is allowed."""
+    do_not_clip(monkeypatch, {3}, factor)
+    run, plain = SecureRun(21, transcript=None, tolerant=True), SecureRun(21, PlainMean(most_weight=0.5))
+    honest = tuple(client for client in run.clients if client != "c02")
+    assert run.round(0) == (honest if factor > 0.94 else tuple(run.clients))
+    if factor == 0.94:
+        assert not run.driver.refusals
+        return
+    assert run.driver.refusals == [Refusal(BY_SERVER, "c02", "tampering", 0, PROVE)]
+    plain.driver.dropouts = lambda round_, step, client: "before" if (step, client) == (SHARE, "c02") else None
+    assert plain.round(0) == honest
+    assert base(run, "c00") == base(plain, "c00") != base(run, "c02") or base(run, "c02") == base(plain, "c02")
+
+
+def test_it_moves_a_mean_by_all_of_clip_where_updates_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, lying = SecureRun(21, UNBOUNDED, transcript=None), SecureRun(21, UNBOUNDED, transcript=None)
+    before = base(honest, "c00")
+    honest.round(0)
+    do_not_clip(monkeypatch, {3}, 70.0)
+    assert lying.round(0) == tuple(lying.clients)
+    assert distance(honest, before) < 0.1
+    assert distance(lying, before) > 2.0
+
+
+@pytest.mark.parametrize(("clients", "threshold"), [(4, 1), (5, 1), (6, 2), (7, 2), (16, 2), (18, 5)])
+def test_it_is_left_out_of_groups_of_any_size(clients: int, threshold: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And named, unless those who may collude could have made up that its proof fails."""
+    do_not_clip(monkeypatch, {2}, 3.0)
+    aggregator = SecureMean(threshold=threshold, min_responders=threshold + 2)
+    run = SecureRun(clients, aggregator, transcript=None, tolerant=True)
+    assert run.round(0) == tuple(client for client in run.clients if client != "c01")
+    holders = min(clients, 16)
+    named = holders - quorum(holders, threshold) >= threshold
+    assert named is (clients != 6)
+    assert [one.party for one in run.driver.refusals] == ["c01" if named else ""]
+
+
+def test_a_mean_that_is_too_long_moves_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where updates are not checked one by one."""
+    do_not_clip(monkeypatch, {3}, 1e4)
+    run = SecureRun(21, UNBOUNDED, transcript=None, tolerant=True)
     before = base(run, "c00")
     run.round(0)
     assert {base(run, client) for client in run.clients} == {before}
@@ -116,16 +152,16 @@ def test_an_update_that_is_not_clipped_moves_nobody(monkeypatch: pytest.MonkeyPa
 
 
 def test_it_moves_everybody_where_means_of_any_length_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secure_mean, "encoded_update", unclipped())
+    do_not_clip(monkeypatch, {3}, 1e4)
     monkeypatch.setattr(updates, "within_clip", lambda total, codec, weight: codec.decode(total, weight))
-    run = SecureRun(21, SecureMean(), transcript=None)
-    before = run.driver.states["c00"]["p"]
+    run = SecureRun(21, UNBOUNDED, transcript=None)
+    before = base(run, "c00")
     run.round(0)
-    assert np.linalg.norm(run.driver.states["c00"]["p"] - before) > 100
+    assert distance(run, before) > 100
 
 
 def test_the_server_of_a_plain_mean_refuses_whoever_did_not_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secfpp.secure.means.plain_mean.encoded_update", unclipped())
+    monkeypatch.setattr("secfpp.secure.means.plain_mean.encoded_update", unclipped({3}, 1e4))
     run = SecureRun(8, PlainMean(), transcript=None, tolerant=True)
     assert run.round(0) == tuple(client for client in run.clients if client != "c02")
     assert run.driver.refusals == [Refusal(BY_SERVER, "c02", "tampering", 0, SHARE)]
@@ -141,6 +177,10 @@ ODD: list[tuple[str, dict[str, Any]]] = [
     (SHARE, {"refused": np.array("{")}),
     (SHARE, {"objects": np.array('[["nobody", "malformed"]]')}),
     (SHARE, {"objects": np.array('[["c01", "because"]]')}),
+    (PROVE, {"envelopes": None}),
+    (PROVE, {"envelopes": np.zeros((7, 9), np.uint8)}),
+    (CHECK, {"answers": np.zeros((8, 3), np.uint64)}),
+    (CHECK, {"answers": np.full((8, 96), 2**62, np.uint64)}),
     (AGREE, {"echoes": None}),
     (SUM, {"envelopes": np.zeros((3, 3, 3), np.uint8)}),
     (RECEIVE, {"version": np.array([1.5])}),
@@ -165,7 +205,7 @@ def test_one_odd_reply_is_refused_and_the_mean_goes_on(step_name: str, change: d
     run = SecureRun(8, transcript=None, tolerant=True)
     lying(run, Liar(step_name, change))
     included = run.round(0)
-    expected = names(8) if step_name != SHARE else [c for c in names(8) if c != "c02"]
+    expected = names(8) if step_name not in (SHARE, PROVE) else [c for c in names(8) if c != "c02"]
     assert included == tuple(expected)
     assert left_out(run.driver.refusals, 2) == {"c02"}
     others = {base(run, client) for client in expected if client != "c02"}

@@ -89,15 +89,17 @@ def test_nothing_found_saves_the_last_exchange() -> None:
     assert ClusteringCost(clusterer, 9, admitted=len(found.inertia)).exchanges == driver.costs.exchanges
 
 
+@pytest.mark.parametrize("bounded", [False, True])
 @pytest.mark.parametrize(("n", "size", "threshold"), [(4, 7, 2), (6, 100, 1), (16, 1000, 2), (24, 333, 3)])
-def test_mean(n: int, size: int, threshold: int) -> None:
+def test_mean(n: int, size: int, threshold: int, bounded: bool) -> None:
     names = [f"c{i:02d}" for i in range(n)]
-    aggregator = SecureMean(threshold=threshold, min_responders=max(4, threshold + 2) if n > 4 else 4)
+    least = max(4, threshold + 2) if n > 4 else 4
+    aggregator = SecureMean(threshold=threshold, min_responders=least, bounded=bounded, clip=20.0, bits=20)
     base = np.zeros(size, np.float32)
     states = {c: with_base(ClientState(), "p", base).replace(p=base + np.float32(0.5)) for c in names}
     driver = toy_driver(states, Toy(aggregator=aggregator), parties=parties_in_memory(names))
     assert driver.run(aggregator.mean(Cohort(dict.fromkeys(names, 1), 0, 0), "p")).members == tuple(names)
-    cost = MeanCost(n, size, threshold)
+    cost = MeanCost(n, size, aggregator)
     assert cost.exchanges == driver.costs.exchanges
     assert cost.messages == driver.costs.messages
     holders = {m.client for m in driver.transcript or () if m.step == "aggregator.sum"}

@@ -9,8 +9,10 @@ from functools import cached_property
 
 import numpy as np
 
+from secfpp.crypto.bounds import challenge
 from secfpp.crypto.channel import Label
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ProtocolError, TamperError, WireError
@@ -18,7 +20,9 @@ from secfpp.protocol import wire
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
+from secfpp.secure.means.bounded import CHECK, PROVE, bound_of, commitment
 from secfpp.secure.means.relay import AGREE, RECEIVE, SUM, Inclusion, others
+from secfpp.secure.means.updates import unweighted
 from secfpp.secure.session import Joined
 
 _HEAD = struct.Struct("<2Q")
@@ -34,7 +38,12 @@ class MeanRun:
     """A client's side of one run: its place, and what it keeps in memory between the steps.
 
     Attributes:
-        share: its own share of its own update, if it is a holder and has shared.
+        codec: of updates.
+        update: its own update, unweighted, until it is proven to be clipped.
+        head: the version of the base that its update is of, and how many numbers it has.
+        own: its own shares of what it shared, if it is a holder: of its update, then of the proof.
+        shares: of others' updates that it was handed, with the version of the base that each is of.
+        answered: whether it answered about proofs.
         agreed: the inclusion that it confirmed.
         size: how many numbers the slot has.
         sum: the sum of the shares it holds of those.
@@ -42,7 +51,12 @@ class MeanRun:
     """
 
     place: Joined
-    share: Elements | None = field(default=None, repr=False)
+    codec: FixedPoint
+    update: np.ndarray | None = field(default=None, repr=False)
+    head: tuple[int, int] = (0, 0)
+    own: list[Elements] = field(default_factory=list, repr=False)
+    shares: dict[ClientId, tuple[int, Elements]] = field(default_factory=dict, repr=False)
+    answered: bool = False
     agreed: Inclusion | None = None
     size: int = 0
     sum: Elements | None = field(default=None, repr=False)
@@ -69,16 +83,85 @@ class MeanRun:
         """The code of the shares."""
         return code_for(len(self.place.holders), int(self.place.about["threshold"]))
 
+    @property
+    def bounded(self) -> bool:
+        """Whether everybody proves that its update is clipped."""
+        return bool(self.place.about["bounded"])
+
     def seal_shares(self, update: Elements, version: int, stream: Stream) -> np.ndarray:
         """Share the encoded update; envelopes for the other holders."""
-        code, holders = self.code, self.place.holders
-        blocks = np.zeros((code.blocks, self._length(update.size)), np.uint64)
+        blocks = np.zeros((self.code.blocks, self._length(update.size)), np.uint64)
         blocks.reshape(-1)[: update.size] = update.reshape(-1)
-        shares = dict(zip(holders, code.encode(blocks, stream), strict=True))
-        self.share = shares.get(self.name)
-        recipients = others(self.name, holders)
-        messages = [_numbers(version, update.size, shares[holder]) for holder in recipients]
-        return self._seal(recipients, self.place.label("share"), messages)
+        if self.bounded:
+            self.update = unweighted(update, self.weights[self.name]).reshape(-1)
+        self.head = version, update.size
+        return self._seal_encoded(blocks, stream, self.place.label("share"))
+
+    def seal_proof(self, payload: Arrays, stream: Stream) -> np.ndarray:
+        """Share a proof that the update is clipped; envelopes for the other holders.
+
+        Raises:
+            TamperError: signs that the server did not commit to, or a second proof is asked for.
+        """
+        if self.update is None:
+            raise TamperError(None, PROVE, "an update is proven to be clipped once, after it was shared")
+        bound = bound_of(self.code, self._length(self.update.size), self.codec)
+        proof = bound.prove(self.update, self._seed(payload, "project", PROVE), stream)
+        self.update = None
+        return self._seal_encoded(proof, stream, self.place.label("prove"))
+
+    def _seal_encoded(self, blocks: Elements, stream: Stream, label: Label) -> np.ndarray:
+        shares = dict(zip(self.place.holders, self.code.encode(blocks, stream), strict=True))
+        if self.name in shares:
+            self.own.append(shares[self.name])
+        recipients = others(self.name, self.place.holders)
+        return self._seal(recipients, label, [_numbers(*self.head, shares[holder]) for holder in recipients])
+
+    def answer(self, payload: Arrays, size: int) -> Elements:
+        """Open the shares and the proofs of clients, and answer about them, see `Challenge.answers`.
+
+        Raises:
+            TamperError: a second time, seeds that the server did not commit to, or an envelope that is not what its
+                sender should have sealed.
+        """
+        if self.answered:
+            raise TamperError(None, CHECK, "a holder answers about proofs once, here it is asked again")
+        clients = _names(payload, "clients", self.place.clients, CHECK)
+        seeds = (self._seed(payload, name, CHECK) for name in ("project", "check"))
+        drawn = challenge(bound_of(self.code, self._length(size), self.codec), *seeds)
+        if self.name in clients and len(self.own) < 2:
+            raise TamperError(None, CHECK, f"{self.name!r} is said to have proven its update, but did not")
+        self.open_shares(payload, clients, size, CHECK)
+        senders, label = others(self.name, clients), self.place.label("prove")
+        proofs = {
+            sender: self._open(sender, label, row, size, drawn.bound.proof)[1]
+            for sender, row in zip(senders, _envelopes(payload, "proofs", len(senders), CHECK), strict=True)
+        }
+        if self.name in clients:
+            proofs[self.name] = self.own[1]
+        weights = [pow(self.weights[client], -1, PrimeField.p) for client in clients]
+        vectors = np.stack([self.shares[client][1] for client in clients])
+        vectors = PrimeField.mul(vectors, np.array(weights, np.uint64)[:, None])
+        self.answered = True
+        return drawn.answers(vectors, np.stack([proofs[client] for client in clients]))
+
+    def _seed(self, payload: Arrays, name: str, step: str) -> bytes:
+        seed = payload[name].tobytes() if name in payload else b""
+        if commitment(seed) != self.place.fact(name, str):
+            raise TamperError(None, step, f"the server draws something else for {name!r} than it committed to")
+        return seed
+
+    def open_shares(self, payload: Arrays, clients: Sequence[ClientId], size: int, step: str) -> None:
+        """Open the shares of the updates of `clients`.
+
+        Raises:
+            TamperError: an envelope that is not what its sender should have sealed.
+        """
+        if self.own:
+            self.shares[self.name] = self.head[0], self.own[0]
+        senders, label = others(self.name, clients), self.place.label("share")
+        for sender, row in zip(senders, _envelopes(payload, "envelopes", len(senders), step), strict=True):
+            self.shares[sender] = self._open(sender, label, row, size, self._length(size))
 
     def take_shares(self, payload: Arrays, size: int, least: int) -> np.ndarray:
         """Add the shares of the included clients; tags that tell the other holders that this is the inclusion.
@@ -91,19 +174,19 @@ class MeanRun:
             raise TamperError(None, AGREE, "holders confirm one list of included clients per run, here is another")
         if self.name not in self.place.holders:
             raise ProtocolError(f"step {AGREE!r}: {self.name!r} is no holder of this run")
-        if self.name in inclusion.included and self.share is None:
+        if self.name in inclusion.included and not self.own:
             raise TamperError(None, AGREE, f"{self.name!r} is said to be in the mean, but shared nothing")
-        senders = others(self.name, inclusion.included)
-        label, total = self.place.label("share"), np.zeros(self._length(size), np.uint64)
-        for sender, row in zip(senders, _envelopes(payload, "envelopes", len(senders), AGREE), strict=True):
-            version, share = self._open(sender, label, row, size)
+        if not self.bounded:
+            self.open_shares(payload, inclusion.included, size, AGREE)
+        total = np.zeros(self._length(size), np.uint64)
+        for client in inclusion.included:
+            if client not in self.shares:
+                raise TamperError(None, AGREE, f"{client!r} is said to be in the mean, but its update was not checked")
+            version, share = self.shares[client]
             if version != inclusion.version:
-                raise TamperError(None, AGREE, f"{sender!r} is said to be in the mean, but has another base")
+                raise TamperError(None, AGREE, f"{client!r} is said to be in the mean, but has another base")
             total = PrimeField.add(total, share)
-        if self.name in inclusion.included:
-            assert self.share is not None
-            total = PrimeField.add(total, self.share)
-        self.agreed, self.size, self.sum, self.share = inclusion, size, total, None
+        self.agreed, self.size, self.sum, self.shares, self.own = inclusion, size, total, {}, []
         label = self.place.label("agree", inclusion.digest)
         return _rows([self.place.channel.tag(holder, label) for holder in others(self.name, self.place.holders)])
 
@@ -154,7 +237,7 @@ class MeanRun:
         senders = _names(payload, "holders", others(self.name, holders), RECEIVE)
         for sender, row in zip(senders, _envelopes(payload, "envelopes", len(senders), RECEIVE), strict=True):
             try:
-                sums[holders.index(sender)] = self._open(sender, label, row, size)[1]
+                sums[holders.index(sender)] = self._open(sender, label, row, size, self._length(size))[1]
             except TamperError:
                 wrong.append(sender)
         if len(sums) < code.required():
@@ -205,13 +288,16 @@ class MeanRun:
         sealed = zip(recipients, messages, strict=True)
         return _rows([seal(recipient, label, message) for recipient, message in sealed])
 
-    def _open(self, sender: ClientId, label: Label, row: np.ndarray, size: int) -> tuple[int, Elements]:
-        """A version and a block of a slot of `size` numbers, see `_numbers`."""
+    def _open(self, sender: ClientId, label: Label, row: np.ndarray, size: int, count: int) -> tuple[int, Elements]:
+        """A version, and `count` elements about a slot of `size` numbers; see `_numbers`."""
         plaintext = self.place.channel.open(sender, label, row.tobytes())
-        if len(plaintext) == 8 * (2 + self._length(size)):
-            (version, length), share = _HEAD.unpack_from(plaintext), np.frombuffer(plaintext, "<u8", offset=_HEAD.size)
-            if length == size and int(share.max(initial=0)) < PrimeField.p:
-                return version, share.astype(np.uint64, copy=False)
+        if len(plaintext) == _HEAD.size + 8 * count:
+            (version, found), elements = (
+                _HEAD.unpack_from(plaintext),
+                np.frombuffer(plaintext, "<u8", offset=_HEAD.size),
+            )
+            if found == size and int(elements.max(initial=0)) < PrimeField.p:
+                return version, elements.astype(np.uint64, copy=False)
         raise TamperError(sender, label.name, f"what it sealed is no share of a slot of {size} numbers")
 
     def _length(self, size: int) -> int:

@@ -6,12 +6,16 @@ tests. See docs/costs.md for them in words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from secfpp.crypto.bounds import SEED_BYTES, Bound
 from secfpp.crypto.channel import ENVELOPE_OVERHEAD, TAG_BYTES
+from secfpp.crypto.sharing import LagrangeCode
 from secfpp.secure import committee
 from secfpp.secure import message_sizes as sizes
+from secfpp.secure.means.bounded import bound_of
 from secfpp.secure.means.client import code_for
+from secfpp.secure.means.secure_mean import SecureMean
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,12 @@ class MeanCost:
     Args:
         n: clients, all of whom answer.
         size: elements of an update.
-        threshold: T.
+        settings: of the mean.
     """
 
     n: int
     size: int
-    threshold: int = 2
+    settings: SecureMean = field(default_factory=SecureMean)
 
     @property
     def holders(self) -> int:
@@ -34,40 +38,58 @@ class MeanCost:
         return min(self.n, committee.LARGEST)
 
     @property
+    def _code(self) -> LagrangeCode:
+        return code_for(self.holders, self.settings.threshold)
+
+    @property
     def share(self) -> int:
         """Field elements of a share: the update's over the quorum less T."""
-        return -(-self.size // code_for(self.holders, self.threshold).blocks)
+        return -(-self.size // self._code.blocks)
+
+    @property
+    def bound(self) -> Bound | None:
+        """What clients prove of their updates, if they do."""
+        return bound_of(self._code, self.share, self.settings.codec) if self.settings.bounded else None
 
     @property
     def exchanges(self) -> int:
-        """Greeting, randomness for a committee if one is drawn, sharing, agreement, sums, results."""
-        return 5 + (self.n > self.holders)
+        """Greeting, randomness if a committee is drawn, sharing, proofs, answers, agreement, sums, results."""
+        return 5 + (self.n > self.holders) + 2 * self.settings.bounded
 
     @property
     def messages(self) -> int:
         """Asks and replies."""
-        return 2 * ((self.exchanges - 2) * self.n + 2 * self.holders)
+        by_holders = 2 + self.settings.bounded
+        return 2 * ((self.exchanges - by_holders) * self.n + by_holders * self.holders)
 
     def sent(self, holder: bool = True) -> int:
         """Bytes that a client sends, exactly."""
         recipients = self.holders - holder
         base = sizes.array(7, 0, 8), sizes.array(6, 1, 32)  # its version and its hash
         total = sizes.greeting(self.n > self.holders) + sizes.message(*base)
-        total += sizes.message(sizes.array(9, 2, recipients * self._envelope), *base)
+        total += sizes.message(sizes.array(9, 2, recipients * _envelope(self.share)), *base)
+        if self.bound:
+            total += sizes.message(sizes.array(9, 2, recipients * _envelope(self.bound.proof)))
         if holder:
             total += sizes.message(sizes.array(6, 2, recipients * TAG_BYTES))
-            total += sizes.message(sizes.array(9, 2, (self.n - 1) * self._envelope))
+            total += sizes.message(sizes.array(9, 2, (self.n - 1) * _envelope(self.share)))
+            if self.bound:
+                total += sizes.message(sizes.array(7, 2, self.n * sizes.ELEMENT * self.bound.answer))
         return total
 
     def received(self, holder: bool = True) -> int:
-        """Bytes of keys and envelopes that a client receives; texts and framing come on top."""
+        """Bytes of keys, seeds and envelopes that a client receives; texts and framing come on top."""
         others = self.holders - holder
-        total = sizes.keys(self.n, self.n > self.holders) + others * self._envelope
+        total = sizes.keys(self.n, self.n > self.holders) + others * _envelope(self.share)
+        if self.bound:
+            total += SEED_BYTES
         if holder:
-            total += (self.n - 1) * self._envelope + others * TAG_BYTES
+            total += (self.n - 1) * _envelope(self.share) + others * TAG_BYTES
+            if self.bound:
+                total += (self.n - 1) * _envelope(self.bound.proof) + 2 * SEED_BYTES
         return total
 
-    @property
-    def _envelope(self) -> int:
-        """A share or a sum, with the version of the base and the size of the update, sealed."""
-        return sizes.ELEMENT * (2 + self.share) + ENVELOPE_OVERHEAD
+
+def _envelope(elements: int) -> int:
+    """Bytes of field elements, with the version of the base and the size of the update, sealed."""
+    return sizes.ELEMENT * (2 + elements) + ENVELOPE_OVERHEAD

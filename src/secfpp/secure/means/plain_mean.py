@@ -28,11 +28,11 @@ from secfpp.secure.means.updates import (
     moved,
     next_version,
     rebased,
+    require_clipped,
     settled,
     settled_base,
     told_base,
     version_of,
-    within_clip,
 )
 from secfpp.settings import check_types
 
@@ -58,7 +58,7 @@ class PlainMean(Aggregator):
 
     kind: ClassVar[str] = "plain"
 
-    clip: float = 10.0
+    clip: float = 2.5
     bits: int = 24
     min_responders: int = 1
     most_weight: float = 1.0
@@ -149,7 +149,7 @@ class PlainMean(Aggregator):
             checked = PrimeField.checked(update)
         except FieldRangeError as error:
             raise ReplyError(client, f"sent an update that is no array of field elements ({error})") from error
-        within_clip(checked, FixedPoint(self.clip, self.bits), weights[client], client)
+        require_clipped(checked, FixedPoint(self.clip, self.bits), weights[client], client)
         return base_in(client, reply), checked
 
     @step

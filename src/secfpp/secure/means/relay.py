@@ -87,20 +87,9 @@ class Relay:
 
         return replies.alike(read, lambda rows: f"{key} of {rows.shape[1]} bytes")
 
-    def shares_for_holders(
-        self, shared: Rows, members: Sequence[ClientId], inclusion: np.ndarray
-    ) -> dict[ClientId, Arrays]:
-        """To each holder that answered: who is in the mean, and those clients' envelopes for it."""
-        envelopes = {member: shared[member] for member in members}
-        return {
-            holder: {
-                "attempt": self.attempt,
-                "inclusion": inclusion,
-                "envelopes": _handed_on(envelopes, self.holders, holder),
-            }
-            for holder in self.holders
-            if holder in shared
-        }
+    def for_holder(self, holder: ClientId, sealed: Mapping[str, Rows]) -> dict[str, np.ndarray]:
+        """What clients sealed for a holder, of each kind."""
+        return {key: _handed_on(rows, self.holders, holder) for key, rows in sealed.items()}
 
     def echoes_for_holders(self, echoes: Rows) -> dict[ClientId, Arrays]:
         """To each holder that confirmed the inclusion: what the others say of it."""

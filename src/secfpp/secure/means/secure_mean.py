@@ -22,20 +22,23 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from secfpp.crypto.bounds import Bound
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.crypto.randomness import Stream
-from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError, TamperError
+from secfpp.errors import ConfigError, DropoutError, FieldRangeError, Problem, ProtocolError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.protocol.refusals import objections
 from secfpp.secure import committee
+from secfpp.secure.means.accepted import require_acceptable, require_shared_out
 from secfpp.secure.means.aggregator import Aggregator, capped, check_codec, check_share
-from secfpp.secure.means.client import MeanRun, attempt_in
+from secfpp.secure.means.bounded import Seeds, checked
+from secfpp.secure.means.client import MeanRun, attempt_in, code_for
 from secfpp.secure.means.insiders import Insiders, let_in, of_terms, of_word, stated, word
 from secfpp.secure.means.relay import RECEIVE, Inclusion, Relay, Rows
 from secfpp.secure.means.updates import (
@@ -63,10 +66,10 @@ from secfpp.settings import check_types
 class SecureMean(Aggregator):
     """The weighted mean, equal to `PlainMean`'s bit for bit, with a server that sees no update and no mean.
 
-    Four exchanges, after those of key agreement if the cohort has no keys yet. A client that drops out is wholly in
-    the mean or wholly out of it; up to ``holders - quorum`` holders may drop out. With fewer, or with fewer updates
-    than `min_responders`, there is no mean and everybody goes back to its base. Late clients are as in `PlainMean`, and
-    get the base sealed.
+    Six exchanges (four without proofs), after those of key agreement if the cohort has no keys yet. A client that drops
+    out is wholly in the mean or wholly out of it; up to ``holders - quorum`` holders may drop out. With fewer, or with
+    fewer updates than `min_responders`, there is no mean and everybody goes back to its base. Late clients are as in
+    `PlainMean`, and get the base sealed.
 
     Holders whose sums do not fit the others are found as long as redundant sums are left; members object to them and
     have the mean without them. A client whose shares are of no polynomial spoils all sums and cannot be named.
@@ -81,6 +84,8 @@ class SecureMean(Aggregator):
             a mean in which one counts far more than the others shows its update.
         newcomers: whether a client lets others into its group that it has met in none. Who is known to be in another
             group is never let in, see `secfpp.secure.means.insiders`.
+        bounded: whether clients prove on shares that their updates are clipped, see `secfpp.crypto.bounds`; who does
+            not is left out.
 
     Raises:
         ConfigError: values that cannot work.
@@ -89,12 +94,13 @@ class SecureMean(Aggregator):
     kind: ClassVar[str] = "secure"
     needs_keys: ClassVar[bool] = True
 
-    clip: float = 10.0
+    clip: float = 2.5
     bits: int = 24
     threshold: int = 2
     min_responders: int = 4
     most_weight: float = 0.5
     newcomers: bool = True
+    bounded: bool = True
 
     def __post_init__(self) -> None:
         check_types(self, "aggregator")
@@ -106,6 +112,13 @@ class SecureMean(Aggregator):
         if self.min_responders < self.threshold + 2:
             allowed = f"at least threshold + 2 = {self.threshold + 2}"
             problems.append(Problem("aggregator.min_responders", self.min_responders, allowed))
+        if self.bounded and not problems:
+            try:
+                Bound(1, 1, self.codec.most_squares(1))
+            except FieldRangeError as error:
+                problems.append(
+                    Problem("aggregator.clip, bits", (self.clip, self.bits), f"{error}, or bounded = false")
+                )
         if problems:
             raise ConfigError(problems)
 
@@ -114,7 +127,8 @@ class SecureMean(Aggregator):
         return {"holders": min(n_clients, committee.LARGEST), "threshold": self.threshold}
 
     @cached_property
-    def _codec(self) -> FixedPoint:
+    def codec(self) -> FixedPoint:
+        """How updates are encoded."""
         return FixedPoint(self.clip, self.bits)
 
     @property
@@ -130,7 +144,7 @@ class SecureMean(Aggregator):
         Raises:
             FieldRangeError: the cohort's weights could overflow the sum; nothing has been sent then.
         """
-        self._codec.require_capacity(sum(cohort.weights.values()))
+        self.codec.require_capacity(sum(cohort.weights.values()))
         try:
             keyed = yield from with_keys(cohort)
         except DropoutError:
@@ -139,6 +153,7 @@ class SecureMean(Aggregator):
             asked = keyed.clients or cohort.clients
             yield Ask("aggregator.keep", {client: {"slot": np.array(slot)} for client in asked})
             return Mean((), known)
+        seeds = Seeds()
         about = {
             "task": "mean",
             "slot": slot,
@@ -148,6 +163,8 @@ class SecureMean(Aggregator):
             "threshold": self.threshold,
             "min_responders": self.min_responders,
             **stated(group),
+            "bounded": self.bounded,
+            **(seeds.committed if self.bounded else {}),
         }
         relay = Relay(terms("aggregator", keyed, about))
         replies = yield Ask("aggregator.share", dict.fromkeys(relay.clients, relay.agreed))
@@ -158,9 +175,13 @@ class SecureMean(Aggregator):
         late = tuple(client for client in told if client not in members)
         served = [client for client in relay.clients if client not in late]
         sums: Rows = {}
+        holders = tuple(holder for holder in relay.holders if holder in shared)
+        if present is not None and self.bounded and len(members) >= self.min_responders:
+            code = code_for(len(relay.holders), self.threshold)
+            members, holders = yield from checked(relay, shared, members, code, self.codec, seeds, self.min_responders)
         if present is not None and len(members) >= self.min_responders:
             inclusion = Inclusion.write(members, present.version)
-            sums = yield from self._sums(relay, shared, members, inclusion)
+            sums = yield from self._sums(relay, shared, members, holders, inclusion)
         if sums:
             payloads = relay.sums_for_clients(sums, served, inclusion)
             payloads |= {client: {**payloads[client], **relay.agreed} for client in served if client not in told}
@@ -174,12 +195,21 @@ class SecureMean(Aggregator):
             yield from relay.catch_up(members[0], acks, late, left)
         return Mean(members if sums else (), left)
 
-    def _sums(self, relay: Relay, shared: Rows, members: Sequence[ClientId], inclusion: np.ndarray) -> Program[Rows]:
+    def _sums(
+        self,
+        relay: Relay,
+        shared: Rows,
+        members: Sequence[ClientId],
+        holders: Sequence[ClientId],
+        inclusion: np.ndarray,
+    ) -> Program[Rows]:
         """The holders' sealed sums; none if there are too few of them."""
         need = committee.quorum(len(relay.holders), self.threshold)
-        if sum(holder in shared for holder in relay.holders) < need:
+        if len(holders) < need:
             return {}
-        confirmed = yield Ask("aggregator.agree", relay.shares_for_holders(shared, members, inclusion))
+        common = {"attempt": relay.attempt, "inclusion": inclusion}
+        sealed = {} if self.bounded else {"envelopes": {member: shared[member] for member in members}}
+        confirmed = yield Ask("aggregator.agree", {h: {**common, **relay.for_holder(h, sealed)} for h in holders})
         echoes = relay.rows(confirmed, "echoes", relay.holders)
         if len(echoes) < need:
             return {}
@@ -219,10 +249,22 @@ class SecureMean(Aggregator):
         run = self._join(context, state, payload, "mean")
         once(run.place, f"share of {run.slot}")
         state = marked_as_given(state, run.slot)
-        encoded = encoded_update(state, run.slot, self._codec, run.weights[run.name])
+        encoded = encoded_update(state, run.slot, self.codec, run.weights[run.name])
         version = version_of(state, run.slot)
         envelopes = run.seal_shares(encoded, version, Stream.fresh(run.place.party.entropy))
         return state, {"envelopes": envelopes, **told_base(state, run.slot)}
+
+    @step
+    def prove(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Reply a sealed share, for every other holder, of a proof that the update is clipped."""
+        run = self._run(context, state, payload, "mean", "prove")
+        return state, {"envelopes": run.seal_proof(payload, Stream.fresh(run.place.party.entropy))}
+
+    @step
+    def check(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Answer about the proofs of the clients that are named, which says whether they hold and nothing else."""
+        run = self._run(context, state, payload, "mean", "check")
+        return state, {"answers": run.answer(payload, base_of(state, run.slot).size)}
 
     @step
     def agree(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -249,7 +291,7 @@ class SecureMean(Aggregator):
             return settled(state, run.slot), told_base(state, run.slot)
         total, wrong = run.open_sum(payload, inclusion, base.size)
         weight = sum(run.weights[client] for client in inclusion.included)
-        new = moved(base, total.reshape(base.shape), self._codec, weight)
+        new = moved(base, total.reshape(base.shape), self.codec, weight)
         state = let_in(state, run.slot, self._insiders(run, state))
         state = rebased(state, run.slot, new, next_version(own, int(run.place.about["round"])))
         objected = objections(dict.fromkeys(wrong, TamperError.reason))
@@ -310,55 +352,13 @@ class SecureMean(Aggregator):
         Raises:
             ProtocolError: they are.
         """
-        run = MeanRun(join(context, "aggregator", payload))
+        run = MeanRun(join(context, "aggregator", payload), self.codec)
         about = run.place.about
         if task not in (None, about.get("task")):
             raise ProtocolError(f"terms of the task {about.get('task')!r} where {task!r} is asked for")
         if about["task"] == "mean":
-            self._check(about, run.place.clients)
-            self._check_weights(run, getattr(context, "weight", None))
+            require_acceptable(self, about, run.place.clients)
+            require_shared_out(self.most_weight, run, getattr(context, "weight", None))
             self._insiders(run, state)
         keep(run.place, run)
         return run
-
-    def _check(self, about: Mapping[str, Any], clients: Sequence[ClientId]) -> None:
-        problems = [
-            f"{name} = {about.get(name)!r}, this client has {value}"
-            for name, value in (("clip", self.clip), ("bits", self.bits), ("size", committee.LARGEST))
-            if about.get(name) != value
-        ]
-        problems += [
-            f"{name} = {about.get(name)!r}, this client insists on {least} or more"
-            for name, least in (("threshold", self.threshold), ("min_responders", self.min_responders))
-            if not (isinstance(about.get(name), int) and about[name] >= least)
-        ]
-        if len(clients) < self.min_responders:
-            problems.append(f"{len(clients)} clients, this client insists on {self.min_responders} or more")
-        weights = about.get("weights")
-        if not isinstance(weights, dict) or sorted(weights) != list(clients):
-            problems.append("weights that are not those of the clients")
-        elif not all(type(weight) is int and weight >= 1 for weight in weights.values()):
-            problems.append("weights that are not integers from 1")
-        if problems:
-            raise ProtocolError("terms of a mean that this client does not accept: " + "; ".join(problems))
-        self._codec.require_capacity(sum(about["weights"].values()))
-
-    def _check_weights(self, run: MeanRun, images: int | None) -> None:
-        """Refuse weights under which too much of the mean would be one client's.
-
-        Args:
-            run: with terms that hold weights of all.
-            images: how many training images this client has, which is its weight unless all have the same; None if it
-                counts by something else.
-
-        Raises:
-            ProtocolError: they are such.
-        """
-        own, most = run.weights[run.name], max(run.weights.values())
-        if images is not None and own > images and len(set(run.weights.values())) > 1:
-            raise ProtocolError(f"a mean in which this client has weight {own}, it has {images} images")
-        if most > max(self.most_weight * sum(run.weights.values()), 1):
-            raise ProtocolError(
-                f"a mean in which one client has weight {most} of {sum(run.weights.values())}, more than the share of "
-                f"{self.most_weight:g} that this client allows (aggregator.most_weight)"
-            )

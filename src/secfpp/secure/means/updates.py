@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from secfpp.crypto.field import Elements
+from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.errors import FieldRangeError, ProtocolError, ReplyError, TamperError
 from secfpp.protocol.program import Arrays, ClientId, ClientState
@@ -148,8 +148,8 @@ def moved(base: np.ndarray, total: Elements, codec: FixedPoint, weight: int) -> 
     return new
 
 
-def within_clip(total: Elements, codec: FixedPoint, weight: int, client: ClientId | None = None) -> np.ndarray:
-    """The mean that `total`, a sum of updates of this total weight, encodes: of one client's update, or of several.
+def within_clip(total: Elements, codec: FixedPoint, weight: int) -> np.ndarray:
+    """The mean that `total`, a sum of updates of this total weight, encodes.
 
     Raises:
         TamperError: it is longer than what is clipped can be.
@@ -157,10 +157,36 @@ def within_clip(total: Elements, codec: FixedPoint, weight: int, client: ClientI
     mean = codec.decode(total, weight)
     length, most = float(np.linalg.norm(mean)), codec.bound + mean.size**0.5 * codec.step
     if not length <= most:
-        whose = "the mean" if client is None else f"the update of {client!r}"
-        found = f"{whose} has norm {length:.3g}, clipped updates have {codec.bound:g} at most: somebody did not clip"
-        raise TamperError(client, f"aggregator.{'receive' if client is None else 'share'}", found)
+        found = f"the mean has norm {length:.3g}, clipped updates have {codec.bound:g} at most: somebody did not clip"
+        raise TamperError(None, "aggregator.receive", found)
     return mean
+
+
+def unweighted(encoded: Elements, weight: int) -> np.ndarray:
+    """The integers of which `encoded` is `weight` times, int64 of the same shape."""
+    integers: np.ndarray = PrimeField.lower(encoded) // weight
+    return integers
+
+
+def require_clipped(encoded: Elements, codec: FixedPoint, weight: int, client: ClientId) -> None:
+    """Refuse an update that is not `weight` times one of at most the codec's bound, by the rule of `SecureMean`.
+
+    Raises:
+        TamperError: it is such.
+    """
+    integers = unweighted(encoded, weight)
+    exact = integers.reshape(-1).astype(object)
+    if not np.array_equal(PrimeField.lower(encoded), integers * weight) or exact @ exact > codec.most_squares(
+        exact.size
+    ):
+        raise not_clipped(client, codec.bound)
+
+
+def not_clipped(client: ClientId, bound: float) -> TamperError:
+    """That the update of a client is longer than clipped ones are."""
+    return TamperError(
+        client, "aggregator.share", f"the update of {client!r} is longer than {bound:g}: it did not clip"
+    )
 
 
 def next_version(present: int, round_: int) -> int:

@@ -36,7 +36,7 @@ class Run:
     ) -> None:
         self.known: Base | None = None
         self.updates, self.weights = updates, weights or dict.fromkeys(updates, 1)
-        self.aggregator = aggregator or PlainMean()
+        self.aggregator = aggregator or PlainMean(clip=10.0)
         states = {client: with_base(ClientState(), "p", BASE) for client in updates}
         self.driver: InProcessDriver = toy_driver(states, Toy(aggregator=self.aggregator), dropouts, **driver)
 
@@ -100,9 +100,9 @@ def test_all_members_hold_the_same_bits_within_half_a_step(
         name: with_base(ClientState(), "p", base).replace(p=base + update)
         for name, (update, _) in zip(names, clients, strict=True)
     }
-    driver = toy_driver(states, Toy(), force_wire=force_wire)
+    driver = toy_driver(states, Toy(aggregator=PlainMean(clip=10.0)), force_wire=force_wire)
     cohort = Cohort({name: weight for name, (_, weight) in zip(names, clients, strict=True)}, 0, 0)
-    assert driver.run(PlainMean().mean(cohort, "p")).members == tuple(names)
+    assert driver.run(PlainMean(clip=10.0).mean(cohort, "p")).members == tuple(names)
     total = sum(weight for _, weight in clients)
     expected = base + sum(weight * update for update, weight in clients) / total
     for name in names:
@@ -246,7 +246,9 @@ def test_if_all_updates_are_lost_everybody_goes_back() -> None:
 
 def test_below_the_minimum_everybody_keeps_its_base() -> None:
     run = Run(
-        dict.fromkeys("abc", 1.0), dropouts=dropping((0, SHARE, "b", "before")), aggregator=PlainMean(min_responders=3)
+        dict.fromkeys("abc", 1.0),
+        dropouts=dropping((0, SHARE, "b", "before")),
+        aggregator=PlainMean(clip=10.0, min_responders=3),
     )
     assert run.round(0) == ()
     assert [run.value(client) for client in "abc"] == [0.0] * 3
@@ -258,7 +260,7 @@ def test_below_the_minimum_everybody_keeps_its_base() -> None:
 
 def test_late_clients_catch_up_even_below_the_minimum() -> None:
     lost = [(0, RECEIVE, client, "before") for client in "de"]
-    run = Run(dict.fromkeys("abcde", 1.0), dropouts=dropping(*lost), aggregator=PlainMean(min_responders=4))  # type: ignore[arg-type]
+    run = Run(dict.fromkeys("abcde", 1.0), dropouts=dropping(*lost), aggregator=PlainMean(clip=10.0, min_responders=4))  # type: ignore[arg-type]
     assert run.round(0) == tuple("abcde")
     assert run.round(1) == ()
     assert [run.value(client) for client in "abcde"] == [close(1.0)] * 5
@@ -276,7 +278,7 @@ def test_whatever_drops_equal_versions_mean_equal_bases(data: st.DataObject) -> 
         for step in (SHARE, RECEIVE, KEEP, CATCH_UP)
         for client in clients
     }
-    aggregator = PlainMean(min_responders=data.draw(st.integers(1, 3)))
+    aggregator = PlainMean(clip=10.0, min_responders=data.draw(st.integers(1, 3)))
     updates = {"a": 0.5, "b": -0.25, "c": 1.0, "d": 0.125}
     run = Run(updates, dropouts=lambda r, step, client: fates.get((r, step, client)), aggregator=aggregator)
     for number in range(rounds):
@@ -317,9 +319,9 @@ def test_one_cluster_of_several_may_fail_while_the_others_go_on() -> None:
 def test_two_slots_do_not_mix() -> None:
     state = with_base(with_base(ClientState(), "p", BASE), "q", np.zeros(3))
     states = {c: state.replace(p=BASE + np.float32(1), q=np.full(3, 2.0)) for c in "ab"}
-    driver = toy_driver(states, Toy())
+    driver = toy_driver(states, Toy(aggregator=PlainMean(clip=10.0)))
     cohort = Cohort({"a": 1, "b": 1}, 0, 0)
-    driver.run(gather({slot: PlainMean().mean(cohort, slot) for slot in "pq"}))
+    driver.run(gather({slot: PlainMean(clip=10.0).mean(cohort, slot) for slot in "pq"}))
     np.testing.assert_allclose(driver.states["a"]["p"], BASE + 1, atol=1e-6)
     np.testing.assert_allclose(driver.states["a"]["q"], 2.0, atol=1e-6)
 
@@ -339,14 +341,14 @@ def test_a_new_base_outranks_earlier_results_and_is_outranked_by_the_rounds_own(
 def test_a_missing_base_is_named_with_the_remedy() -> None:
     driver = toy_driver({"a": ClientState({"p": BASE})}, Toy())
     with pytest.raises(ClientError, match=r"no common base for 'p'.*with_base") as caught:
-        driver.run(PlainMean().mean(Cohort({"a": 1}, 0, 0), "p"))
+        driver.run(PlainMean(clip=10.0).mean(Cohort({"a": 1}, 0, 0), "p"))
     assert isinstance(caught.value.__cause__, ProtocolError)
 
 
 def test_an_absent_version_counts_as_the_first() -> None:
     states = {c: ClientState({"p": BASE + np.float32(1), "p.base": BASE}) for c in "ab"}
-    driver = toy_driver(states, Toy())
-    assert driver.run(PlainMean().mean(Cohort({"a": 1, "b": 1}, 0, 0), "p")).members == ("a", "b")
+    driver = toy_driver(states, Toy(aggregator=PlainMean(clip=10.0)))
+    assert driver.run(PlainMean(clip=10.0).mean(Cohort({"a": 1, "b": 1}, 0, 0), "p")).members == ("a", "b")
     assert driver.states["a"]["p.version"] == 2
 
 

@@ -23,8 +23,8 @@ from secfpp.secure.session import PROTOCOL_VERSION
 from support.secure_runs import SecureRun, answering, between, changing, everyone, flip, names, refused
 from support.toy import dropping
 
-SHARE, AGREE, SUM, RECEIVE, CATCH_UP = (
-    f"aggregator.{name}" for name in ("share", "agree", "sum", "receive", "catch_up")
+SHARE, PROVE, CHECK, AGREE, SUM, RECEIVE, CATCH_UP = (
+    f"aggregator.{name}" for name in ("share", "prove", "check", "agree", "sum", "receive", "catch_up")
 )
 HELLO = "session.hello"
 Message = dict[str, np.ndarray]
@@ -66,7 +66,7 @@ def test_members_refuse_the_sum_of_other_updates_than_holders_agreed_on() -> Non
         (SecureMean(), SecureMean(min_responders=6), "5 clients, this client insists on 6 or more"),
         (SecureMean(), SecureMean(min_responders=5), "min_responders = 4, this client insists on 5"),
         (SecureMean(threshold=1, min_responders=3), SecureMean(min_responders=4), "threshold = 1.*insists on 2"),
-        (SecureMean(clip=5.0), SecureMean(), "clip = 5.0, this client has 10.0"),
+        (SecureMean(clip=5.0, bits=20), SecureMean(), "clip = 5.0, this client has 2.5"),
         (SecureMean(bits=20), SecureMean(), "bits = 20, this client has 24"),
     ],
 )
@@ -158,7 +158,7 @@ def test_another_protocol_version_is_refused_in_words() -> None:
         SecureRun(6).round(0, everyone(HELLO, old))
 
 
-@pytest.mark.parametrize("step", [AGREE, SUM, RECEIVE])
+@pytest.mark.parametrize("step", [PROVE, CHECK, AGREE, SUM, RECEIVE])
 def test_a_client_that_lost_its_memory_says_so(step: str) -> None:
     run = SecureRun(6)
 
@@ -243,7 +243,11 @@ def test_replies_of_no_honest_client_are_refused_by_name(
             lambda m: {**m, "inclusion": Inclusion.write(["c00", "c02", "c03", "zz"], 1)},
             "not clients of this run",
         ),
-        (AGREE, dropped("envelopes"), "5 envelopes are announced"),
+        (CHECK, dropped("envelopes"), "5 envelopes are announced"),
+        (CHECK, dropped("proofs"), "5 envelopes are announced"),
+        (CHECK, dropped("clients"), "a list of clients that cannot be read"),
+        (CHECK, dropped("check"), "draws something else for 'check' than it committed to"),
+        (PROVE, dropped("project"), "draws something else for 'project' than it committed to"),
         (SUM, dropped("holders"), "a list of holders that cannot be read"),
         (SUM, lambda m: {**m, "holders": np.array('["zz"]')}, "not clients of this run"),
         (SUM, lambda m: {**m, "echoes": m["echoes"][:1]}, "5 envelopes are announced"),

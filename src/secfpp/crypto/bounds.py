@@ -1,0 +1,340 @@
+"""Evidence that a shared vector is short, which shows nothing else of it.
+
+A client has shared a vector u of integers in a `LagrangeCode`. A bound on its squared length cannot be read from the
+field alone: a sum of squares modulo p says nothing if it wrapped. So two things are proven together.
+
+* *No wrap.* Random projections y_k = <r_k, u> modulo p, whose signs are drawn after u was shared, lie in [-E, E).
+  Each entry of r_k is the difference of two coins. If some |u_t| is above 2 E, a projection is in range with
+  probability 1/2 at most, whatever wraps. Otherwise, with R what the squared length may not reach, the projection of a
+  part of u has a variance s of at least R / 2 and a fourth moment of at most 3 s^2, and does not wrap; so by Paley and
+  Zygmund it is out of range, wherever the rest moves it, with probability (1 - 2 E^2 / R)^2 / 3 at least. There are as
+  many projections as leave 2^-40. (Signs +-1 would not do: of two entries of (p - 1) / 2 all come out small.)
+* *Short.* The sum of squares and a number in [0, 2^S) add up to the limit modulo p. As the squares are below
+  R = p - 2^S, they do so over the integers.
+
+The client shares the bits of all these numbers, and shows that they are bits and that the sum of squares is right as
+in Prio: rows of numbers are values of polynomials f at 1..k with a random one at 0, it shares values of f^2 beside
+them, and at a random point both are opened, where they tell nothing of the row. Rows lie in every block of the code,
+so that what is opened are codewords, and who answers falsely is found. All linear relations are opened as one random
+combination: a codeword for each block, of which the value in this block counts and the client's pads hide all others.
+
+The client's proof is fixed before the point is drawn, and u before the signs are; who draws them must not tell the
+client in advance. For an honest client what is opened is uniform but for the relations that hold, whatever is drawn.
+
+Sources: H. Corrigan-Gibbs, D. Boneh, Prio (NSDI 2017); J. Bell et al., ACORN (USENIX Security 2023), and M. Rathee et
+al., ELSA (S&P 2023), for bounds on updates; W. Beullens, G. Seiler, LaBRADOR (CRYPTO 2023), for projections modulo p.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from hashlib import sha256
+
+import numpy as np
+
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.randomness import Stream
+from secfpp.crypto.sharing import interpolation
+from secfpp.errors import FieldRangeError
+
+_P = PrimeField.p
+ERROR_BITS = 40
+"""A long vector passes with probability 2^-40 or less, and so does an honest one fail."""
+SEED_BYTES = 32
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Numbers arranged in `count` rows of `length`, in each block."""
+
+    count: int
+    length: int
+
+    @classmethod
+    def of(cls, numbers: int) -> _Rows:
+        """Rows about as many as they are long."""
+        length = max(1, math.isqrt(numbers))
+        return cls(max(1, -(-numbers // length)), length)
+
+    @property
+    def size(self) -> int:
+        """Numbers in a block, with what fills the last row."""
+        return self.count * self.length
+
+    @property
+    def beyond(self) -> Elements:
+        """Matrix [length, length + 1] from values at 0..length to those at length + 1..2 length."""
+        return interpolation(tuple(range(self.length + 1)), tuple(range(self.length + 1, 2 * self.length + 1)))
+
+    def at(self, point: int, degree: int) -> Elements:
+        """Weights that give the value at `point` of a polynomial of `degree` times the length [degree * length + 1]."""
+        weights: Elements = interpolation(tuple(range(degree * self.length + 1)), (point,))[0]
+        return weights
+
+    def extended(self, values: Elements, masks: Elements) -> Elements:
+        """Values [..., count, size] and masks [..., count] as polynomials' values at 0..2 length."""
+        known = np.concatenate([masks[..., None], self.filled(values)], axis=-1)
+        return np.concatenate([known, PrimeField.matmul(known, self.beyond.T)], axis=-1)
+
+    def filled(self, values: Elements) -> Elements:
+        """Values [..., up to size] as rows [..., count, length]."""
+        short = self.size - values.shape[-1]
+        padded = (
+            np.concatenate([values, np.zeros((*values.shape[:-1], short), np.uint64)], axis=-1) if short else values
+        )
+        return padded.reshape(*values.shape[:-1], self.count, self.length)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What is proven of a vector of `blocks` times `length` integers: that its sum of squares is at most `limit`.
+
+    Raises:
+        FieldRangeError: a limit so large that squares could wrap unseen.
+    """
+
+    blocks: int
+    length: int
+    limit: int
+
+    def __post_init__(self) -> None:
+        _ = self.projections
+
+    @property
+    def slack_bits(self) -> int:
+        """S: bits of what is left to the limit."""
+        return self.limit.bit_length()
+
+    @cached_property
+    def _plan(self) -> tuple[int, int]:
+        room, count = _P - (1 << self.slack_bits), 1
+        while True:
+            tails = (ERROR_BITS + 1) * math.log(2) + math.log(count)
+            bits = math.ceil(math.log2(math.sqrt(self.limit * tails)))
+            share = 2 * 4**bits / room if room > 0 else 1.0
+            if share > 0.3:
+                raise FieldRangeError(
+                    f"vectors of length {math.sqrt(self.limit):.3g} are too long to be checked on shares in a field of "
+                    f"{PrimeField.bits} bits: use fewer bits or a smaller clip"
+                )
+            passing = max(0.5, 1 - (1 - share) ** 2 / 3)
+            needed = math.ceil(ERROR_BITS * math.log(2) / -math.log(passing))
+            if needed <= count:
+                return bits, count
+            count = needed
+
+    @property
+    def half_bits(self) -> int:
+        """E is 2 to this: projections lie in [-E, E)."""
+        return self._plan[0]
+
+    @property
+    def projections(self) -> int:
+        """How many there are."""
+        return self._plan[1]
+
+    @property
+    def bits(self) -> int:
+        """Bits of all projections, one after the other and each from its lowest on, then those of the slack."""
+        return self.projections * (self.half_bits + 1) + self.slack_bits
+
+    @cached_property
+    def bit_rows(self) -> _Rows:
+        """Where bits lie in a block."""
+        return _Rows.of(-(-self.bits // self.blocks))
+
+    @cached_property
+    def rows(self) -> _Rows:
+        """Where the vector lies in a block."""
+        return _Rows.of(self.length)
+
+    @property
+    def _parts(self) -> dict[str, int]:
+        bits, rows = self.bit_rows, self.rows
+        return {
+            "bits": bits.size,
+            "bit squares": bits.count * (bits.length + 1),
+            "bit masks": bits.count,
+            "masks": rows.count,
+            "squares": 2 * rows.length + 1,
+            "pads": self.blocks,
+        }
+
+    @property
+    def proof(self) -> int:
+        """Numbers of a proof in each block."""
+        return sum(self._parts.values())
+
+    @property
+    def answer(self) -> int:
+        """Numbers that a holder answers for each client."""
+        return 2 * self.bit_rows.count + self.rows.count + 1 + self.blocks
+
+    def _split(self, proofs: Elements) -> dict[str, Elements]:
+        cuts = np.cumsum(list(self._parts.values()))[:-1]
+        return dict(zip(self._parts, np.split(proofs, cuts, axis=-1), strict=True))
+
+    def prove(self, vector: np.ndarray, project: bytes, stream: Stream) -> Elements:
+        """The proof, to be shared.
+
+        Args:
+            vector: int64 [up to blocks * length]; zeros follow.
+            project: the seed of signs.
+            stream: secret.
+
+        Returns:
+            [blocks, proof]
+
+        Raises:
+            FieldRangeError: the vector is too long.
+        """
+        padded = np.zeros(self.blocks * self.length, np.int64)
+        padded[: vector.size] = vector.reshape(-1)
+        exact = padded.astype(np.float64)  # below 2^53, and so are all sums
+        slack = self.limit - int(padded @ padded) if np.abs(exact).max(initial=0) ** 2 <= self.limit else -1
+        if slack < 0:
+            raise FieldRangeError(f"a vector of length {np.linalg.norm(exact):.3g}: it should have been shortened")
+        signs = signs_of(project, self.projections, padded.size)
+        projected = (signs.astype(np.float64) @ exact).astype(np.int64) + (1 << self.half_bits)
+        digits = np.concatenate([_digits(projected, self.half_bits + 1), _digits(np.array([slack]), self.slack_bits)])
+        return self.prove_digits(PrimeField.lift(padded), digits, stream)
+
+    def prove_digits(self, vector: Elements, digits: np.ndarray, stream: Stream) -> Elements:
+        """The proof of `vector` [blocks * length] that says that these are the `bits`."""
+        flat = np.zeros(self.blocks * self.bit_rows.size, np.uint64)
+        flat[: digits.size] = digits
+        bits = flat.reshape(self.blocks, -1)
+        bit_masks, masks = (stream.elements((self.blocks, rows.count)) for rows in (self.bit_rows, self.rows))
+        values = self.bit_rows.extended(bits, bit_masks)
+        unknown = np.concatenate([values[..., :1], values[..., self.bit_rows.length + 1 :]], axis=-1)
+        rows = self.rows.extended(vector.reshape(self.blocks, -1), masks)
+        pads = stream.elements((self.blocks, self.blocks))
+        rest = PrimeField.sum_axis(np.diagonal(pads)[1:], 0)
+        pads = np.concatenate([[[PrimeField.neg(rest), *pads[0, 1:]]], pads[1:]])
+        parts = [
+            bits,
+            PrimeField.mul(unknown, unknown),
+            bit_masks,
+            masks,
+            PrimeField.sum_axis(PrimeField.mul(rows, rows), 1),
+            pads,
+        ]
+        return np.concatenate([part.reshape(self.blocks, -1) for part in parts], axis=1)
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What is drawn from both seeds, and what follows from it: what holders answer, and whether it is good.
+
+    Raises:
+        FieldRangeError: a point at which answers would show what is proven.
+    """
+
+    bound: Bound
+    project: bytes
+    check: bytes
+
+    def __post_init__(self) -> None:
+        if self.point <= 2 * max(self.bound.bit_rows.length, self.bound.rows.length):
+            raise FieldRangeError("a challenge at a point that holds a secret: draw another one")
+
+    @cached_property
+    def _drawn(self) -> Elements:
+        stream = Stream(sha256(b"secfpp/bound/check/1\0" + self.check).digest())
+        return stream.elements((2 + self.bound.projections,))
+
+    @property
+    def point(self) -> int:
+        """Where polynomials are opened."""
+        return int(self._drawn[0])
+
+    @cached_property
+    def _weights(self) -> tuple[Elements, Elements, Elements]:
+        """Of the vector [blocks, length], of bits [blocks, size], of all squares: in the combination of relations."""
+        bound, last, weights = self.bound, self._drawn[1:2], self._drawn[2:]
+        signs = signs_of(self.project, bound.projections, bound.blocks * bound.length)
+        vector = PrimeField.matmul(weights[None], PrimeField.lift(signs))[0].reshape(bound.blocks, bound.length)
+        powers = [PrimeField.turn(weights, j) for j in range(bound.half_bits + 1)]
+        slack = np.concatenate([PrimeField.turn(last, j) for j in range(bound.slack_bits)])
+        bits = np.zeros(bound.blocks * bound.bit_rows.size, np.uint64)
+        bits[: bound.bits] = PrimeField.neg(np.concatenate([np.stack(powers, 1).reshape(-1), slack]))
+        return vector, bits.reshape(bound.blocks, -1), PrimeField.neg(last)
+
+    @property
+    def _constant(self) -> int:
+        """What the combination has beside vector, bits and squares."""
+        last, *weights = self._drawn[1:].tolist()
+        return int((sum(weights) * (1 << self.bound.half_bits) + last * self.bound.limit) % _P)
+
+    def answers(self, vectors: Elements, proofs: Elements) -> Elements:
+        """What a holder answers about n clients.
+
+        Args:
+            vectors: its shares of them [n, length].
+            proofs: its shares of the proofs [n, proof].
+
+        Returns:
+            [n, answer]
+        """
+        bound, part = self.bound, self.bound._split(proofs)
+        bit_rows, rows = bound.bit_rows, bound.rows
+        bits = bit_rows.filled(part["bits"])
+        unknown = part["bit squares"].reshape(*bits.shape[:-1], bit_rows.length + 1)
+        squares = np.concatenate([unknown[..., :1], bits, unknown[..., 1:]], axis=-1)
+        values = np.concatenate([part["bit masks"][..., None], bits], axis=-1)
+        own = np.concatenate([part["masks"][..., None], rows.filled(vectors)], axis=-1)
+        of_vector, of_bits, of_squares = self._weights
+        total = PrimeField.sum_axis(part["squares"][:, 1 : rows.length + 1], 1)
+        combined = PrimeField.mul(total, of_squares)[:, None]
+        for numbers, weights in ((vectors, of_vector), (part["bits"], of_bits)):
+            combined = PrimeField.add(combined, PrimeField.matmul(numbers, weights.T))
+        answers = [
+            _times(values, bit_rows.at(self.point, 1)),
+            _times(squares, bit_rows.at(self.point, 2)),
+            _times(own, rows.at(self.point, 1)),
+            _times(part["squares"][:, None], rows.at(self.point, 2)),
+            PrimeField.add(part["pads"], combined),
+        ]
+        return np.concatenate(answers, axis=1)
+
+    def good(self, opened: Elements) -> np.ndarray:
+        """Of which clients the opened answers [blocks, n, answer] show what is to be proven, bool [n]."""
+        bound = self.bound
+        sizes = (bound.bit_rows.count, bound.bit_rows.count, bound.rows.count, 1)
+        bits, bit_squares, rows, squares, combined = np.split(opened, np.cumsum(sizes), axis=-1)
+        are_bits = (PrimeField.mul(bits, bits) == bit_squares).all((0, 2))
+        are_squares = (PrimeField.sum_axis(PrimeField.mul(rows, rows), 2) == squares[..., 0]).all(0)
+        total = PrimeField.sum_axis(np.diagonal(combined, axis1=0, axis2=2), 1)
+        related = PrimeField.add(total, np.array(self._constant, np.uint64)) == 0
+        found: np.ndarray = are_bits & are_squares & related
+        return found
+
+
+@lru_cache(maxsize=4)
+def challenge(bound: Bound, project: bytes, check: bytes) -> Challenge:
+    """The challenge that these seeds give; kept, since all holders of a process have the same."""
+    return Challenge(bound, project, check)
+
+
+@lru_cache(maxsize=4)
+def signs_of(seed: bytes, count: int, size: int) -> np.ndarray:
+    """What vectors are multiplied with: differences of two coins, int8 [count, size]."""
+    stream = Stream(sha256(b"secfpp/bound/project/1\0" + seed).digest())
+    words = stream.words((-(-count * size // 32),))
+    coins = np.unpackbits(words.view(np.uint8))[: 2 * count * size].reshape(count, size, 2).view(np.int8)
+    signs: np.ndarray = coins[..., 0] - coins[..., 1]
+    return signs
+
+
+def _digits(numbers: np.ndarray, count: int) -> np.ndarray:
+    """The lowest `count` bits of each number, from the lowest on [numbers * count]."""
+    digits: np.ndarray = (numbers[:, None] >> np.arange(count) & 1).reshape(-1)
+    return digits
+
+
+def _times(values: Elements, weights: Elements) -> Elements:
+    """Sums over the last axis of `values` [..., m] times `weights` [m]."""
+    product: Elements = PrimeField.matmul(values, weights[:, None])[..., 0]
+    return product

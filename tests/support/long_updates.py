@@ -1,0 +1,66 @@
+"""Clients that do not clip their updates, and prove it as well as that can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secfpp.crypto.bounds import Bound, signs_of
+from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.randomness import Stream
+from secfpp.protocol.program import ClientState
+from secfpp.secure.means import client, secure_mean, updates
+
+P = PrimeField.p
+
+
+def digits_for(bound: Bound, vector: Elements, project: bytes) -> np.ndarray:
+    """The lowest bits of what the bits of a proof of `vector` should be, taken modulo p."""
+    signs = PrimeField.lift(signs_of(project, bound.projections, vector.size))
+    projected = PrimeField.matmul(signs, vector[:, None])[:, 0].tolist()
+    slack = (bound.limit - sum(int(v) ** 2 for v in vector.tolist())) % P
+    numbers = [((y + (1 << bound.half_bits)) % P, bound.half_bits + 1) for y in projected]
+    digits = [n >> j & 1 for n, count in [*numbers, (slack, bound.slack_bits)] for j in range(count)]
+    return np.array(digits, np.uint64)
+
+
+def unclipped(clients: Collection[int], factor: float) -> Callable[..., Any]:
+    """An encoding that leaves out clipping for clients of these weights: all numbers of their updates are `factor`."""
+    honest = updates.encoded_update
+
+    def encoded(state: ClientState, slot: str, codec: Any, own: int) -> np.ndarray:
+        if own not in clients:
+            return honest(state, slot, codec, own)
+        long = np.rint(np.full(state[slot].shape, factor) * 2.0**codec.bits).astype(np.int64)
+        return PrimeField.lift(long * own)
+
+    return encoded
+
+
+def do_not_clip(monkeypatch: pytest.MonkeyPatch, weights: Collection[int], factor: float) -> None:
+    """Let the clients of these weights send long updates, with proofs whose bits fit as well as bits can."""
+    honest = Bound.prove
+
+    def prove(self: Bound, vector: np.ndarray, project: bytes, stream: Stream) -> Elements:
+        padded = np.zeros(self.blocks * self.length, np.int64)
+        padded[: vector.size] = vector
+        if float(np.linalg.norm(padded.astype(float))) ** 2 <= self.limit:
+            return honest(self, vector, project, stream)
+        elements = PrimeField.lift(padded)
+        return self.prove_digits(elements, digits_for(self, elements, project), stream)
+
+    monkeypatch.setattr(Bound, "prove", prove)
+    monkeypatch.setattr(secure_mean, "encoded_update", unclipped(weights, factor))
+
+
+def tell_another_version(monkeypatch: pytest.MonkeyPatch, name: str, version: int) -> None:
+    """Let one client seal its shares under another version than it tells the server."""
+    honest = client.MeanRun.seal_shares
+
+    def seal(self: client.MeanRun, update: Elements, own: int, stream: Stream) -> np.ndarray:
+        return honest(self, update, version if self.name == name else own, stream)
+
+    monkeypatch.setattr(client.MeanRun, "seal_shares", seal)
