@@ -44,6 +44,7 @@ class ServerState:
         found: the partition that was found, also if its groups are not used.
         behind: clients with a group that missed what its members were told of its class sums.
         bases: what the last means left, by slot, and by group where there are several.
+        spoiled: steps of this round in which somebody who cannot be named answered falsely; they cost the grouping.
     """
 
     assignment: Assignment | None = None
@@ -51,6 +52,7 @@ class ServerState:
     found: Assignment | None = None
     behind: frozenset[ClientId] = frozenset()
     bases: Mapping[str, Base] = field(default_factory=dict)
+    spoiled: tuple[str, ...] = ()
 
     def after(self, means: Mapping[str, Mean]) -> ServerState:
         """The state in which these means were made, by the key of their base."""

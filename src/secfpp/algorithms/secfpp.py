@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -132,8 +132,10 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
                 if state.members or not self.class_means.shared:
                     state = yield from self.group(state, holders)
             except (ConfigError, DropoutError, TamperError) as error:
-                if isinstance(error, TamperError) and error.party is not None:
-                    raise
+                if isinstance(error, TamperError):
+                    if error.party is not None:
+                        raise
+                    state = replace(state, spoiled=(error.step,))
         elif self.cluster_every and (newcomers or (cohort.round - 1) % self.cluster_every == 0):
             state = ServerState((yield from self._regroup(state.assignment, trained)))
         assignment = state.assignment or Assignment(dict.fromkeys(trained.clients, 0))

@@ -8,26 +8,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from secfpp.algorithms.base import FederatedAlgorithm, ServerState
+from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
-from secfpp.errors import ConfigError, Problem, ProtocolError, TamperError
+from secfpp.errors import ConfigError, Problem
 from secfpp.models.backbone import Backbone
 from secfpp.models.scoring import Visual, familiar_classes
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.refusals import BY_SERVER, Refusal, left_out
+from secfpp.protocol.refusals import Refusal, left_out
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from secfpp.runtime.contexts import dataset_digest, make_contexts
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.evaluation import Example, class_features, examples, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
+from secfpp.runtime.spoiled_rounds import colluding, run_round
 from secfpp.seeding import derive
 
 CHUNK = 32
@@ -197,11 +197,11 @@ def train(
         driver.round_ = number
         if on_exchange:
             driver.on_exchange = partial(on_exchange, number)
-        present = weights.keys() - left_out(state.refusals, _colluding(algorithm))
+        present = weights.keys() - left_out(state.refusals, colluding(algorithm))
         cohort = Cohort(weights, number, seed, planned, participation < 1).subset(
             participants(present, participation, seed, number)
         )
-        state.server = _round(algorithm, driver, state.server, cohort)
+        state.server = run_round(algorithm, driver, state.server, cohort, algorithm.round(state.server, cohort))
         state.clients, state.round = driver.states, number
         state.seconds += time.perf_counter() - started
         prompts = _prompts(algorithm, state, ordered)
@@ -269,35 +269,9 @@ def train(
         newcomer_metrics=_measured(algorithm, newcomers, state, dataset) if newcomers else {},
         newcomer_assignment=tuple(clusters.get(c.client, -1) for c in newcomers) if clusters and newcomers else None,
         refusals=tuple(state.refusals),
-        colluding=_colluding(algorithm),
+        colluding=colluding(algorithm),
         why=_explained(algorithm, ordered, state, validation_accuracy(ordered, texts, predictor, visual)),
     )
-
-
-def _colluding(algorithm: FederatedAlgorithm) -> int:
-    """How many clients may be lying together, as the method's averages assume; none where nothing is averaged."""
-    return int(getattr(algorithm, "aggregator", SimpleNamespace(colluding=0)).colluding)
-
-
-def _round(algorithm: FederatedAlgorithm, driver: InProcessDriver, state: ServerState, cohort: Cohort) -> ServerState:
-    """The server's state after a round, or the same if a client spoiled it.
-
-    That client is left out from now on, if it can be told who it was.
-
-    Raises:
-        ProtocolError: the round failed for another reason, such as too few clients.
-    """
-    before = left_out(driver.refusals, _colluding(algorithm))
-    try:
-        return driver.run(algorithm.round(state, cohort))
-    except ProtocolError as error:
-        spoiled = isinstance(error, TamperError)
-        if error.party in cohort.weights or spoiled:
-            step = getattr(error, "step", "")
-            driver.refusals.append(Refusal(BY_SERVER, error.party or "", error.reason, cohort.round, step))
-        if not spoiled and left_out(driver.refusals, _colluding(algorithm)) == before:
-            raise
-        return state
 
 
 def _start(
@@ -320,7 +294,8 @@ def _join(
     """Let newcomers join, in a round of their own after the last."""
     driver.round_ = planned + 1
     cohort = Cohort({name: len(c.data.train) for name, c in contexts.items()}, planned + 1, seed, planned)
-    state.server = driver.run(algorithm.join(state.server, cohort, newcomers))
+    joining = algorithm.join(state.server, cohort, newcomers)
+    state.server = run_round(algorithm, driver, state.server, cohort, joining)
     state.clients = driver.states
 
 

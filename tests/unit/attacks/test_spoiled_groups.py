@@ -12,11 +12,12 @@ import pytest
 from secfpp.algorithms.secfpp import SecFPP
 from secfpp.algorithms.training import LocalTraining
 from secfpp.crypto.field import PrimeField
-from secfpp.data.federated import FederatedDataset
+from secfpp.data.federated import FederatedDataset, hold_out
 from secfpp.data.icons import IconSettings, load_icons
+from secfpp.experiment.refused import refusals
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.protocol.program import Arrays, ClientState, step
-from secfpp.protocol.refusals import left_out
+from secfpp.protocol.refusals import BY_SERVER, left_out
 from secfpp.runtime.trainer import RunResult, train
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.polls.secure_poll import SecurePoll
@@ -136,7 +137,29 @@ def test_a_holder_that_answers_falsely_and_cannot_be_named_ends_nobodys_run(
 ) -> None:
     result = trained(dataset, backbone, "pixel-1", proceed=change)
     assert np.isfinite(result.prompts).all()
+    lost = [one for one in result.refusals if not one.party]
+    assert lost and {(one.by, one.reason, one.step) for one in lost} == {(BY_SERVER, "tampering", "clusterer.proceed")}
+    (found,) = refusals([result])
+    assert found["spoiled_groupings"] == sorted({one.round for one in lost}) and found["left_out"] == []
     start, prompts = result.prompts[0], result.domain_prompts
     assert prompts is not None and not np.array_equal(start, prompts[0])
     averaged = {prompt.tobytes() for client, prompt in zip(result.clients, prompts, strict=True) if client != "pixel-1"}
     assert len(averaged) <= 2  # prompts are averaged all the same, in groups or in one
+
+
+def test_who_joins_after_training_waits_if_a_holder_answers_falsely(
+    dataset: FederatedDataset, backbone: Backbone
+) -> None:
+    data, ended = hold_out(dataset, 0.2, 0), list[int]()
+    lies = noisy("masked", slice(None))
+    LIAR.update(client="pixel-1", changes={"proceed": lambda reply: lies(reply) if ended else dict(reply)})
+    settings = {"clusterer": SpoiledSearch(restarts=8, iterations=1, k_max=2), "min_gain": -99.0, "effort": 1.0}
+    method = SecFPP(training=LocalTraining(steps=2, batch=8), **settings)
+    result = train(
+        data, backbone, method, method="secfpp", seed=0, rounds=2,
+        on_round=lambda record: ended.extend([1] * (record.round == record.rounds)),
+    )  # fmt: skip
+    assert len(set(result.assignment or ())) == 2 and result.newcomer_assignment == (-1, -1)
+    assert {(one.by, one.party, one.round, one.step) for one in result.refusals} == {
+        (BY_SERVER, "", 3, "clusterer.proceed")
+    }
