@@ -20,7 +20,7 @@ from secfpp.data.federated import Split
 from secfpp.models.backbone import Backbone
 from secfpp.protocol.program import Arrays, ClientState, resolve
 
-CHUNK = {"cpu": 16}
+CHUNK = {"cpu": 32}
 """Prompts in one pass by device; on others as many as there are, up to `MOST`."""
 MOST = 512
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from secfpp.cli.training import CONFIG, JSON, SET, parse_labels, parse_seeds
+from secfpp.errors import SecFPPError
 
 if TYPE_CHECKING:
     from secfpp.experiment.audit import Pace, Tell
@@ -41,9 +42,11 @@ def audit(
 
     Methods are trained on a random half of every client's images; attacks are to tell that half from the other.
     The same command again goes on where it was stopped. The results say how long an audit of everything takes.
+    If an attack refutes what a method claims of itself, the command ends with status 1.
     """
     from secfpp.cli.output import print_json
     from secfpp.experiment.audit import Audit, default_targets, run_audit
+    from secfpp.experiment.audit_rows import REFUTED
     from secfpp.experiment.config import load_config
     from secfpp.experiment.run_directory import open_run_directory
 
@@ -60,6 +63,13 @@ def audit(
         print_json(summary)
     else:
         print_audit(summary, out / "audit.html")
+    if refuted := [row for row in summary["rows"] if row["verdict"] == REFUTED]:
+        told = "\n".join(
+            f"{row['target']}: {row['attack']} by {row['adversary']} proves epsilon >= {row['epsilon_lower']:.2f}, "
+            f"{row['epsilon_upper']:.2f} is claimed"
+            for row in refuted
+        )
+        raise SecFPPError(told)
 
 
 def print_audit(summary: Mapping[str, Any], page: Path) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 RATES = {"tpr_1": 0.01, "tpr_01": 0.001}
 DELTA = 1e-5
 """Delta at which lower bounds of epsilon are given where a target claims none."""
+REFUTED = "claim refuted"
+"""The verdict where an attack proves more than the target says of itself."""
 CURVE = 120
 """Points of a curve that are kept."""
 SAME_KIND = {"last upload": "all uploads", "all averages": "all uploads"}
@@ -32,6 +34,13 @@ class Key(NamedTuple):
     seen: str
 
 
+class Claim(NamedTuple):
+    """What a target says of itself: (epsilon, delta) differential privacy of one image, by the ledger of its run."""
+
+    epsilon: float
+    delta: float
+
+
 @dataclass(frozen=True)
 class Part:
     """What all attacks said of one target on one seed.
@@ -44,6 +53,7 @@ class Part:
         exposed: whether what an attack saw is one client's alone, in the clear.
         clients: in the run.
         groups: sizes of groups with common averages, rising.
+        claim: of the run, if it makes one.
     """
 
     names: tuple[str, ...]
@@ -53,6 +63,7 @@ class Part:
     exposed: Mapping[Key, bool]
     clients: int
     groups: Sequence[int]
+    claim: Claim | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that is an array."""
@@ -69,6 +80,7 @@ class Part:
             "exposed": {"|".join(key): flag for key, flag in self.exposed.items()},
             "clients": self.clients,
             "groups": list(self.groups),
+            "claim": self.claim and list(self.claim),
         }
 
     @classmethod
@@ -83,7 +95,8 @@ class Part:
             for word, places in about["whose"].items()
         }
         exposed = {keys[word]: flag for word, flag in about["exposed"].items()}
-        return cls(tuple(about["names"]), inside, scores, whose, exposed, about["clients"], about["groups"])
+        claim = about["claim"] and Claim(*about["claim"])
+        return cls(tuple(about["names"]), inside, scores, whose, exposed, about["clients"], about["groups"], claim)
 
 
 def rows(parts: Mapping[Cell, Part], chosen: Mapping[str, FederatedAlgorithm]) -> list[dict[str, Any]]:
@@ -120,8 +133,14 @@ def _row(target: str, key: Key, parts: Mapping[int, Part]) -> dict[str, Any]:
         interval = tpr_interval(scores, rate, seed)
         row |= {name: scores.tpr(rate), f"{name}_ci95": interval and list(interval)}
     row["worst"] = worst and {"client": who[worst.client], "auc": worst.auc, "chance": worst.chance}
-    row["epsilon_lower"] = epsilon_lower_bound(scores, DELTA, seed)
-    row["epsilon_upper"] = None
+    claims = [part.claim for part in parts.values()]
+    made = [claim for claim in claims if claim is not None]
+    claim = (
+        Claim(max(c.epsilon for c in made), max(c.delta for c in made)) if made and len(made) == len(claims) else None
+    )
+    row["delta"] = claim.delta if claim else DELTA
+    row["epsilon_lower"] = epsilon_lower_bound(scores, row["delta"], seed)
+    row["epsilon_upper"] = claim.epsilon if claim else None
     row["roc"] = _curve(scores)
     return row
 
@@ -156,11 +175,11 @@ def _reference(row: Mapping[str, Any], every: Sequence[Mapping[str, Any]]) -> di
 
 def _verdict(row: Mapping[str, Any]) -> str:
     """``not informative`` where the attack does not even work on its reference; else whether it tells members."""
+    if row["epsilon_upper"] is not None and row["epsilon_lower"] > row["epsilon_upper"]:
+        return REFUTED
     reference = row["reference"]
     if reference is None or reference["auc_ci95"][0] <= 0.5:
         return "not informative"
-    if row["epsilon_upper"] is not None and row["epsilon_lower"] > row["epsilon_upper"]:
-        return "claim refuted"
     return "tells members" if row["auc_ci95"][0] > 0.5 else "nothing found"
 
 
