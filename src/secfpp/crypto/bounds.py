@@ -8,7 +8,7 @@ field alone: a sum of squares modulo p says nothing if it wrapped. So two things
   probability 1/2 at most, whatever wraps. Otherwise, with R what the squared length may not reach, the projection of a
   part of u has a variance s of at least R / 2 and a fourth moment of at most 3 s^2, and does not wrap; so by Paley and
   Zygmund it is out of range, wherever the rest moves it, with probability (1 - 2 E^2 / R)^2 / 3 at least. There are as
-  many projections as leave 2^-40. (Signs +-1 would not do: of two entries of (p - 1) / 2 all come out small.)
+  many projections as leave 2^-32. (Signs +-1 would not do: of two entries of (p - 1) / 2 all come out small.)
 * *Short.* The sum of squares and a number in [0, 2^S) add up to the limit modulo p. As the squares are below
   R = p - 2^S, they do so over the integers.
 
@@ -40,8 +40,8 @@ from secfpp.crypto.sharing import interpolation
 from secfpp.errors import FieldRangeError
 
 _P = PrimeField.p
-ERROR_BITS = 40
-"""A long vector passes with probability 2^-40 or less, and so does an honest one fail."""
+SOUNDNESS, COMPLETENESS = 32, 40
+"""A long vector passes with probability 2^-32 at most, an honest one fails with 2^-40 at most."""
 SEED_BYTES = 32
 
 
@@ -67,11 +67,6 @@ class _Rows:
     def beyond(self) -> Elements:
         """Matrix [length, length + 1] from values at 0..length to those at length + 1..2 length."""
         return interpolation(tuple(range(self.length + 1)), tuple(range(self.length + 1, 2 * self.length + 1)))
-
-    def at(self, point: int, degree: int) -> Elements:
-        """Weights that give the value at `point` of a polynomial of `degree` times the length [degree * length + 1]."""
-        weights: Elements = interpolation(tuple(range(degree * self.length + 1)), (point,))[0]
-        return weights
 
     def extended(self, values: Elements, masks: Elements) -> Elements:
         """Values [..., count, size] and masks [..., count] as polynomials' values at 0..2 length."""
@@ -111,7 +106,7 @@ class Bound:
     def _plan(self) -> tuple[int, int]:
         room, count = _P - (1 << self.slack_bits), 1
         while True:
-            tails = (ERROR_BITS + 1) * math.log(2) + math.log(count)
+            tails = (COMPLETENESS + 1) * math.log(2) + math.log(count)
             bits = math.ceil(math.log2(math.sqrt(self.limit * tails)))
             share = 2 * 4**bits / room if room > 0 else 1.0
             if share > 0.3:
@@ -120,7 +115,7 @@ class Bound:
                     f"{PrimeField.bits} bits: use fewer bits or a smaller clip"
                 )
             passing = max(0.5, 1 - (1 - share) ** 2 / 3)
-            needed = math.ceil(ERROR_BITS * math.log(2) / -math.log(passing))
+            needed = math.ceil(SOUNDNESS * math.log(2) / -math.log(passing))
             if needed <= count:
                 return bits, count
             count = needed
@@ -251,16 +246,23 @@ class Challenge:
         return int(self._drawn[0])
 
     @cached_property
-    def _weights(self) -> tuple[Elements, Elements, Elements]:
-        """Of the vector [blocks, length], of bits [blocks, size], of all squares: in the combination of relations."""
+    def _places(self) -> tuple[Elements, Elements, Elements, Elements]:
+        """Weights of values at 0.. in the value at the point: of f and f^2, for bits and for the vector."""
+        lengths = self.bound.bit_rows.length, self.bound.rows.length
+        one, two, three, four = (_weights_at(self.point, degree * length) for length in lengths for degree in (1, 2))
+        return one, two, three, four
+
+    @cached_property
+    def _relations(self) -> tuple[Elements, Elements]:
+        """What vector and bits [length + size, blocks], and all squares, count in the combination of relations."""
         bound, last, weights = self.bound, self._drawn[1:2], self._drawn[2:]
         signs = signs_of(self.project, bound.projections, bound.blocks * bound.length)
-        vector = PrimeField.matmul(weights[None], PrimeField.lift(signs))[0].reshape(bound.blocks, bound.length)
+        vector = _signed_sums(weights, signs).reshape(bound.blocks, bound.length)
         powers = [PrimeField.turn(weights, j) for j in range(bound.half_bits + 1)]
         slack = np.concatenate([PrimeField.turn(last, j) for j in range(bound.slack_bits)])
         bits = np.zeros(bound.blocks * bound.bit_rows.size, np.uint64)
         bits[: bound.bits] = PrimeField.neg(np.concatenate([np.stack(powers, 1).reshape(-1), slack]))
-        return vector, bits.reshape(bound.blocks, -1), PrimeField.neg(last)
+        return np.concatenate([vector, bits.reshape(bound.blocks, -1)], axis=1).T, PrimeField.neg(last)
 
     @property
     def _constant(self) -> int:
@@ -279,23 +281,22 @@ class Challenge:
             [n, answer]
         """
         bound, part = self.bound, self.bound._split(proofs)
-        bit_rows, rows = bound.bit_rows, bound.rows
-        bits = bit_rows.filled(part["bits"])
-        unknown = part["bit squares"].reshape(*bits.shape[:-1], bit_rows.length + 1)
-        squares = np.concatenate([unknown[..., :1], bits, unknown[..., 1:]], axis=-1)
-        values = np.concatenate([part["bit masks"][..., None], bits], axis=-1)
-        own = np.concatenate([part["masks"][..., None], rows.filled(vectors)], axis=-1)
-        of_vector, of_bits, of_squares = self._weights
-        total = PrimeField.sum_axis(part["squares"][:, 1 : rows.length + 1], 1)
-        combined = PrimeField.mul(total, of_squares)[:, None]
-        for numbers, weights in ((vectors, of_vector), (part["bits"], of_bits)):
-            combined = PrimeField.add(combined, PrimeField.matmul(numbers, weights.T))
+        bits, rows = bound.bit_rows.filled(part["bits"]), bound.rows.filled(vectors)
+        unknown = part["bit squares"].reshape(*bits.shape[:-1], bound.bit_rows.length + 1)
+        of_bits, of_bit_squares, of_rows, of_squares = self._places
+        relations, of_all_squares = self._relations
+        both = PrimeField.matmul(bits, np.stack([of_bits[1:], of_bit_squares[1 : bits.shape[-1] + 1]], 1))
+        beside = np.concatenate([of_bit_squares[:1], of_bit_squares[bits.shape[-1] + 1 :]])
+        summed = np.zeros_like(of_squares)
+        summed[1 : bound.rows.length + 1] = of_all_squares
+        squares = PrimeField.matmul(part["squares"], np.stack([of_squares, summed], 1))
+        combined = PrimeField.matmul(np.concatenate([vectors, part["bits"]], axis=1), relations)
         answers = [
-            _times(values, bit_rows.at(self.point, 1)),
-            _times(squares, bit_rows.at(self.point, 2)),
-            _times(own, rows.at(self.point, 1)),
-            _times(part["squares"][:, None], rows.at(self.point, 2)),
-            PrimeField.add(part["pads"], combined),
+            PrimeField.add(both[..., 0], PrimeField.mul(part["bit masks"], of_bits[:1])),
+            PrimeField.add(both[..., 1], _times(unknown, beside)),
+            PrimeField.add(_times(rows, of_rows[1:]), PrimeField.mul(part["masks"], of_rows[:1])),
+            squares[:, :1],
+            PrimeField.add(part["pads"], PrimeField.add(combined, squares[:, 1:])),
         ]
         return np.concatenate(answers, axis=1)
 
@@ -328,10 +329,34 @@ def signs_of(seed: bytes, count: int, size: int) -> np.ndarray:
     return signs
 
 
+def _weights_at(point: int, degree: int) -> Elements:
+    """Weights of the values at 0..degree of a polynomial of this degree in its value at `point` [degree + 1]."""
+    before, after = [1], [1]
+    for node in range(degree):
+        before.append(before[-1] * (point - node) % _P)
+        after.append(after[-1] * (point - degree + node) % _P)
+    parts = zip(before, reversed(after), _inverse_differences(degree), strict=True)
+    return np.array([a * b % _P * c % _P for a, b, c in parts], np.uint64)
+
+
+@lru_cache(maxsize=64)
+def _inverse_differences(degree: int) -> tuple[int, ...]:
+    """The inverse of each node's product of differences from the other nodes, of 0..degree."""
+    products = (math.factorial(i) * math.factorial(degree - i) * (-1) ** (degree - i) for i in range(degree + 1))
+    return tuple(pow(product, -1, _P) for product in products)
+
+
 def _digits(numbers: np.ndarray, count: int) -> np.ndarray:
     """The lowest `count` bits of each number, from the lowest on [numbers * count]."""
     digits: np.ndarray = (numbers[:, None] >> np.arange(count) & 1).reshape(-1)
     return digits
+
+
+def _signed_sums(weights: Elements, signs: np.ndarray) -> Elements:
+    """Sums over rows of `weights` [m] times `signs` [m, n], exact in float64 by limbs of 21 bits [n]."""
+    limbs = np.stack([weights >> np.uint64(shift) & np.uint64((1 << 21) - 1) for shift in (0, 21, 42)])
+    low, middle, high = PrimeField.lift((limbs.astype(np.float64) @ signs.astype(np.float64)).astype(np.int64))
+    return PrimeField.add(low, PrimeField.add(PrimeField.turn(middle, 21), PrimeField.turn(high, 42)))
 
 
 def _times(values: Elements, weights: Elements) -> Elements:

@@ -157,7 +157,7 @@ def test_projections_by_signs_alone_would_miss_two_halves_of_p(monkeypatch: pyte
         projected = PrimeField.lower(PrimeField.matmul(signs, vector[:, None])[:, 0])
         return float((np.abs(projected) <= 1 << bound.half_bits).mean())
 
-    assert 0.4 < in_range() < 0.6  # it passes all projections with probability 2^-80 or so
+    assert 0.4 < in_range() < 0.6  # it passes all projections with probability 2^-64 or so
     honest = bounds.signs_of
     monkeypatch.setitem(globals(), "signs_of", lambda *a: np.where(honest(*a) == 0, np.int8(1), honest(*a)))
     assert in_range() == 1.0
@@ -178,7 +178,7 @@ def test_a_projection_is_out_of_range_as_often_as_the_argument_needs(where: str)
     vector = shape * (room**0.5 / np.linalg.norm(shape))
     projected = signs_of(PROJECT, 4000, 300).astype(float) @ vector
     passing = (np.abs(projected) <= 1 << bound.half_bits).mean()
-    assert passing <= 2 ** (-bounds.ERROR_BITS / bound.projections) + 0.03
+    assert passing <= 2 ** (-bounds.SOUNDNESS / bound.projections) + 0.03
 
 
 def test_signs_are_differences_of_coins() -> None:
@@ -255,7 +255,7 @@ def test_limits_that_could_wrap_unseen_are_refused(clip: float, bits: int, works
         bound = Bound(8, 64, limit)
         share = 2 * 4**bound.half_bits / (P - 2**bound.slack_bits)
         passing = max(0.5, 1 - (1 - share) ** 2 / 3)
-        assert passing**bound.projections <= 2**-40
+        assert passing**bound.projections <= 2**-32
         assert 2 * bound.projections * np.exp(-(4**bound.half_bits) / limit) <= 2**-40
     else:
         with pytest.raises(FieldRangeError, match="use fewer bits or a smaller clip"):
