@@ -91,6 +91,12 @@ def auc_interval(scores: Scores, seed: Seed, confidence: float = 0.95) -> tuple[
     return _percentiles(values, confidence)
 
 
+def mean_interval(values: np.ndarray, seed: Seed, confidence: float = 0.95) -> tuple[float, float]:
+    """The same of a mean over clients of one figure each, float64 [clients]."""
+    draws = seed.numpy().integers(len(values), size=(DRAWS, len(values)))
+    return _percentiles(values[draws].mean(1), confidence)
+
+
 def tpr_interval(scores: Scores, fpr: float, seed: Seed, confidence: float = 0.95) -> tuple[float, float] | None:
     """The same of `Scores.tpr`; None where that is."""
     if scores.tpr(fpr) is None:

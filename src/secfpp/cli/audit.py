@@ -90,6 +90,15 @@ def print_audit(summary: Mapping[str, Any], page: Path) -> None:
     typer.echo(f"\n{summary['dataset']}, model {summary['backbone']}, {summary['rounds']} rounds, seeds {seeds}")
     typer.echo(f"{summary['shadows']} shadow prompts; trained on a random half of each client's images")
     print_block("is an image among those trained on? intervals over clients; rates in %", table)
+    stolen = [["target", "thief", "has", "agreement", "start", "gain", "95 % interval", "distance", "verdict"]]
+    for row in summary["thefts"]:
+        shares = [f"{100 * row[name]:.1f}" for name in ("agreement", "untouched", "gain")]
+        low, high = (100 * end for end in row["gain_ci95"])
+        distance = "-" if row["distance"] is None else f"{row['distance']:.2f}"
+        words = [row[name] for name in ("target", "adversary", "seen")]
+        stolen.append([*words, *shares, f"{low:.1f} to {high:.1f}", distance, row["verdict"]])
+    if len(stolen) > 1:
+        print_block("stolen predictions: how often thief and client agree, in %", stolen)
     if summary["full_seconds"]:
         typer.echo(f"\nall clients with 64 shadow prompts: about {duration(summary['full_seconds'])} a seed")
     typer.echo(f"\nPage: {page.resolve()}")

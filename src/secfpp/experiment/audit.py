@@ -16,12 +16,13 @@ import numpy as np
 from safetensors import SafetensorError
 
 from secfpp.errors import ConfigError, DataError, Problem
-from secfpp.experiment.audit_rows import Key, Part, rows
+from secfpp.experiment.audit_rows import Key, Part, rows, theft_rows
 from secfpp.experiment.config import ExperimentConfig, to_toml
 from secfpp.experiment.plan import Cell, Plan
 from secfpp.experiment.run_directory import RunDirectory, git_revision, path_part, versions
 from secfpp.experiment.training import load_dataset
 from secfpp.experiment.variants import KNOWN
+from secfpp.seeding import derive
 from secfpp.storage import read_record, write_record
 
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ def write_summary(
         "clients": clients,
         "missing": [str(cell) for cell in plan.cells if cell not in parts],
         "rows": rows(parts, chosen),
+        "thefts": theft_rows(parts, chosen),
         "full_seconds": full_seconds(pace, audit, len(chosen), clients),
         "versions": versions(),
         "git": git_revision(),
@@ -241,6 +243,7 @@ def _attack(
     from secfpp.attacks.adversaries import all_told
     from secfpp.attacks.gathering import Shadows, Victim
     from secfpp.attacks.observed import observe
+    from secfpp.attacks.stealing import thefts
 
     backbone, fast = models
 
@@ -271,7 +274,17 @@ def _attack(
             whose.setdefault(key, []).append(number)
             exposed[key] = exposed.get(key, True) and told.exposed
     inside = [victim.inside for victim in victims.values()]
-    return Part(tuple(names), inside, scores, whose, exposed, len(run.contexts), sorted(map(len, run.groups)))
+    stolen = thefts(run, names, game.dataset.test, derive(cell.seed, "thefts"))
+    return Part(
+        tuple(names),
+        inside,
+        scores,
+        whose,
+        exposed,
+        len(run.contexts),
+        sorted(map(len, run.groups)),
+        thefts=[[asdict(theft) for theft in stolen[name]] for name in names],
+    )
 
 
 def _identity(plan: Plan, cell: Cell, audit: Audit) -> dict[str, Any]:

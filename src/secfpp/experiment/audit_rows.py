@@ -54,6 +54,7 @@ class Part:
         clients: in the run.
         groups: sizes of groups with common averages, rising.
         claim: of the run, if it makes one.
+        thefts: from each client, ready for JSON, see `secfpp.attacks.stealing.Theft`.
     """
 
     names: tuple[str, ...]
@@ -64,6 +65,7 @@ class Part:
     clients: int
     groups: Sequence[int]
     claim: Claim | None = None
+    thefts: Sequence[Sequence[Mapping[str, Any]]] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that is an array."""
@@ -81,6 +83,7 @@ class Part:
             "clients": self.clients,
             "groups": list(self.groups),
             "claim": self.claim and list(self.claim),
+            "thefts": [list(own) for own in self.thefts],
         }
 
     @classmethod
@@ -96,7 +99,17 @@ class Part:
         }
         exposed = {keys[word]: flag for word, flag in about["exposed"].items()}
         claim = about["claim"] and Claim(*about["claim"])
-        return cls(tuple(about["names"]), inside, scores, whose, exposed, about["clients"], about["groups"], claim)
+        return cls(
+            tuple(about["names"]),
+            inside,
+            scores,
+            whose,
+            exposed,
+            about["clients"],
+            about["groups"],
+            claim,
+            about["thefts"],
+        )
 
 
 def rows(parts: Mapping[Cell, Part], chosen: Mapping[str, FederatedAlgorithm]) -> list[dict[str, Any]]:
@@ -110,6 +123,40 @@ def rows(parts: Mapping[Cell, Part], chosen: Mapping[str, FederatedAlgorithm]) -
         row["reference"] = _reference(row, found)
         row["verdict"] = _verdict(row)
     return found
+
+
+def theft_rows(parts: Mapping[Cell, Part], chosen: Mapping[str, FederatedAlgorithm]) -> list[dict[str, Any]]:
+    """A row for each way of stealing and target, over all seeds and clients; ready for JSON."""
+    from secfpp.attacks.statistics import mean_interval
+
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for target in chosen:
+        for cell, part in parts.items():
+            if cell.method == target:
+                for theft in (theft for own in part.thefts for theft in own):
+                    found.setdefault((target, theft["adversary"], theft["seen"]), []).append(theft)
+    rows: list[dict[str, Any]] = []
+    for (target, adversary, seen), thefts in found.items():
+        gain = np.array([theft["agreement"] - theft["untouched"] for theft in thefts])
+        distances = [theft["distance"] for theft in thefts if theft["distance"] is not None]
+        rows.append(
+            {
+                "target": target,
+                "adversary": adversary,
+                "seen": seen,
+                "exposed": all(theft["exposed"] for theft in thefts),
+                "clients": len(thefts),
+                "agreement": float(np.mean([theft["agreement"] for theft in thefts])),
+                "untouched": float(np.mean([theft["untouched"] for theft in thefts])),
+                "gain": float(gain.mean()),
+                "gain_ci95": list(mean_interval(gain, derive(0, target, adversary, seen))),
+                "distance": float(np.mean(distances)) if distances else None,
+            }
+        )
+    for row in rows:
+        works = any(r["exposed"] and r["seen"] == row["seen"] and r["gain_ci95"][0] > 0 for r in rows)
+        row["verdict"] = ("steals" if row["gain_ci95"][0] > 0 else "nothing found") if works else "not informative"
+    return rows
 
 
 def _row(target: str, key: Key, parts: Mapping[int, Part]) -> dict[str, Any]:

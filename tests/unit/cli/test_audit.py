@@ -78,6 +78,10 @@ def test_an_audit_is_a_table_a_page_and_figures_and_is_not_made_twice(monkeypatc
         assert row["reference"] is not None and row["verdict"] in ("tells members", "nothing found", "not informative")
         curve = np.array(row["roc"])
         assert (np.diff(curve, axis=0) >= 0).all() and curve[-1].tolist() == [1, 1]
+    stolen = {(row["target"], row["adversary"]): row for row in summary["thefts"]}
+    assert set(stolen) == {("promptfl", "querier"), ("promptfl", "server"), ("coop_local", "querier")}
+    assert stolen["promptfl", "server"]["distance"] == 0  # it makes the last average itself
+    assert stolen["coop_local", "querier"]["gain"] > 0
     page = Path("a/audit.html").read_text()
     assert page.count("<svg") > 4 and "<script" not in page and "coop_local" in page
     assert list(Path("a/shadows").iterdir()) == []
@@ -175,7 +179,7 @@ def test_a_refuted_claim_ends_with_status_1(monkeypatch: pytest.MonkeyPatch) -> 
     figures = {"auc": 0.9, "auc_ci95": [0.8, 1.0], "tpr_1": None, "tpr_01": None, "worst": None}
     bounds = {"epsilon_lower": 3.0, "epsilon_upper": 2.0}
     about = {"dataset": "icons", "backbone": "mini", "rounds": 2, "seeds": [0], "shadows": 4, "full_seconds": None}
-    summary = {**about, "rows": [{**row, **figures, **bounds}]}
+    summary = {**about, "thefts": [], "rows": [{**row, **figures, **bounds}]}
     monkeypatch.setattr(audit, "run_audit", lambda *arguments: summary)
     result = secfpp(*SHORT)
     assert result.exit_code == 1
