@@ -99,6 +99,18 @@ def print_audit(summary: Mapping[str, Any], page: Path) -> None:
         stolen.append([*words, *shares, f"{low:.1f} to {high:.1f}", distance, row["verdict"]])
     if len(stolen) > 1:
         print_block("stolen predictions: how often thief and client agree, in %", stolen)
+    inverted = [["target", "clients in the mean", "cosine", "95 % interval", "verdict"]]
+    for row in summary["inversions"]:
+        low, high = row["cosine_ci95"]
+        span = f"{low:.3f} to {high:.3f}"
+        inverted.append([row["target"], str(row["size"]), f"{row['cosine']:.3f}", span, row["verdict"]])
+    if len(inverted) > 1:
+        print_block("mean image recovered from uploads: cosine with the truth, 0 is chance", inverted)
+    guessed = [["target", "property", "measure", "guessed", "base"]]
+    for row in summary["properties"]:
+        guessed.append([row["target"], row["name"], row["measure"], f"{row['found']:.3f}", f"{row['base']:.3f}"])
+    if len(guessed) > 1:
+        print_block("properties of clients, from what is public", guessed)
     if summary["full_seconds"]:
         typer.echo(f"\nall clients with 64 shadow prompts: about {duration(summary['full_seconds'])} a seed")
     typer.echo(f"\nPage: {page.resolve()}")

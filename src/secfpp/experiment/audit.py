@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from secfpp.errors import ConfigError, DataError, Problem
-from secfpp.experiment.audit_rows import Key, Part, rows, theft_rows
+from secfpp.experiment.audit_rows import Key, Part, inversion_rows, property_rows, rows, theft_rows
 from secfpp.experiment.config import ExperimentConfig, to_toml
 from secfpp.experiment.plan import Cell, Plan
 from secfpp.experiment.run_directory import RunDirectory, git_revision, path_part, versions
@@ -192,6 +192,8 @@ def write_summary(
         "missing": [str(cell) for cell in plan.cells if cell not in parts],
         "rows": rows(parts, chosen),
         "thefts": theft_rows(parts, chosen),
+        "inversions": inversion_rows(parts, chosen),
+        "properties": property_rows(parts, chosen),
         "full_seconds": full_seconds(pace, audit, len(chosen), clients),
         "versions": versions(),
         "git": git_revision(),
@@ -242,7 +244,9 @@ def _attack(
     """Run a target, train its shadow prompts, and make every attack."""
     from secfpp.attacks.adversaries import all_told
     from secfpp.attacks.gathering import Shadows, Victim
+    from secfpp.attacks.inversion import recovered
     from secfpp.attacks.observed import observe
+    from secfpp.attacks.properties import properties
     from secfpp.attacks.stealing import thefts
 
     backbone, fast = models
@@ -275,6 +279,7 @@ def _attack(
             exposed[key] = exposed.get(key, True) and told.exposed
     inside = [victim.inside for victim in victims.values()]
     stolen = thefts(run, names, game.dataset.test, derive(cell.seed, "thefts"))
+    inverted = recovered(list(victims.values()))
     return Part(
         tuple(names),
         inside,
@@ -284,6 +289,8 @@ def _attack(
         len(run.contexts),
         sorted(map(len, run.groups)),
         thefts=[[asdict(theft) for theft in stolen[name]] for name in names],
+        inversions=[[asdict(one) for one in inverted[name]] for name in names],
+        properties=[asdict(one) for one in properties(run)],
     )
 
 

@@ -55,6 +55,8 @@ class Part:
         groups: sizes of groups with common averages, rising.
         claim: of the run, if it makes one.
         thefts: from each client, ready for JSON, see `secfpp.attacks.stealing.Theft`.
+        inversions: of each client's uploads, ready for JSON, see `secfpp.attacks.inversion.Recovered`.
+        properties: of all clients, ready for JSON, see `secfpp.attacks.properties.Property`.
     """
 
     names: tuple[str, ...]
@@ -66,6 +68,8 @@ class Part:
     groups: Sequence[int]
     claim: Claim | None = None
     thefts: Sequence[Sequence[Mapping[str, Any]]] = ()
+    inversions: Sequence[Sequence[Mapping[str, Any]]] = ()
+    properties: Sequence[Mapping[str, Any]] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that is an array."""
@@ -84,6 +88,8 @@ class Part:
             "groups": list(self.groups),
             "claim": self.claim and list(self.claim),
             "thefts": [list(own) for own in self.thefts],
+            "inversions": [list(own) for own in self.inversions],
+            "properties": list(self.properties),
         }
 
     @classmethod
@@ -109,6 +115,8 @@ class Part:
             about["groups"],
             claim,
             about["thefts"],
+            about["inversions"],
+            about["properties"],
         )
 
 
@@ -156,6 +164,39 @@ def theft_rows(parts: Mapping[Cell, Part], chosen: Mapping[str, FederatedAlgorit
     for row in rows:
         works = any(r["exposed"] and r["seen"] == row["seen"] and r["gain_ci95"][0] > 0 for r in rows)
         row["verdict"] = ("steals" if row["gain_ci95"][0] > 0 else "nothing found") if works else "not informative"
+    return rows
+
+
+def inversion_rows(parts: Mapping[Cell, Part], chosen: Mapping[str, FederatedAlgorithm]) -> list[dict[str, Any]]:
+    """A row for each target and size of the mean that is seen, over all seeds and clients; ready for JSON."""
+    from secfpp.attacks.statistics import mean_interval
+
+    rows: list[dict[str, Any]] = []
+    for target in chosen:
+        of = [part for cell, part in parts.items() if cell.method == target]
+        every = [one for part in of for own in part.inversions for one in own]
+        for size in sorted({one["size"] for one in every}):
+            same = [one for one in every if one["size"] == size]
+            cosines = np.array([one["cosine"] for one in same])
+            interval = list(mean_interval(cosines, derive(0, target, "inversion", size)))
+            exposed = all(one["exposed"] for one in same)
+            about = {"target": target, "size": size, "exposed": exposed, "clients": len(same)}
+            rows.append({**about, "cosine": float(cosines.mean()), "cosine_ci95": interval})
+    works = any(row["exposed"] and row["size"] == 1 and row["cosine_ci95"][0] > 0 for row in rows)
+    for row in rows:
+        row["verdict"] = ("recovers" if row["cosine_ci95"][0] > 0 else "nothing found") if works else "not informative"
+    return rows
+
+
+def property_rows(parts: Mapping[Cell, Part], chosen: Mapping[str, FederatedAlgorithm]) -> list[dict[str, Any]]:
+    """A row for each target and property, the mean over seeds; ready for JSON."""
+    rows = []
+    for target in chosen:
+        of = [part.properties for cell, part in parts.items() if cell.method == target]
+        for same in zip(*of, strict=True):
+            found, base = ([float(one[name]) for one in same] for name in ("found", "base"))
+            about = {"target": target, "name": same[0]["name"], "measure": same[0]["measure"]}
+            rows.append({**about, "found": float(np.mean(found)), "base": float(np.mean(base)), "per_seed": found})
     return rows
 
 

@@ -82,6 +82,8 @@ def test_an_audit_is_a_table_a_page_and_figures_and_is_not_made_twice(monkeypatc
     assert set(stolen) == {("promptfl", "querier"), ("promptfl", "server"), ("coop_local", "querier")}
     assert stolen["promptfl", "server"]["distance"] == 0  # it makes the last average itself
     assert stolen["coop_local", "querier"]["gain"] > 0
+    assert [row["size"] for row in summary["inversions"]] == [1, 2, 3, 5]
+    assert {row["target"] for row in summary["properties"]} == {"promptfl", "coop_local"}
     page = Path("a/audit.html").read_text()
     assert page.count("<svg") > 4 and "<script" not in page and "coop_local" in page
     assert list(Path("a/shadows").iterdir()) == []
@@ -179,7 +181,8 @@ def test_a_refuted_claim_ends_with_status_1(monkeypatch: pytest.MonkeyPatch) -> 
     figures = {"auc": 0.9, "auc_ci95": [0.8, 1.0], "tpr_1": None, "tpr_01": None, "worst": None}
     bounds = {"epsilon_lower": 3.0, "epsilon_upper": 2.0}
     about = {"dataset": "icons", "backbone": "mini", "rounds": 2, "seeds": [0], "shadows": 4, "full_seconds": None}
-    summary = {**about, "thefts": [], "rows": [{**row, **figures, **bounds}]}
+    nothing: dict[str, Any] = {key: [] for key in ("thefts", "inversions", "properties")}
+    summary = {**about, **nothing, "rows": [{**row, **figures, **bounds}]}
     monkeypatch.setattr(audit, "run_audit", lambda *arguments: summary)
     result = secfpp(*SHORT)
     assert result.exit_code == 1
