@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secfpp.crypto.bounds import Bound, signs_of
+from secfpp.crypto.bounds import Bound, coefficients_of, digits_of
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.randomness import Stream
 from secfpp.protocol.program import ClientState
@@ -18,13 +18,13 @@ P = PrimeField.p
 
 
 def digits_for(bound: Bound, vector: Elements, project: bytes) -> np.ndarray:
-    """The lowest bits of what the bits of a proof of `vector` should be, taken modulo p."""
-    signs = PrimeField.lift(signs_of(project, bound.projections, vector.size))
-    projected = PrimeField.matmul(signs, vector[:, None])[:, 0].tolist()
+    """The bits that a proof of `vector` should have, where numbers are in range; else of others that are."""
+    coefficients = PrimeField.lift(coefficients_of(project, bound.projections, vector.size))
+    projected = PrimeField.matmul(coefficients, vector[:, None])[:, 0].tolist()
     slack = (bound.limit - sum(int(v) ** 2 for v in vector.tolist())) % P
-    numbers = [((y + (1 << bound.half_bits)) % P, bound.half_bits + 1) for y in projected]
-    digits = [n >> j & 1 for n, count in [*numbers, (slack, bound.slack_bits)] for j in range(count)]
-    return np.array(digits, np.uint64)
+    near = [(y + bound.reach) % P % (2 * bound.reach) for y in projected]
+    fitting = digits_of(np.array(near), bound.digits), digits_of(np.array([slack % (bound.limit + 1)]), bound.slack)
+    return np.concatenate(fitting).astype(np.uint64)
 
 
 def unclipped(clients: Collection[int], factor: float) -> Callable[..., Any]:

@@ -3,14 +3,16 @@
 A client has shared a vector u of integers in a `LagrangeCode`. A bound on its squared length cannot be read from the
 field alone: a sum of squares modulo p says nothing if it wrapped. So two things are proven together.
 
-* *No wrap.* Random projections y_k = <r_k, u> modulo p, whose signs are drawn after u was shared, lie in [-E, E).
-  Each entry of r_k is the difference of two coins. If some |u_t| is above 2 E, a projection is in range with
-  probability 1/2 at most, whatever wraps. Otherwise, with R what the squared length may not reach, the projection of a
-  part of u has a variance s of at least R / 2 and a fourth moment of at most 3 s^2, and does not wrap; so by Paley and
-  Zygmund it is out of range, wherever the rest moves it, with probability (1 - 2 E^2 / R)^2 / 3 at least. There are as
-  many projections as leave 2^-32. (Signs +-1 would not do: of two entries of (p - 1) / 2 all come out small.)
-* *Short.* The sum of squares and a number in [0, 2^S) add up to the limit modulo p. As the squares are below
-  R = p - 2^S, they do so over the integers.
+* *No wrap.* Random projections y_k = <r_k, u> modulo p, whose coefficients are drawn from -C..C after u was shared,
+  lie in [-E, E). Let the squared length be R or more. (1) If some |u_t| > 2 E, of two neighbouring coefficients of it
+  at most one leads there. (2) If 2 E >= |u_t| >= t sqrt(R), at most 2 E / |u_t| + 1 of its coefficients do, as their
+  products do not wrap. (3) If all are shorter, the projection of a part of u of squared length R to (1 + t^2) R does
+  not wrap, and is normal but for 0.56 k t in its distribution function (Berry and Esseen; k is E|r|^3 / (E r^2)^(3/2)),
+  so that it lies in an interval of 2 E with probability 2 E / (s sqrt(2 pi)) + 1.12 k t at most, s^2 being R E r^2.
+  With the best t, so many projections are made that all of them lie there with probability 2^-32 at most.
+  (Coefficients +-1 would not do: of two entries of (p - 1) / 2 all projections come out small.)
+* *Short.* The sum of squares and a number from 0 to the limit add up to the limit modulo p. As the squares are below
+  R = p - limit, they do so over the integers.
 
 The client shares the bits of all these numbers, and shows that they are bits and that the sum of squares is right as
 in Prio: rows of numbers are values of polynomials f at 1..k with a random one at 0, it shares values of f^2 beside
@@ -18,11 +20,12 @@ them, and at a random point both are opened, where they tell nothing of the row.
 so that what is opened are codewords, and who answers falsely is found. All linear relations are opened as one random
 combination: a codeword for each block, of which the value in this block counts and the client's pads hide all others.
 
-The client's proof is fixed before the point is drawn, and u before the signs are; who draws them must not tell the
-client in advance. For an honest client what is opened is uniform but for the relations that hold, whatever is drawn.
+The client's proof is fixed before the point is drawn, and u before the coefficients are; who draws them must not tell
+the client in advance. For an honest client what is opened is uniform but for relations that hold, whatever is drawn.
 
 Sources: H. Corrigan-Gibbs, D. Boneh, Prio (NSDI 2017); J. Bell et al., ACORN (USENIX Security 2023), and M. Rathee et
-al., ELSA (S&P 2023), for bounds on updates; W. Beullens, G. Seiler, LaBRADOR (CRYPTO 2023), for projections modulo p.
+al., ELSA (S&P 2023), for bounds on updates; W. Beullens, G. Seiler, LaBRADOR (CRYPTO 2023), for projections modulo p;
+I. Shevtsova (arXiv 1111.6554) for the constant 0.56.
 """
 
 from __future__ import annotations
@@ -43,6 +46,13 @@ _P = PrimeField.p
 SOUNDNESS, COMPLETENESS = 32, 40
 """A long vector passes with probability 2^-32 at most, an honest one fails with 2^-40 at most."""
 SEED_BYTES = 32
+_C = 10
+"""Largest coefficient of a projection."""
+_MOST = 0.9
+"""With a higher probability to be in range, there would be too many projections."""
+_VARIANCE = _C * (_C + 1) / 3
+_SKEW = (_C * (_C + 1)) ** 2 / 2 / (2 * _C + 1) / _VARIANCE**1.5
+"""Third absolute moment of a coefficient, over its standard deviation cubed."""
 
 
 @dataclass(frozen=True)
@@ -97,32 +107,26 @@ class Bound:
     def __post_init__(self) -> None:
         _ = self.projections
 
-    @property
-    def slack_bits(self) -> int:
-        """S: bits of what is left to the limit."""
-        return self.limit.bit_length()
-
     @cached_property
     def _plan(self) -> tuple[int, int]:
-        room, count = _P - (1 << self.slack_bits), 1
+        room, count = _P - self.limit, 1
         while True:
-            tails = (COMPLETENESS + 1) * math.log(2) + math.log(count)
-            bits = math.ceil(math.log2(math.sqrt(self.limit * tails)))
-            share = 2 * 4**bits / room if room > 0 else 1.0
-            if share > 0.3:
+            tails = (COMPLETENESS + 1) * math.log(2) + math.log(count)  # uniform coefficients are strictly sub-Gaussian
+            reach = math.ceil(math.sqrt(2 * _VARIANCE * self.limit * tails))
+            passing = _passing(2 * reach / math.sqrt(room)) if room > 0 else 1.0
+            if passing > _MOST:
                 raise FieldRangeError(
                     f"vectors of length {math.sqrt(self.limit):.3g} are too long to be checked on shares in a field of "
                     f"{PrimeField.bits} bits: use fewer bits or a smaller clip"
                 )
-            passing = max(0.5, 1 - (1 - share) ** 2 / 3)
             needed = math.ceil(SOUNDNESS * math.log(2) / -math.log(passing))
             if needed <= count:
-                return bits, count
+                return reach, count
             count = needed
 
     @property
-    def half_bits(self) -> int:
-        """E is 2 to this: projections lie in [-E, E)."""
+    def reach(self) -> int:
+        """E: projections lie in [-E, E)."""
         return self._plan[0]
 
     @property
@@ -130,10 +134,20 @@ class Bound:
         """How many there are."""
         return self._plan[1]
 
+    @cached_property
+    def digits(self) -> Elements:
+        """What the bits of a projection plus E count."""
+        return _digit_weights(2 * self.reach)
+
+    @cached_property
+    def slack(self) -> Elements:
+        """What the bits of what is left to the limit count."""
+        return _digit_weights(self.limit + 1)
+
     @property
     def bits(self) -> int:
         """Bits of all projections, one after the other and each from its lowest on, then those of the slack."""
-        return self.projections * (self.half_bits + 1) + self.slack_bits
+        return self.projections * len(self.digits) + len(self.slack)
 
     @cached_property
     def bit_rows(self) -> _Rows:
@@ -176,7 +190,7 @@ class Bound:
 
         Args:
             vector: int64 [up to blocks * length]; zeros follow.
-            project: the seed of signs.
+            project: the seed of coefficients.
             stream: secret.
 
         Returns:
@@ -191,9 +205,9 @@ class Bound:
         slack = self.limit - int(padded @ padded) if np.abs(exact).max(initial=0) ** 2 <= self.limit else -1
         if slack < 0:
             raise FieldRangeError(f"a vector of length {np.linalg.norm(exact):.3g}: it should have been shortened")
-        signs = signs_of(project, self.projections, padded.size)
-        projected = (signs.astype(np.float64) @ exact).astype(np.int64) + (1 << self.half_bits)
-        digits = np.concatenate([_digits(projected, self.half_bits + 1), _digits(np.array([slack]), self.slack_bits)])
+        coefficients = coefficients_of(project, self.projections, padded.size)
+        projected = (coefficients.astype(np.float64) @ exact).astype(np.int64) + self.reach
+        digits = np.concatenate([digits_of(projected, self.digits), digits_of(np.array([slack]), self.slack)])
         return self.prove_digits(PrimeField.lift(padded), digits, stream)
 
     def prove_digits(self, vector: Elements, digits: np.ndarray, stream: Stream) -> Elements:
@@ -256,19 +270,18 @@ class Challenge:
     def _relations(self) -> tuple[Elements, Elements]:
         """What vector and bits [length + size, blocks], and all squares, count in the combination of relations."""
         bound, last, weights = self.bound, self._drawn[1:2], self._drawn[2:]
-        signs = signs_of(self.project, bound.projections, bound.blocks * bound.length)
-        vector = _signed_sums(weights, signs).reshape(bound.blocks, bound.length)
-        powers = [PrimeField.turn(weights, j) for j in range(bound.half_bits + 1)]
-        slack = np.concatenate([PrimeField.turn(last, j) for j in range(bound.slack_bits)])
+        coefficients = coefficients_of(self.project, bound.projections, bound.blocks * bound.length)
+        vector = _small_sums(weights, coefficients).reshape(bound.blocks, bound.length)
+        digits = PrimeField.mul(weights[:, None], bound.digits[None])
         bits = np.zeros(bound.blocks * bound.bit_rows.size, np.uint64)
-        bits[: bound.bits] = PrimeField.neg(np.concatenate([np.stack(powers, 1).reshape(-1), slack]))
+        bits[: bound.bits] = PrimeField.neg(np.concatenate([digits.reshape(-1), PrimeField.mul(last, bound.slack)]))
         return np.concatenate([vector, bits.reshape(bound.blocks, -1)], axis=1).T, PrimeField.neg(last)
 
     @property
     def _constant(self) -> int:
         """What the combination has beside vector, bits and squares."""
         last, *weights = self._drawn[1:].tolist()
-        return int((sum(weights) * (1 << self.bound.half_bits) + last * self.bound.limit) % _P)
+        return int((sum(weights) * self.bound.reach + last * self.bound.limit) % _P)
 
     def answers(self, vectors: Elements, proofs: Elements) -> Elements:
         """What a holder answers about n clients.
@@ -320,13 +333,37 @@ def challenge(bound: Bound, project: bytes, check: bytes) -> Challenge:
 
 
 @lru_cache(maxsize=4)
-def signs_of(seed: bytes, count: int, size: int) -> np.ndarray:
-    """What vectors are multiplied with: differences of two coins, int8 [count, size]."""
+def coefficients_of(seed: bytes, count: int, size: int) -> np.ndarray:
+    """What vectors are multiplied with, int8 [count, size], uniform in -C..C to within 2^-59."""
     stream = Stream(sha256(b"secfpp/bound/project/1\0" + seed).digest())
-    words = stream.words((-(-count * size // 32),))
-    coins = np.unpackbits(words.view(np.uint8))[: 2 * count * size].reshape(count, size, 2).view(np.int8)
-    signs: np.ndarray = coins[..., 0] - coins[..., 1]
-    return signs
+    return (stream.words((count, size)) % np.uint64(2 * _C + 1)).astype(np.int8) - np.int8(_C)
+
+
+def _passing(share: float) -> float:
+    """With which probability a projection lies in an interval that is `share` of the length that must be found."""
+    normal, error = share / math.sqrt(2 * math.pi * _VARIANCE), 1.12 * _SKEW
+    values = 2 * _C + 1
+    gap = 1 / values - normal
+    equal = (gap + math.sqrt(gap * gap + 4 * share / values * error)) / 2  # 1.12 k t where both cases are equal
+    return max(normal + equal, (_C + 1) / values)
+
+
+def _digit_weights(count: int) -> Elements:
+    """Weights of which sums of parts make 0..count-1 and nothing else: powers of two, and what is left."""
+    bits = (count - 1).bit_length()
+    powers = [1 << j for j in range(bits - 1)]
+    return np.array([*powers, count - (1 << (bits - 1))] if bits else [], np.uint64)
+
+
+def digits_of(numbers: np.ndarray, weights: Elements) -> np.ndarray:
+    """The bits with which `weights` make each number, of int64 [n]: [n * weights]."""
+    if not len(weights):
+        return np.zeros(0, np.int64)
+    top = numbers >> (len(weights) - 1) & 1
+    rest = numbers - top * int(weights[-1])
+    low = rest[:, None] >> np.arange(len(weights) - 1) & 1
+    digits: np.ndarray = np.concatenate([low, top[:, None]], axis=1).reshape(-1)
+    return digits
 
 
 def _weights_at(point: int, degree: int) -> Elements:
@@ -346,16 +383,10 @@ def _inverse_differences(degree: int) -> tuple[int, ...]:
     return tuple(pow(product, -1, _P) for product in products)
 
 
-def _digits(numbers: np.ndarray, count: int) -> np.ndarray:
-    """The lowest `count` bits of each number, from the lowest on [numbers * count]."""
-    digits: np.ndarray = (numbers[:, None] >> np.arange(count) & 1).reshape(-1)
-    return digits
-
-
-def _signed_sums(weights: Elements, signs: np.ndarray) -> Elements:
-    """Sums over rows of `weights` [m] times `signs` [m, n], exact in float64 by limbs of 21 bits [n]."""
+def _small_sums(weights: Elements, coefficients: np.ndarray) -> Elements:
+    """Sums over rows of `weights` [m] times `coefficients` [m, n], exact in float64 by limbs of 21 bits [n]."""
     limbs = np.stack([weights >> np.uint64(shift) & np.uint64((1 << 21) - 1) for shift in (0, 21, 42)])
-    low, middle, high = PrimeField.lift((limbs.astype(np.float64) @ signs.astype(np.float64)).astype(np.int64))
+    low, middle, high = PrimeField.lift((limbs.astype(np.float64) @ coefficients.astype(np.float64)).astype(np.int64))
     return PrimeField.add(low, PrimeField.add(PrimeField.turn(middle, 21), PrimeField.turn(high, 42)))
 
 

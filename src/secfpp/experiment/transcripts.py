@@ -17,10 +17,10 @@ from secfpp.protocol.transcript import SERVER, Direction, Form
 from secfpp.protocol.transcript_file import StoredMessage, TranscriptFile, read_transcript
 
 SUFFIX = ".jsonl"
-SEALED = ("to.", "from.", "envelopes")
+SEALED = ("to.", "from.", "envelopes", "proofs")
 """How names of arrays begin that hold envelopes: whoever passes them on cannot read them."""
-MASKED = ("masked", "checks")
-"""Names of arrays under masks that cancel in the sum of all answers only."""
+MASKED = ("masked", "checks", "answers")
+"""Names of arrays under masks: of those of all, only a sum tells something, or whether a proof holds."""
 
 
 @dataclass(frozen=True)

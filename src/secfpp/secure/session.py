@@ -267,7 +267,7 @@ def join(context: object, component: str, message: Arrays) -> Joined:
         message: holds what `terms` gave, and may hold more.
 
     Raises:
-        ProtocolError: another protocol version, or terms that no honest server sends.
+        ProtocolError: another protocol version or public seed, or terms that no honest server sends.
         TamperError: keys that are not signed by their owners, a committee that does not follow from the
             revealed randomness, or a run joined before.
     """
@@ -282,6 +282,9 @@ def join(context: object, component: str, message: Arrays) -> Joined:
         raise ProtocolError(f"step {name!r}: terms of another protocol run, or of one without {party.name!r}")
     if about["attempt"] in session.joined:
         raise TamperError(None, name, "a protocol run that was joined before is offered again")
+    own = getattr(context, "seed", None)
+    if own is not None and about.get("seed", own) != own:
+        raise ProtocolError(f"step {name!r}: terms with the public seed {about['seed']}, this run's is {own}")
     offers = rows_in(agreed, "offer", clients, name)
     for client, offer in offers.items():
         if client not in session.peers:

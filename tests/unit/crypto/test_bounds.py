@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secfpp.crypto import bounds
-from secfpp.crypto.bounds import Bound, Challenge, signs_of
+from secfpp.crypto.bounds import Bound, Challenge, coefficients_of, digits_of
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.crypto.randomness import Stream
@@ -98,14 +98,11 @@ def test_bits_that_are_none_would_let_a_long_vector_pass() -> None:
     """What each part of the check is for: a digit may be anything where bits are not checked."""
     bound = bound_for(40)
     vector = spread(bound, of_norm(40, 100.0))
-    digits = digits_for(bound, vector, PROJECT)
-    digits[-bound.slack_bits :] = 0
-    digits[-bound.slack_bits] = (bound.limit - sum(int(v) ** 2 for v in vector.tolist())) % P  # "bit" 0 of the slack
-    places = np.arange(bound.projections) * (bound.half_bits + 1)
-    signs = signs_of(PROJECT, bound.projections, vector.size).astype(np.int64)
-    projected = PrimeField.matmul(PrimeField.lift(signs), vector[:, None])[:, 0].tolist()
-    digits[: -bound.slack_bits] = 0
-    digits[places] = [(y + (1 << bound.half_bits)) % P for y in projected]
+    digits = np.zeros(bound.bits, np.uint64)
+    coefficients = PrimeField.lift(coefficients_of(PROJECT, bound.projections, vector.size))
+    projected = PrimeField.matmul(coefficients, vector[:, None])[:, 0].tolist()
+    digits[: -len(bound.slack) : len(bound.digits)] = [(y + bound.reach) % P for y in projected]
+    digits[-len(bound.slack)] = (bound.limit - sum(int(v) ** 2 for v in vector.tolist())) % P
     proof = bound.prove_digits(vector, digits, fresh())
     assert checked(bound, [vector], [proof]) == [False]
     drawn = Challenge(bound, PROJECT, CHECK)
@@ -142,53 +139,75 @@ def test_squares_that_wrap_are_found_by_projections_alone() -> None:
     bound = bound_for(40)
     vector = wrapping(bound)
     digits = digits_for(bound, vector, PROJECT)
-    slack = digits[-bound.slack_bits :]
-    total = sum(int(v) ** 2 for v in vector.tolist()) + sum(int(b) << j for j, b in enumerate(slack))
+    slack = sum(int(bit) * int(weight) for bit, weight in zip(digits[-len(bound.slack) :], bound.slack, strict=True))
+    total = sum(int(v) ** 2 for v in vector.tolist()) + slack
     assert total % P == bound.limit  # the check of squares alone is content
     assert not lied(bound, vector, digits)
 
 
-def test_projections_by_signs_alone_would_miss_two_halves_of_p(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_projections_by_signs_alone_would_miss_two_halves_of_p() -> None:
     bound = bound_for(40)
-    vector = spread_elements(bound, [(P - 1) // 2, (P - 1) // 2])
+    halves = spread_elements(bound, [(P - 1) // 2, (P - 1) // 2])
 
-    def in_range() -> float:
-        signs = PrimeField.lift(signs_of(PROJECT, 400, vector.size).astype(np.int64))
-        projected = PrimeField.lower(PrimeField.matmul(signs, vector[:, None])[:, 0])
-        return float((np.abs(projected) <= 1 << bound.half_bits).mean())
+    def in_range(coefficients: np.ndarray) -> float:
+        projected = PrimeField.lower(PrimeField.matmul(PrimeField.lift(coefficients), halves[:, None])[:, 0])
+        return float((np.abs(projected) <= bound.reach).mean())
 
-    assert 0.4 < in_range() < 0.6  # it passes all projections with probability 2^-64 or so
-    honest = bounds.signs_of
-    monkeypatch.setitem(globals(), "signs_of", lambda *a: np.where(honest(*a) == 0, np.int8(1), honest(*a)))
-    assert in_range() == 1.0
+    drawn = coefficients_of(PROJECT, 2000, halves.size)
+    assert 0.4 < in_range(drawn) < 0.6  # all projections: with probability 2^-37 or so
+    assert in_range(np.where(drawn > 0, 1, -1)) == 1.0
 
 
-@pytest.mark.parametrize("where", ["spike", "pair", "flat", "gauss", "powers"])
-def test_a_projection_is_out_of_range_as_often_as_the_argument_needs(where: str) -> None:
+SHAPES = {
+    "spike": np.eye(1, 300)[0],
+    "pair": np.eye(2, 300).sum(0),
+    "few": np.eye(16, 300).sum(0),
+    "flat": np.ones(300),
+    "gauss": np.random.default_rng(2).normal(size=300),
+    "powers": 0.8 ** np.arange(300),
+    "spike and rest": np.ones(300) / 300 + np.eye(1, 300)[0],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_projection_is_out_of_range_as_often_as_the_argument_needs(shape: np.ndarray) -> None:
     """Vectors whose squares just wrap, the shortest that must be found: fewer in range than the count provides for."""
     bound = bound_for(300)
-    room, rng = P - (1 << bound.slack_bits), np.random.default_rng(2)
-    shape = {
-        "spike": np.eye(1, 300)[0],
-        "pair": np.eye(2, 300).sum(0),
-        "flat": np.ones(300),
-        "gauss": rng.normal(size=300),
-        "powers": 0.8 ** np.arange(300),
-    }[where]
-    vector = shape * (room**0.5 / np.linalg.norm(shape))
-    projected = signs_of(PROJECT, 4000, 300).astype(float) @ vector
-    passing = (np.abs(projected) <= 1 << bound.half_bits).mean()
+    vector = shape * ((P - bound.limit) ** 0.5 / np.linalg.norm(shape))
+    projected = coefficients_of(PROJECT, 4000, 300).astype(float) @ vector
+    passing = (np.abs(projected) <= bound.reach).mean()
     assert passing <= 2 ** (-bounds.SOUNDNESS / bound.projections) + 0.03
 
 
-def test_signs_are_differences_of_coins() -> None:
-    signs = signs_of(b"s" * 32, 50, 1000)
-    assert signs.shape == (50, 1000)
-    counts = {value: int((signs == value).sum()) for value in (-1, 0, 1)}
-    assert sum(counts.values()) == signs.size
-    assert abs(counts[0] - 25_000) < 700
-    assert abs(counts[1] - 12_500) < 600
-    assert not np.array_equal(signs, signs_of(b"t" * 32, 50, 1000))
+@pytest.mark.parametrize("numerator", [1, 2, 3])
+def test_entries_near_fractions_of_p_are_out_of_range_half_of_the_time(numerator: int) -> None:
+    """Where products wrap to small numbers, half of the coefficients at most lead to one."""
+    bound = bound_for(40)
+    for denominator in (2, 3, 5, 7, 21):
+        entry = numerator * P // denominator % P
+        if min(entry, P - entry) > 2 * bound.reach:
+            products = [c * entry % P for c in range(-10, 11)]
+            assert sum(min(y, P - y) <= bound.reach for y in products) <= 11
+
+
+def test_coefficients_are_uniform() -> None:
+    drawn = coefficients_of(b"s" * 32, 50, 1000)
+    assert drawn.shape == (50, 1000)
+    counts = np.bincount(drawn.reshape(-1) + 10)
+    assert len(counts) == 21
+    assert np.abs(counts - 50_000 / 21).max() < 6 * (50_000 / 21) ** 0.5
+    assert not np.array_equal(drawn, coefficients_of(b"t" * 32, 50, 1000))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 1000, 2**40 + 5])
+def test_digits_make_every_number_in_range_and_no_other(count: int) -> None:
+    weights = bounds._digit_weights(count)
+    assert sum(weights.tolist()) == count - 1
+    assert all(weight >= 1 for weight in weights.tolist())
+    numbers = np.unique(np.linspace(0, count - 1, 50).astype(np.int64))
+    bits = digits_of(numbers, weights).reshape(len(numbers), -1)
+    assert set(bits.reshape(-1).tolist()) <= {0, 1}
+    assert (bits @ weights.astype(np.int64) == numbers).all()
 
 
 @pytest.mark.parametrize("part", ["bits", "bit squares", "bit masks", "masks", "squares", "pads"])
@@ -253,10 +272,16 @@ def test_limits_that_could_wrap_unseen_are_refused(clip: float, bits: int, works
     limit = FixedPoint(clip, bits).most_squares(512)
     if works:
         bound = Bound(8, 64, limit)
-        share = 2 * 4**bound.half_bits / (P - 2**bound.slack_bits)
-        passing = max(0.5, 1 - (1 - share) ** 2 / 3)
-        assert passing**bound.projections <= 2**-32
-        assert 2 * bound.projections * np.exp(-(4**bound.half_bits) / limit) <= 2**-40
+        share, variance = 2 * bound.reach / (P - limit) ** 0.5, 110 / 3
+        skew = 110**2 / 42 / variance**1.5
+        cases = [
+            max(share / t / 21 + 1 / 21, share / (2 * np.pi * variance) ** 0.5 + 1.12 * skew * t)
+            for t in np.linspace(0.01, 1, 500)
+        ]
+        passing = max(min(cases), 11 / 21)
+        assert passing**bound.projections <= 2**-31.5
+        assert (passing - 0.01) ** (bound.projections - 2) > 2**-32
+        assert 2 * bound.projections * np.exp(-(bound.reach**2) / (2 * variance * limit)) <= 2**-40
     else:
         with pytest.raises(FieldRangeError, match="use fewer bits or a smaller clip"):
             Bound(8, 64, limit)
