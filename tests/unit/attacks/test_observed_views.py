@@ -14,15 +14,18 @@ from secfpp.attacks import shared_sums
 from secfpp.attacks.adversaries import AVERAGES, CLASSES, LAST, PREDICTIONS, PROMPT, SUMS, UPLOADS, all_told
 from secfpp.attacks.game import Game
 from secfpp.attacks.gathering import Shadows, Victim
+from secfpp.attacks.inversion import recovered
 from secfpp.attacks.likelihood import lira
 from secfpp.attacks.membership import auc
 from secfpp.attacks.observed import Observed, averaged_rounds, averaged_slot, observe
+from secfpp.attacks.stealing import servers_prompt, thefts
 from secfpp.attacks.views import as_numbers, offered_classes, told_classes, uploads, weights
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.data.icons import IconSettings, load_icons
 from secfpp.experiment.config import parse_config
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.protocol import wire
+from secfpp.seeding import derive
 
 ROUNDS = 4
 
@@ -204,3 +207,40 @@ def test_open_uploads_tell_members_and_sealed_ones_do_not(
     assert areas["clear"] > 0.57
     assert areas["broken"] == pytest.approx(areas["clear"], abs=0.01)
     assert abs(areas["sealed"] - 0.5) < 0.06
+
+
+def test_a_servers_guess_is_the_last_average_or_noise(runs: dict[str, Observed]) -> None:
+    name = next(iter(runs["promptfl"].contexts))
+    for label, slot in (("promptfl", "prompt"), ("secfpp+clear", "domain_prompt")):
+        guess = servers_prompt(runs[label], name)
+        assert guess is not None and not guess[1]
+        np.testing.assert_array_equal(guess[0], runs[label].states[-1][name][f"{slot}.base"])
+    sealed = servers_prompt(runs["secfpp"], name)
+    assert sealed is not None and sealed[1]
+    start, moved = runs["secfpp"].contexts[name].start, runs["secfpp"].states[-1][name]["domain_prompt.base"]
+    noise, truth = sealed[0] - start, moved - start
+    assert abs(float((noise * truth).sum() / np.linalg.norm(noise) / np.linalg.norm(truth))) < 0.25
+    assert servers_prompt(runs["coop_local"], name) is None
+
+
+def test_predictions_give_a_model_away_that_agrees(runs: dict[str, Observed], game: Game) -> None:
+    run = runs["coop_local"]
+    name = next(iter(run.contexts))
+    (found,) = thefts(run, [name], game.dataset.test, derive(0))[name]  # 36 test images: one half can be asked about
+    assert found.seen == "18 predictions" and found.exposed
+    assert found.agreement > found.untouched
+    again = thefts(run, [name], game.dataset.test, derive(0))[name]
+    assert again == [found]
+
+
+def test_means_of_uploads_are_inverted_where_they_lie_open(
+    runs: dict[str, Observed], game: Game, backbone: Backbone, tmp_path: Path
+) -> None:
+    def mean(label: str, size: int) -> float:
+        every = list(victims(runs[label], game, backbone, tmp_path, shadows=24).values())
+        found = recovered(every, (size, 99))
+        assert all([one.size for one in own] == [size] for own in found.values())  # 99 are not there
+        assert all(one.exposed == (label != "secfpp") for own in found.values() for one in own)
+        return float(np.mean([one.cosine for own in found.values() for one in own]))
+
+    assert mean("promptfl", 1) > 0.15 > abs(mean("secfpp", 1))
