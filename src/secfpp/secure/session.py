@@ -370,17 +370,12 @@ def _session(party: Party, name: str) -> _Session:
 
 def _facts(agreed: Arrays, name: str) -> dict[str, Any]:
     """The agreed facts; those that `terms` itself writes have the right type."""
-    kinds = {
-        "version": int,
-        "component": str,
-        "session": str,
-        "round": int,
-        "attempt": int,
-        "holders": list,
-        "size": int,
-        "draw": int,
-        "listed": list,
-    }
+    numbers, texts, lists = (
+        ("version", "round", "attempt", "size", "draw"),
+        ("component", "session"),
+        ("holders", "listed"),
+    )
+    kinds = dict.fromkeys(numbers, int) | dict.fromkeys(texts, str) | dict.fromkeys(lists, list)
     try:
         facts = parsed(agreed["about"].item())
         if not isinstance(facts, dict) or not all(isinstance(facts[key], kind) for key, kind in kinds.items()):
