@@ -103,11 +103,13 @@ class Victim:
         learned = [array for _, array in held if array.dtype.kind == "f"]  # the rest is of how averages are made
         return self._kept("finished", learned, self._finish) if self._closing else {}
 
-    def prepare(self) -> None:
-        """Train all shadow prompts that attacks need, or find them kept."""
+    def prepare(self) -> bool:
+        """Train all shadow prompts that attacks need, or find them kept; whether any were trained."""
+        kept = set(self.shadows.folder.glob("*.safetensors"))
         if self.averages:
             _ = self.updates
         _ = self.finished
+        return set(self.shadows.folder.glob("*.safetensors")) != kept
 
     def uploaded(self) -> tuple[Evidence, bool] | None:
         """What the server reads from uploads of prompts, and whether from sealed bytes; None if there are none."""

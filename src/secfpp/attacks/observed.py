@@ -22,6 +22,8 @@ from secfpp.runtime.in_process import InProcessDriver
 
 KEPT = ("method", "aggregator", "poll")
 """Components whose messages are kept whole; of others it is known what was sent, when and in which form."""
+MEASURE = "clusterer.measure"
+"""The step in which holders of shares tell the server distances, if a clusterer opens such; kept whole too."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def observe(
     """
     algorithm.require(len(dataset.clients))
     contexts = make_contexts(dataset, backbone, algorithm, seed)
-    transcript = Transcript(keep_contents=lambda step: step.partition(".")[0] in KEPT)
+    transcript = Transcript(keep_contents=lambda step: step == MEASURE or step.partition(".")[0] in KEPT)
     states = {name: algorithm.client_state(context) for name, context in contexts.items()}
     driver = InProcessDriver(algorithm, contexts, states, transcript=transcript)
     weights = {name: context.weight for name, context in contexts.items()}

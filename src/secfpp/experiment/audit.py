@@ -85,24 +85,30 @@ class Pace:
     """How much work is done and left, and what it took: one unit is one client of one target on one seed.
 
     Attributes:
-        total: units of this audit.
+        total: units of this audit, in so many `cells`: targets on seeds.
         done: units that are done, those of earlier sessions counted too.
-        fresh: units that this session did, and `seconds` that they took.
-        running: seconds that runs of targets took, by target and seed.
+        fresh: units whose shadow prompts this session trained, and `seconds` that this took.
+        runs: targets that this session ran, each on a seed, and `running`, the seconds that this took.
+        attacked: units that it attacked, and `attacking`, the seconds that this took.
     """
 
     total: int
+    cells: int = 1
     done: int = 0
     fresh: int = 0
     seconds: float = 0.0
     running: float = 0.0
     runs: int = 0
+    attacking: float = 0.0
+    attacked: int = 0
 
     def left(self) -> float | None:
-        """Seconds that the rest will take; None while nothing is known."""
-        if not self.fresh:
+        """Seconds that the rest will take, at most: some shadows may be kept; None while nothing is known."""
+        if not self.fresh or not self.runs:
             return None
-        return (self.seconds + self.running) / self.fresh * (self.total - self.done)
+        attack = self.attacking / self.attacked if self.attacked else 0.0
+        run = self.running / self.runs * self.cells / self.total
+        return (self.seconds / self.fresh + attack + run) * (self.total - self.done)
 
 
 Tell = Callable[[str, Pace], None]
@@ -139,7 +145,8 @@ def run_audit(config: ExperimentConfig, audit: Audit, directory: RunDirectory, t
     tell(f"loading the data set {config.data.name!r}", pace)
     first = Game.deal(load_dataset(config, config.seeds[0]), config.seeds[0])
     names = victims_of(first, audit.victims)
-    pace.total = len(config.seeds) * len(chosen) * len(names)
+    pace.cells = len(config.seeds) * len(chosen)
+    pace.total = pace.cells * len(names)
     parts: dict[Cell, Part] = {}
     for cell in plan.cells:  # before anything changes
         if (found := _read(directory.path, cell, _identity(plan, cell, audit))) is not None:
@@ -205,9 +212,10 @@ def write_summary(
 
 def full_seconds(pace: Pace, audit: Audit, targets: int, clients: int) -> float | None:
     """What an audit of all clients with 64 shadow prompts would take a seed, from this session's pace."""
-    if not pace.fresh or not pace.runs:
+    if not pace.fresh or not pace.attacked:
         return None
-    return targets * (clients * pace.seconds / pace.fresh * 64 / audit.shadows + pace.running / pace.runs)
+    client = pace.seconds / pace.fresh * 64 / audit.shadows + pace.attacking / pace.attacked
+    return targets * (clients * client + pace.running / pace.runs)
 
 
 def victims_of(game: Game, count: int) -> list[str]:
@@ -248,6 +256,7 @@ def _attack(
     from secfpp.attacks.observed import observe
     from secfpp.attacks.properties import properties
     from secfpp.attacks.stealing import thefts
+    from secfpp.attacks.trilateration import by_distances
 
     backbone, fast = models
 
@@ -264,10 +273,11 @@ def _attack(
     for number, victim in enumerate(victims.values(), 1):
         tell(f"{cell}: shadow prompts of {victim.client}, {number} of {len(victims)} clients", pace)
         started = time.perf_counter()
-        victim.prepare()
-        pace.seconds += time.perf_counter() - started
-        pace.done, pace.fresh = pace.done + 1, pace.fresh + 1
+        if victim.prepare():
+            pace.seconds, pace.fresh = pace.seconds + time.perf_counter() - started, pace.fresh + 1
+        pace.done += 1
     tell(f"{cell}: attacking", pace)
+    started = time.perf_counter()
     scores: dict[Key, list[np.ndarray]] = {}
     whose: dict[Key, list[int]] = {}
     exposed: dict[Key, bool] = {}
@@ -280,6 +290,7 @@ def _attack(
     inside = [victim.inside for victim in victims.values()]
     stolen = thefts(run, names, game.dataset.test, derive(cell.seed, "thefts"))
     inverted = recovered(list(victims.values()))
+    pace.attacking, pace.attacked = pace.attacking + time.perf_counter() - started, pace.attacked + len(names)
     return Part(
         tuple(names),
         inside,
@@ -290,7 +301,7 @@ def _attack(
         sorted(map(len, run.groups)),
         thefts=[[asdict(theft) for theft in stolen[name]] for name in names],
         inversions=[[asdict(one) for one in inverted[name]] for name in names],
-        properties=[asdict(one) for one in properties(run)],
+        properties=[asdict(one) for one in (*properties(run), by_distances(run, cell.seed)) if one is not None],
     )
 
 

@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from secfpp.attacks.trilateration import exact, seed_rows, trilaterate
 from secfpp.crypto import masks
 from secfpp.crypto.arithmetic import Shared
 from secfpp.crypto.channel import Channel
@@ -204,26 +205,6 @@ def sent_to_server(transcript: Transcript, step: str, key: str) -> list[dict[str
             assert message.content is not None
             exchanges.setdefault(message.exchange, {})[message.client] = wire.decode(message.content)[key]
     return list(exchanges.values())
-
-
-def trilaterate(distances: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Descriptors [n, d] from squared distances [colluders, n] to those [colluders, d] who tell theirs."""
-    base, *others = points
-    left = 2.0 * (np.array(others) - base)
-    lengths = (points**2).sum(1)
-    right = (distances[0] - distances[1:]) + (lengths[1:] - lengths[0])[:, None]
-    return np.rint(np.linalg.solve(left, right.astype(np.float64))).T
-
-
-def exact(guess: np.ndarray, points: np.ndarray, colluders: Sequence[int]) -> float:
-    """The share of those outside the collusion whose descriptor was found, every coordinate of it."""
-    victims = [i for i in range(len(points)) if i not in colluders]
-    return float((guess[victims] == points[victims]).all(1).mean())
-
-
-def seed_rows(search: Search) -> np.ndarray:
-    """Which client each centre of the first iteration is."""
-    return np.concatenate([seeds.reshape(-1) for seeds in search.seeds.values()])
 
 
 @pytest.mark.parametrize("d", [4, 8])
