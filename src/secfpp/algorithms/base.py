@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from secfpp.secure.means.aggregator import Aggregator
 from secfpp.secure.means.updates import Base, Mean
 from secfpp.secure.session import Session, greet, greeted
 from secfpp.settings import check_types
+
+if TYPE_CHECKING:
+    from secfpp.privacy.ledger import Terms
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,20 @@ class FederatedAlgorithm(ABC):
         if self.class_means.levels not in self.class_mean_levels:
             allowed = f"{self.name} knows {', '.join(self.class_mean_levels)}"
             raise ConfigError([Problem("class_means.levels", self.class_means.levels, allowed)])
+
+    @property
+    def privacy_terms(self) -> Terms | None:
+        """What it promises under differential privacy; None if nothing: then its epsilon is infinite.
+
+        Who promises something charges ``context.ledger`` before anything leaves that depends on images, but for what
+        `not_covered` names.
+        """
+        return None
+
+    @property
+    def not_covered(self) -> tuple[str, ...]:
+        """What leaves a client, depends on its images, and is no part of what `privacy_terms` promise; in words."""
+        return ()
 
     def planned(self, rounds: int) -> int:
         """How many of `rounds` this method uses."""

@@ -181,7 +181,8 @@ class FindsGroups(SharesClassSums):
         precision = everybody.scatter.precision(settings.shrinkage)
         others, members = ((shared.classes - own).positive() for shared in (everybody, group))
         accuracies = []
-        for means in (settings.shared_means(others, members), settings.shared_means(others, None)):
+        for group_ in (members, None):
+            means = settings.shared_means(others, group_, precision)
             weights, bias = linear(means + own.style(means, settings.style_pull), precision)
             logits = UNKNOWN[1] * (images @ weights.T + bias) + context.log_prior(self.prior_smoothing)
             accuracies.append(float((logits.argmax(1) == labels).mean()))

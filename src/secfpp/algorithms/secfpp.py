@@ -120,22 +120,14 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
             state = yield from self.take_in(state, cohort, newcomers)
         elif cohort.sampled:
             yield from self.catch_up(state, cohort)
-        if cohort.rounds and cohort.round > self.domain_rounds(cohort.rounds):
+        if self.privacy.on and state.assignment is None:
+            state, _ = yield from self._begun(state, cohort)
+        if self.privacy.on or (cohort.rounds and cohort.round > self.domain_rounds(cohort.rounds)):
             yield self.ask_to_personalize(cohort, cohort.clients)
             return state
         trained = yield from self.train_cohort(cohort, self.aggregator, self.clusterer)
         if state.assignment is None:
-            try:  # too few may be left, or a holder answer falsely; then the next round goes on from here
-                if self.aggregator.needs_keys:
-                    trained = yield from with_keys(trained)  # once for all that everybody takes part in
-                state, holders = yield from self.begin(state, trained)
-                if state.members or not self.class_means.shared:
-                    state = yield from self.group(state, holders)
-            except (ConfigError, DropoutError, TamperError) as error:
-                if isinstance(error, TamperError):
-                    if error.party is not None:
-                        raise
-                    state = replace(state, spoiled=(error.step,))
+            state, trained = yield from self._begun(state, trained)
         elif self.cluster_every and (newcomers or (cohort.round - 1) % self.cluster_every == 0):
             state = ServerState((yield from self._regroup(state.assignment, trained)))
         assignment = state.assignment or Assignment(dict.fromkeys(trained.clients, 0))
@@ -143,6 +135,25 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         present = trained.subset(set(trained.clients).difference(unaware))
         made = yield from gather(self._group_means(assignment, present, state))
         return state.after(made)
+
+    def _begun(self, state: ServerState, cohort: Cohort) -> Program[tuple[ServerState, Cohort]]:
+        """Share class sums and find groups; also tells who took part. If too few are left, it goes on a round later."""
+        try:
+            if self.aggregator.needs_keys:
+                cohort = yield from with_keys(cohort)  # once for all that everybody takes part in
+            state, holders = yield from self.begin(state, cohort)
+            if state.members or not self.class_means.shared:
+                state = yield from self.group(state, holders)
+        except (ConfigError, DropoutError, TamperError) as error:
+            if isinstance(error, TamperError):
+                if error.party is not None:
+                    raise
+                state = replace(state, spoiled=(error.step,))
+        return state, cohort
+
+    def domain_rounds(self, rounds: int) -> int:
+        """See `TwoLevels.domain_rounds`; none under differential privacy, where no prompt leaves a client."""
+        return 0 if self.privacy.on else super().domain_rounds(rounds)
 
     def join(self, state: ServerState, cohort: Cohort, newcomers: frozenset[ClientId]) -> Program[ServerState]:
         """Take in clients after training, who then train their local part as long as the others did."""

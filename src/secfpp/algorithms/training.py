@@ -19,6 +19,7 @@ from secfpp.seeding import derive
 
 if TYPE_CHECKING:
     from secfpp.models.backbone import Backbone, ClassTokens
+    from secfpp.privacy.ledger import RunLedger
 
 Loss = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 """(parameters [k, ...], features [k, batch, dim], labels [k, batch]) -> loss of each client [k]."""
@@ -29,7 +30,7 @@ class ClientContext:
     """What a client has at hand and never saves: data, frozen model, class names, public seed and start prompt.
 
     `group` is the number of the client's true group, known to simulations only. `party` holds the client's keys;
-    steps on shares need it.
+    steps on shares need it. `ledger` is where releases are written down that are differentially private.
     """
 
     client: str
@@ -40,6 +41,7 @@ class ClientContext:
     seed: int
     start: np.ndarray
     party: Party | None = field(default=None, repr=False)
+    ledger: RunLedger | None = field(default=None, repr=False)
 
     @cached_property
     def features(self) -> Tensor:

@@ -96,7 +96,7 @@ class ClassMeans:
         else:
             assert scatter is not None
             precision = scatter.precision(self.shrinkage)
-            domain = self.shared_means(everybody, group)
+            domain = self.shared_means(everybody, group, precision)
             domain = domain + own.style(domain, self.style_pull)
             personal = own.means(domain, self.own_pull)
         scores = [linear(means, precision) for means in (personal, domain)[:levels]]
@@ -105,10 +105,12 @@ class ClassMeans:
             context.backbone.device
         )
 
-    def shared_means(self, everybody: ClassSums, group: ClassSums | None) -> np.ndarray:
-        """Class means [n_cls, dim] of the group, or of everybody without one."""
-        means = everybody.means(everybody.centre, self.centre_pull)
-        return means if group is None else group.means(means, self.group_pull)
+    def shared_means(
+        self, everybody: ClassSums, group: ClassSums | None, precision: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Class means [n_cls, dim] of the group, or of everybody without one; see `ClassSums.means`."""
+        means = everybody.means(everybody.centre, self.centre_pull, precision)
+        return means if group is None else group.means(means, self.group_pull, precision)
 
 
 def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Predictor) -> Visual:

@@ -9,6 +9,8 @@ from typing import Any
 
 import typer
 
+from secfpp.experiment import privacy_figures
+from secfpp.experiment.privacy_figures import epsilon_in_words, promised
 from secfpp.experiment.refused import in_words
 from secfpp.experiment.text import amount, counted, duration, points
 
@@ -39,13 +41,16 @@ ACCURACIES = {"own": "own", "own_domain": "own domain", "other_domains": "other 
 def results_table(summary: Mapping[str, Any]) -> list[list[str]]:
     """The comparison as rows of text, with a head; accuracies in percent.
 
-    The last column, the number of seeds, is there only while methods differ in them.
+    Epsilons are there only where a method promises something under differential privacy; the last column, the number of
+    seeds, only while methods differ in them.
     """
     methods = summary["methods"]
     metrics = [metric for metric in ACCURACIES if any(metric in method for method in methods.values())]
     heads = [ACCURACIES[metric] for metric in metrics]
+    promises = promised(summary)
     uneven = len({tuple(method["seeds"]) for method in methods.values()}) > 1
-    rows = [["method", *heads, "worst client", "groups", "ARI", "sent/client", "time", *["seeds"] * uneven]]
+    rows = [["method", *heads, "worst client", "groups", "ARI", "sent/client", "time"]]
+    rows[0] += [*["epsilon"] * bool(promises), *["seeds"] * uneven]
     for name, method in methods.items():
         clusters = method["clusters"]
         ari = clusters["ari"] if clusters else None
@@ -53,6 +58,7 @@ def results_table(summary: Mapping[str, Any]) -> list[list[str]]:
         worst, sent, seconds = method["own"]["worst"], method["bytes"]["client_up"], method["seconds"]
         accuracies = [_with_interval(method.get(metric)) for metric in metrics]
         rows.append([name, *accuracies, f"{worst:.1f}", *found, amount(sent), duration(seconds)])
+        rows[-1] += [epsilon_in_words(promises[name], "inf")] if promises else []
         rows[-1] += [str(len(method["seeds"]))] * uneven
     return rows
 
@@ -130,7 +136,7 @@ def print_results(summary: Mapping[str, Any], report: Path, against: str | None 
         typer.echo("ARI: agreement of groups with the true ones where several are used; 1 is the same, 0 chance")
     if not summary.get("seconds", {"comparable": True})["comparable"]:
         typer.echo(f"time: not to be compared, {summary['seconds']['why']}")
-    for line in (*decisions(summary), *in_words(summary)):
+    for line in (*decisions(summary), *in_words(summary), *privacy_figures.in_words(summary)):
         typer.echo(line)
     print_block("without class prior", bare_table(summary))
     print_block("newcomers: clients that joined after training, and are in no figure above", newcomers_table(summary))

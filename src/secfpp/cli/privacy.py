@@ -229,10 +229,11 @@ def _ledgers(place: Path) -> list[Path]:
     if not partitions:
         raise DataError(f"{place}: no directory of a run, which has partitions/. Name a run, or the file of a ledger")
     try:
-        digests = dict.fromkeys(str(json.loads(file.read_bytes())["digest"]) for file in partitions)
+        tables = [json.loads(file.read_bytes()) for file in partitions]
+        names = dict.fromkeys(str(table.get("pictures", table["digest"])) for table in tables)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{place}/partitions cannot be read ({error}): name the file of the ledger") from error
-    return [path for path in map(default_path, digests) if path.exists()]
+    return [path for path in map(default_path, names) if path.exists()]
 
 
 def _as_json(opened: PrivacyLedger) -> dict[str, Any]:

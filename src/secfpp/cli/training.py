@@ -34,6 +34,9 @@ SET = typer.Option(
 )
 JSON = typer.Option(False, "--json", help="Print the summary as JSON instead of a table.")
 RESUME = typer.Option(False, "--resume", help="Go on with the run in that directory, if there is one.")
+NEW_LEDGER = typer.Option(
+    False, "--new-ledger", help="Begin another privacy ledger of the data; what earlier runs released does not count."
+)
 TENSORBOARD = typer.Option(False, "--tensorboard", help="Write event files to DIR/tensorboard too.")
 
 
@@ -73,6 +76,7 @@ def run(
         None, metavar="DIR", help="Write every message there as it is sent; secfpp transcript DIR lists them."
     ),
     tensorboard: bool = TENSORBOARD,
+    new_ledger: bool = NEW_LEDGER,
     force: bool = typer.Option(False, "--force", help="Replace the results in that directory."),
     as_json: bool = JSON,
 ) -> None:
@@ -88,7 +92,15 @@ def run(
     settings = load_config(config, set_)
     with open_run_directory(out, "run", force=force, resume=resume) as directory:
         label = method or settings.method.name
-        _train(settings, (label,), directory, as_json=as_json, tensorboard=tensorboard, transcript=transcript)
+        _train(
+            settings,
+            (label,),
+            directory,
+            as_json=as_json,
+            tensorboard=tensorboard,
+            transcript=transcript,
+            new_ledger=new_ledger,
+        )
 
 
 def compare(
@@ -111,6 +123,7 @@ def compare(
         "", "--against", metavar="LABEL", help="Show paired differences of this method; the config's own if not given."
     ),
     tensorboard: bool = TENSORBOARD,
+    new_ledger: bool = NEW_LEDGER,
     force: bool = typer.Option(False, "--force", help="Start over: replace the results in that directory."),
     as_json: bool = JSON,
 ) -> None:
@@ -135,7 +148,14 @@ def compare(
         settings = replace(settings, backbone=replace(settings.backbone, threads=threads))
     with open_run_directory(out, "compare", force=force, resume=not force) as directory:
         _train(
-            settings, labels, directory, as_json=as_json, workers=workers, against=reference, tensorboard=tensorboard
+            settings,
+            labels,
+            directory,
+            as_json=as_json,
+            workers=workers,
+            against=reference,
+            tensorboard=tensorboard,
+            new_ledger=new_ledger,
         )
 
 
@@ -207,6 +227,7 @@ def _train(
     against: str | None = None,
     tensorboard: bool = False,
     transcript: Path | None = None,
+    new_ledger: bool = False,
 ) -> None:
     from secfpp.cli.output import print_json, print_results
     from secfpp.cli.progress import open_progress
@@ -214,7 +235,14 @@ def _train(
 
     with open_progress() as progress:
         outcome = run_experiment(
-            config, labels, directory, progress, workers=workers, tensorboard=tensorboard, transcript=transcript
+            config,
+            labels,
+            directory,
+            progress,
+            workers=workers,
+            tensorboard=tensorboard,
+            transcript=transcript,
+            new_ledger=new_ledger,
         )
     if as_json:
         print_json(outcome.summary)

@@ -16,6 +16,7 @@ from secfpp.experiment.client_map import client_map
 from secfpp.experiment.comparison import Estimate, Estimates, Metric, Summary
 from secfpp.experiment.groupings import groupings
 from secfpp.experiment.plots import Dot, Line, Scale
+from secfpp.experiment.privacy_figures import epsilon_in_words
 from secfpp.experiment.refused import in_words
 from secfpp.experiment.samples import Samples, guesses
 from secfpp.experiment.security_costs import ALL, IN_THE_CLEAR, PHASES, Cost, PhaseCosts, all_phase_costs, is_twin
@@ -119,6 +120,7 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         guesses=guesses(samples, results),
         chosen=_chosen(table, reference),
         revealed=_revealed(summary),
+        promised=_promised(summary),
         priced=priced,
         unpriced=unpriced,
         all_phases=ALL,
@@ -275,6 +277,41 @@ def _revealed(summary: Summary) -> list[Promise]:
         revealed = _LEAKY.get(reveal, reveal) if table["reveal"] is not None else "not stated"
         found.append(Promise(name, revealed, holders, threshold, parts))
     return found
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a method is promised under differential privacy, in words; `rounds` tells the epsilon so far by round."""
+
+    method: str
+    epsilon: str
+    about: str
+    covers: str
+    not_covered: str
+    rounds: str
+
+
+def _promised(summary: Summary) -> list[Noise]:
+    """The epsilon of every method from whose clients something leaves."""
+    found = []
+    for name, method in summary["methods"].items():
+        entry = method.get("privacy", {"epsilon": 0.0})
+        if entry["epsilon"] == 0.0:
+            continue
+        about, rounds = "", ""
+        if entry["mechanism"]:
+            budget = "" if entry["budget"] is None else f", budget {entry['budget']:g}"
+            about = f"by {entry['unit']}, {entry['adjacency']}, at delta {entry['delta']:g}{budget}"
+            first = entry["runs"][0]
+            rounds = ", ".join(f"round {at['round']}: {_epsilon(at)}" for at in first["rounds"])
+            rounds += f"; all runs on these data: {', '.join(_epsilon(run['data']) for run in entry['runs'])}"
+        covers, beside = (", ".join(entry[key]) for key in ("covers", "not_covered"))
+        found.append(Noise(name, _epsilon(entry), about, covers or "nothing", beside, rounds))
+    return found
+
+
+def _epsilon(entry: Mapping[str, Any]) -> str:
+    return epsilon_in_words(entry, "\N{INFINITY}")
 
 
 def _in_words(part: Mapping[str, Any]) -> str:

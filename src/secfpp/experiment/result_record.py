@@ -47,6 +47,7 @@ def result_record(result: RunResult) -> tuple[dict[str, np.ndarray], dict[str, A
         "why": dict(result.why),
         "refusals": [astuple(refusal) for refusal in result.refusals],
         "colluding": result.colluding,
+        "privacy": dict(result.privacy),
     }
     return {**arrays, "prompts": result.prompts}, about
 
@@ -82,6 +83,7 @@ def result_from(method: str, seed: int, about: Mapping[str, Any], arrays: Mappin
         why=about["why"],
         refusals=tuple(Refusal(*one) for one in about["refusals"]),
         colluding=about["colluding"],
+        privacy=about.get("privacy", {}),
     )
     per_client = {**result.metrics, "domains": result.domains, "assignment": assignment, "prompts": result.prompts}
     per_client |= {name: arrays.get(name) for name in _OPTIONAL}

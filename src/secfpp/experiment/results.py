@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from secfpp.experiment.explained import decision
+from secfpp.experiment.privacy_figures import privacy
 from secfpp.experiment.refused import refusals
 from secfpp.experiment.security_costs import security
 from secfpp.experiment.statistics import adjusted_rand_index, can_be_judged, purity, t_bounds, t_interval
@@ -53,8 +54,8 @@ def summarize(
         ``clusters`` (null without; its ``ari`` and ``purity`` are means over the seeds with several clusters,
         ``judged`` of them, and null where there are none, or where all clients, or no two of them, have a domain in
         common; ``decisions`` says for every seed how many groups are used and why); ``seconds`` and ``bytes`` (per
-        client) as means over seeds; ``security``, see `secfpp.experiment.security_costs.security`; ``refusals``, see
-        `secfpp.experiment.refused.refusals`.
+        client) as means over seeds; ``security``, see `secfpp.experiment.security_costs.security`; ``privacy``, see
+        `secfpp.experiment.privacy_figures.privacy`; ``refusals``, see `secfpp.experiment.refused.refusals`.
     """
     known = algorithms or {}
     methods = {name: [r for r in results if r.method == name] for name in dict.fromkeys(r.method for r in results)}
@@ -67,6 +68,7 @@ def summarize(
             name: {
                 **_method(runs),
                 "security": security(runs, known.get(name), participation),
+                "privacy": privacy(runs),
                 "refusals": refusals(runs),
             }
             for name, runs in methods.items()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -102,6 +103,7 @@ def run_experiment(
     workers: int | None = 1,
     tensorboard: bool = False,
     transcript: Path | None = None,
+    new_ledger: bool = False,
 ) -> Outcome:
     """Train every method in `labels` on every seed of `config`, writing results as they come.
 
@@ -120,6 +122,7 @@ def run_experiment(
             results do not depend on it.
         tensorboard: write event files too, see `secfpp.experiment.tensorboard`.
         transcript: folder in which to write every message of what is trained, see `secfpp.experiment.transcripts`.
+        new_ledger: begin another privacy ledger of the data, which does not count what earlier runs released.
 
     Raises:
         ConfigError: unknown labels, settings that model or data refuse, or other settings than the stored run has.
@@ -138,8 +141,9 @@ def run_experiment(
     wanted = Plan.of(config, chosen, backbone.spec.digest)
     plan = Plan.from_json(directory.stored).joined(wanted) if directory.stored else wanted
     results = ResultFiles(directory, plan, read_cells(directory, plan) if directory.stored else {})
+    begun = datetime.now(UTC) if new_ledger else None
     tasks = [
-        SeedTask(directory.path, config, plan, seed, labels, tensorboard, transcript)
+        SeedTask(directory.path, config, plan, seed, labels, tensorboard, transcript, new_ledger=begun)
         for seed in config.seeds
         if (labels := tuple(label for label in chosen if Cell(label, seed) not in results.cells))
     ]

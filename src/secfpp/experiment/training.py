@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from traceback import format_exc
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,6 +51,7 @@ class SeedTask:
         tensorboard: whether to write each round to event files too.
         transcript: where to write every message, if anywhere.
         workers: how many tasks are trained side by side.
+        new_ledger: begin another privacy ledger of the data, unless theirs was begun after this time.
     """
 
     directory: Path
@@ -60,6 +62,7 @@ class SeedTask:
     tensorboard: bool = False
     transcript: Path | None = None
     workers: int = 1
+    new_ledger: datetime | None = None
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -128,6 +131,7 @@ def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: Federate
             return
         digest = dataset_digest(dataset)
         _keep_partition(task, dataset, digest)
+        _begin_ledger(task, dataset)
         emit(
             Event(
                 "preparing",
@@ -264,6 +268,8 @@ def _recorded(task: SeedTask, cell: Cell, algorithm: FederatedAlgorithm) -> Abst
 
 def _keep_partition(task: SeedTask, dataset: FederatedDataset, digest: str) -> None:
     """Write ``partitions/SEED.json``, after checking that what is finished was trained on the same data."""
+    from secfpp.runtime.privacy import fingerprint
+
     directory, name = RunDirectory(task.directory, ""), f"partitions/{task.seed}.json"
     stored = directory.read_json(name)
     if stored is not None and stored.get("digest") != digest:
@@ -272,7 +278,19 @@ def _keep_partition(task: SeedTask, dataset: FederatedDataset, digest: str) -> N
             "so that results would mix; give the old data back, choose another --out, or start over with --force"
         )
     if stored is None:
-        directory.write_json(name, {"digest": digest, "facts": dict(dataset.facts), **partition_table(dataset)})
+        about = {"digest": digest, "pictures": fingerprint(dataset), "facts": dict(dataset.facts)}
+        directory.write_json(name, {**about, **partition_table(dataset)})
+
+
+def _begin_ledger(task: SeedTask, dataset: FederatedDataset) -> None:
+    """Begin another ledger of the data if that is asked for, and a method of the task is going to charge it."""
+    from secfpp.runtime.privacy import ledger_of
+
+    if task.new_ledger is None:
+        return
+    for method in task.config.choose(task.labels).values():
+        if terms := method.privacy_terms:
+            ledger_of(dataset, terms, new=task.new_ledger)
 
 
 def described(error: Exception) -> str:

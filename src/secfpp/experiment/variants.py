@@ -50,6 +50,14 @@ KNOWN: Mapping[str, Variant] = {
             "poll": {"kind": "plain"},
         },
     ),
+    **{
+        f"secfpp+dp@{epsilon}": Variant(
+            f"Class sums under noise, epsilon {epsilon} for one image; no prompt is shared",
+            "secfpp",
+            {"privacy": {"mechanism": "class_means", "epsilon": float(epsilon)}},
+        )
+        for epsilon in (8, 4, 2)
+    },
     "secfpp+one": Variant("Everybody in one cluster", "secfpp", {"clusterer": {"kind": "one"}}),
     "secfpp+random": Variant(
         "Six clusters by chance, which need not prove useful",

@@ -9,7 +9,7 @@ falls back by itself.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -22,10 +22,12 @@ class ClassSums:
     Attributes:
         sums: of the features of each class, float64 [n_cls, dim].
         counts: images of each class, float64 [n_cls].
+        noise: standard deviation of the noise in each of the sums.
     """
 
     sums: np.ndarray
     counts: np.ndarray
+    noise: float = 0.0
 
     @classmethod
     def of(cls, features: np.ndarray, labels: np.ndarray, n_classes: int) -> ClassSums:
@@ -35,11 +37,11 @@ class ClassSums:
         return cls(sums, np.bincount(labels, minlength=n_classes).astype(np.float64))
 
     def __sub__(self, other: ClassSums) -> ClassSums:
-        return ClassSums(self.sums - other.sums, self.counts - other.counts)
+        return replace(self, sums=self.sums - other.sums, counts=self.counts - other.counts)
 
     def only(self, classes: np.ndarray) -> ClassSums:
         """The same with nothing of the other classes; `classes` is bool [n_cls]."""
-        return ClassSums(np.where(classes[:, None], self.sums, 0), np.where(classes, self.counts, 0))
+        return replace(self, sums=np.where(classes[:, None], self.sums, 0), counts=np.where(classes, self.counts, 0))
 
     def positive(self) -> ClassSums:
         """The same with nothing of classes that have no image left, after a difference."""
@@ -51,10 +53,22 @@ class ClassSums:
         centre: np.ndarray = self.sums.sum(0) / max(self.counts.sum(), 1)
         return centre
 
-    def means(self, towards: np.ndarray, pull: float) -> np.ndarray:
-        """Class means [n_cls, dim] with `pull` images of `towards` ([n_cls, dim] or [dim]) added to each class."""
-        means: np.ndarray = (self.sums + pull * towards) / (self.counts + pull)[:, None]
-        return means
+    def means(self, towards: np.ndarray, pull: float, precision: np.ndarray | None = None) -> np.ndarray:
+        """Class means [n_cls, dim] with `pull` images of `towards` ([n_cls, dim] or [dim]) added to each class.
+
+        Noise pulls further, in each direction by as much as makes the mean likeliest if classes lie around `towards`
+        as images lie around their class, a normal distribution of this `precision` [dim, dim]; without it noise is
+        not regarded.
+        """
+        if not self.noise or precision is None:
+            means: np.ndarray = (self.sums + pull * towards) / (self.counts + pull)[:, None]
+            return means
+        inverse_variances, directions = np.linalg.eigh(precision)
+        counts = np.where(self.counts > 0, self.counts, 1)[:, None]
+        deviations = (self.sums - self.counts[:, None] * towards) @ directions
+        pulls = pull + self.noise**2 * np.maximum(inverse_variances, 0) / counts
+        noisy: np.ndarray = towards + deviations / (counts + pulls) @ directions.T
+        return noisy
 
     def style(self, means: np.ndarray, pull: float) -> np.ndarray:
         """How images differ from `means` [n_cls, dim] whatever their class, held at 0 by `pull` images: [dim]."""
@@ -69,10 +83,12 @@ class Scatter:
     Attributes:
         products: sum of outer products of residuals, float64 [dim, dim].
         freedom: images less classes that they are of.
+        noise: standard deviation of the noise on the diagonal; off it that of a symmetric matrix, 1 / sqrt(2) of this.
     """
 
     products: np.ndarray
     freedom: float
+    noise: float = 0.0
 
     @classmethod
     def of(cls, features: np.ndarray, labels: np.ndarray, sums: ClassSums) -> Scatter:
@@ -85,21 +101,24 @@ class Scatter:
         """Inverse of the covariance [dim, dim].
 
         The covariance is shrunk towards a multiple of the identity (J. H. Friedman, Regularized discriminant analysis,
-        1989), by the share that the dimensions have in dimensions and degrees of freedom together, at least `least`.
-        Where classes hardly spread, rounding can leave directions of less than none; these count as none.
+        1989), by the share that the dimensions have in dimensions and degrees of freedom together, at least `least`,
+        or by that of the noise in noise and spread together: of the largest value that noise alone has in any
+        direction (E. Wigner's semicircle, 1955). Where classes hardly spread, rounding or noise can leave directions
+        of less than none; these count as none.
         """
-        return _precision(self.products.tobytes(), self.freedom, least)
+        radius = self.noise * math.sqrt(2 * len(self.products))
+        return _precision(self.products.tobytes(), self.freedom, least, radius)
 
 
 @lru_cache(maxsize=4)  # clients that share a process share everybody's scatter
-def _precision(products: bytes, freedom: float, least: float) -> np.ndarray:
+def _precision(products: bytes, freedom: float, least: float, radius: float) -> np.ndarray:
     scatter = np.frombuffer(products)
     dim = math.isqrt(len(scatter))
     scatter = scatter.reshape(dim, dim)
     spread = float(np.trace(scatter)) / dim
     if freedom < 1 or not spread > 0:
         return np.eye(dim) * dim
-    share = max(least, dim / (dim + freedom))
+    share = max(least, dim / (dim + freedom), radius / (radius + spread))
     values, vectors = np.linalg.eigh(scatter)
     values = (1 - share) * np.maximum(values, 0) + share * spread
     precision: np.ndarray = (vectors * (freedom / values)) @ vectors.T

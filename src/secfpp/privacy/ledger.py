@@ -100,14 +100,15 @@ class PrivacyLedger:
     _taken: int = 0
 
     @classmethod
-    def open(cls, path: Path, data: str, terms: Terms, *, new: bool = False) -> PrivacyLedger:
+    def open(cls, path: Path, data: str, terms: Terms, *, new: bool | datetime = False) -> PrivacyLedger:
         """The ledger at `path`, or a new one.
 
         Args:
             path: the file; see `default_path`.
             data: fingerprint of the data set.
             terms: of the run that is going to charge it.
-            new: begin another one; the old one is kept beside it, and the new one's first line names it.
+            new: begin another one, or do so if the one that is there was begun before a time; the old one is kept
+                beside it, and the new one's first line names it.
 
         Raises:
             DataError: a ledger of other data, a damaged or a half-written one, or one that cannot be written.
@@ -117,7 +118,7 @@ class PrivacyLedger:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with lock(path):
-                if new and path.exists():
+                if new and path.exists() and (new is True or _begun(path) < new.astimezone(UTC).replace(microsecond=0)):
                     LedgerFile.create(path, {**head, "replaces": keep_aside(path)})
                 elif not path.exists():
                     LedgerFile.create(path, head)
@@ -273,6 +274,32 @@ class PrivacyLedger:
                 raise DataError(f"{self.path}, line {number}: of kind {line['kind']!r}, by a later version of secfpp")
         self._taken = len(self._file.lines)
         self._added(self.charges[known:], self._totals)
+
+
+@dataclass(frozen=True)
+class RunLedger:
+    """A ledger in the hands of one run.
+
+    Args:
+        ledger: of the run's data.
+        run: what it is called there.
+    """
+
+    ledger: PrivacyLedger
+    run: str
+
+    def charge(self, event: Event, clients: Iterable[str], round_: int) -> float:
+        """See `PrivacyLedger.charge`."""
+        return self.ledger.charge(event, clients, run=self.run, round_=round_)
+
+
+def _begun(path: Path) -> datetime:
+    file = LedgerFile(path)
+    file.follow()
+    try:
+        return datetime.fromisoformat(file.lines[0]["at"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a privacy ledger of this version of secfpp ({FORMAT})") from error
 
 
 def _charge(line: dict[str, Any], path: Path, number: int) -> Charge:

@@ -130,6 +130,18 @@ def largest(variance: float, probability: float, size: int = 1) -> int:
     return high
 
 
+def longest(variance: float, size: int, probability: float) -> float:
+    """A length that `size` independent values together, as a vector, exceed with at most `probability`.
+
+    Half of it for a value beyond `largest`; the squares of what is left are bounded, of mean at most the variance V and
+    second moment at most ``3 V^2 + V``: Bernstein's inequality for their sum.
+    """
+    most = largest(variance, probability / 2, size) ** 2
+    log = math.log(2 / probability)
+    above = most * log / 3 + math.sqrt((most * log / 3) ** 2 + 2 * size * (3 * variance**2 + variance) * log)
+    return math.sqrt(size * variance + above)
+
+
 def rounded_norms(clip: float, step: float, size: int) -> tuple[float, float]:
     """Bounds of the L1 and the L2 norm, in steps, of `size` numbers of L2 norm at most `clip`, each rounded to a step.
 

@@ -10,14 +10,19 @@ from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
 from secfpp.models.backbone import Backbone
+from secfpp.privacy.ledger import RunLedger
 from secfpp.secure.session import parties_in_memory
 from secfpp.seeding import derive
 
 
 def make_contexts(
-    dataset: FederatedDataset, backbone: Backbone, algorithm: FederatedAlgorithm, seed: int
+    dataset: FederatedDataset,
+    backbone: Backbone,
+    algorithm: FederatedAlgorithm,
+    seed: int,
+    ledger: RunLedger | None = None,
 ) -> dict[str, ClientContext]:
-    """Every client's context, newcomers included, by name in sorted order.
+    """Every client's context, newcomers included, by name in sorted order; all with one privacy ledger, if any.
 
     Raises:
         ConfigError: class names that the model refuses.
@@ -37,6 +42,7 @@ def make_contexts(
             seed=seed,
             start=start,
             party=parties[client.name],
+            ledger=ledger,
         )
         for client in sorted(clients, key=lambda client: client.name)
     }

@@ -19,6 +19,7 @@ from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.backbone import Backbone
 from secfpp.models.scoring import Visual, familiar_classes
+from secfpp.privacy.ledger import RunLedger
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.refusals import Refusal, left_out
 from secfpp.protocol.transcript import Transcript
@@ -27,6 +28,7 @@ from secfpp.runtime.contexts import dataset_digest, make_contexts
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.evaluation import Example, class_features, examples, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
+from secfpp.runtime.privacy import figures, ledger_of
 from secfpp.runtime.spoiled_rounds import colluding, run_round
 from secfpp.seeding import derive
 
@@ -87,6 +89,7 @@ class RunResult:
         why: what the groups were decided by, JSON-ready, see `secfpp.algorithms.base.FederatedAlgorithm.explain`.
         refusals: what parties refused of what others sent, see `secfpp.protocol.refusals`.
         colluding: how many clients may be lying together, so that more of them leave a client out.
+        privacy: what was released under differential privacy, see `secfpp.runtime.privacy.figures`; empty if nothing.
     """
 
     method: str
@@ -116,6 +119,7 @@ class RunResult:
     why: Mapping[str, Any] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     colluding: int = 0
+    privacy: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def true_groups(self) -> tuple[str, ...]:
@@ -143,6 +147,9 @@ def train(
 
     A client whose messages no honest one sends, or which more clients refuse than may be lying together, is left out
     of the rounds after; a round that it spoils is lost.
+
+    What a method releases under differential privacy is charged to the ledger of the data before it leaves, see
+    `secfpp.runtime.privacy.ledger_of`.
 
     Args:
         dataset: the clients and the test images.
@@ -173,7 +180,10 @@ def train(
         raise ConfigError([Problem("participation", participation, "a share of the clients, above 0 and at most 1")])
     if algorithm.trained:
         algorithm.require(per_round(len(dataset.clients), participation))
-    contexts = make_contexts(dataset, backbone, algorithm, seed)
+    terms = algorithm.privacy_terms
+    ledger = ledger_of(dataset, terms) if terms else None
+    charged = RunLedger(ledger, f"{method}, seed {seed}") if ledger else None
+    contexts = make_contexts(dataset, backbone, algorithm, seed, charged)
     late = frozenset(client.name for client in dataset.newcomers)
     ordered = [context for name, context in contexts.items() if name not in late]
     predictor = algorithm.predictor
@@ -270,6 +280,7 @@ def train(
         newcomer_assignment=tuple(clusters.get(c.client, -1) for c in newcomers) if clusters and newcomers else None,
         refusals=tuple(state.refusals),
         colluding=colluding(algorithm),
+        privacy=figures(algorithm, state.clients, ledger),
         why=_explained(algorithm, ordered, state, validation_accuracy(ordered, texts, predictor, visual)),
     )
 

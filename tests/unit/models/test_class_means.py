@@ -81,3 +81,43 @@ def test_rounded_scatter_of_classes_that_hardly_spread_still_has_a_precision():
     products = 1e-5 * np.eye(12) + rounding + rounding.T
     assert np.linalg.eigvalsh(products).min() < 0 < np.trace(products)
     assert np.linalg.eigvalsh(Scatter(products, 30.0).precision(0.1)).min() > 0
+
+
+def test_noise_pulls_a_mean_to_where_it_is_likeliest():
+    rng = np.random.default_rng(3)
+    root = rng.standard_normal((3, 3))
+    covariance = root @ root.T + np.eye(3)
+    towards, counts, noise, pull = rng.standard_normal((2, 3)), np.array([4.0, 9.0]), 5.0, 2.0
+    sums = rng.standard_normal((2, 3)) * 20
+    found = ClassSums(sums, counts, noise).means(towards, pull, np.linalg.inv(covariance))
+    for label, n in enumerate(counts):
+        # the mean of n images, of which `pull` more lie at `towards`, seen under noise; classes lie as images do
+        seen = covariance * (1 + pull / n) + noise**2 / n**2 * np.eye(3)
+        expected = towards[label] + covariance @ np.linalg.solve(seen, sums[label] / n - towards[label])
+        assert found[label] == pytest.approx(expected)
+
+
+def test_without_noise_or_precision_means_are_pulled_as_ever():
+    sums = ClassSums(np.ones((2, 3)), np.array([2.0, 0.0]))
+    plain = sums.means(np.zeros(3), 1.0)
+    assert np.array_equal(sums.means(np.zeros(3), 1.0, np.eye(3)), plain)
+    assert np.array_equal(ClassSums(sums.sums, sums.counts, 3.0).means(np.zeros(3), 1.0), plain)
+
+
+def test_a_class_that_is_not_there_stays_where_it_is_pulled_to_under_noise():
+    towards = np.arange(6.0).reshape(2, 3)
+    means = ClassSums(np.zeros((2, 3)), np.array([5.0, 0.0]), 2.0).means(towards, 0.0, np.eye(3))
+    assert means[1] == pytest.approx(towards[1])
+
+
+def test_a_noisy_scatter_is_as_round_as_its_noise_is_large():
+    rng = np.random.default_rng(0)
+    dim, noise = 40, 30.0
+    exact = np.diag(np.linspace(1, 100, dim))
+    upper = np.triu(rng.normal(size=(dim, dim)) * noise / np.sqrt(2), 1)
+    noisy = exact + upper + upper.T + np.diag(rng.normal(size=dim) * noise)
+    wanted = Scatter(exact, 1000).precision(0.1)
+    errors = [np.linalg.norm(Scatter(noisy, 1000, told).precision(0.1) - wanted) for told in (0.0, noise)]
+    assert errors[1] < errors[0]
+    spread = [np.ptp(np.linalg.eigvalsh(Scatter(noisy, 1000, told).precision(0.1))) for told in (0.0, 3.0, noise)]
+    assert spread[0] > spread[1] > spread[2]

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,18 @@ def test_the_usual_place_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "secfpp" in default_path("0af3").parts and default_path("0af3").is_absolute()
     with pytest.raises(ConfigError, match="fingerprint"):
         default_path("../etc")
+
+
+def test_another_ledger_is_begun_once_by_all_who_began_before_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = datetime(2026, 5, 2, tzinfo=UTC)
+    monkeypatch.setattr("secfpp.privacy.ledger._now", lambda: "2026-05-01T12:00:00+00:00")
+    charge(opened(path), "anna")
+    monkeypatch.setattr("secfpp.privacy.ledger._now", lambda: "2026-05-02T00:00:00+00:00")
+    first = PrivacyLedger.open(path, opened(path).data, Terms(), new=command)
+    assert not first.charges and first.replaces
+    charge(first, "anna")
+    second = PrivacyLedger.open(path, first.data, Terms(), new=command)
+    assert len(second.charges) == 1 and second.replaces == first.replaces
 
 
 def test_terms_out_of_range_are_refused() -> None:

@@ -151,6 +151,15 @@ def test_noise_stays_within_its_tail_bound() -> None:
         skellam.largest(1e6, 0.0)
 
 
+@pytest.mark.parametrize(("variance", "size"), [(0.5, 3), (4.0, 50), (1e6, 2000)])
+def test_noise_is_no_longer_than_its_bound_and_the_bound_is_near(variance: float, size: int) -> None:
+    lengths = np.linalg.norm(skellam.noise(variance, (400_000 // size, size), SystemEntropy()).astype(float), axis=1)
+    for probability in (0.5, 0.05, 1e-3):
+        limit = skellam.longest(variance, size, probability)
+        assert (lengths > limit).mean() <= probability
+        assert size < 50 or limit < 2.5 * np.sqrt(size * variance)
+
+
 def test_parts_of_noise_add_up_to_noise_of_the_summed_variance() -> None:
     parts = skellam.noise(3.0, (7, 100_000), SystemEntropy()).sum(axis=0)
     inner = np.arange(-12, 13)
