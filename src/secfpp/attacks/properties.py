@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,15 +35,15 @@ def properties(run: Observed) -> list[Property]:
 
 
 def _group(run: Observed) -> Property:
-    """A client's true group: that of most of its partners, which the attacker knows; without any, of most others."""
+    """A client's true group, guessed to be that of a random partner, or of a random client where there is none."""
     truth = {name: context.group for name, context in run.contexts.items()}
     hits, base = [], []
     for members in run.groups:
         for client in members:
-            near = [truth[other] for other in members if other != client]
-            others = [truth[other] for other in truth if other != client]
-            hits.append(_usual(near or others) == truth[client])
-            base.append(_usual(others) == truth[client])
+            near = [truth[other] == truth[client] for other in members if other != client]
+            others = [truth[other] == truth[client] for other in truth if other != client]
+            hits.append(np.mean(near or others))
+            base.append(np.mean(others))
     return Property("true group, those of all others known", "accuracy", float(np.mean(hits)), float(np.mean(base)))
 
 
@@ -62,9 +61,3 @@ def _classes(run: Observed) -> Property:
             known[place] = shared
     found = auc((known + by_size).ravel(), holds.ravel())
     return Property("which classes a client has", "AUC", found, auc(by_size.ravel(), holds.ravel()))
-
-
-def _usual(groups: list[int]) -> int:
-    """The most frequent number, the least of several."""
-    counts = Counter(groups)
-    return min(counts, key=lambda group: (-counts[group], group))

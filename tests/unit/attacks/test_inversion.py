@@ -53,7 +53,7 @@ def run(groups: list[tuple[str, ...]]) -> Any:
 
 def test_a_true_group_is_told_by_a_right_grouping_only() -> None:
     right, one = (properties.properties(run(g))[0] for g in ([("a", "b", "c"), ("d", "e", "f")], [tuple("abcdef")]))
-    assert (right.found, right.base) == (1.0, 0.0)  # of the others, most are always of the other group
+    assert (right.found, right.base) == (1.0, pytest.approx(2 / 5))
     assert one.found == one.base
 
 
