@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secfpp.algorithms.class_means import EverybodysClassMeans
 from secfpp.algorithms.record_privacy import Privacy
 from secfpp.algorithms.sharing import EVERYBODY, GROUP
 from secfpp.data.federated import FederatedDataset, hold_out
@@ -19,8 +20,10 @@ from secfpp.models.backbone import Backbone
 from secfpp.privacy.accounting import epsilon
 from secfpp.privacy.ledger import PrivacyLedger, RunLedger
 from secfpp.protocol import wire
+from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.contexts import make_contexts
+from secfpp.runtime.in_process import InProcessDriver
 from secfpp.runtime.privacy import ledger_of
 from secfpp.runtime.trainer import RunResult, train
 from secfpp.secure.clustering.clusterer import OneCluster, OracleClusters
@@ -187,3 +190,20 @@ def test_groups_found_under_noise_are_used(dataset, backbone):
     start = algorithm.prompt.initial(backbone, dataset.template, None)
     assert result.domain_prompts is not None
     assert all(np.array_equal(prompt, start) for prompt in result.domain_prompts)
+
+
+def test_noise_made_for_many_is_not_given_to_a_sum_of_few(dataset, backbone):
+    class Hostile(EverybodysClassMeans):
+        """Tells clients of eight members, and then makes a sum that four are enough for."""
+
+        def _mean_of_all(self, counted, offered, slot, group=None):
+            return (yield from self.aggregator.mean(counted, slot, group=group))
+
+    algorithm = Hostile(privacy=LOOSE, poll=PlainPoll())
+    ledger = RunLedger(opened(dataset, algorithm), "trial")
+    contexts = make_contexts(dataset, backbone, algorithm, 0, ledger)
+    states = {name: algorithm.client_state(context) for name, context in contexts.items()}
+    driver = InProcessDriver(algorithm, contexts, states)
+    driver.round_ = 1
+    with pytest.raises(ClientError, match="made for 8 or more"):
+        driver.run(algorithm.round(algorithm.server_state(), Cohort(dict.fromkeys(contexts, 1), 1, 0, 1)))

@@ -42,7 +42,7 @@ class SharesClassSums:
 
     A client keeps sums in the slots ``everybody_sums`` and ``group_sums``, and in their ``.members`` how many clients
     they are of; 0 while there are none. In ``.charged`` are the round and the number of members of a release that is
-    written down in the privacy ledger and not yet made; zeros else.
+    written down in the privacy ledger and not yet made, zeros else; in ``.least`` for how many members it was made.
 
     Attributes:
         privacy: what noise hides in the sums.
@@ -227,7 +227,8 @@ class SharesClassSums:
         else:
             vector = noisy.for_group(features, labels, self._everybodys_means(context, state))
         integers = noisy.with_noise(vector, classes, self._unknown(members), party_of(context).entropy)
-        return state.replace(**{f"{slot}.charged": np.zeros(2, np.int64)}), integers * self._codec_step
+        made = {f"{slot}.charged": np.zeros(2, np.int64), f"{slot}.least": np.array(members)}
+        return state.replace(**made), integers * self._codec_step
 
     def _everybodys_means(self, context: ClientContext, state: ClientState) -> np.ndarray:
         everybody = self.shared_sums(context, state, EVERYBODY)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from secfpp.errors import ProtocolError
-from secfpp.protocol.program import ClientId
+from secfpp.protocol.program import ClientId, ClientState
 from secfpp.secure import committee
 from secfpp.secure.means.client import MeanRun
 
@@ -73,3 +73,16 @@ def require_shared_out(share: float, run: MeanRun, images: int | None) -> None:
             f"a mean in which one client has weight {most} of {sum(run.weights.values())}, more than the share of "
             f"{share:g} that this client allows (aggregator.most_weight)"
         )
+
+
+def require_members(run: MeanRun, state: ClientState) -> None:
+    """Refuse a mean of fewer updates than a client's own is made for: ``SLOT.least`` of its state, if it has that.
+
+    Noise that members make together is enough only if so many do.
+
+    Raises:
+        ProtocolError: the terms allow fewer.
+    """
+    needed = int(state[name]) if (name := f"{run.slot}.least") in state else 0
+    if run.least < needed:
+        raise ProtocolError(f"a mean of {run.least} updates or more, where this client's is made for {needed} or more")

@@ -78,6 +78,11 @@ class MeanRun:
         weights: Mapping[ClientId, int] = self.place.about["weights"]
         return weights
 
+    @property
+    def least(self) -> int:
+        """Fewest updates that the mean may be of."""
+        return int(self.place.about["min_responders"])
+
     @cached_property
     def code(self) -> LagrangeCode:
         """The code of the shares."""

@@ -35,7 +35,7 @@ from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.protocol.refusals import objections
 from secfpp.secure import committee
-from secfpp.secure.means.accepted import require_acceptable, require_shared_out
+from secfpp.secure.means.accepted import require_acceptable, require_members, require_shared_out
 from secfpp.secure.means.aggregator import Aggregator, capped, check_codec, check_share
 from secfpp.secure.means.bounded import Seeds, checked
 from secfpp.secure.means.client import MeanRun, attempt_in, code_for
@@ -247,6 +247,7 @@ class SecureMean(Aggregator):
     def share(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply a sealed share of the weighted, clipped update for every other holder, and of which base it is."""
         run = self._join(context, state, payload, "mean")
+        require_members(run, state)
         once(run.place, f"share of {run.slot}")
         state = marked_as_given(state, run.slot)
         encoded = encoded_update(state, run.slot, self.codec, run.weights[run.name])
@@ -270,7 +271,7 @@ class SecureMean(Aggregator):
     def agree(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Add the shares of those who are said to be in the mean, and tell the other holders who that is."""
         run = self._run(context, state, payload, "mean", "agree")
-        return state, {"echoes": run.take_shares(payload, base_of(state, run.slot).size, self.min_responders)}
+        return state, {"echoes": run.take_shares(payload, base_of(state, run.slot).size, run.least)}
 
     @step
     def sum(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -286,7 +287,7 @@ class SecureMean(Aggregator):
         run = self._run(context, state, payload, "mean", "receive")
         forget(context, run.place.attempt)
         base, own = base_of(state, run.slot), version_of(state, run.slot)
-        inclusion = Inclusion.read(payload.get("inclusion"), run.weights, self.min_responders, RECEIVE)
+        inclusion = Inclusion.read(payload.get("inclusion"), run.weights, run.least, RECEIVE)
         if own != inclusion.version:
             return settled(state, run.slot), told_base(state, run.slot)
         total, wrong = run.open_sum(payload, inclusion, base.size)

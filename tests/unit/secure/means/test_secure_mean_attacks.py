@@ -18,9 +18,10 @@ from secfpp.protocol.refusals import left_out
 from secfpp.secure.means.client import code_for
 from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.means.relay import Inclusion, others
+from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.seeding import SystemEntropy
 from support.long_updates import tell_another_version
-from support.secure_runs import OnAsk, SecureRun, changing, flip, names, refused
+from support.secure_runs import OnAsk, SecureRun, between, changing, flip, names, refused
 
 SHARE, CHECK, AGREE, SUM, RECEIVE, CATCH_UP = (
     f"aggregator.{name}" for name in ("share", "check", "agree", "sum", "receive", "catch_up")
@@ -65,6 +66,14 @@ def test_no_holder_gives_out_a_sum_if_halves_are_told_of_different_updates(clien
     with pytest.raises(ClientError, match=r"step 'aggregator.sum'.*holders confirm.*told others something else"):
         run.round(0, on_ask, on_replies)
     assert given == []
+
+
+def test_a_mean_is_of_no_fewer_than_its_terms_said_also_where_clients_are_content_with_less() -> None:
+    run = SecureRun(6, SecureMean(min_responders=4), transcript=None)
+    run.train()
+    program = SecureMean(min_responders=6).mean(run.cohort(), "p")
+    with pytest.raises(ClientError, match=r"step 'aggregator.agree'.*5 updates, this client insists on 6"):
+        run.driver.run(between(program, splitting(run.clients, run.clients, run.clients[-1])))
 
 
 def test_the_few_who_are_told_otherwise_notice_at_the_latest_when_they_get_the_mean() -> None:
