@@ -137,6 +137,21 @@ def test_the_second_run_on_the_same_pictures_adds_up(dataset, backbone):
     assert third.privacy["data"]["releases"] == 3
 
 
+def test_a_killed_run_goes_on_without_another_release_and_tells_what_it_released(dataset, backbone, tmp_path):
+    algorithm = private(clusterer=OracleClusters(), proof=False)
+
+    def kill(record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset, backbone, algorithm, checkpoint=tmp_path / "c", on_round=kill)
+    before = charged(opened(dataset, algorithm))
+    result = run(dataset, backbone, algorithm, checkpoint=tmp_path / "c")
+    assert charged(opened(dataset, algorithm)) == before
+    assert result.privacy["releases"] == 2
+    assert result.privacy["epsilon"] == pytest.approx(result.privacy["data"]["epsilon"])
+
+
 def test_a_budget_ends_a_run_before_anything_is_shared(dataset, backbone):
     algorithm = private("class_means", replace(LOOSE, epsilon_budget=61.0))
     run(dataset, backbone, algorithm, rounds=1)
