@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from secfpp.algorithms.sharing import EVERYBODY, GROUP
 from secfpp.algorithms.training import ClientContext
 from secfpp.attacks.game import Game, halves
 from secfpp.attacks.likelihood import Evidence
@@ -30,6 +31,8 @@ from secfpp.secure.means.updates import clipped, rebased, version_of
 from secfpp.seeding import derive
 from secfpp.storage import cached_arrays
 
+SUMS = (EVERYBODY, GROUP)
+"""How slots of shared class sums begin, which clients predict with."""
 POPULATION = 200
 """Images that nobody trained on, for attacks that compare with such."""
 
@@ -215,7 +218,8 @@ class Victim:
 
     def _finish(self) -> dict[str, np.ndarray]:
         steps = [step for r in self._closing for step in self.run.trained_by(self.client, r)]
-        start = self.run.states[self._last][self.client]
+        sums = {slot: array for slot, array in self.run.states[-1][self.client].arrays.items() if slot.startswith(SUMS)}
+        start = self.run.states[self._last][self.client].replace(**sums)
         fast = list(self.pool.shadows(self.shadows.backbone))
         trained = take_steps(self.run.algorithm, fast, [start] * len(fast), steps)
         prompts = np.stack([self.run.algorithm.personal_prompt(state) for state in trained])

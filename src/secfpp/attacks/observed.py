@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +15,19 @@ from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
 from secfpp.models.backbone import Backbone
+from secfpp.privacy.ledger import PrivacyLedger, RunLedger
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.program import Arrays, ClientState, resolve
+from secfpp.protocol.program import Arrays, ClientState
 from secfpp.protocol.transcript import Message, Transcript
 from secfpp.runtime.contexts import make_contexts
 from secfpp.runtime.in_process import InProcessDriver
+from secfpp.runtime.privacy import figures, fingerprint
 
 KEPT = ("method", "aggregator", "poll")
 """Components whose messages are kept whole; of others it is known what was sent, when and in which form."""
+TRAINING = ("method.train", "method.personalize")
+"""Steps that train prompts."""
 MEASURE = "clusterer.measure"
 """The step in which holders of shares tell the server distances, if a clusterer opens such; kept whole too."""
 
@@ -36,6 +42,7 @@ class Observed:
         messages: everything that was sent, in order.
         states: every client's state before the first round and after each one.
         seconds: that the run took.
+        privacy: what it released under differential privacy, see `secfpp.runtime.privacy.figures`; empty if nothing.
     """
 
     algorithm: FederatedAlgorithm
@@ -43,6 +50,7 @@ class Observed:
     messages: Sequence[Message]
     states: Sequence[Mapping[str, ClientState]]
     seconds: float
+    privacy: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rounds(self) -> int:
@@ -57,21 +65,15 @@ class Observed:
                 found.setdefault((message.client, message.step), []).append(message)
         return found
 
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """Every step that was asked for, once, in order of first appearance."""
-        return tuple(dict.fromkeys(message.step for message in self.messages))
-
     def sent(self, step: str, client: str) -> list[Message]:
         """Messages between a client and the server that belong to a step and arrived, both ways, in order."""
         return list(self._by_client.get((client, step), ()))
 
     def trained_by(self, client: str, round_: int) -> list[tuple[str, Arrays]]:
-        """The steps of the method that a client was asked for in a round and that many can take at once: training."""
+        """The training steps that a client was asked for in a round, with what came with them."""
         asked = [
             message
-            for step in self.steps
-            if step.startswith("method.") and resolve(self.algorithm, step).many
+            for step in TRAINING
             for message in self.sent(step, client)
             if message.direction == "down" and message.round == round_
         ]
@@ -96,6 +98,7 @@ def observe(
     *,
     seed: int,
     rounds: int,
+    ledger: Path | None = None,
     on_round: Callable[[int, int], None] | None = None,
 ) -> Observed:
     """Run a method with all its clients, as `secfpp.runtime.trainer.train` does, and keep what parties see.
@@ -106,6 +109,8 @@ def observe(
         algorithm: the method.
         seed: of everything random in training.
         rounds: of which the method uses what it plans.
+        ledger: where a method that promises differential privacy writes its releases down, begun anew; they are of an
+            audit, and none of those in the data's own ledger.
         on_round: told after each round its number and how many there are.
 
     Raises:
@@ -113,7 +118,9 @@ def observe(
         SecFPPError: what clients or protocol raise.
     """
     algorithm.require(len(dataset.clients))
-    contexts = make_contexts(dataset, backbone, algorithm, seed)
+    book = _ledger(dataset, algorithm, ledger)
+    charged = None if book is None else RunLedger(book, f"audit, seed {seed}")
+    contexts = make_contexts(dataset, backbone, algorithm, seed, charged)
     transcript = Transcript(keep_contents=lambda step: step == MEASURE or step.partition(".")[0] in KEPT)
     states = {name: algorithm.client_state(context) for name, context in contexts.items()}
     driver = InProcessDriver(algorithm, contexts, states, transcript=transcript)
@@ -125,7 +132,18 @@ def observe(
         kept.append(dict(driver.states))
         if on_round:
             on_round(number, planned)
-    return Observed(algorithm, contexts, tuple(transcript), kept, time.perf_counter() - started)
+    seconds, told = time.perf_counter() - started, figures(algorithm, driver.states, book)
+    return Observed(algorithm, contexts, tuple(transcript), kept, seconds, told)
+
+
+def _ledger(dataset: FederatedDataset, algorithm: FederatedAlgorithm, path: Path | None) -> PrivacyLedger | None:
+    """A new ledger, without a budget, for a method that needs one."""
+    terms = algorithm.privacy_terms
+    if terms is None:
+        return None
+    if path is None:
+        raise ValueError(f"{algorithm.name} promises differential privacy: say where its releases are written down")
+    return PrivacyLedger.open(path, fingerprint(dataset), replace(terms, budget=None), new=True)
 
 
 def content(message: Message) -> Arrays:

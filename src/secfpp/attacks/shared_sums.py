@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from secfpp.algorithms.class_sums import unpacked
+from secfpp.algorithms.class_sums import packed_size, unpacked
 from secfpp.algorithms.sharing import EVERYBODY, GROUP, SharesClassSums
 from secfpp.attacks.class_sums import Parts, Shared, has
 from secfpp.attacks.game import Game
@@ -74,7 +74,7 @@ def uploaded_sums(victim: Victim) -> tuple[np.ndarray, bool] | None:
 def members_sums(victim: Victim, others: dict[str, Victim]) -> np.ndarray | None:
     """The same of what another member of its group is left with once it takes its own images away, float64 [n].
 
-    None if the method shares no class sums, or none of a group with this client.
+    Of everybody's sums where its group has none. None if the method shares no class sums.
     """
     run, algorithm = victim.run, victim.run.algorithm
     group = next(group for group in run.groups if victim.client in group)
@@ -83,8 +83,13 @@ def members_sums(victim: Victim, others: dict[str, Victim]) -> np.ndarray | None
     attacker = group[(group.index(victim.client) + 1) % len(group)]
     context, state = run.contexts[attacker], run.states[-1][attacker]
     everybody, shared = (algorithm.shared_sums(context, state, slot) for slot in (EVERYBODY, GROUP))
-    if everybody is None or shared is None:
+    if everybody is None:
         return None
+    if shared is None:
+        known = has(everybody.classes)
+        rest = everybody.classes - algorithm.own_sums(context)[0].only(known)
+        every = [Victim(run, victim.game, name, victim.seed, victim.shadows) for name in run.contexts]
+        return _ratios(victim, rest, _mean_of([other for other in every if other.client != attacker]), known)
     number = next(i for i, members in enumerate(run.groups) if attacker in members)
     nothing = shared.classes.only(np.zeros(len(shared.classes.counts), bool))
     groups = [shared.classes if i == number else nothing for i in range(len(run.groups))]
@@ -104,7 +109,9 @@ def _own_sums(victim: Victim, slot: str) -> tuple[ClassSums, bool] | None:
         return None
     context = victim.pool.context
     dim = context.features.shape[1]
-    read = unpacked(found[0].update, 1, len(context.tokens.names), dim, algorithm.sums_scale)
+    n_classes = len(context.tokens.names)
+    vector = np.resize(found[0].update, packed_size(n_classes, dim, slot == EVERYBODY))  # sums under noise are shorter
+    read = unpacked(vector, 1, n_classes, dim, algorithm.sums_scale)
     return read.classes, found[0].sealed
 
 

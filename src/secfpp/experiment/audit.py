@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from secfpp.errors import ConfigError, DataError, Problem
-from secfpp.experiment.audit_rows import Key, Part, inversion_rows, property_rows, rows, theft_rows
+from secfpp.experiment.audit_rows import Claim, Key, Part, inversion_rows, property_rows, rows, theft_rows
 from secfpp.experiment.config import ExperimentConfig, to_toml
 from secfpp.experiment.plan import Cell, Plan
 from secfpp.experiment.run_directory import RunDirectory, git_revision, path_part, versions
@@ -265,7 +265,16 @@ def _attack(
 
     tell(f"{cell}: running", pace)
     started = time.perf_counter()
-    run = observe(game.dataset, backbone, algorithm, seed=cell.seed, rounds=config.rounds, on_round=on_round)
+    ledger = folder / "ledgers" / path_part(cell.method) / f"{cell.seed}.jsonl"
+    run = observe(
+        game.dataset,
+        backbone,
+        algorithm,
+        seed=cell.seed,
+        rounds=config.rounds,
+        ledger=ledger,
+        on_round=on_round,
+    )
     pace.running, pace.runs = pace.running + time.perf_counter() - started, pace.runs + 1
     shadows = Shadows(audit.shadows, fast, folder / "shadows")
     names = victims_of(game, audit.victims)
@@ -299,10 +308,17 @@ def _attack(
         exposed,
         len(run.contexts),
         sorted(map(len, run.groups)),
+        claim_of(run.privacy),
         thefts=[[asdict(theft) for theft in stolen[name]] for name in names],
         inversions=[[asdict(one) for one in inverted[name]] for name in names],
         properties=[asdict(one) for one in (*properties(run), by_distances(run, cell.seed)) if one is not None],
     )
+
+
+def claim_of(privacy: Mapping[str, Any]) -> Claim | None:
+    """What a run claims of one image, from `secfpp.runtime.privacy.figures`; None if that is infinite or nothing."""
+    epsilon = privacy.get("epsilon")
+    return None if epsilon is None else Claim(float(epsilon), float(privacy["delta"]))
 
 
 def _identity(plan: Plan, cell: Cell, audit: Audit) -> dict[str, Any]:

@@ -22,6 +22,8 @@ REFUTED = "claim refuted"
 """The verdict where an attack proves more than the target says of itself."""
 CURVE = 120
 """Points of a curve that are kept."""
+COVERED = ("all uploads", "last upload", "all averages", "class sums")
+"""What claims of differential privacy are about: not who shares a class, and not what stays at home."""
 SAME_KIND = {"last upload": "all uploads", "all averages": "all uploads"}
 """What has to be told from single uploads in the clear for an attack on these to mean something."""
 
@@ -221,7 +223,7 @@ def _row(target: str, key: Key, parts: Mapping[int, Part]) -> dict[str, Any]:
         interval = tpr_interval(scores, rate, seed)
         row |= {name: scores.tpr(rate), f"{name}_ci95": interval and list(interval)}
     row["worst"] = worst and {"client": who[worst.client], "auc": worst.auc, "chance": worst.chance}
-    claims = [part.claim for part in parts.values()]
+    claims = [part.claim if key.seen in COVERED else None for part in parts.values()]
     made = [claim for claim in claims if claim is not None]
     claim = (
         Claim(max(c.epsilon for c in made), max(c.delta for c in made)) if made and len(made) == len(claims) else None

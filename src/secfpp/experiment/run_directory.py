@@ -40,6 +40,7 @@ Of `secfpp audit` instead:
 audit.json      every attack with its figures, and audit.html, the same to look at
 parts/          TARGET/SEED.safetensors: what attacks said of each image; what is there is not attacked again
 shadows/        shadow prompts of what is being attacked; empty at the end
+ledgers/        TARGET/SEED.jsonl: what a target released under differential privacy while it was attacked
 """
 _OURS = (
     "run.json",
@@ -58,6 +59,7 @@ _OURS = (
     "audit.html",
     "parts",
     "shadows",
+    "ledgers",
 )
 _LOCK = ".lock"
 AUDIT = "audit"

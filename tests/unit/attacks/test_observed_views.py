@@ -22,6 +22,7 @@ from secfpp.attacks.stealing import servers_prompt, thefts
 from secfpp.attacks.views import as_numbers, offered_classes, told_classes, uploads, weights
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.data.icons import IconSettings, load_icons
+from secfpp.experiment.audit import claim_of
 from secfpp.experiment.config import parse_config
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.protocol import wire
@@ -244,3 +245,18 @@ def test_means_of_uploads_are_inverted_where_they_lie_open(
         return float(np.mean([one.cosine for own in found.values() for one in own]))
 
     assert mean("promptfl", 1) > 0.15 > abs(mean("secfpp", 1))
+
+
+def test_a_method_with_noise_is_a_target_with_its_claim(game: Game, backbone: Backbone, tmp_path: Path) -> None:
+    """Its ledger is the audit's own; what it shares is attacked, and what stays at home."""
+    algorithm = parse_config({}).choose(["secfpp+dp@8"])["secfpp+dp@8"]
+    with pytest.raises(ValueError, match="say where its releases are written down"):
+        observe(game.dataset, backbone, algorithm, seed=1, rounds=2)
+    run = observe(game.dataset, backbone, algorithm, seed=1, rounds=4, ledger=tmp_path / "ledger.jsonl")
+    claim = claim_of(run.privacy)
+    assert claim is not None and 0 < claim.epsilon <= 8.0 and claim.delta == 1e-5
+    assert (tmp_path / "ledger.jsonl").stat().st_size > 0
+    every = victims(run, game, backbone, tmp_path / "shadows")
+    told = all_told(next(iter(every.values())), every)
+    assert {one.seen for one in told} == {PROMPT, PREDICTIONS, CLASSES, SUMS}
+    assert {one.adversary for one in told if one.seen == SUMS} == {"server", "member"}
