@@ -9,9 +9,10 @@ from unittest import mock
 
 import numpy as np
 
-from secfpp.crypto import masks, minimum
+from secfpp.crypto import lookup, masks, minimum
 from secfpp.crypto.arithmetic import Computation, Pool, Shared, Square, inverse_square_root
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.lookup import hidden_bits
 from secfpp.crypto.material import Deal, Material
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode, alpha, weights_at_zero
@@ -83,7 +84,7 @@ def simulated_view(circuit: SecPC | Agreed, found: Found, own_point: np.ndarray,
 
     Honest shares, whatever is opened under a mask, and all but one of the honest answers are uniform. A rotated minimum
     has one zero at a uniform place, and a contest of runs of `SecPC` has it at the run that went on. Outputs are taken
-    from `found`, sizes in a uniform order.
+    from `found`, those sizes that are outputs in a uniform order.
     """
     shape = (circuit.search.n, circuit.search.dimensions)
     made_up, own, deal = stream("simulated", seed), stream("own", seed), _deal(circuit, shape)
@@ -98,12 +99,13 @@ def simulated_view(circuit: SecPC | Agreed, found: Found, own_point: np.ndarray,
         mock.patch.object(clusters, "opened", _as_output),
         mock.patch.object(secpc, "opened", _as_output),
         mock.patch.object(agreed, "opened", _as_output),
+        mock.patch.object(lookup, "opened", _as_masked),
         mock.patch.object(minimum, "opened", _as_rotated),
     ):
         computation = circuit.run(Shared(points, 1), Material(deal, list(dealt), LIMIT))
         pending = next(computation)
         while True:
-            public = [_made_up(value, outputs, made_up).reshape(-1) for value in pending]
+            public = [_made_up(value, outputs, made_up, circuit.search.n).reshape(-1) for value in pending]
             opened = np.concatenate(public)
             mine = _answer(pending, CORRUPT, _pads("simulated", seed, len(view.opened)))
             answers = made_up.elements((len(HONEST), opened.size))
@@ -123,6 +125,12 @@ class Output(Shared):
     __slots__ = ()
 
 
+class MaskedInteger(Shared):
+    """Opened as a small integer under a mask that is a sum of integers."""
+
+    __slots__ = ()
+
+
 class Rotated(Shared):
     """Opened as a rotated minimum [places, count]."""
 
@@ -133,15 +141,21 @@ def _as_output(values: Sequence[Shared]) -> Computation[list[Elements]]:
     return list((yield [Output(value.values, value.degree) for value in values]))
 
 
+def _as_masked(values: Sequence[Shared]) -> Computation[list[Elements]]:
+    return list((yield [MaskedInteger(value.values, value.degree) for value in values]))
+
+
 def _as_rotated(values: Sequence[Shared]) -> Computation[list[Elements]]:
     return list((yield [Rotated(value.values, value.degree) for value in values]))
 
 
-def _made_up(value: Shared, outputs: Iterator[Elements], made_up: Stream) -> Elements:
+def _made_up(value: Shared, outputs: Iterator[Elements], made_up: Stream, n: int) -> Elements:
     if isinstance(value, Output):
         output = next(outputs)
         assert output.shape == value.shape
         return output
+    if isinstance(value, MaskedInteger):
+        return _mask(value.shape, n.bit_length(), made_up)
     uniform = made_up.elements(value.shape)
     if isinstance(value, Square):
         return PrimeField.mul(uniform, uniform)
@@ -151,10 +165,21 @@ def _made_up(value: Shared, outputs: Iterator[Elements], made_up: Stream) -> Ele
     return uniform
 
 
+def _mask(shape: tuple[int, ...], bits: int, made_up: Stream) -> Elements:
+    """What a small integer looks like under its mask: uniform low bits, and a sum of T + 1 integers above them."""
+    high = [made_up.integers(hidden_bits(bits, THRESHOLD), shape) for _ in range(THRESHOLD + 1)]
+    return made_up.integers(bits, shape) + (np.sum(high, axis=0, dtype=np.uint64) << np.uint64(bits))
+
+
 def _outputs(circuit: SecPC | Agreed, found: Found, made_up: Stream) -> Iterator[Elements]:
     """What is opened as results, in order."""
+    if isinstance(circuit, Agreed):
+        assert found.labels is not None
+        together = found.labels[:, None] == found.labels
+        yield together[np.triu_indices(len(together), 1)].astype(np.uint64)
+        return
     going_on = {k: [r for c, r in found.sizes if c == k] for k in circuit.search.seeds}
-    for k, numbers in going_on.items() if isinstance(circuit, SecPC) else ():
+    for k, numbers in going_on.items():
         groups = circuit.search.groups(k)
         if groups.shape[1] > 1:
             contest = made_up.elements((groups.shape[1], len(numbers)))
@@ -163,11 +188,6 @@ def _outputs(circuit: SecPC | Agreed, found: Found, made_up: Stream) -> Iterator
     for k, numbers in going_on.items():
         order = made_up.permutations(len(numbers), k)
         yield np.array([np.array(found.sizes[k, r])[order[i]] for i, r in enumerate(numbers)], np.uint64)
-    if isinstance(circuit, Agreed):
-        assert found.labels is not None
-        together = found.labels[:, None] == found.labels
-        yield together[np.triu_indices(len(together), 1)].astype(np.uint64)
-        return
     for run, sizes in found.sizes.items():
         if circuit.search.admits(sizes):
             yield PrimeField.lift(np.array(found.inertia[run]))
@@ -196,21 +216,27 @@ def _deal(circuit: Circuit, shape: tuple[int, int]) -> Deal:
     return Deal(HOLDERS, THRESHOLD, dict(estimated(circuit.run, shape, THRESHOLD, LIMIT).demand))
 
 
-def read_without_pads(view: View, n: int) -> np.ndarray:
-    """Coordinates of the honest clients [n - 1], as they can be read where answers have no pads and d = 1; else noise.
-
-    Inner products are opened under masks of degree T. Without pads, the coefficients of x^2 of what is opened are
-    the products of the sharings' own coefficients m_i, which with the corrupt holder's shares z_i + m_i give z_i.
-    """
+def tops_without_pads(view: View, count: int) -> Elements:
+    """The coefficients of x^2 of the first numbers that are opened [count], where answers have no pads; else noise."""
     weights = weights_at_zero(tuple(range(HOLDERS)))
     points = [alpha(h) for h in HONEST[:3]]
-    top = np.zeros(n * (n + 1) // 2, np.uint64)
+    top = np.zeros(count, np.uint64)
     for i, point in enumerate(points):
         scale = int(weights[HONEST[i]])
         for other in points[:i] + points[i + 1 :]:
             scale = scale * (point - other) % PrimeField.p
         inverse = np.array(pow(scale, -1, PrimeField.p), np.uint64)
         top = PrimeField.add(top, PrimeField.mul(view.answers[0][i, : top.size], inverse))
+    return top
+
+
+def read_without_pads(view: View, n: int) -> np.ndarray:
+    """Coordinates of the honest clients [n - 1], as they can be read where answers have no pads and d = 1; else noise.
+
+    Inner products are opened under masks of degree T. Without pads, the coefficients of x^2 of what is opened are
+    the products of the sharings' own coefficients m_i, which with the corrupt holder's shares z_i + m_i give z_i.
+    """
+    top = tops_without_pads(view, n * (n + 1) // 2)
     products = np.zeros((n, n), np.uint64)
     products[np.triu_indices(n)] = top
     square = products[1, 1]

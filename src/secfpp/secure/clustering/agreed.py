@@ -1,14 +1,11 @@
 """Groups by agreement on shared points, as one holder computes them; see `secfpp.secure.clustering.agreement`.
 
-Only this is opened besides uniform masks:
-
-* for every run that goes on after the first iteration the sizes of its clusters, in secret order; which runs of the
-  many that began these are, stays secret,
-* which pairs of points are together in the best run. Which run that is, and what it costs, stays secret.
+Only this is opened besides uniform masks: which pairs of points are together in the best run. Which run that is, what
+it costs, and how large the clusters of others are stays secret.
 
 The steps are those of `secfpp.secure.clustering.iterations`, with one exchange more for the first iteration, and
-`Agreed._outcome`: sizes, comparisons of all runs' costs, the rotated best, and the pairs; 5 exchanges, so that it is
-3 I + 9 in all by default.
+`Agreed._found`: masked sizes, comparisons of all runs' costs, the rotated best, and the pairs; 5 exchanges, so that it
+is 3 I + 9 in all by default.
 """
 
 from __future__ import annotations
@@ -19,14 +16,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from secfpp.crypto.arithmetic import Computation, Future, Pool, Shared, opened, side_by_side, stack, together
+from secfpp.crypto.arithmetic import (
+    Computation,
+    Future,
+    Pool,
+    Shared,
+    concatenate,
+    fitting,
+    opened,
+    side_by_side,
+    stack,
+    together,
+)
 from secfpp.crypto.comparison import Comparator, Masks
+from secfpp.crypto.field import PrimeField
+from secfpp.crypto.lookup import DrawnLookup, Lookup
 from secfpp.crypto.minimum import DrawnRotations, Rotations, defeats
-from secfpp.secure.clustering import agreement
-from secfpp.secure.clustering.clusters import Clusters, Run, norms, sizes
+from secfpp.secure.clustering import agreement, scores
+from secfpp.secure.clustering.clusters import Clusters
 from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.iterations import Iterations
 from secfpp.secure.clustering.kmeans import reciprocal
+from secfpp.secure.clustering.runs import Assigned
 
 
 class Late(NamedTuple):
@@ -34,11 +45,13 @@ class Late(NamedTuple):
 
     Attributes:
         hiding: for each K with a contest what hides who wins it.
+        counts: for functions of the sizes of clusters.
         masks: for comparing the costs of all pairs of runs that went on.
         rotation: for the best of them.
     """
 
     hiding: Mapping[int, Rotations]
+    counts: Lookup
     masks: Masks
     rotation: Rotations
 
@@ -77,9 +90,19 @@ class Agreed(Iterations):
         return Comparator.plan(agreement.cost_bound(self.search), self.threshold, self.limit, self.levels)
 
     @property
+    def ordered(self) -> bool:
+        """See `Iterations.ordered`."""
+        return False
+
+    @property
     def finalists(self) -> int:
-        """How many runs there are at the end."""
-        return sum(len(self.search.groups(k)) for k in self.search.seeds)
+        """How many candidates there are at the end: runs, and one cluster if that is not one of them."""
+        return sum(len(self.search.groups(k)) for k in self.search.seeds) + (1 not in self.search.seeds)
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters all runs with several have at the end."""
+        return sum(k * len(self.search.groups(k)) for k in self.search.seeds if k > 1)
 
     def run(self, points: Shared, pool: Pool) -> Computation[Found]:
         """Group `points` [n, d], degree 1."""
@@ -90,37 +113,47 @@ class Agreed(Iterations):
     def _late(self, pool: Pool) -> Computation[Late]:
         groups = {k: self.search.groups(k).shape for k in self.search.seeds}
         contests = {k: (size, rows) for k, (rows, size) in groups.items() if size > 1}
-        rotations, masks = yield from side_by_side(
+        rotations, counts, masks = yield from side_by_side(
             together([_rotations(*shape, pool) for shape in (*contests.values(), (self.finalists, 1))]),
+            _lookup(self.search.n, self.clusters, pool),
             _masks(self.total, self.finalists * (self.finalists - 1) // 2, pool),
         )
-        return Late(dict(zip(contests, rotations[:-1], strict=True)), masks, rotations[-1])
+        return Late(dict(zip(contests, rotations[:-1], strict=True)), counts, masks, rotations[-1])
 
     def _found(self, points: Shared, late: Future[Late], pool: Pool) -> Computation[Found]:
         inner, last = yield from self.ended(points, pool, lambda: late.result.hiding)
-        shown = yield from sizes(last)
-        costs = yield from self._costs(inner, last, shown, pool)
+        if 1 not in self.search.seeds:
+            last = [*last, Clusters(1, Assigned.everybody(self.search.n), None)]
+        costs = yield from self._costs(inner, last, late.result.counts, pool)
         chosen = yield from self._least(costs, late.result, pool)
-        if not any(map(self.search.admits, shown.values())):
-            return Found(None, 1, shown, {}, 0, {})
         labels, whole = yield from _together(last, chosen, self.search.n)
-        return Found(labels, int(labels.max()) + 1, shown, {}, 0, {}, whole)
+        k = int(labels.max()) + 1
+        return Found(labels if k > 1 or 1 in self.search.seeds else None, k, {}, {}, 0, {}, whole)
 
-    def _costs(
-        self, inner: Shared, last: Sequence[Clusters], shown: Mapping[Run, tuple[int, ...]], pool: Pool
-    ) -> Computation[Shared]:
-        """What all runs cost [runs]."""
-        found = yield from norms(last, inner, pool)
-        costs = []
-        for run, of_run in shown.items():
-            if not self.search.admits(of_run):
-                costs.append(Shared.public(np.array(agreement.inadmissible(self.search))))
-            elif run[0] == 1:
-                costs.append(Shared.public(np.array(0)))
-            else:
-                weights = Shared.public(np.array([reciprocal(size) for size in of_run]))
-                costs.append(self.allowances.get(run[0], 0) - (found[run] * weights).sum(0))
-        return stack(costs, axis=0)
+    def _costs(self, inner: Shared, last: Sequence[Clusters], counts: Lookup, pool: Pool) -> Computation[Shared]:
+        """What all candidates cost [finalists]; one exchange."""
+        several = [of for of in last if of.k > 1]
+        sizes = [of.last.members.sum(2).reshape(-1) for of in several]
+        turned, norms = yield from side_by_side(
+            counts.turned(concatenate(sizes), pool), together([self._norms(of, inner, pool) for of in several])
+        )
+        possible = range(self.search.n + 1)
+        weights = counts.value(turned, PrimeField.lift(np.array([reciprocal(size) for size in possible])))
+        small = counts.value(turned, PrimeField.lift(np.array([int(size < self.search.min_size) for size in possible])))
+        costs, start = [], 0
+        for of, norm in zip(several, norms, strict=True):
+            part = slice(start, start + norm.shape[0] * norm.shape[1])
+            weight, missing = (values[part].reshape(*norm.shape) for values in (weights, small))
+            cost = missing * agreement.too_small(self.search) - norm * weight
+            costs.append(cost.sum(0) + self.allowances.get(of.k, 0))
+            start = part.stop
+        one = Shared.public(np.array([0 if 1 in self.search.seeds else agreement.nothing_found(self.search)]))
+        return concatenate([one, *costs] if 1 in self.search.seeds else [*costs, one])
+
+    def _norms(self, of: Clusters, inner: Shared, pool: Pool) -> Computation[Shared]:
+        """Sums of the products of all members of a cluster [K, runs]."""
+        norms = yield from scores.norms(inner, of.last.members, pool)
+        return (yield from fitting(norms, 1, pool))
 
     def _least(self, costs: Shared, late: Late, pool: Pool) -> Computation[Shared]:
         """Bits [runs] of which the one of the least cost is 1, the first of several."""
@@ -133,6 +166,11 @@ class Agreed(Iterations):
 
 def _rotations(candidates: int, count: int, pool: Pool) -> Computation[Rotations]:
     drawn = yield from DrawnRotations.prepare(candidates, count, pool)
+    return (yield from drawn.expand(pool))
+
+
+def _lookup(largest: int, count: int, pool: Pool) -> Computation[Lookup]:
+    drawn = yield from DrawnLookup.prepare(largest, count, pool)
     return (yield from drawn.expand(pool))
 
 

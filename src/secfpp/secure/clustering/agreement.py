@@ -15,7 +15,8 @@ of clusters, among as many points whose coordinates, of which there are as many,
 products of spread 1. They are simulated, with public seeds.
 
 All of this is integers, in units of 1 / `INERTIA_SCALE`, with what counts turned round: the *cost* of a partition is
-its inertia plus the rounded `allowance` of its K, and the least cost wins.
+its inertia plus the rounded `allowance` of its K, and the least cost wins. With clusters that are too small it costs so
+much more that it cannot.
 """
 
 from __future__ import annotations
@@ -87,14 +88,19 @@ def objective_bound(search: Search) -> int:
     return kmeans.INERTIA_SCALE * search.n * square + search.n**2 * square // 2 + 1
 
 
-def inadmissible(search: Search) -> int:
-    """What a partition costs that does not count: more than any that does."""
+def nothing_found(search: Search) -> int:
+    """What one cluster costs where it is not tried itself: more than any partition that counts."""
     return 2 * objective_bound(search) + 2
+
+
+def too_small(search: Search) -> int:
+    """What each cluster with too few members adds to a partition's cost: with it, it costs more than one cluster."""
+    return 4 * objective_bound(search) + 4
 
 
 def cost_bound(search: Search) -> int:
     """Largest difference of two costs."""
-    return inadmissible(search) + objective_bound(search)
+    return max(search.seeds, default=1) * too_small(search) + nothing_found(search)
 
 
 @lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from secfpp.crypto.comparison import Comparator
+from secfpp.crypto.lookup import hidden_bits
 from secfpp.crypto.material import UNIFORM, Kind
 from secfpp.errors import ConfigError, Problem
 from secfpp.secure import message_sizes as sizes
@@ -88,14 +89,12 @@ class AgreementCost(SearchCost):
         dimensions: numbers in a descriptor.
         seed: the public seed, which decides which runs start from a pair of clients in common.
         round_: number of the round.
-        found: whether any run has clusters that are all large enough. If none has, the last exchange is not needed.
     """
 
     settings: SecureAgreement
     dimensions: int = 576
     seed: int = 0
     round_: int = 0
-    found: bool = True
 
     @cached_property
     def circuit(self) -> Agreed:
@@ -119,11 +118,13 @@ class AgreementCost(SearchCost):
 
     @property
     def beside(self) -> list[list[int]]:
-        """Material for the contests and for the last choice."""
+        """Material for the contests, for functions of sizes, and for the last choice."""
         choices = [*((size, rows) for _, rows, size in self.contests), (self.circuit.finalists, 1)]
         turned = [[bits_of(of) * count, *self.turned(of, count)] for of, count in choices]
         total, count = self.circuit.total, self.last_comparisons
-        return [*turned, [total.w * count, *self.digits(total, count)]]
+        sizes_, values = self.circuit.clusters, self.n + 1
+        looked_up = [bits_of(values) * sizes_, *self.turned(values, sizes_, scaling=False)]
+        return [*turned, looked_up, [total.w * count, *self.digits(total, count)]]
 
     @property
     def contested(self) -> list[int]:
@@ -137,15 +138,28 @@ class AgreementCost(SearchCost):
 
     @property
     def outcome(self) -> list[int]:
-        """Sizes, comparisons of costs, the rotated best, and the partition."""
+        """Masked sizes, comparisons of costs, the rotated best, and the partition."""
         total, count = self.circuit.total, self.last_comparisons
-        ahead = [self._sizes, *self.norms, count, *self.combined(total, count), size_of(self.circuit.finalists)]
-        return [*ahead, *([self._pairs] if self.found else [])]
+        ahead = side_by_side([self.circuit.clusters], self.norms)
+        return [*ahead, count, *self.combined(total, count), size_of(self.circuit.finalists), self.shown]
 
     @property
     def shown(self) -> int:
-        """Sizes and the partition."""
-        return self._sizes + self._pairs * self.found
+        """The partition."""
+        return self.n * (self.n - 1) // 2
+
+    @property
+    def gated(self) -> int:
+        """Comparisons, and masked sizes."""
+        return self.comparisons + self.circuit.clusters
+
+    @cached_property
+    def demand(self) -> dict[Kind, int]:
+        """Pieces of randomness by kind: a masked size takes an integer, and no uniform element but what gates it."""
+        wanted = Counter[Kind](super().demand)
+        wanted[UNIFORM] -= self.circuit.clusters
+        wanted["integers", hidden_bits(bits_of(self.n + 1), self.threshold)] += self.circuit.clusters
+        return dict(wanted)
 
     @property
     def messages(self) -> int:
@@ -155,14 +169,6 @@ class AgreementCost(SearchCost):
     def sent(self, role: Role, name_bytes: int) -> int:
         """Bytes that a client sends, exactly, if all names are `name_bytes` long."""
         return len(self.opened) and super().sent(role, name_bytes) + ANNOUNCEMENT
-
-    @property
-    def _sizes(self) -> int:
-        return sum(k * count for k, count in self.finalists.items())
-
-    @property
-    def _pairs(self) -> int:
-        return self.n * (self.n - 1) // 2
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ class Found:
     Attributes:
         labels: cluster of each point, numbered by first members; None if no run was admissible.
         k: clusters.
-        sizes: of the clusters of each run (K, number) that went on, in an order that says nothing.
+        sizes: of the clusters of each run (K, number) that went on, in an order that says nothing; empty if they stay
+            secret.
         inertia: of each admissible one of them, in units of 1 / `INERTIA_SCALE`.
         undecided: assignments that a comparison of fewer bits left as they were, see `SecPC.bits`.
         assignments: with ``reveal="assignments"``, those of each run's iterations; one of a run that did not go on.
@@ -34,7 +35,7 @@ class Found:
     assignments: dict[tuple[int, int], list[np.ndarray]]
     whole: bool = True
 
-    def plausible(self, n: int, radius: int) -> bool:
+    def plausible(self, n: int, radius: int, min_size: int) -> bool:
         """Whether this may come of `n` points no longer than `radius`: most wrong answers of holders lead elsewhere."""
         largest, rounding = INERTIA_SCALE * n * radius**2, (n * radius) ** 2 // 2 + 1  # see kmeans.reciprocal
         if not all(-rounding <= inertia <= largest + rounding for inertia in self.inertia.values()):
@@ -44,4 +45,6 @@ class Found:
         if self.labels is None:
             return True
         counted = np.sort(np.bincount(self.labels)).tolist()
+        if not self.sizes:
+            return bool(counted[0] >= min_size)
         return any(k == self.k and sorted(sizes) == counted for (k, _), sizes in self.sizes.items())

@@ -73,6 +73,11 @@ class Iterations:
         return True
 
     @property
+    def ordered(self) -> bool:
+        """Whether clusters need a secret order, as their sizes are opened."""
+        return True
+
+    @property
     def contest(self) -> Comparator:
         """How the costs of runs are compared."""
         return Comparator.soonest(self.search.cost_bound, self.threshold, self.limit)
@@ -85,7 +90,8 @@ class Iterations:
     @property
     def _runs(self) -> list[Runs]:
         """The runs of each K for which there is something to compare."""
-        return [Runs(self.search, k, self.reveal == "partition") for k in self.search.seeds if k > 1]
+        hidden = self.reveal == "partition"
+        return [Runs(self.search, k, hidden, hidden and self.ordered) for k in self.search.seeds if k > 1]
 
     def ended(
         self, points: Shared, pool: Pool, hiding: Callable[[], Mapping[int, Rotations]] = dict

@@ -154,7 +154,7 @@ class OnShares(Circuit[Any], Searching):
         found, left = yield from self.compute(cohort, about, self.committee)
         if found is None:
             return ONE, left
-        if not found.plausible(len(left), radius):
+        if not found.plausible(len(left), radius, self.min_cluster_size):
             raise TamperError(None, PROCEED, "what was opened is no partition: a holder answered wrongly")
         return found, left
 

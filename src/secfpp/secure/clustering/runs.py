@@ -34,8 +34,8 @@ class Drawn(NamedTuple):
         contest: for comparing costs, if there is a contest.
         later: for comparing scores, for each iteration but the first.
         turns: for choosing the best, for each iteration.
-        order: permutation matrices [finalists, K, K], each run's secret order of its clusters; None if nothing is
-            hidden.
+        order: permutation matrices [finalists, K, K], each run's secret order of its clusters; None if they need
+            none.
     """
 
     contest: DrawnMasks | None
@@ -87,11 +87,12 @@ class Assigned:
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs with `k` clusters of a search; `hidden` if assignments stay shared."""
+    """The runs with `k` clusters of a search; `hidden` if assignments stay shared, `ordered` if clusters get orders."""
 
     search: Search
     k: int
     hidden: bool
+    ordered: bool
 
     @property
     def groups(self) -> np.ndarray:
@@ -126,7 +127,7 @@ class Runs:
         return Drawn(*parts)
 
     def _order(self, pool: Pool) -> Computation[Shared | None]:
-        if not self.hidden:
+        if not self.ordered:
             return None
         matrices = yield from product(pool.permutations(self.k, len(self.groups)), pool, matrices=True)
         (reduced,) = yield from lowered([matrices], pool)

@@ -142,7 +142,7 @@ class SearchCost(OnSharesCost):
         wanted = Counter[Kind]({UNIFORM: sum(self.opened) - self.comparisons - self.shown + 2 * self.gated})
         for comparator, count in self.compared:
             wanted["integers", comparator.k] += count
-        for k, points in self.kept if self.hidden else []:
+        for k, points in self.kept if self.ordered else []:
             wanted["permutations", k] = points // self.n
         return dict(wanted)
 
@@ -187,6 +187,11 @@ class SearchCost(OnSharesCost):
         return self.circuit.reveal == "partition"
 
     @property
+    def ordered(self) -> bool:
+        """Whether clusters are put in secret orders."""
+        return self.hidden and self.circuit.ordered
+
+    @property
     def high(self) -> bool:
         """Whether the threshold is."""
         return self.settings.threshold == "high"
@@ -217,7 +222,7 @@ class SearchCost(OnSharesCost):
         choices = [bits_of(k) * points for k, points in self._chosen]
         products = self.n * (self.n + (1 if self.search.self_products else -1)) // 2
         opened = [[products + bits + (sum(choices) if self.hidden else 0)]]
-        for k, points in self.kept if self.hidden else []:
+        for k, points in self.kept if self.ordered else []:
             entries, count, orders = points // self.n * k * k, self.threshold + 1, []
             while count > 1:  # the product of `count` permutation matrices, in groups of L
                 orders.append(entries * (count // self.limit + (count % self.limit > 1)))

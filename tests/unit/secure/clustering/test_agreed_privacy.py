@@ -17,14 +17,14 @@ import pytest
 from secfpp.crypto import masks
 from secfpp.crypto.arithmetic import Shared
 from secfpp.crypto.field import Elements, PrimeField
-from secfpp.crypto.material import Material
+from secfpp.crypto.material import Estimate, Material
 from secfpp.crypto.minimum import DrawnRotations
 from secfpp.crypto.sharing import weights_at_zero
 from secfpp.secure.clustering.agreed import Agreed
 from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.search import Search
 from support.telling_apart import distinguish, told_apart
-from support.views import View, real_view, simulated_view
+from support.views import View, real_view, simulated_view, tops_without_pads
 
 N = 6
 SEARCH = Search.plan(
@@ -96,7 +96,6 @@ def known(value: int) -> Any:
 
 
 BREAKS = {
-    "answers without pads": mock.patch.object(masks, "masked", bare),
     "masks without their low part": mock.patch.object(Material, "integers", known(0)),
     "minima and contests that are not rotated": mock.patch.object(DrawnRotations, "prepare", unturned),
     "uniform elements that are known": mock.patch.object(Material, "uniform", known(1)),
@@ -110,3 +109,15 @@ def test_a_broken_mask_is_noticed(broken: str) -> None:
         real = sample(runs)
     right, p = distinguish(real, made_up(40)[:runs])
     assert right >= (0.8 if "rotated" in broken else 0.9), (right, p)
+
+
+@pytest.mark.parametrize("pads", [True, False])
+def test_answers_without_pads_would_show_products_of_what_hides_the_points(pads: bool) -> None:
+    """Of c_ij = m_i m_j, with m_i the coefficients that hide points: c_12 c_34 = c_13 c_24."""
+    with mock.patch.object(masks, "masked", masks.masked if pads else bare):
+        view, _ = real_view(CIRCUIT, POINTS, 5)
+    beside = sum(value.values.size for value in next(CIRCUIT._late(Estimate(1, 5))))
+    tops = tops_without_pads(view, beside + N * (N - 1) // 2)[beside:]
+    table = dict(zip(zip(*np.triu_indices(N, 1), strict=True), tops, strict=True))
+    one = PrimeField.mul(table[1, 2], table[3, 4]) == PrimeField.mul(table[1, 3], table[2, 4])
+    assert bool(one) is not pads

@@ -54,8 +54,8 @@ def compare(cost: AgreementCost | PlacingCost, run: AgreementRun, n: int) -> Non
 def test_grouping(n: int, dimensions: int, settings: dict[str, Any]) -> None:
     clusterer = replace(SECURE, **settings)
     run = run_of(n, clusterer, dimensions)
-    found, _ = run.find()
-    cost = AgreementCost(clusterer, n, dimensions, found=found.labels is not None)
+    run.find()
+    cost = AgreementCost(clusterer, n, dimensions)
     compare(cost, run, n)
     plan = clusterer.plan(Size(n, dimensions, cost.threshold), cost.holders)
     assert cost.demand == dict(plan.deal.demand)

@@ -202,22 +202,21 @@ def test_clients_share_nothing_on_terms_that_are_not_theirs(facts: dict[str, Any
     assert caught.value.step == DEAL
 
 
-@pytest.mark.parametrize("exchange", [COMPUTED - 5, COMPUTED - 1])
-def test_wrong_answers_at_the_end_are_noticed(exchange: int) -> None:
+def test_wrong_answers_at_the_end_are_noticed() -> None:
     watch = AtExchange({})
 
     def change(message: dict[str, np.ndarray]) -> None:
-        if watch.exchange == exchange:
+        if watch.exchange == COMPUTED - 1:
             message["masked"][0] ^= np.uint64(5)
 
     with pytest.raises(TamperError, match="no partition: a holder answered wrongly"):
         AgreementRun(8).assign(watch.on_ask, answering(PROCEED, "c00", change))
 
 
-def test_sizes_become_public_but_not_which_runs_they_are_of() -> None:
+def test_nothing_becomes_public_but_the_partition() -> None:
     found, _ = AgreementRun(8).find()
-    assert list(found.sizes) == [(1, 0), (2, 0), (2, 1)]
-    assert found.inertia == {} and found.assignments == {}
+    assert found.labels is not None
+    assert found.sizes == found.inertia == found.assignments == {}
 
 
 # ---- Newcomers
