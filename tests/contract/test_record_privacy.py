@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from secfpp.algorithms.base import methods
 from secfpp.algorithms.class_means import EverybodysClassMeans
 from secfpp.algorithms.record_privacy import Privacy
 from secfpp.algorithms.sharing import EVERYBODY, GROUP
@@ -29,8 +30,9 @@ from secfpp.runtime.trainer import RunResult, train
 from secfpp.secure.clustering.clusterer import OneCluster, OracleClusters
 from secfpp.secure.clustering.plain_agreement import PlainAgreement
 from secfpp.secure.means.plain_mean import PlainMean
+from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.secure.polls.plain_poll import PlainPoll
-from support.method_runs import make, shifted
+from support.method_runs import ALL, make, shifted
 
 LOOSE = Privacy(mechanism="class_means", epsilon=60.0)
 COVERS = {EVERYBODY: "everybody's class sums", GROUP: "a group's class sums"}
@@ -195,6 +197,28 @@ def test_settings_under_which_nothing_can_be_promised_are_refused():
         private(aggregator=PlainMean(min_responders=4))
     with pytest.raises(ConfigError, match=r"privacy\.mechanism"):
         make("secfpp_paper", privacy=LOOSE)
+
+
+def test_no_other_method_promises_anything():
+    """One that comes to do so needs a branch above."""
+    claims = {name for name in ALL if "privacy" in {field.name for field in fields(methods()[name])}}
+    assert claims == {"secfpp", "secfpp_paper", "class_means"}
+    assert all(make(name).privacy_terms is None and make(name).not_covered is not None for name in ALL)
+
+
+@pytest.mark.parametrize(("share", "clusterer"), [(1.0, OracleClusters()), (0.75, OneCluster())])
+def test_newcomers_and_clients_that_were_away_get_what_was_released_and_release_nothing(
+    share, clusterer, dataset, backbone
+):
+    aggregator, transcript = SecureMean(min_responders=3, threshold=1), Transcript(keep_contents=True)
+    algorithm = private(clusterer=clusterer, aggregator=aggregator, proof=False)
+    held = hold_out(dataset, 0.2, 0)
+    result = run(held, backbone, algorithm, rounds=3, participation=share, transcript=transcript)
+    assert released(transcript) == charged(opened(held, algorithm))
+    assert {round_ for round_, _, _ in released(transcript)} == {1}
+    assert len(result.newcomers) == 2 and not set(result.newcomers) & {name for _, name, _ in released(transcript)}
+    assert all(result.privacy["clients"][name] == 0.0 for name in result.newcomers)
+    assert np.isfinite(result.newcomer_metrics["own"]).all()
 
 
 def test_groups_found_under_noise_are_used(dataset, backbone):

@@ -126,7 +126,9 @@ class NoisySums:
         between = means.T @ sums.sums[known] - np.eye(self.dim) * sums.noise**2 * (1 / sums.counts[known]).sum()
         freedom = float(sums.counts.sum() - known.sum())
         scatter = Scatter(products - between, freedom, noise / release.scatter)
-        return SharedSums(sums, members, scatter, max(0.0, float(rest[-1]) / release.exposure / members))
+        least = self.fewest * known.sum() / (1 + EXPOSURE_PRIOR)  # so many images, each of another client
+        exposure = max(float(least), float(rest[-1]) / release.exposure) / members
+        return SharedSums(sums, members, scatter, exposure)
 
     def read_group(self, total: np.ndarray, members: int, unknown: int, means: np.ndarray) -> SharedSums:
         """What the sum of the `members`' vectors says; `means` as for `for_group`."""

@@ -63,7 +63,7 @@ class ClassSums:
         if not self.noise or precision is None:
             means: np.ndarray = (self.sums + pull * towards) / (self.counts + pull)[:, None]
             return means
-        inverse_variances, directions = np.linalg.eigh(precision)
+        inverse_variances, directions = _directions(precision.tobytes())
         counts = np.where(self.counts > 0, self.counts, 1)[:, None]
         deviations = (self.sums - self.counts[:, None] * towards) @ directions
         pulls = pull + self.noise**2 * np.maximum(inverse_variances, 0) / counts
@@ -124,6 +124,15 @@ def _precision(products: bytes, freedom: float, least: float, radius: float) -> 
     precision: np.ndarray = (vectors * (freedom / values)) @ vectors.T
     precision.setflags(write=False)
     return precision
+
+
+@lru_cache(maxsize=4)
+def _directions(precision: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues [dim] and eigenvectors [dim, dim], in columns, of a symmetric matrix."""
+    matrix = np.frombuffer(precision)
+    dim = math.isqrt(len(matrix))
+    values, vectors = np.linalg.eigh(matrix.reshape(dim, dim))
+    return values, vectors
 
 
 def linear(means: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
