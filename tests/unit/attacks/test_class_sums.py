@@ -173,8 +173,11 @@ def test_a_holder_who_goes_between_poll_and_mean_leaves_no_sum(
     """The poll counts it; a sum without it would be that of two."""
     gone = dataset.clients[2].name
 
-    def loose(self: EverybodysClassMeans, counted: Cohort, offered: object, slot: str) -> Program[Mean]:
-        return (yield from self.aggregator.mean(replace(counted, weights=dict.fromkeys(counted.clients, 1)), slot))
+    def loose(
+        self: EverybodysClassMeans, counted: Cohort, offered: object, slot: str, group: Collection[str] | None = None
+    ) -> Program[Mean]:
+        alike = replace(counted, weights=dict.fromkeys(counted.clients, 1))
+        return (yield from self.aggregator.mean(alike, slot, group=group))
 
     if not guarded:
         monkeypatch.setattr(EverybodysClassMeans, "_mean_of_all", loose)
