@@ -14,6 +14,7 @@ from secfpp.algorithms.record_privacy import Privacy
 from secfpp.errors import ConfigError
 from secfpp.models.class_means import ClassSums, Scatter
 from secfpp.privacy.accounting import epsilon
+from secfpp.privacy.events import Gaussian
 from secfpp.seeding import SystemEntropy
 
 N_CLASSES, DIM, STEP = 4, 6, 2.0**-14
@@ -104,6 +105,26 @@ def test_noise_is_on_shared_classes_alone_and_as_large_as_the_members_left_need(
     noise = np.concatenate([found[: N_CLASSES * 41][~hidden], found[N_CLASSES * 41 :]])
     assert noise.var() == pytest.approx(sums.release(False).event.variance / 3, rel=0.25)
     assert sums.release(False).noise(5, 3) == pytest.approx(STEP * (5 / 3 * sums.release(False).event.variance) ** 0.5)
+
+
+@pytest.mark.parametrize("members", [4, 9])
+def test_the_best_guess_at_an_image_from_both_sums_is_as_good_as_epsilon_allows_and_no_better(members):
+    """By those who know all else, their own parts of the noise, and in which direction the image moves the sums."""
+    sums, colluding = noisy(epsilon=8.0), 2
+    features, labels = images(0, 1)
+    squared = 0.0
+    for group, vector in enumerate(vectors(sums, features, labels)):
+        moved = np.rint(vector / STEP)
+        unknown = members - colluding
+        noise = np.zeros((2000, len(vector)))
+        for _ in range(unknown):
+            draws = [sums.with_noise(np.zeros(len(vector)), ALL, unknown, SystemEntropy()) for _ in range(len(noise))]
+            noise += np.stack(draws)
+        found = noise @ moved / np.linalg.norm(moved)
+        squared += (np.linalg.norm(moved) / found.std()) ** 2
+        assert found.std() == pytest.approx(sums.release(bool(group)).event.variance ** 0.5, rel=0.1)
+    seen = epsilon([Gaussian(covers="guess", unit="record", norm=squared**0.5, sd=1.0)], 1e-5)
+    assert 0.85 * 8.0 < seen < 8.0
 
 
 def test_what_is_read_from_a_sum_without_noise_is_what_went_in():
