@@ -192,7 +192,9 @@ def _figure(value: float) -> str:
 def ledger(
     place: Path = typer.Argument(metavar="PATH_OR_RUN", help="A ledger, or the directory of a run."),
     delta: float = DELTA,
-    unit: UnitName = typer.Option(UnitName.CLIENT, help="Whose presence is hidden."),
+    unit: UnitName | None = typer.Option(
+        None, help="Whose presence is hidden; what all releases hide, if not given.", show_default=False
+    ),
     adjacency: AdjacencyName = ADJACENCY,
     budget: float | None = typer.Option(None, metavar="E", help="The budget, to see what is left of it."),
     settle: bool = typer.Option(False, "--settle", help="Note that a half-written last line was no release."),
@@ -200,14 +202,17 @@ def ledger(
 ) -> None:
     """List what was released about the data, and what that costs each client, over all runs."""
     from secfpp.cli.output import print_json
+    from secfpp.privacy.events import Unit
     from secfpp.privacy.ledger import PrivacyLedger, Terms
 
-    terms = Terms(unit.value, adjacency.value, delta, budget)
     files = _ledgers(place)
     if not files and not as_json:
         typer.echo(f"nothing was charged: there is no ledger of the data of {place}")
     found = []
     for file in files:
+        hidden = {one.event.unit for one in PrivacyLedger.read(file, Terms()).charges}
+        by: Unit = unit.value if unit else "record" if "record" in hidden else "client"
+        terms = Terms(by, adjacency.value, delta, budget)
         if settle:
             PrivacyLedger.read(file, terms).settle()
         opened = PrivacyLedger.read(file, terms)

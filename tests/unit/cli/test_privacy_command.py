@@ -104,6 +104,16 @@ def test_what_was_not_covered_is_said(path: Path) -> None:
     assert told["epsilon"] is None and told["spent"]["anna"] is None and told["spent"]["ben"] > 0
 
 
+def test_a_ledger_is_told_by_what_its_releases_hide(place: Path) -> None:
+    images = Gaussian(covers="sums of images", unit="record", norm=1.0, sd=4.0)
+    file = place / "images.jsonl"
+    PrivacyLedger.open(file, "0af3", Terms("record")).charge(images, ["anna"], run="r", round_=1)
+    assert ", by record, add_remove" in works("ledger", str(file))
+    assert "infinite" in works("ledger", str(file), "--unit", "client")
+    told = json.loads(works("ledger", str(file), "--json"))["ledgers"][0]
+    assert told["unit"] == "record" and told["epsilon"] > 0
+
+
 def test_a_half_written_line_is_shown_and_settled(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
     assert "half-written" in works("ledger", str(path))
