@@ -150,5 +150,9 @@ class DataWarning(UserWarning):
     """Data were read in a way that was not stated, or not all of them; says how, and how to state it."""
 
 
+class NoiseWarning(UserWarning):
+    """The noise of differential privacy will be much longer than what it hides; says with what it would not be."""
+
+
 class MemoryWarning(UserWarning):
     """What is about to run takes much memory; says how much, and how much is free."""

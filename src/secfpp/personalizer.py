@@ -19,7 +19,7 @@ from secfpp.algorithms.base import FederatedAlgorithm, methods
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.data.tables import TableSettings, is_table, load_table
-from secfpp.errors import ConfigError, DataError, MemoryWarning, NotFittedError, Problem
+from secfpp.errors import ConfigError, DataError, MemoryWarning, NoiseWarning, NotFittedError, Problem
 from secfpp.experiment.fitted import Fitted, load_fitted, save_fitted
 from secfpp.experiment.memory import require_memory
 from secfpp.experiment.results import client_prompts, novelties
@@ -109,6 +109,8 @@ class Personalizer:
         model = load_backbone(self.backbone) if isinstance(self.backbone, str) else self.backbone
         if algorithm.trained and (told := require_memory(algorithm, clients, len(dataset.classes), int(self.seed))):
             warnings.warn(told, MemoryWarning, stacklevel=2)
+        if noisy := algorithm.forewarn(clients, algorithm.prompt.n_ctx * model.spec.text_dim):
+            warnings.warn(noisy, NoiseWarning, stacklevel=2)
         result = train(
             dataset,
             model,

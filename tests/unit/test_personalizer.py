@@ -333,6 +333,16 @@ def test_memory_is_told_before_training(data: Any, backbone: Any, monkeypatch: p
         Personalizer("secfpp+clear", backbone=backbone).fit(many(data))
 
 
+def test_much_noise_is_told_before_training(data: Any, backbone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secfpp.personalizer.train", lambda *args, **settings: 1 / 0)
+    with (
+        pytest.warns(secfpp.NoiseWarning, match=r"epsilon = 8, noise on an average of 8 clients .* would do") as said,
+        pytest.raises(ZeroDivisionError),
+    ):
+        Personalizer("promptfl+client_dp", backbone=backbone).fit(many(data))
+    assert len(said) == 1
+
+
 def test_more_memory_than_the_machine_has_is_refused_before_training(
     data: Any, backbone: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,15 @@ class FederatedAlgorithm(ABC):
             if hasattr(self, part):
                 getattr(self, part).require(clients)
 
+    def forewarn(self, clients: int, numbers: int) -> str:
+        """What to tell before training about a choice of settings that is not likely to work; empty if nothing.
+
+        Args:
+            clients: who take part in a round.
+            numbers: in a prompt.
+        """
+        return ""
+
     @abstractmethod
     def client_state(self, context: ClientContext) -> ClientState:
         """A client's state before the first round."""

@@ -92,7 +92,7 @@ class NoisySums:
             labels: their classes, int64 [n].
             means: everybody's class means, as all know them, [n_cls, dim].
         """
-        residuals = _shortened(features - means[labels], self.privacy.clip)
+        residuals = _shortened(features - means[labels], self.privacy.bound)
         return _packed(ClassSums.of(residuals, labels, self.n_classes), self.release(True))
 
     def with_noise(self, vector: np.ndarray, classes: np.ndarray, unknown: int, entropy: Entropy) -> np.ndarray:

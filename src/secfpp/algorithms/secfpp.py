@@ -21,6 +21,7 @@ import numpy as np
 
 from secfpp.algorithms.base import ClientContext, FederatedAlgorithm, ServerState
 from secfpp.algorithms.newcomers import TakesIn
+from secfpp.algorithms.noisy_prompts import AveragesPrompts
 from secfpp.algorithms.sharing import GROUP
 from secfpp.algorithms.two_levels import TwoLevels
 from secfpp.algorithms.visual import ClassMeans
@@ -42,7 +43,7 @@ PROMPT = "domain_prompt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
+class SecFPP(TwoLevels, AveragesPrompts, TakesIn, FederatedAlgorithm):
     """A prompt per group of clients, a private one per client on top of it, and class means beside both.
 
     Attributes:
@@ -55,6 +56,8 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
 
     name: ClassVar[str] = "secfpp"
     class_mean_levels: ClassVar[tuple[str, ...]] = ("none", "own", "all", "group")
+    averaged: ClassVar[str] = PROMPT
+    mechanisms: ClassVar[tuple[str, ...]] = ("none", "class_means", "prompts")
 
     clusterer: Clusterer = field(default_factory=SecureAgreement)
     cluster_every: int = 0
@@ -65,7 +68,7 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        problems = [*self.level_problems(), *self.grouping_problems()]
+        problems = [*self.level_problems(), *self.averaging_problems(), *self.grouping_problems()]
         if self.cluster_every < 0:
             problems.append(Problem("cluster_every", self.cluster_every, "a number of rounds, or 0 for once"))
         if self.cluster_every and self.class_means.shared:
@@ -80,6 +83,11 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         if problems:
             raise ConfigError(problems)
 
+    @property
+    def not_covered(self) -> tuple[str, ...]:
+        """See `FederatedAlgorithm.not_covered`."""
+        return self.beside_prompts if self.privacy.of_prompts else super().not_covered
+
     def planned(self, rounds: int) -> int:
         """The method's share of the rounds."""
         return math.ceil(self.effort * rounds)
@@ -89,7 +97,8 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         arrays = {"domain": np.array(context.group), **self.level_state(context).arrays}
         if self.class_means.shared:
             arrays |= self.sums_state(context).arrays
-        state = ClientState({**arrays, "descriptor": self.first_descriptor(context)})
+        arrays |= {"descriptor": self.first_descriptor(context), **self.noise_state(context).arrays}
+        state = ClientState(arrays)
         return restricted(state, GROUP, PROMPT) if self.clusterer.needs_keys and not self.cluster_every else state
 
     def adopted(self, context: ClientContext, state: ClientState, slot: str) -> ClientState:
@@ -120,9 +129,10 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
             state = yield from self.take_in(state, cohort, newcomers)
         elif cohort.sampled:
             yield from self.catch_up(state, cohort)
-        if self.privacy.on and state.assignment is None:
+        if self.privacy.of_sums and state.assignment is None:
             state, _ = yield from self._begun(state, cohort)
-        if self.privacy.on or (cohort.rounds and cohort.round > self.domain_rounds(cohort.rounds)):
+        if self.privacy.of_sums or (cohort.rounds and cohort.round > self.domain_rounds(cohort.rounds)):
+            yield from self.ask_to_gate(cohort.clients)
             yield self.ask_to_personalize(cohort, cohort.clients)
             return state
         trained = yield from self.train_cohort(cohort, self.aggregator, self.clusterer)
@@ -134,6 +144,7 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         unaware = state.behind if assignment.k == 1 else ()  # they still take their group for the one that averages
         present = trained.subset(set(trained.clients).difference(unaware))
         made = yield from gather(self._group_means(assignment, present, state))
+        yield from self.ask_to_gate(trained.clients)
         return state.after(made)
 
     def _begun(self, state: ServerState, cohort: Cohort) -> Program[tuple[ServerState, Cohort]]:
@@ -152,14 +163,32 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         return state, cohort
 
     def domain_rounds(self, rounds: int) -> int:
-        """See `TwoLevels.domain_rounds`; none under differential privacy, where no prompt leaves a client."""
-        return 0 if self.privacy.on else super().domain_rounds(rounds)
+        """See `TwoLevels.domain_rounds`; none where only class sums are shared, no more than averages with noise."""
+        if self.privacy.of_sums:
+            return 0
+        most = super().domain_rounds(rounds)
+        return min(most, self.privacy.releases) if self.privacy.of_prompts else most
+
+    def local_update(
+        self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int
+    ) -> list[ClientState]:
+        """See `TwoLevels.local_update`; under differential privacy nothing without noise can be averaged."""
+        return [self.held_back(state) for state in super().local_update(contexts, states, round_)]
+
+    def ungated(self, state: ClientState) -> np.ndarray:
+        """See `AveragesPrompts.ungated`: the mean of the last ones."""
+        return self.averaged_part(state)
+
+    def domain_part(self, state: ClientState) -> np.ndarray:
+        """See `TwoLevels.domain_part`; under differential privacy as far as the client goes with it."""
+        return self.gated(state) if self.privacy.of_prompts else super().domain_part(state)
 
     def join(self, state: ServerState, cohort: Cohort, newcomers: frozenset[ClientId]) -> Program[ServerState]:
         """Take in clients after training, who then train their local part as long as the others did."""
         if state.assignment is None:
             return (yield from super().join(state, cohort, newcomers))
         state = yield from self.take_in(state, cohort, newcomers)
+        yield from self.ask_to_gate(newcomers)
         for number in range(self.domain_rounds(cohort.rounds) + 1, cohort.rounds + 1):
             yield self.ask_to_personalize(cohort, newcomers, number)
         return state
@@ -180,7 +209,7 @@ class SecFPP(TwoLevels, TakesIn, FederatedAlgorithm):
         present, means = set(cohort.clients), {}
         for s in range(assignment.k):
             group, known = cohort.subset(present & set(assignment.members(s))), state.bases.get(f"{PROMPT}-{s}")
-            means[f"{PROMPT}-{s}"] = self.aggregator.mean(group, PROMPT, known, assignment.listed(s))
+            means[f"{PROMPT}-{s}"] = self.prompt_mean(group, known, assignment.listed(s))
         return means
 
     def _regroup(self, previous: Assignment, cohort: Cohort) -> Program[Assignment]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from secfpp.algorithms.class_sums import SharedSums, packed, packed_size, unpacked
 from secfpp.algorithms.noisy_sums import NoisySums
-from secfpp.algorithms.record_privacy import Privacy, not_covered, noted
+from secfpp.algorithms.privacy import Privacy, noted, refused_mechanism
+from secfpp.algorithms.record_privacy import not_covered
 from secfpp.algorithms.training import ClientContext
 from secfpp.errors import DropoutError, PrivacyError, Problem, ProtocolError, ReplyError
 from secfpp.models.class_means import ClassSums, Scatter
@@ -48,6 +49,8 @@ class SharesClassSums:
         privacy: what noise hides in the sums.
     """
 
+    mechanisms: ClassVar[tuple[str, ...]] = ("none", "class_means")
+
     if TYPE_CHECKING:
         aggregator: Aggregator
         poll: Poll
@@ -57,13 +60,14 @@ class SharesClassSums:
 
     def sharing_problems(self) -> list[Problem]:
         """What is wrong with these settings."""
-        problems, least, allowed = [], self.class_means.min_holders, self.poll.min_count
+        problems, least = refused_mechanism(self.privacy, self.mechanisms), self.class_means.min_holders
+        allowed = self.poll.min_count
         if self.class_means.shared and least < allowed:
             problems.append(Problem("class_means.min_holders", least, f"at least poll.min_count = {allowed}"))
-        if self.privacy.on and not self.class_means.shared:
+        if self.privacy.of_sums and not self.class_means.shared:
             wanted = 'class_means needs class_means.levels = "group" or "all": nothing else is covered; or "none"'
             problems.append(Problem("privacy.mechanism", self.privacy.mechanism, wanted))
-        if self.privacy.on and not isinstance(self.aggregator, SecureMean):
+        if self.privacy.of_sums and not isinstance(self.aggregator, SecureMean):
             wanted = "secure with privacy.mechanism = class_means: who sees each part of the noise sees too little"
             problems.append(Problem("aggregator.kind", self.aggregator.kind, wanted))
         return problems
@@ -87,7 +91,7 @@ class SharesClassSums:
         """The slots of a client that has nothing yet."""
         n_classes, dim = len(context.tokens.names), context.features.shape[1]
         sizes = {slot: packed_size(n_classes, dim, slot == EVERYBODY) for slot in (EVERYBODY, GROUP)}
-        if self.privacy.on:
+        if self.privacy.of_sums:
             noisy = self.noisy_sums(context)
             unknown, room = self._unknown(self.aggregator.min_responders), 2.0 * self.class_means.images
             noisy.require_room(unknown, room)
@@ -96,7 +100,7 @@ class SharesClassSums:
         for slot, size in sizes.items():
             state = with_base(state, slot, np.zeros(size))
             state = state.replace(**{f"{slot}.members": np.array(0)})
-            if self.privacy.on:
+            if self.privacy.of_sums:
                 state = state.replace(**{f"{slot}.charged": np.zeros(2, np.int64)})
         return state
 
@@ -151,7 +155,7 @@ class SharesClassSums:
 
     def _charged(self, slot: str, members: Mapping[ClientId, int], round_: int) -> Program[None]:
         """Have clients write down what they are about to release to so many members, if they owe that."""
-        if self.privacy.on:
+        if self.privacy.of_sums:
             about = {"slot": np.array(slot), "round": np.array(round_)}
             yield Ask("method.charge", {c: {**about, "members": np.array(n)} for c, n in members.items()})
 
@@ -197,10 +201,12 @@ class SharesClassSums:
     @step
     def offer(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Make this client's part of a sum of these classes, and keep it to be averaged; replies nothing."""
+        if not self.class_means.shared:
+            raise ProtocolError("asked for a part of class sums, which are not shared here (class_means.levels)")
         slot, classes = _slot_in(payload), payload.get("classes")
         if classes is None or classes.shape != context.histogram.shape or classes.dtype != np.bool_:
             raise ProtocolError(f"step 'method.offer': no list of {len(context.histogram)} classes came with it")
-        if self.privacy.on:
+        if self.privacy.of_sums:
             state, vector = self._noisy_vector(context, state, slot, classes, integer_in(payload, "round"))
         else:
             sums, scatter = self.own_sums(context)
@@ -299,7 +305,7 @@ class SharesClassSums:
         if not members:
             return None
         n_classes, dim, base = len(context.tokens.names), context.features.shape[1], state[f"{slot}.base"]
-        if not self.privacy.on:
+        if not self.privacy.of_sums:
             return unpacked(base, members, n_classes, dim, self.sums_scale)
         noisy, total, unknown = self.noisy_sums(context), base * (members * self.sums_scale), self._unknown(members)
         if slot == EVERYBODY:

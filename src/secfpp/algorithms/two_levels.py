@@ -173,8 +173,10 @@ class TwoLevels:
 
     def domain_part(self, state: ClientState) -> np.ndarray:
         """P_G as the client uses it, float32 [n_ctx, text_dim]."""
-        if self.joint:
-            return state["domain_prompt"]
+        return state["domain_prompt"] if self.joint else self.averaged_part(state)
+
+    def averaged_part(self, state: ClientState) -> np.ndarray:
+        """The mean of the last bases, float32 [n_ctx, text_dim]."""
         part: np.ndarray = np.concatenate([state["domain_history"], state["domain_prompt.base"][None]]).mean(0)
         return part
 

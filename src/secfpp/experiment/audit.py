@@ -6,6 +6,7 @@ worked on, the shadow prompts of each finished client lie in ``shadows/``. A sto
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -316,9 +317,16 @@ def _attack(
 
 
 def claim_of(privacy: Mapping[str, Any]) -> Claim | None:
-    """What a run claims of one image, from `secfpp.runtime.privacy.figures`; None if that is infinite or nothing."""
+    """What a run claims of one image, from `secfpp.runtime.privacy.figures`; None if that is infinite or nothing.
+
+    An image is the change from one contribution of its client to another: with zeros between, two steps.
+    """
     epsilon = privacy.get("epsilon")
-    return None if epsilon is None else Claim(float(epsilon), float(privacy["delta"]))
+    if epsilon is None:
+        return None
+    if privacy["unit"] == "client":
+        return Claim(2 * epsilon, min(1.0, (1 + math.exp(epsilon)) * privacy["delta"]))
+    return Claim(float(epsilon), float(privacy["delta"]))
 
 
 def _identity(plan: Plan, cell: Cell, audit: Audit) -> dict[str, Any]:

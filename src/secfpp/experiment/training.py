@@ -163,12 +163,13 @@ def _feasible(task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emi
             if algorithm.trained:
                 told.add(require_memory(algorithm, clients, len(dataset.classes), task.seed))
                 algorithm.require(clients)
+                told.add(algorithm.forewarn(clients, algorithm.prompt.n_ctx * backbone.spec.text_dim))
             backbone.class_tokens(dataset.classes, algorithm.prompt.n_ctx)
         except SecFPPError as error:
             _fail(task, cell, error, emit)
             failed.add(cell)
-    for memory in sorted(told - {""}):
-        emit(Event("note", task.cells[0], f"seed {task.seed}: {memory}"))
+    for note in sorted(told - {""}):
+        emit(Event("note", task.cells[0], f"seed {task.seed}: {note}"))
     return task.without(failed)
 
 

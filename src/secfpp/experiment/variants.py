@@ -28,12 +28,20 @@ class Variant:
         return {"base": self.base, **self.settings}
 
 
+_FOR_NOISE = {"kind": "secure", "clip": 128.0, "bits": 16}
+"""A mean that takes updates with the noise that hides a client at epsilon 8, of up to 8,192 numbers."""
+
 KNOWN: Mapping[str, Variant] = {
     "promptfl+logit_adjusted": Variant(
         "Trained on the logit-adjusted loss (arXiv 2007.07314)", "promptfl", {"logit_adjustment": 1.0}
     ),
     "promptfl@0.04": Variant(
         "At the learning rate that suits it best where domains agree", "promptfl", {"training": {"lr": 0.04}}
+    ),
+    "promptfl+client_dp": Variant(
+        "Averages under noise, epsilon 8 for all that a client has; for hundreds of clients",
+        "promptfl",
+        {"privacy": {"mechanism": "prompts"}, "aggregator": _FOR_NOISE},
     ),
     "coop_local+logit_adjusted": Variant(
         "Trained on the logit-adjusted loss (arXiv 2007.07314)", "coop_local", {"logit_adjustment": 1.0}
@@ -58,6 +66,17 @@ KNOWN: Mapping[str, Variant] = {
         )
         for epsilon in (8, 4, 2)
     },
+    "secfpp+client_dp": Variant(
+        "Averages of prompts under noise, epsilon 8 for all that a client has; one group, nothing else is shared",
+        "secfpp",
+        {
+            "privacy": {"mechanism": "prompts"},
+            "aggregator": _FOR_NOISE,
+            "clusterer": {"kind": "one"},
+            "class_means": {"levels": "own"},
+            "descriptor": "features",
+        },
+    ),
     "secfpp+one": Variant("Everybody in one cluster", "secfpp", {"clusterer": {"kind": "one"}}),
     "secfpp+random": Variant(
         "Six clusters by chance, which need not prove useful",

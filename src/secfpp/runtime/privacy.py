@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from secfpp.algorithms.base import FederatedAlgorithm
-from secfpp.algorithms.record_privacy import released
+from secfpp.algorithms.privacy import released
 from secfpp.data.federated import FederatedDataset
 from secfpp.privacy.accounting import epsilon
 from secfpp.privacy.events import Event
