@@ -18,7 +18,7 @@ from secfpp.protocol.program import ClientState
 EXPOSURE = 0.01
 """Share of the budget that the exposure takes: one number, which needs to be known to a few percent."""
 _UNITS: dict[str, Unit] = {"class_means": "record", "prompts": "client"}
-_CLIPS = {"class_means": 0.8, "prompts": 0.5}
+_CLIPS = {"class_means": 0.8, "prompts": 0.5, "dpsgd": 0.25}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,23 +27,26 @@ class Privacy:
 
     Attributes:
         mechanism: ``none``; ``class_means``: class sums are shared under noise, and prompts are trained at home only;
-            ``prompts``: averages of prompts are shared under noise, and no class sums.
+            ``prompts``: averages of prompts are shared under noise, and no class sums; ``dpsgd``: each gradient step
+            on a shared prompt is made under noise, by the client itself.
         unit: whose presence is hidden, which the mechanism decides: by ``class_means`` one training image with its
-            label, a ``record``; by ``prompts`` all of a ``client``.
+            label, a ``record``, as by ``dpsgd``; by ``prompts`` all of a ``client``.
         epsilon: what all releases of a run cost, for each client, if it makes all that are planned and each once.
         delta: the probability with which that need not hold; well below one over the number of units.
         epsilon_budget: the most that all runs on the data may cost together; a run ends before it costs more.
         clip: of class_means, length to which images' differences from everybody's class mean are shortened in a group's
-            sums, 0..2, by default 0.8; of prompts, length to which a client's update is shortened, by default 0.5.
+            sums, 0..2, by default 0.8; of prompts, length to which a client's update is shortened, by default 0.5; of
+            dpsgd, length to which an image's gradient by the class features, over the logit scale, is shortened, by
+            default 0.25; none is longer than 1.42.
         everybody: of class_means, share of the budget for everybody's class sums, and `scatter` for their scatter; the
             rest is for the group's. Shares add up as squared ratios of norm and noise do.
         scatter: see `everybody`.
         count: of class_means, what an image adds to the count of its class, where its feature has length 1.
-        releases: of prompts, the most averages that a client gives to in a run.
+        releases: of prompts, the most averages that a client gives to in a run; of dpsgd, the most rounds it trains in.
         present: of prompts, share of the clients asked with whom an average is made at least; noise is made for these.
     """
 
-    mechanism: Literal["none", "class_means", "prompts"] = "none"
+    mechanism: Literal["none", "class_means", "prompts", "dpsgd"] = "none"
     unit: Literal["record", "client"] | None = None
     epsilon: float = 8.0
     delta: float = 1e-5
@@ -97,6 +100,11 @@ class Privacy:
     def of_prompts(self) -> bool:
         """Whether prompts are averaged under noise."""
         return self.mechanism == "prompts"
+
+    @property
+    def of_steps(self) -> bool:
+        """Whether gradient steps are made under noise."""
+        return self.mechanism == "dpsgd"
 
     @property
     def hides(self) -> Unit:

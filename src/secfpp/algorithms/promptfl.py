@@ -8,10 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from secfpp.algorithms.base import ClientContext, ServerState
+from secfpp.algorithms import noisy_steps
+from secfpp.algorithms.base import ClientContext, ServerState, stacked
 from secfpp.algorithms.coop_local import CoOpLocal
 from secfpp.algorithms.noisy_prompts import AveragesPrompts
-from secfpp.errors import ConfigError
+from secfpp.errors import ConfigError, Problem
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientId, ClientState, Program
 from secfpp.secure.means.aggregator import Aggregator
@@ -29,21 +30,27 @@ class PromptFL(AveragesPrompts, CoOpLocal):
 
     name: ClassVar[str] = "promptfl"
 
+    mechanisms: ClassVar[tuple[str, ...]] = ("none", "prompts", "dpsgd")
+
     aggregator: Aggregator = field(default_factory=PlainMean)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if problems := self.averaging_problems():
+        problems = self.averaging_problems()
+        if self.privacy.of_steps and self.logit_adjustment:
+            allowed = "0 with privacy.mechanism = dpsgd: the log-prior is made of all images, and none is hidden in it"
+            problems.append(Problem("logit_adjustment", self.logit_adjustment, allowed))
+        if problems:
             raise ConfigError(problems)
 
     @property
     def not_covered(self) -> tuple[str, ...]:
         """See `FederatedAlgorithm.not_covered`."""
-        return self.beside_prompts if self.privacy.of_prompts else ()
+        return self.beside_prompts if self.privacy.on else ()
 
     def planned(self, rounds: int) -> int:
         """All rounds; no more than releases, under differential privacy."""
-        return min(rounds, self.privacy.releases) if self.privacy.of_prompts else rounds
+        return min(rounds, self.privacy.releases) if self.privacy.on else rounds
 
     def client_state(self, context: ClientContext) -> ClientState:
         """The start prompt, which is also the first common base."""
@@ -67,9 +74,24 @@ class PromptFL(AveragesPrompts, CoOpLocal):
     def local_update(
         self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int
     ) -> list[ClientState]:
-        """Gradient steps that start from the common base, whatever an interrupted round left."""
+        """Gradient steps that start from the common base, whatever an interrupted round left.
+
+        By the mechanism ``dpsgd`` they are written down in the privacy ledger, and then made under noise.
+        """
+        if self.privacy.of_steps:
+            return self._noisy_update(contexts, states, round_)
         fresh = [state.replace(prompt=state["prompt.base"]) for state in states]
         return [self.held_back(state) for state in super().local_update(contexts, fresh, round_)]
+
+    def _noisy_update(
+        self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int
+    ) -> list[ClientState]:
+        noted = noisy_steps.charged(contexts, states, self.training, self.privacy, round_)
+        prompts, losses = noisy_steps.fit(contexts, stacked(states, "prompt.base"), self.training, self.privacy)
+        return [
+            state.replace(prompt=prompt, loss=np.array(value))
+            for state, prompt, value in zip(noted, prompts, losses, strict=True)
+        ]
 
     def personal_prompt(self, state: ClientState) -> np.ndarray:
         """The common prompt; under differential privacy as far as the client goes with it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -140,11 +140,7 @@ class LocalTraining:
         device = contexts[0].backbone.device
         trained = {name: torch.tensor(value, device=device).requires_grad_() for name, value in parameters.items()}
         groups = [{"params": [tensor], "lr": (rates or {}).get(name, self.lr)} for name, tensor in trained.items()]
-        optimiser: torch.optim.Optimizer
-        if self.optimizer == "adam":
-            optimiser = torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay)
-        else:
-            optimiser = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        optimiser = self.optimiser(groups)
         draws = [self._draws(context, round_) for context in contexts]
         total = np.zeros(len(contexts))
         for number in range(self.steps):
@@ -160,6 +156,12 @@ class LocalTraining:
             lost = contexts[int(np.flatnonzero(~np.isfinite(total))[0])].client
             raise SecFPPError(f"client {lost!r}: the training loss is not finite; lower training.lr = {self.lr}")
         return {name: tensor.detach().cpu().numpy() for name, tensor in trained.items()}, total / self.steps
+
+    def optimiser(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """A new optimiser of these groups of parameters."""
+        if self.optimizer == "adam":
+            return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def _draws(self, context: ClientContext, round_: int) -> np.ndarray:
         """Indices [steps, batch] into the client's images, a function of seed, client and round alone."""

@@ -43,6 +43,17 @@ KNOWN: Mapping[str, Variant] = {
         "promptfl",
         {"privacy": {"mechanism": "prompts"}, "aggregator": _FOR_NOISE},
     ),
+    **{
+        f"promptfl+dpsgd@{epsilon}": Variant(
+            f"Each step under noise at the client, epsilon {epsilon} for one image",
+            "promptfl",
+            {
+                "privacy": {"mechanism": "dpsgd", "epsilon": float(epsilon), "releases": 20},
+                "training": {"steps": 1, "optimizer": "sgd", "momentum": 0.0, "lr": rate},
+            },
+        )
+        for epsilon, rate in ((8, 1.0), (4, 1.0), (2, 0.5), (1, 0.3))
+    },
     "coop_local+logit_adjusted": Variant(
         "Trained on the logit-adjusted loss (arXiv 2007.07314)", "coop_local", {"logit_adjustment": 1.0}
     ),

@@ -231,17 +231,17 @@ class PrivacyLedger:
     def summary(self) -> dict[str, Any]:
         """The guarantee in words and figures, as JSON can say it; an epsilon of None is infinite."""
         most = max(self.spent().values(), default=0.0)
-        leaves = [leaf for charge in self.charges for leaf in _leaves(charge.event)]
+        parts = [leaf for charge in self.charges for leaf in leaves(charge.event)]
         return {
             "unit": self.terms.unit,
             "adjacency": self.terms.adjacency,
             "epsilon": most if math.isfinite(most) else None,
             "delta": self.terms.delta,
             "budget": self.terms.budget,
-            "mechanism": sorted({leaf.kind for leaf in leaves if not isinstance(leaf, Uncovered)}),
+            "mechanism": sorted({leaf.kind for leaf in parts if not isinstance(leaf, Uncovered)}),
             "releases": len(self.charges),
-            "covers": sorted({leaf.covers for leaf in leaves if not isinstance(leaf, Uncovered)}),
-            "not_covered": sorted({leaf.covers for leaf in leaves if isinstance(leaf, Uncovered)}),
+            "covers": sorted({leaf.covers for leaf in parts if not isinstance(leaf, Uncovered)}),
+            "not_covered": sorted({leaf.covers for leaf in parts if isinstance(leaf, Uncovered)}),
         }
 
     def _added(self, charges: Iterable[Charge], totals: dict[str, Counter[Event]]) -> dict[str, Counter[Event]]:
@@ -310,9 +310,10 @@ def _charge(line: dict[str, Any], path: Path, number: int) -> Charge:
         raise DataError(f"{path}, line {number}: no entry of a ledger ({error})") from error
 
 
-def _leaves(event: Event) -> list[Event]:
+def leaves(event: Event) -> list[Event]:
+    """The releases that an event is made of, each once."""
     if isinstance(event, Composed):
-        return [leaf for part in event.events for leaf in _leaves(part)]
+        return [leaf for part in event.events for leaf in leaves(part)]
     return [event]
 
 

@@ -14,7 +14,7 @@ from secfpp.algorithms.privacy import released
 from secfpp.data.federated import FederatedDataset
 from secfpp.privacy.accounting import epsilon
 from secfpp.privacy.events import Event
-from secfpp.privacy.ledger import PrivacyLedger, Terms, default_path
+from secfpp.privacy.ledger import PrivacyLedger, Terms, default_path, leaves
 from secfpp.protocol.program import ClientId, ClientState
 
 
@@ -75,7 +75,7 @@ def figures(
         "epsilon": _finite(max(each.values(), default=0.0)),
         "delta": terms.delta,
         "budget": terms.budget,
-        "mechanism": sorted({event.kind for event in events}),
+        "mechanism": sorted({leaf.kind for event in events for leaf in leaves(event)}),
         "releases": max(map(len, of.values()), default=0),
         "covers": sorted({event.covers for event in events}),
         "not_covered": list(algorithm.not_covered),
