@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secfpp.errors import ClientError, DataError, DropoutError, TamperError
+from secfpp.errors import ClientError, DataError, DropoutError, ProtocolError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState, Program
 from secfpp.secure import committee, session
@@ -247,3 +247,19 @@ def test_parties_remember_by_round() -> None:
         ledger.once("x")
     ledger.begin(2, 0)
     ledger.once("x")
+
+
+def test_the_public_seed_is_that_of_the_run() -> None:
+    """Seeds decide where a search starts, and what descriptors are projected on: the server does not choose them."""
+
+    class Seeded(Context):
+        seed: int = 5
+
+    states, parties = {c: ClientState() for c in names(3)}, session.parties_in_memory(names(3))
+    driver = toy_driver(states, Toy(), None, parties)
+    keyed = driver.run(with_keys(Cohort(dict.fromkeys(names(3), 1), 0, 0)))
+    own, free = Seeded("c00", [], parties["c00"]), Context("c01", [], parties["c01"])
+    session.join(own, "aggregator", terms("aggregator", keyed, {"seed": 5}))
+    with pytest.raises(ProtocolError, match="terms with the public seed 6, this run's is 5"):
+        session.join(own, "aggregator", terms("aggregator", keyed, {"seed": 6}))
+    session.join(free, "aggregator", terms("aggregator", keyed, {"seed": 6}))  # it knows of no seed

@@ -208,20 +208,6 @@ def test_the_committee_is_what_the_randomness_gives() -> None:
         run.join("c00", changed(agreed, holders=names(16)))
 
 
-def test_the_public_seed_is_that_of_the_run() -> None:
-    """Seeds decide where a search starts, and what descriptors are projected on: the server does not choose them."""
-
-    class Seeded(Context):
-        seed: int = 5
-
-    run = Agreement(3)
-    own = Seeded("c00", [], run.parties["c00"])
-    join(own, "aggregator", agreed_by(run.keys(), seed=5))
-    with pytest.raises(ProtocolError, match="terms with the public seed 6, this run's is 5"):
-        join(own, "aggregator", agreed_by(run.keys(), seed=6))
-    run.join("c00", agreed_by(run.keys(), seed=6))  # where a client knows of no seed
-
-
 def test_a_run_is_joined_once() -> None:
     run = Agreement(3)
     agreed = agreed_by(run.keys())

@@ -33,8 +33,8 @@ _FEW = 64
 class SecureAgreement(OnShares, Agreement):
     """`Agreement` on shares: the server and up to T holders together learn the partition and little more.
 
-    That is, how many numbers a descriptor has and the spread of products, and which pairs of clients are together in the
-    best run, but not what it costs, nor anything of others. See docs/threat-model.md for the statement.
+    That is, how many numbers a descriptor has and the spread of products, and which pairs of clients are together in
+    the best run, but not what it costs, nor anything of others. See docs/threat-model.md for the statement.
 
     Raises:
         ConfigError: values that cannot work, too few clients, or clusters that T holders could see through.
