@@ -75,6 +75,9 @@ class Method:
         if clients < 2:
             raise ConfigError([Problem("clients", clients, "at least 2")])
 
+    def forewarn(self, clients: int, numbers: int) -> str:
+        return ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled(Method):
@@ -133,6 +136,7 @@ def toy_dataset(seed: int = 0, n_domains: int = 2) -> FederatedDataset:
 class FakeSpec:
     name: str = "mini"
     digest: str = "abc123"
+    text_dim: int = 4
 
 
 def fake_result(
