@@ -11,7 +11,7 @@ from secfpp.experiment.config import load_config
 from secfpp.experiment.schema import build
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-PRESETS = sorted(path.stem for path in CONFIGS.glob("*.toml") if path.stem not in ("icons", "study"))
+PRESETS = sorted(path.stem for path in CONFIGS.glob("*.toml") if path.stem not in ("icons", "study", "audit"))
 
 
 def table(name):
