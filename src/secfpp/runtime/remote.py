@@ -63,13 +63,18 @@ class RemoteDriver(Driver):
         """Open the run at sites, all by default, after `round_` committed rounds; the replies of those that answer."""
         return self._tell("open", round_, self.clients if sites is None else sites, about)
 
-    def commit(self, about: Any) -> None:
-        """Have all sites keep their state of this round; those that were set aside and are back count again."""
+    def commit(self, about: Any) -> dict[ClientId, Reply]:
+        """Have all sites keep their state of this round; those that were set aside and are back count again.
+
+        Returns:
+            The replies of sites at which the run had to be opened again.
+        """
         replies = self._tell("commit", self.round_, self.clients)
-        strange = [client for client, reply in replies.items() if reply.refused == "closed"]
-        if strange:
-            replies |= self.open(about, self.round_, strange)
+        lost = [client for client, reply in replies.items() if reply.refused in ("closed", "old")]
+        opened = self.open(about, self.round_, lost) if lost else {}
+        replies |= opened
         self.aside = {client for client in self.clients if client not in replies or replies[client].refused}
+        return opened
 
     def close(self) -> dict[ClientId, Any]:
         """End the run; what sites tell at its end."""
