@@ -15,6 +15,7 @@ from secfpp.crypto.roster import IdentityKey, Roster
 from secfpp.deploy.flare.binding import bind_server, bind_site
 from secfpp.deploy.flare.processes import Federation
 from secfpp.deploy.flare.provision import Kits, make_kits
+from secfpp.errors import DataError
 
 RELAY = "support.flare_components.EchoRelay"
 SERVER = "support.flare_components.AskingServer"
@@ -93,3 +94,11 @@ def bound_kits(folder: Path, names: list[str], relay: str = RELAY, server: str =
     (folder / "runs").mkdir()
     bind_server(folder / "runs", kits.server, folder / "roster.toml", server)
     return Bound(kits, folder / "roster.toml", folder / "runs", sites)
+
+
+def refuse(folder: Path) -> EchoSite:
+    raise DataError("no data here")
+
+
+def fail(folder: Path) -> EchoSite:
+    raise KeyError("secret")

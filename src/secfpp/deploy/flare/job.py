@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ def session(kit: Path, patience: float = 30.0) -> Iterator[Any]:
             f"{kit} is no administrator's kit: it has no startup/fed_admin.json with a user name"
         ) from error
     try:
-        opened = new_secure_session(user, str(kit.absolute()), timeout=patience)
+        with redirect_stdout(io.StringIO()):  # it prints
+            opened = new_secure_session(user, str(kit.absolute()), timeout=patience)
     except Exception as error:  # of many kinds, none documented
         raise JobError(f"no FLARE server answers {user!r}: is it running, and is the kit of its project?") from error
     try:

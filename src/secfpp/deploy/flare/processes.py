@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from secfpp.deploy.flare.provision import ORGANISATION, SERVER_NAME, Kits
+from secfpp.deploy.flare.provision import ORGANISATION, Kits
 from secfpp.errors import MissingExtraError
 
 SERVER = "server"
@@ -60,9 +60,9 @@ class Federation:
         """Start the server."""
         self._start(SERVER, self._kits.server, "server.server_train", "fed_server.json", [])
 
-    def start_site(self, site: str) -> None:
-        """Start one site."""
-        self._start(site, self._kits.sites[site], "client.client_train", "fed_client.json", [f"uid={site}"])
+    def start_site(self, site: str, kit: Path | None = None) -> None:
+        """Start one site, with its own kit or another one."""
+        self._start(site, kit or self._kits.sites[site], "client.client_train", "fed_client.json", [f"uid={site}"])
 
     def _start(self, part: str, kit: Path, module: str, startup: str, extra: list[str]) -> None:
         settings = ["secure_train=true", *extra, f"org={ORGANISATION}", "config_folder=config"]
@@ -127,6 +127,3 @@ class Federation:
     def _reap(self) -> None:
         for started, _ in self._started:
             started.poll()
-
-
-__all__ = ["SERVER", "SERVER_NAME", "Federation"]
