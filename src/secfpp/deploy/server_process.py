@@ -8,20 +8,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from secfpp.deploy.agreed import Agreed
+from secfpp.deploy.names import AGREED, RESULTS
+from secfpp.deploy.results import Served, write_results
 from secfpp.errors import ConfigError, DropoutError, ProtocolError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientId
-from secfpp.protocol.refusals import Refusal, left_out
+from secfpp.protocol.refusals import left_out
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from secfpp.runtime.costs import Costs
 from secfpp.runtime.envelope import Reply
 from secfpp.runtime.remote import RemoteDriver, Transport
 from secfpp.runtime.spoiled_rounds import colluding, run_round
@@ -49,38 +49,7 @@ class Progress:
     lost: str = ""
 
 
-@dataclass(frozen=True)
-class Served:
-    """What a server knows after a run.
-
-    Attributes:
-        agreed: what was run.
-        rounds: rounds done.
-        sites: those that took part at all, with how many images each says to have.
-        cluster_of: each site's cluster, if the method has clusters.
-        costs: messages of the protocol.
-        seconds: of all rounds.
-        refusals: what parties refused of what others sent.
-        failures: ``(round, site, step, kind of exception)`` of what failed at a site.
-        refused: sites that did not take part, and why.
-        lost: rounds that came to nothing, and why.
-        told: what sites said of themselves at the end.
-    """
-
-    agreed: Agreed
-    rounds: int
-    sites: Mapping[ClientId, int]
-    cluster_of: Mapping[ClientId, int] | None
-    costs: Costs
-    seconds: float
-    refusals: tuple[Refusal, ...] = ()
-    failures: tuple[tuple[int, ClientId, str, str], ...] = ()
-    refused: Mapping[ClientId, str] = field(default_factory=dict)
-    lost: Mapping[int, str] = field(default_factory=dict)
-    told: Mapping[ClientId, Any] = field(default_factory=dict)
-
-
-def serve(
+def run_at_sites(
     transport: Transport,
     agreed: Agreed,
     folder: Path,
@@ -156,6 +125,30 @@ def serve(
         lost,
         driver.close(),
     )
+
+
+def serve(transport: Transport, folder: Path) -> int:
+    """Run what was agreed in `folder`, or go on with it; results are files there.
+
+    Returns:
+        The exit status: 0, or 1 if too few sites took part or a round was lost.
+
+    Raises:
+        SecFPPError: as `run_at_sites`, and for an agreed file that is none.
+    """
+    agreed = Agreed.load(folder / AGREED)
+    try:
+        served = run_at_sites(transport, agreed, folder, resume=True, on_round=_told)
+    except DropoutError as error:
+        _log.error("%s", error)
+        return 1
+    write_results(folder / RESULTS, served)
+    return 1 if served.lost else 0
+
+
+def _told(done: Progress) -> None:
+    ended = f"lost ({done.lost})" if done.lost else f"done by {len(done.sites)} sites"
+    _log.info("round %d of %d %s, %.1f s", done.round, done.rounds, ended, done.seconds)
 
 
 class _Hall:
