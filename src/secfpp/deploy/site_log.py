@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from secfpp.errors import DataError, SecFPPError
 from secfpp.experiment.run_directory import path_part
@@ -36,7 +37,7 @@ class SiteLog:
     """
 
     def __init__(self, folder: Path, run: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self.path, self._now = folder / f"{path_part(run)}.jsonl", now
+        self.run, self.path, self._now = run, folder / f"{path_part(run)}.jsonl", now
 
     def opened(self, about: Mapping[str, Any], peer: str = "") -> None:
         """Note that a run is opened here.
@@ -108,9 +109,9 @@ class SiteLog:
             raise DataError(f"{self.path}: {error.strerror}. A site answers only what it can log") from error
 
 
-def logs(folder: Path) -> list[Path]:
-    """The logs of all runs, sorted."""
-    return sorted(folder.glob("*.jsonl"))
+def logs(folder: Path) -> list[SiteLog]:
+    """The logs of all runs, sorted by their names."""
+    return [SiteLog(folder, unquote(path.stem)) for path in sorted(folder.glob("*.jsonl"))]
 
 
 def plain(error: BaseException) -> str:

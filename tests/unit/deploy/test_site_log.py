@@ -73,7 +73,11 @@ def test_a_log_is_its_owners_only_and_is_never_rewritten(tmp_path: Path) -> None
     log_in(tmp_path).note("second")
     assert log.path.read_bytes().startswith(before)
     assert [line["text"] for line in log.lines()] == ["first", "second"]
-    assert logs(tmp_path / "log") == [log.path]
+    SiteLog(tmp_path / "log", "../a run").note("third")
+    assert [(one.run, one.path.parent) for one in logs(tmp_path / "log")] == [
+        ("../a run", log.path.parent),
+        ("trial", log.path.parent),
+    ]
 
 
 def test_a_log_that_is_not_there_says_when_it_will_be(tmp_path: Path) -> None:
