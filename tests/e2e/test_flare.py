@@ -98,17 +98,28 @@ def test_what_the_lists_do_not_name_is_refused(bound: Bound, federation: Federat
 
 
 @pytest.mark.slow
-def test_code_in_a_job_is_refused(bound: Bound, federation: Federation, tmp_path: Path) -> None:
-    made = job(tmp_path, "code", [{}])
+@pytest.mark.parametrize("guard", ["server", "sites"])
+def test_code_in_a_job_is_refused(bound: Bound, guard: str, tmp_path: Path) -> None:
+    """By the server, and by every site if the server's kit lets all through."""
+    made, trace = job(tmp_path, f"code-{guard}", [{}], relay="own.Own"), tmp_path / "ran"
     (made / "app" / "custom").mkdir()
-    (made / "app" / "custom" / "own.py").write_text("print('run')\n")
+    (made / "app" / "custom" / "own.py").write_text(f"open({str(trace)!r}, 'w')\n")
+    policy = bound.kits.server / "local" / "authorization.json"
+    kept = policy.read_text()
+    if guard == "sites":
+        policy.write_text(json.dumps({"format_version": "1.0", "permissions": {"project_admin": "any"}}))
     try:
-        ended, told = ran(bound, tmp_path, made)
-    except JobError as refused:
-        assert "BYOC" in str(refused) or "not" in str(refused)
-    else:
-        assert ended.engine != "FINISHED:COMPLETED"
-        assert told == []
+        with bound.federation() as running:
+            running.start_all()
+            connected(bound, set(NAMES))
+            ended, told = ran(bound, tmp_path, made)
+    finally:
+        policy.write_text(kept)
+    assert (ended.status, told) == (1, [])
+    assert ended.engine != "FINISHED:COMPLETED"
+    assert not trace.exists()
+    assert "BYOC not permitted" in ended.why
+    assert all((f"{name}: " in ended.why) == (guard == "sites") for name in NAMES)
 
 
 @pytest.mark.slow

@@ -33,9 +33,9 @@ class Ended:
 
     Attributes:
         job: FLARE's name of it.
-        status: the exit status, 0 for success.
-        why: what went wrong, "" if nothing did or FLARE alone knows.
-        engine: FLARE's own status of the job.
+        status: the exit status that our server left, 0 for success; 1 if it left none.
+        why: what went wrong, "" if nothing did.
+        engine: FLARE's own status of the job; where sites died near its end, it may call a whole run abnormal.
     """
 
     job: str
@@ -146,8 +146,8 @@ def submit(opened: Any, job: Path) -> str:
         raise JobError(f"the server refused the job {job}: {error}") from error
 
 
-def follow(opened: Any, job: str, patience: float, told: Callable[[str], None] | None = None) -> str:
-    """Wait for the end of a job; FLARE's last word on it, such as ``FINISHED:COMPLETED``.
+def follow(opened: Any, job: str, patience: float, told: Callable[[str], None] | None = None) -> tuple[str, list[str]]:
+    """Wait for the end of a job; FLARE's last word on it, such as ``FINISHED:COMPLETED``, and what each party said.
 
     Args:
         opened: a `session`.
@@ -161,7 +161,8 @@ def follow(opened: Any, job: str, patience: float, told: Callable[[str], None] |
     until, before = time.monotonic() + patience, ""
     while time.monotonic() < until:
         try:
-            status = str(opened.get_job_meta(job)["status"])
+            about = opened.get_job_meta(job)
+            status = str(about["status"])
         except Exception as error:
             raise JobError(
                 f"the server no longer tells about job {job}: {type(error).__name__}. Go on with --resume "
@@ -170,7 +171,7 @@ def follow(opened: Any, job: str, patience: float, told: Callable[[str], None] |
         if status != before and told is not None:
             told(status)
         if status.startswith("FINISHED"):
-            return status
+            return status, [str(line) for line in about.get("job_deploy_detail", [])]
         before = status
         time.sleep(_POLL)
     with suppress(Exception):
@@ -179,7 +180,7 @@ def follow(opened: Any, job: str, patience: float, told: Callable[[str], None] |
 
 
 def fetch(opened: Any, job: str, out: Path) -> tuple[int, str]:
-    """Copy the results of a job that has ended to `out`; its exit status, and why if that is not 0.
+    """Copy the results of a job that has ended to `out`; its exit status and what our server says of it.
 
     Raises:
         JobError: they cannot be fetched.
@@ -214,8 +215,8 @@ def run_job(kit: Path, job: Path, out: Path, patience: float, told: Callable[[st
     """
     with session(kit) as opened:
         name = submit(opened, job)
-        engine = follow(opened, name, patience, told)
+        engine, said = follow(opened, name, patience, told)
         status, why = fetch(opened, name, out)
-    if engine != "FINISHED:COMPLETED" and not status:
-        status = 1
+    if status and not why:
+        why = f"FLARE ended the job as {engine}: {'; '.join(said) or 'it said no more'}"
     return Ended(name, status, why, engine)

@@ -21,6 +21,9 @@ from secfpp.deploy.flare.provision import ORGANISATION, Kits
 from secfpp.errors import MissingExtraError
 
 SERVER = "server"
+OUTCOME_WAIT = {"NVFLARE_CLIENT_OUTCOME_WAIT_TIMEOUT": "20"}
+"""For the server's environment: how many seconds a job that is done waits for sites that died. FLARE's own 900 keep
+its results back for so long; no file of a kit can say it."""
 _MARK = "SECFPP_FLARE_PART"
 _PATIENCE = 3.0
 
@@ -67,7 +70,7 @@ class Federation:
     def _start(self, part: str, kit: Path, module: str, startup: str, extra: list[str]) -> None:
         settings = ["secure_train=true", *extra, f"org={ORGANISATION}", "config_folder=config"]
         command = [sys.executable, "-u", "-m", f"nvflare.private.fed.app.{module}", "-m", str(kit), "-s", startup]
-        environment = {**os.environ, **self._environment, _MARK: f"{self._token}:{part}"}
+        environment = {**os.environ, **OUTCOME_WAIT, **self._environment, _MARK: f"{self._token}:{part}"}
         log = (kit / "console.log").open("ab")
         started = subprocess.Popen(
             [*command, "--set", *settings],
