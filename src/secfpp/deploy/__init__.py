@@ -1,1 +1,1 @@
-"""Runs between organisations: engines that carry messages, and what binds them to the parties of a roster."""
+"""Runs between organisations: what is agreed, what a site allows, and the engines that carry messages."""

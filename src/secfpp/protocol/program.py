@@ -181,6 +181,21 @@ class ResolvedStep:
     one: Callable[..., tuple[ClientState, Arrays]]
     many: Callable[..., list[tuple[ClientState, Arrays]]] | None
 
+    def call(
+        self, contexts: Sequence[Any], states: Sequence[ClientState], payloads: Sequence[Arrays]
+    ) -> list[tuple[ClientState, Arrays]]:
+        """Run it for one client, or for several if there is `many`; returns each one's state and reply.
+
+        Raises:
+            TypeError: the step returns something else.
+        """
+        if self.many:
+            results = self.many(contexts, states, payloads)
+        else:
+            results = [self.one(contexts[0], states[0], payloads[0])]
+        _check_results(results, len(contexts))
+        return results
+
 
 def resolve(algorithm: object, name: str) -> ResolvedStep:
     """Find ``component.step``: `component` is a field of `algorithm`, or ``method`` for itself.
@@ -196,3 +211,12 @@ def resolve(algorithm: object, name: str) -> ResolvedStep:
     assert handler is not None
     many = getattr(handler, "__secfpp_many__", None)
     return ResolvedStep(handler.__get__(target), many.__get__(target) if many else None)
+
+
+def _check_results(results: object, count: int) -> None:
+    if not isinstance(results, list) or len(results) != count:
+        raise TypeError(f"a batched step returns a list with one (state, reply) for each of {count} clients")
+    for result in results:
+        good = isinstance(result, tuple) and len(result) == 2
+        if not (good and isinstance(result[0], ClientState) and isinstance(result[1], Mapping)):
+            raise TypeError("a step returns (ClientState, reply), where the reply maps names to arrays")

@@ -9,7 +9,7 @@ from secfpp.errors import ProtocolError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Program
 from secfpp.protocol.refusals import BY_SERVER, Refusal, left_out
-from secfpp.runtime.in_process import InProcessDriver
+from secfpp.runtime.driver import Driver
 
 
 def colluding(algorithm: FederatedAlgorithm) -> int:
@@ -19,7 +19,7 @@ def colluding(algorithm: FederatedAlgorithm) -> int:
 
 def run_round(
     algorithm: FederatedAlgorithm,
-    driver: InProcessDriver,
+    driver: Driver,
     state: ServerState,
     cohort: Cohort,
     program: Program[ServerState],

@@ -25,12 +25,14 @@ class Ledger:
         round: the latest round.
         draw: number of the latest drawing of a committee in it, from 0.
         done: what was done in it.
+        bound: what else may be done in it only with the same others, with a hash of them; see `again`.
     """
 
     path: Path | None = None
     round: int = -1
     draw: int = 0
     done: set[str] = field(default_factory=set)
+    bound: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def at(cls, path: Path) -> Ledger:
@@ -43,8 +45,9 @@ class Ledger:
             return cls(path)
         try:
             kept = json.loads(path.read_bytes())
-            return cls(path, int(kept["round"]), int(kept["draw"]), set(map(str, kept["done"])))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            bound = {str(what): str(whom) for what, whom in kept.get("bound", {}).items()}
+            return cls(path, int(kept["round"]), int(kept["draw"]), set(map(str, kept["done"])), bound)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{path} says what this client gave in its last round, and cannot be read ({error}): bring it back, or "
                 "delete it only if that round is over for everybody"
@@ -62,6 +65,7 @@ class Ledger:
         if (round_, draw) > (self.round, self.draw):
             if round_ > self.round:
                 self.done.clear()
+                self.bound.clear()
             self.round, self.draw = round_, draw
             self._save()
 
@@ -76,7 +80,27 @@ class Ledger:
         self.done.add(what)
         self._save()
 
+    def bind(self, what: str, whom: str) -> None:
+        """Note with whom `what` is done in this round, a hash that says it all.
+
+        Raises:
+            TamperError: it was done with others, before the round was started again.
+        """
+        if self.bound.setdefault(what, whom) != whom:
+            found = "asked for again after a restart, with others than before: two answers could be compared"
+            raise TamperError(None, what, found)
+        self._save()
+
+    def again(self) -> None:
+        """Let the present round be done again from its start, since its end was lost.
+
+        What was done counts as not done; what was bound stays so: nothing is given out of other clients than before.
+        """
+        self.done.clear()
+        self.draw = 0
+        self._save()
+
     def _save(self) -> None:
         if self.path is not None:
-            kept = {"round": self.round, "draw": self.draw, "done": sorted(self.done)}
+            kept = {"round": self.round, "draw": self.draw, "done": sorted(self.done), "bound": self.bound}
             atomic_write(self.path, json.dumps(kept).encode())

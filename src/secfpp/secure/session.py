@@ -30,6 +30,8 @@ from secfpp.secure.key_lists import as_bytes as as_bytes
 from secfpp.secure.ledger import DRAWS, Ledger
 from secfpp.seeding import Entropy, SystemEntropy
 
+_ANEW = frozenset({"attempt", "session", "draw", "holders", "listed"})
+"""What terms say anew each time, whoever takes part in whatever is computed."""
 _TERMS = ("about", *(f"{part}s" for part in SIZES))
 F = TypeVar("F")
 PROTOCOL_VERSION = 3
@@ -339,6 +341,23 @@ def once(joined: Joined, what: str) -> None:
         TamperError: it was done before.
     """
     joined.party.ledger.once(f"{joined.about['component']}.{what}")
+
+
+def bind(joined: Joined, what: str, whom: object = None) -> None:
+    """Do `what` in this round with the same others only, also if the round is started again.
+
+    Args:
+        joined: the place in the protocol run.
+        what: is done.
+        whom: with whom, JSON-ready; None stands for all that the terms say but for what is drawn anew each time.
+
+    Raises:
+        TamperError: it was done with others.
+    """
+    if whom is None:
+        whom = {name: value for name, value in joined.about.items() if name not in _ANEW}
+    digest = sha256(json.dumps(whom, sort_keys=True).encode()).hexdigest()
+    joined.party.ledger.bind(f"{joined.about['component']}.{what}", digest)
 
 
 def meet(joined: Joined, clients: Iterable[ClientId]) -> None:

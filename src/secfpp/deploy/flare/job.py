@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from secfpp.deploy.flare.binding import CONTROLLER, EXECUTOR, RELAY, SERVER
-from secfpp.deploy.flare.names import RESULTS, STATUS
+from secfpp.deploy.names import RESULTS, STATUS
 from secfpp.errors import ConfigError, DataError, MissingExtraError, SecFPPError
 
 _APP = "app"

@@ -20,8 +20,8 @@ from nvflare.collab.api.exceptions import RunAborted
 from secfpp.crypto.roster import Roster
 from secfpp.deploy.flare.binding import ServerBinding
 from secfpp.deploy.flare.marks import main
-from secfpp.deploy.flare.names import AGREED, RESULTS, STATUS
 from secfpp.deploy.identity import check_certificate, read_certificate
+from secfpp.deploy.names import AGREED, RESULTS, STATUS
 from secfpp.errors import ConfigError, SecFPPError
 from secfpp.storage import atomic_write
 

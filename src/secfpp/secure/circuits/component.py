@@ -14,7 +14,7 @@ from secfpp.secure import committee
 from secfpp.secure.circuits import holder
 from secfpp.secure.circuits.plan import Plan
 from secfpp.secure.circuits.server import About, compute, dealing
-from secfpp.secure.session import Joined, join, kept, once
+from secfpp.secure.session import Joined, bind, join, kept, once
 
 R = TypeVar("R")
 
@@ -78,6 +78,7 @@ class Circuit(ABC, Generic[R]):
         holding = kept(context, integer_in(payload, "attempt"), holder.Holding, step_name)
         if isinstance(holding.state, holder.Dealt):
             once(holding.joined, self.deed(holding.joined))
+            bind(holding.joined, self.deed(holding.joined))
 
     @step
     def begin(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:

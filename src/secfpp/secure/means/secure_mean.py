@@ -58,7 +58,7 @@ from secfpp.secure.means.updates import (
     told_base,
     version_of,
 )
-from secfpp.secure.session import forget, join, keep, kept, once, takes_part, terms, with_keys
+from secfpp.secure.session import bind, forget, join, keep, kept, once, takes_part, terms, with_keys
 from secfpp.settings import check_types
 
 
@@ -276,7 +276,11 @@ class SecureMean(Aggregator):
     @step
     def sum(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Seal the sum of the shares to all participants, once a quorum of holders was told the same."""
-        return state, {"envelopes": self._run(context, state, payload, "mean", "sum").seal_sums(payload)}
+        run = self._run(context, state, payload, "mean", "sum")
+        if run.agreed is not None:
+            included = {client: run.weights[client] for client in run.agreed.included}
+            bind(run.place, f"sum of {run.slot}", [run.agreed.version, included])
+        return state, {"envelopes": run.seal_sums(payload)}
 
     @step
     def receive(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:

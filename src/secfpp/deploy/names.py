@@ -1,4 +1,4 @@
-"""Files that server and administrator both know; importing it needs no FLARE."""
+"""Names of files that a server and who hands in its jobs both know."""
 
 AGREED = "agreed.toml"
 """In a run's folder: what all sites agreed to."""
