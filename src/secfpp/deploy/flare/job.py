@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from secfpp.deploy.flare.binding import CONTROLLER, EXECUTOR, RELAY, SERVER
-from secfpp.deploy.names import RESULTS, STATUS
+from secfpp.deploy.names import RESULTS, STATUS, plain_name
 from secfpp.errors import ConfigError, DataError, MissingExtraError, SecFPPError
 
 _APP = "app"
@@ -68,13 +68,13 @@ def write_job(
         relay: the sites' component class.
 
     Raises:
-        ConfigError: no sites, more needed than there are, or a folder with files in it.
+        ConfigError: no sites, more needed than there are, a folder with files in it, or no plain name.
     """
     if not 1 <= least <= len(set(sites)) or len(set(sites)) != len(sites):
         raise ConfigError(f"least = {least!r}: from 1 to the number of different sites, which is {len(set(sites))}")
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty: a job is written into a folder of its own")
-    settings = {"run": run, "agreed": b64encode(agreed).decode(), "resume": resume}
+    settings = {"run": plain_name(run), "agreed": b64encode(agreed).decode(), "resume": resume}
     none: dict[str, Any] = {"task_data_filters": [], "task_result_filters": []}
     files: dict[str, Mapping[str, Any]] = {
         "meta.json": {

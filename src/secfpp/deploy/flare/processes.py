@@ -17,13 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from secfpp.deploy.flare.binding import OUTCOME_WAIT
 from secfpp.deploy.flare.provision import ORGANISATION, Kits
 from secfpp.errors import MissingExtraError
 
 SERVER = "server"
-OUTCOME_WAIT = {"NVFLARE_CLIENT_OUTCOME_WAIT_TIMEOUT": "20"}
-"""For the server's environment: how many seconds a job that is done waits for sites that died. FLARE's own 900 keep
-its results back for so long; no file of a kit can say it."""
 _MARK = "SECFPP_FLARE_PART"
 _PATIENCE = 3.0
 
