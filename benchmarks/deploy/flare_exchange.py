@@ -26,6 +26,8 @@ from secfpp.deploy.flare.job import Ended, run_job, write_job
 from secfpp.deploy.flare.processes import Federation
 from support.flare_parts import RELAY, SERVER, Bound, bound_kits
 
+WARM = 5
+ROLES = {"worker_process": "relay", "secfpp.deploy.child": "its work", "runner_process": "job"}
 SIZES = {"1 kB": 1_000, "100 kB": 100_000, "2 MB": 2_000_000}
 
 
@@ -37,52 +39,58 @@ def main() -> None:
     names = [f"site-{number}" for number in range(given.sites)]
     with tempfile.TemporaryDirectory() as room:
         bound = bound_kits(Path(room), names)
-        steps = [{"size": 100, "times": 5}, *({"size": size, "times": given.repeats} for size in SIZES.values())]
-        steps.append({"wait": "measured"})
+        steps: list[dict[str, object]] = [{"size": 100, "times": WARM}]
+        steps += [{"size": size, "times": given.repeats, "wait": "go"} for size in SIZES.values()]
+        steps.append({"wait": "end"})
         agreed = tomli_w.dumps({"steps": steps}).encode()
         job = write_job(Path(room) / "job", "bench", agreed, names, least=len(names), server=SERVER, relay=RELAY)
         with bound.federation() as federation:
             began = time.monotonic()
             federation.start_all()
-            ended, first = followed(bound, federation, job, Path(room), 5 + len(SIZES) * given.repeats)
+            ended, first = followed(bound, federation, job, Path(room), WARM + len(SIZES) * given.repeats)
             whole = time.monotonic() - began
         told = json.loads((Path(room) / "out" / "told.json").read_text())
     assert ended.status == 0, ended
     assert all(step["same"] and len(step["replies"]) == given.sites for step in told)
     print(f"{given.sites} sites, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {given.repeats} exchanges each")
     for number, name in enumerate(SIZES):
-        start = 5 + number * given.repeats
+        start = WARM + number * given.repeats
         spent = sorted(step["seconds"] for step in told[start : start + given.repeats])
         print(f"{name:>8}: median {1e3 * statistics.median(spent):6.1f} ms, longest {1e3 * spent[-1]:6.1f} ms")
     print(f"start of all processes to the first exchange {first - began:.1f} s, to the results {whole:.1f} s")
 
 
 def followed(bound: Bound, federation: Federation, job: Path, room: Path, exchanges: int) -> tuple[Ended, float]:
-    """Run the job; when all exchanges are made, print what processes take. The end, and when the first reply came."""
+    """Run the job; print what processes take before and after. How it ended, and when the first replies came."""
     found: list[Ended] = []
     thread = threading.Thread(
         target=lambda: found.append(run_job(bound.kits.administrator, job, room / "out", 600.0)), daemon=True
     )
     thread.start()
-    told, first = bound.server / "bench" / "results" / "told.json", 0.0
-    made = 0
-    while thread.is_alive() and made < exchanges:
-        time.sleep(0.1)
-        if told.exists():
-            first = first or time.monotonic()
-            try:
-                made = len(json.loads(told.read_text()))
-            except ValueError:
-                continue  # it is just being written
-    for part in ("server", "site-0"):
-        for process in federation.processes(part):
-            role = (
-                "relay" if "worker_process" in " ".join(process.cmdline()) else process.cmdline()[3].rpartition(".")[2]
-            )
-            print(f"{part:>8} {role:<16} {process.memory_info().rss / 1e6:5.0f} MB")
-    (bound.server / "bench" / "measured").touch()
+    folder = bound.server / "bench"
+    first = 0.0
+    for what, until, then in (("idle", WARM, "go"), ("after all messages", exchanges, "end")):
+        while thread.is_alive() and made(folder) < until:
+            time.sleep(0.1)
+        first = first or time.monotonic()
+        time.sleep(1.0)
+        print(f"{what}:")
+        for part in ("server", "site-0"):
+            for process in federation.processes(part):
+                line = " ".join(process.cmdline())
+                role = next((role for sign, role in ROLES.items() if sign in line), "FLARE")
+                print(f"{part:>8} {role:<10}{process.memory_info().rss / 1e6:5.0f} MB")
+        (folder / then).touch()
     thread.join()
     return found[0], first
+
+
+def made(folder: Path) -> int:
+    """How many exchanges are done."""
+    try:
+        return len(json.loads((folder / "results" / "told.json").read_text()))
+    except (OSError, ValueError):  # not there yet, or just being written
+        return 0
 
 
 if __name__ == "__main__":

@@ -134,6 +134,27 @@ def test_a_failed_program_is_a_failed_job(bound: Bound, federation: Federation, 
 
 
 @pytest.mark.slow
+def test_sixty_megabytes_to_every_site(bound: Bound, federation: Federation, tmp_path: Path) -> None:
+    ended, told = ran(bound, tmp_path, job(tmp_path, "large", [{"size": 60_000_000, "deadline": 100.0}]))
+    assert ended.status == 0
+    assert [(step["replies"], step["same"]) for step in told] == [(NAMES, True)]
+
+
+@pytest.mark.slow
+def test_a_job_that_takes_too_long_is_ended_everywhere(bound: Bound, federation: Federation, tmp_path: Path) -> None:
+    made = job(tmp_path, "endless", [{"special": {"north": "sleep:0.5"}, "times": 1000}])
+    with pytest.raises(JobError, match="longer than 25 s"):
+        run_job(bound.kits.administrator, made, tmp_path / "out", 25.0)
+    pids = [int((site / "pid").read_text()) for site in bound.sites.values()]
+    end = time.monotonic() + 30.0
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    ended, told = ran(bound, tmp_path / "next", job(tmp_path / "next", "after", [{}]))
+    assert (ended.status, len(told)) == (0, 1)
+
+
+@pytest.mark.slow
 def test_a_killed_site_is_missed_and_comes_back_for_the_next_job(
     bound: Bound, federation: Federation, tmp_path: Path
 ) -> None:
