@@ -98,17 +98,28 @@ def test_what_the_lists_do_not_name_is_refused(bound: Bound, federation: Federat
 
 
 @pytest.mark.slow
-def test_code_in_a_job_is_refused(bound: Bound, federation: Federation, tmp_path: Path) -> None:
-    made = job(tmp_path, "code", [{}])
+@pytest.mark.parametrize("guard", ["server", "sites"])
+def test_code_in_a_job_is_refused(bound: Bound, guard: str, tmp_path: Path) -> None:
+    """By the server, and by every site if the server's kit lets all through."""
+    made, trace = job(tmp_path, f"code-{guard}", [{}], relay="own.Own"), tmp_path / "ran"
     (made / "app" / "custom").mkdir()
-    (made / "app" / "custom" / "own.py").write_text("print('run')\n")
+    (made / "app" / "custom" / "own.py").write_text(f"open({str(trace)!r}, 'w')\n")
+    policy = bound.kits.server / "local" / "authorization.json"
+    kept = policy.read_text()
+    if guard == "sites":
+        policy.write_text(json.dumps({"format_version": "1.0", "permissions": {"project_admin": "any"}}))
     try:
-        ended, told = ran(bound, tmp_path, made)
-    except JobError as refused:
-        assert "BYOC" in str(refused) or "not" in str(refused)
-    else:
-        assert ended.engine != "FINISHED:COMPLETED"
-        assert told == []
+        with bound.federation() as running:
+            running.start_all()
+            connected(bound, set(NAMES))
+            ended, told = ran(bound, tmp_path, made)
+    finally:
+        policy.write_text(kept)
+    assert (ended.status, told) == (1, [])
+    assert ended.engine != "FINISHED:COMPLETED"
+    assert not trace.exists()
+    assert "BYOC not permitted" in ended.why
+    assert all((f"{name}: " in ended.why) == (guard == "sites") for name in NAMES)
 
 
 @pytest.mark.slow
@@ -120,6 +131,27 @@ def test_a_failed_program_is_a_failed_job(bound: Bound, federation: Federation, 
     again, _ = ran(bound, tmp_path / "again", job(tmp_path / "again", "failing", [{}]))
     assert again.status == 1
     assert "there is a run 'failing' already" in again.why
+
+
+@pytest.mark.slow
+def test_sixty_megabytes_to_every_site(bound: Bound, federation: Federation, tmp_path: Path) -> None:
+    ended, told = ran(bound, tmp_path, job(tmp_path, "large", [{"size": 60_000_000, "deadline": 100.0}]))
+    assert ended.status == 0
+    assert [(step["replies"], step["same"]) for step in told] == [(NAMES, True)]
+
+
+@pytest.mark.slow
+def test_a_job_that_takes_too_long_is_ended_everywhere(bound: Bound, federation: Federation, tmp_path: Path) -> None:
+    made = job(tmp_path, "endless", [{"special": {"north": "sleep:0.5"}, "times": 1000}])
+    with pytest.raises(JobError, match="longer than 25 s"):
+        run_job(bound.kits.administrator, made, tmp_path / "out", 25.0)
+    pids = [int((site / "pid").read_text()) for site in bound.sites.values()]
+    end = time.monotonic() + 30.0
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    ended, told = ran(bound, tmp_path / "next", job(tmp_path / "next", "after", [{}]))
+    assert (ended.status, len(told)) == (0, 1)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -80,7 +80,7 @@ def check_certificate(
         raise TamperError(name, _STEP, f"the certificate is that of {common_name(certificate)!r}")
     try:
         certificate.verify_directly_issued_by(authority)
-    except (InvalidSignature, ValueError, TypeError) as error:
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
         raise TamperError(name, _STEP, "the certificate is not of this project's authority") from error
     public = roster.keys.get(name)
     if public is None or not verify(public, signature, _statement(certificate, name, roster)):

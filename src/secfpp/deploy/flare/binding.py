@@ -22,6 +22,9 @@ EXECUTOR = "nvflare.collab.runtime.executor.CollabExecutor"
 SERVER = "secfpp.deploy.flare.server.Server"
 RELAY = "secfpp.deploy.flare.site.Relay"
 SCHEME = "tcp"
+OUTCOME_WAIT = {"NVFLARE_CLIENT_OUTCOME_WAIT_TIMEOUT": "20"}
+"""For the server's environment: how many seconds a job that is done waits for sites that died. FLARE's own 900 keep
+its results back for so long; no file of a kit can say it."""
 
 _FILE = "secfpp.json"
 _RIGHTS = ("submit_job", "clone_job", "manage_job", "download_job", "view", "operate", "shell_commands", "byoc")

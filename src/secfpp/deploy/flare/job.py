@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from secfpp.deploy.flare.binding import CONTROLLER, EXECUTOR, RELAY, SERVER
-from secfpp.deploy.names import RESULTS, STATUS
+from secfpp.deploy.names import RESULTS, STATUS, plain_name
 from secfpp.errors import ConfigError, DataError, MissingExtraError, SecFPPError
 
 _APP = "app"
@@ -33,9 +33,9 @@ class Ended:
 
     Attributes:
         job: FLARE's name of it.
-        status: the exit status, 0 for success.
-        why: what went wrong, "" if nothing did or FLARE alone knows.
-        engine: FLARE's own status of the job.
+        status: the exit status that our server left, 0 for success; 1 if it left none.
+        why: what went wrong, "" if nothing did.
+        engine: FLARE's own status of the job; where sites died near its end, it may call a whole run abnormal.
     """
 
     job: str
@@ -68,13 +68,13 @@ def write_job(
         relay: the sites' component class.
 
     Raises:
-        ConfigError: no sites, more needed than there are, or a folder with files in it.
+        ConfigError: no sites, more needed than there are, a folder with files in it, or no plain name.
     """
     if not 1 <= least <= len(set(sites)) or len(set(sites)) != len(sites):
         raise ConfigError(f"least = {least!r}: from 1 to the number of different sites, which is {len(set(sites))}")
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty: a job is written into a folder of its own")
-    settings = {"run": run, "agreed": b64encode(agreed).decode(), "resume": resume}
+    settings = {"run": plain_name(run), "agreed": b64encode(agreed).decode(), "resume": resume}
     none: dict[str, Any] = {"task_data_filters": [], "task_result_filters": []}
     files: dict[str, Mapping[str, Any]] = {
         "meta.json": {
@@ -146,8 +146,8 @@ def submit(opened: Any, job: Path) -> str:
         raise JobError(f"the server refused the job {job}: {error}") from error
 
 
-def follow(opened: Any, job: str, patience: float, told: Callable[[str], None] | None = None) -> str:
-    """Wait for the end of a job; FLARE's last word on it, such as ``FINISHED:COMPLETED``.
+def follow(opened: Any, job: str, patience: float, told: Callable[[str], None] | None = None) -> tuple[str, list[str]]:
+    """Wait for the end of a job; FLARE's last word on it, such as ``FINISHED:COMPLETED``, and what each party said.
 
     Args:
         opened: a `session`.
@@ -161,7 +161,8 @@ def follow(opened: Any, job: str, patience: float, told: Callable[[str], None] |
     until, before = time.monotonic() + patience, ""
     while time.monotonic() < until:
         try:
-            status = str(opened.get_job_meta(job)["status"])
+            about = opened.get_job_meta(job)
+            status = str(about["status"])
         except Exception as error:
             raise JobError(
                 f"the server no longer tells about job {job}: {type(error).__name__}. Go on with --resume "
@@ -170,7 +171,7 @@ def follow(opened: Any, job: str, patience: float, told: Callable[[str], None] |
         if status != before and told is not None:
             told(status)
         if status.startswith("FINISHED"):
-            return status
+            return status, [str(line) for line in about.get("job_deploy_detail", [])]
         before = status
         time.sleep(_POLL)
     with suppress(Exception):
@@ -179,7 +180,7 @@ def follow(opened: Any, job: str, patience: float, told: Callable[[str], None] |
 
 
 def fetch(opened: Any, job: str, out: Path) -> tuple[int, str]:
-    """Copy the results of a job that has ended to `out`; its exit status, and why if that is not 0.
+    """Copy the results of a job that has ended to `out`; its exit status and what our server says of it.
 
     Raises:
         JobError: they cannot be fetched.
@@ -214,8 +215,8 @@ def run_job(kit: Path, job: Path, out: Path, patience: float, told: Callable[[st
     """
     with session(kit) as opened:
         name = submit(opened, job)
-        engine = follow(opened, name, patience, told)
+        engine, said = follow(opened, name, patience, told)
         status, why = fetch(opened, name, out)
-    if engine != "FINISHED:COMPLETED" and not status:
-        status = 1
+    if status and not why:
+        why = f"FLARE ended the job as {engine}: {'; '.join(said) or 'it said no more'}"
     return Ended(name, status, why, engine)

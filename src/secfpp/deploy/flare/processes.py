@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from secfpp.deploy.flare.binding import OUTCOME_WAIT
 from secfpp.deploy.flare.provision import ORGANISATION, Kits
 from secfpp.errors import MissingExtraError
 
@@ -67,7 +68,7 @@ class Federation:
     def _start(self, part: str, kit: Path, module: str, startup: str, extra: list[str]) -> None:
         settings = ["secure_train=true", *extra, f"org={ORGANISATION}", "config_folder=config"]
         command = [sys.executable, "-u", "-m", f"nvflare.private.fed.app.{module}", "-m", str(kit), "-s", startup]
-        environment = {**os.environ, **self._environment, _MARK: f"{self._token}:{part}"}
+        environment = {**os.environ, **OUTCOME_WAIT, **self._environment, _MARK: f"{self._token}:{part}"}
         log = (kit / "console.log").open("ab")
         started = subprocess.Popen(
             [*command, "--set", *settings],

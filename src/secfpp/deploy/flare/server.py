@@ -21,7 +21,7 @@ from secfpp.crypto.roster import Roster
 from secfpp.deploy.flare.binding import ServerBinding
 from secfpp.deploy.flare.marks import main
 from secfpp.deploy.identity import check_certificate, read_certificate
-from secfpp.deploy.names import AGREED, RESULTS, STATUS
+from secfpp.deploy.names import AGREED, RESULTS, STATUS, plain_name
 from secfpp.errors import ConfigError, SecFPPError
 from secfpp.storage import atomic_write
 
@@ -143,9 +143,7 @@ def open_run(root: Path, run: str, agreed: bytes, resume: bool) -> Path:
         ConfigError: the run's name is no plain file name; there is such a run and it is not to be resumed, or
             none and it is, or it was agreed otherwise.
     """
-    if not run or Path(run).name != run or run.startswith("."):
-        raise ConfigError(f"run name {run!r}: letters, digits, dots, dashes, and no dot in front")
-    folder = root / run
+    folder = root / plain_name(run)
     found = (folder / AGREED).read_bytes() if (folder / AGREED).exists() else None
     if resume and found is None:
         raise ConfigError(f"there is no run {run!r} to go on with: start it without --resume")
