@@ -13,6 +13,7 @@ from secfpp.cli import (
     agreeing,
     audit,
     cache,
+    deploying,
     doctor,
     keys,
     listing,
@@ -109,6 +110,7 @@ app.command("import")(prompts.import_)
 app.add_typer(keys.keys, name="keys")
 app.command()(agreeing.agree)
 app.add_typer(sites.site, name="site")
+app.add_typer(deploying.serve, name="serve")
 app.add_typer(privacy.privacy, name="privacy")
 app.command("list")(listing.list_)
 app.command()(doctor.doctor)
