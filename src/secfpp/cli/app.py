@@ -19,6 +19,7 @@ from secfpp.cli import (
     listing,
     privacy,
     prompts,
+    rehearsing,
     sites,
     training,
     transcript,
@@ -111,6 +112,7 @@ app.add_typer(keys.keys, name="keys")
 app.command()(agreeing.agree)
 app.add_typer(sites.site, name="site")
 app.add_typer(deploying.serve, name="serve")
+app.command()(rehearsing.rehearse)
 app.add_typer(privacy.privacy, name="privacy")
 app.command("list")(listing.list_)
 app.command()(doctor.doctor)
