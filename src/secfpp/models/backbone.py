@@ -54,6 +54,10 @@ class Backbone(Protocol):
         """uint8 [n, height, width, 3] -> float32 [n, projection], unit length."""
         ...
 
+    def keeping_nothing(self) -> Backbone:
+        """The same model, which leaves nothing of images on disk."""
+        ...
+
     def class_tokens(self, names: Sequence[str], n_ctx: int) -> ClassTokens:
         """Tokenise class names that will follow `n_ctx` context vectors."""
         ...
@@ -135,6 +139,12 @@ class ClipBackbone:
             )
         key = self._cache.key(f"{self.spec.digest}/{self.dtype}", images)
         return torch.from_numpy(self._cache.get(key, lambda: self._encode(images))).to(self.device)
+
+    def keeping_nothing(self) -> ClipBackbone:
+        """The same model with the same weights in memory, of whose images nothing is cached on disk."""
+        other = object.__new__(type(self))  # copy.copy would load it anew, see __reduce__
+        other.__dict__.update(self.__dict__ | {"_cache": FeatureCache(None)})
+        return other
 
     @torch.no_grad()
     def _encode(self, images: np.ndarray) -> np.ndarray:
