@@ -20,7 +20,6 @@ import numpy as np
 
 from secfpp.errors import DataError, DataWarning
 from secfpp.grey_depth import (
-    STATE_IT,
     GreyWindow,
     eight_bit,
     is_deep,
@@ -184,7 +183,10 @@ def read_content(
         if not is_deep(image):
             return to_square(image, size), ""
         if window is None:
-            raise DataError(f"its grey values have more than 8 bits, and the prompt does not say which; {STATE_IT}")
+            raise DataError(
+                "its grey values have more than 8 bits, and nothing says which are black and white: state "
+                "--grey-window LOW HIGH, or save it with 8 bits"
+            )
         told = other_than_trained(grey_window, trained, [largest_value(image)]) if trained else ""
         return to_square(image, size, window), told
 

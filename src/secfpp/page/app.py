@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -38,7 +37,7 @@ HEADERS = {
 """Headers of every response."""
 
 
-def make_app(classifier: Classifier) -> Starlette:
+def make_app(classifier: Classifier) -> ASGIApp:
     """The application for one client's prompt. It classifies the images of one request at a time."""
     one_at_a_time = CapacityLimiter(1)
     page, style, script = _page(classifier), _style(), _own("page.js")
@@ -68,7 +67,7 @@ def make_app(classifier: Classifier) -> Starlette:
         answer = await to_thread.run_sync(partial(classifier.answer, uploads, **wanted), limiter=one_at_a_time)
         return _json(answer)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", index),
             Route("/page.css", stylesheet),
@@ -77,9 +76,9 @@ def make_app(classifier: Classifier) -> Starlette:
             Route("/examples/{number:int}", example),
             Route("/predict", predict, methods=["POST"]),
         ],
-        middleware=[Middleware(_Guard)],
-        exception_handlers={HTTPException: _refused},
+        exception_handlers={HTTPException: _refused, Exception: _refused},
     )
+    return _Guard(app)
 
 
 class _Guard:

@@ -26,6 +26,7 @@ REFUSALS = {
     403: "The request came from a page of another origin.",
     413: f"More than {MOST_IMAGES} images or {MOST_BYTES // 10**6} MB in one request.",
     415: "Another kind of body than multipart/form-data.",
+    500: "An error that nobody foresaw.",
 }
 """Status of requests that are not answered at all, and why."""
 

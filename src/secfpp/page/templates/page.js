@@ -42,9 +42,10 @@ function showError(card, error) {
 
 function show(card, found) {
   const part = name => card.querySelector(name), {top} = found;
-  part(".seen").src = found.picture;
-  part(".seen").alt = found.image;
-  part(".seen").hidden = false;
+  const seen = element("img", "seen");
+  seen.src = found.picture;
+  seen.alt = found.image;
+  card.prepend(seen);
   part(".best").append(found.label, element("small", "", percent(found.probability)));
   if (found.novelty !== null) {
     const figures = `novelty ${found.novelty.toFixed(2)}, unlike from ${threshold.toFixed(2)} on`;
@@ -88,7 +89,6 @@ function take(files) {
   for (const file of files) {
     const card = template.content.cloneNode(true).firstElementChild;
     card.querySelector(".name").textContent = file.name;
-    card.querySelector(".best").textContent = "";
     results.append(card);
     given += 1;
     // One after the other, so that each is shown as soon as it is answered.
