@@ -118,7 +118,8 @@ class ClipBackbone:
         """A pickle names the model and holds none of it: it is loaded anew where the pickle is read, and checked."""
         dtype = str(self.dtype).removeprefix("torch.")
         folder = None if self._cache.folder == sub_cache("features") else self._cache.folder
-        return _again, (self.spec.name, self.spec.digest, str(self.device), dtype, folder)
+        keeps = self._cache.folder is not None
+        return _again, (self.spec.name, self.spec.digest, str(self.device), dtype, folder, keeps)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ClipBackbone:
         """Itself, as nothing in it changes."""
@@ -313,13 +314,13 @@ def require_model(model: Backbone, name: str, digest: str) -> None:
         )
 
 
-def _again(name: str, digest: str, device: str, dtype: str, folder: Path | None) -> Backbone:
+def _again(name: str, digest: str, device: str, dtype: str, folder: Path | None, keeps: bool = True) -> Backbone:
     """The model that was pickled: loaded anew, on its device if there is such a one here."""
     present = _device(device) is not None
     root = None if folder is None else folder.parent
     model = load_backbone(name, device=device if present else "auto", dtype=dtype, cache_dir=root)
     require_model(model, name, digest)
-    return model
+    return model if keeps else model.keeping_nothing()
 
 
 def _present_devices() -> list[str]:
