@@ -17,6 +17,7 @@ from secfpp.cli import (
     doctor,
     keys,
     listing,
+    page,
     privacy,
     prompts,
     rehearsing,
@@ -106,6 +107,7 @@ app.command()(why.why)
 app.command()(audit.audit)
 app.command()(transcript.transcript)
 app.command()(prompts.predict)
+app.command()(page.page)
 app.command()(prompts.export)
 app.command("import")(prompts.import_)
 app.add_typer(keys.keys, name="keys")
