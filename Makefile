@@ -11,7 +11,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow fuzz check lint types layers docs smoke bench bench-cost bench-peers format clean
+.PHONY: help demo test test-slow test-flare fuzz check lint types layers docs smoke bench bench-cost bench-peers format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(VENV)/.ready-test ## the test suite without the slow tests, on all cores
 
 test-slow: $(VENV)/.ready-test ## only the slow tests
 	$(BIN)/python -m pytest -m slow
+
+test-flare: $(VENV)/.ready-flare ## a real NVIDIA FLARE system on loopback: payloads, kills, refusals, some minutes
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow or not slow" tests/unit/deploy tests/unit/cli/test_deploying.py tests/e2e/test_flare.py
 
 fuzz: $(VENV)/.ready-run ## damaged messages to everything that reads them, one minute; FUZZ_SECONDS to change that
 	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
@@ -72,6 +75,7 @@ clean: ## remove build products and caches (keeps .venv and runs)
 EXTRAS_run :=
 EXTRAS_test := [test]
 EXTRAS_dev := [test,dev]
+EXTRAS_flare := [test,flare]
 
 $(VENV)/.ready-%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the versions of constraints.txt into $(VENV) ..."

@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+FLARE = ROOT / "src" / "secfpp" / "deploy" / "flare"
 
 
 def normal(requirement: str) -> str:
@@ -43,12 +44,19 @@ def undeclared(folder: Path, declared: list[str], own: set[str]) -> dict[str, se
 
 
 def test_the_package_imports_declared_dependencies_only() -> None:
-    assert undeclared(ROOT / "src", PROJECT["dependencies"], set()) == {}
+    found = undeclared(ROOT / "src", PROJECT["dependencies"], set())
+    adapter = str(FLARE.relative_to(ROOT))
+    elsewhere = {name: {path for path in where if not path.startswith(adapter)} for name, where in found.items()}
+    assert {name: where for name, where in elsewhere.items() if where} == {}
+
+
+def test_the_adapter_of_an_engine_imports_what_its_extra_declares() -> None:
+    assert undeclared(FLARE, PROJECT["dependencies"] + EXTRAS["flare"], set()) == {}
 
 
 def test_the_tests_import_declared_dependencies_only() -> None:
     own = {"support"} | {path.stem for folder in ("tests", "tools") for path in (ROOT / folder).rglob("*.py")}
-    assert undeclared(ROOT / "tests", PROJECT["dependencies"] + EXTRAS["test"], own) == {}
+    assert undeclared(ROOT / "tests", PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["flare"], own) == {}
 
 
 def test_an_undeclared_import_is_noticed() -> None:
@@ -59,5 +67,5 @@ def test_every_dependency_is_pinned_exactly_and_portably() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pins = {normal(line): line for line in lines}
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line)] == []
-    declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["dev"]
+    declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["dev"] + EXTRAS["flare"]
     assert [name for name in map(normal, declared) if name not in pins] == []

@@ -15,6 +15,8 @@ from secfpp.runtime.driver import Driver, repeated
 from secfpp.runtime.envelope import Kind, Part, Reply, Request
 from secfpp.runtime.site import DONE
 
+OPENING = 600.0
+"""Seconds that a site has at least to open or close a run: it may load a model and encode all its images."""
 _log = logging.getLogger(__name__)
 
 
@@ -63,13 +65,18 @@ class RemoteDriver(Driver):
         """Open the run at sites, all by default, after `round_` committed rounds; the replies of those that answer."""
         return self._tell("open", round_, self.clients if sites is None else sites, about)
 
-    def commit(self, about: Any) -> None:
-        """Have all sites keep their state of this round; those that were set aside and are back count again."""
+    def commit(self, about: Any) -> dict[ClientId, Reply]:
+        """Have all sites keep their state of this round; those that were set aside and are back count again.
+
+        Returns:
+            The replies of sites at which the run had to be opened again.
+        """
         replies = self._tell("commit", self.round_, self.clients)
-        strange = [client for client, reply in replies.items() if reply.refused == "closed"]
-        if strange:
-            replies |= self.open(about, self.round_, strange)
+        lost = [client for client, reply in replies.items() if reply.refused in ("closed", "old")]
+        opened = self.open(about, self.round_, lost) if lost else {}
+        replies |= opened
         self.aside = {client for client in self.clients if client not in replies or replies[client].refused}
+        return opened
 
     def close(self) -> dict[ClientId, Any]:
         """End the run; what sites tell at its end."""
@@ -135,7 +142,8 @@ class RemoteDriver(Driver):
         self._seq += 1
         requests = {c: Request(kind, self.attempt, round_, self._seq, own, about).encode() for c, own in parts.items()}
         found: dict[ClientId, Reply] = {}
-        for client, data in self.transport.exchange(requests, self.deadline).items():
+        deadline = max(self.deadline, OPENING) if kind in ("open", "close") else self.deadline
+        for client, data in self.transport.exchange(requests, deadline).items():
             try:
                 reply = Reply.decode(data)
             except ProtocolError as error:

@@ -141,6 +141,7 @@ def train(
     transcript: Transcript | None = None,
     checkpoint: Path | None = None,
     participation: float = 1.0,
+    chunk: int = CHUNK,
 ) -> RunResult:
     """Train `algorithm` on `dataset` and measure it; the same arguments give the same result.
 
@@ -167,6 +168,7 @@ def train(
             goes on ends with the bits of an uninterrupted one.
         participation: share of the clients that take part in a round, see `participants`. The others keep their
             state, are not asked, and are evaluated all the same; their ``loss`` in `RunResult.rows` is None.
+        chunk: clients trained in one pass.
 
     Raises:
         ConfigError: settings that this data or model refuse.
@@ -194,7 +196,7 @@ def train(
         state.clients,
         force_wire=force_wire,
         dropouts=dropouts,
-        chunk=CHUNK,
+        chunk=chunk,
         transcript=transcript,
         tolerant=True,
     )

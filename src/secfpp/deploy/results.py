@@ -1,0 +1,88 @@
+"""What a deployed run leaves at the server: what a server can know, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import secfpp
+from secfpp.deploy.agreed import Agreed
+from secfpp.deploy.names import AGREED
+from secfpp.errors import DataError
+from secfpp.protocol.program import ClientId
+from secfpp.protocol.refusals import Refusal
+from secfpp.runtime.costs import Costs
+from secfpp.storage import atomic_write
+
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server knows after a run.
+
+    Attributes:
+        agreed: what was run.
+        rounds: rounds done.
+        sites: those that took part at all, with how many images each says to have.
+        cluster_of: each site's cluster, if the method has clusters.
+        costs: messages of the protocol.
+        seconds: of all rounds.
+        refusals: what parties refused of what others sent.
+        failures: ``(round, site, step, kind of exception)`` of what failed at a site.
+        refused: sites that did not take part, and why.
+        lost: rounds that came to nothing, and why.
+        told: what sites said of themselves at the end.
+    """
+
+    agreed: Agreed
+    rounds: int
+    sites: Mapping[ClientId, int]
+    cluster_of: Mapping[ClientId, int] | None
+    costs: Costs
+    seconds: float
+    refusals: tuple[Refusal, ...] = ()
+    failures: tuple[tuple[int, ClientId, str, str], ...] = ()
+    refused: Mapping[ClientId, str] = field(default_factory=dict)
+    lost: Mapping[int, str] = field(default_factory=dict)
+    told: Mapping[ClientId, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {
+            "secfpp": secfpp.__version__,
+            "run": self.agreed.run,
+            "digest": self.agreed.digest,
+            "method": self.agreed.algorithm.name,
+            "rounds": self.rounds,
+            "lost": [{"round": number, "why": why} for number, why in self.lost.items()],
+            "sites": {
+                client: {
+                    "images": images,
+                    "cluster": None if self.cluster_of is None else self.cluster_of.get(client),
+                    **({"told": self.told[client]} if self.told.get(client) else {}),
+                }
+                for client, images in sorted(self.sites.items())
+            },
+            "refused": dict(self.refused),
+            "refusals": [asdict(one) for one in self.refusals],
+            "failures": [dict(zip(("round", "site", "step", "kind"), one, strict=True)) for one in self.failures],
+            "costs": self.costs.as_dict(),
+            "seconds": self.seconds,
+        }
+
+
+def write_results(folder: Path, served: Served) -> None:
+    """Write ``summary.json`` and ``agreed.toml`` to `folder`.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    served.agreed.save(folder / AGREED)
+    try:
+        atomic_write(folder / SUMMARY, (json.dumps(served.to_json(), indent=2) + "\n").encode())
+    except OSError as error:
+        raise DataError(f"{folder / SUMMARY} cannot be written: {error.strerror}") from error
