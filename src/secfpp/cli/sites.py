@@ -260,9 +260,7 @@ def _line(line: dict[str, Any]) -> str:
     """A line of the log in words."""
     head = f"{line['at'][:19]}  {line.get('peer') or '-'}  "
     if line["what"] != "request":
-        return head + (
-            line.get("text") or f"a run was asked for: {line.get('method', '')} {line.get('agreed', '')[:12]}"
-        )
+        return head + (line.get("text") or f"a run was asked for: {line.get('digest', '')[:12]}")
     steps = ", ".join(
         step["step"] + (f" ({step['failed']})" if "failed" in step else "") for step in line.get("steps", ())
     )

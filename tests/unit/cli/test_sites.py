@@ -148,7 +148,7 @@ def test_a_check_tries_what_a_run_needs(anna: SiteFolder) -> None:
 def test_the_log_says_who_asked_what_left_and_what_was_refused(anna: SiteFolder) -> None:
     assert "nobody asked" in command("site", "log", "anna")
     log = anna.log("trial")
-    log.opened({"agreed": "ab", "method": "secfpp"}, "server")
+    log.opened({"digest": "abcdef"}, "server")
     asked = Request("ask", 1, 3, 2, (Part("", "method.train", b"12345"),))
     log.handled(Handled(asked, Reply(2, parts=(Part("", "done", b"123"),)), 100, 3000), "server")
     log.handled(Handled(asked, Reply(2, parts=(Part("", "ValueError", b""),)), 100, 90), "server")
@@ -158,7 +158,7 @@ def test_the_log_says_who_asked_what_left_and_what_was_refused(anna: SiteFolder)
     assert re.search(r"method\.train +2 +10 B +3 B", shown)
     assert "refused 1 x ask: old" in shown and "failed 1 x method.train: ValueError" in shown
     each = command("site", "log", "anna", "--run", "trial", "--each").splitlines()
-    assert len(each) == 5 and "100 B in, 3000 B out" in each[2]
+    assert len(each) == 5 and "asked for: abcdef" in each[1] and "100 B in, 3000 B out" in each[2]
     assert len(json.loads(command("site", "log", "anna", "--json"))["trial"]) == 4
     assert "once a run was asked for" in fails("site", "log", "anna", "--run", "other")
 
