@@ -170,11 +170,13 @@ class SiteFolder:
         """Keep a run as agreed on, after `require`.
 
         Raises:
-            ConfigError, DataError: see `require`; nothing is written then.
+            ConfigError, DataError: see `require`, or the site takes part in a run right now; nothing is written then.
         """
         self.require(agreed, roster)
-        roster.save(self.path / ROSTER)
-        agreed.save(self.path / AGREED)
+        with self.in_use():
+            roster.save(self.path / ROSTER)
+            agreed.save(self.path / AGREED)
+            self.log(agreed.run).note(f"agreed to {agreed.digest}")
 
     def backbone(self, agreed: Agreed) -> Backbone:
         """The model, loaded once.
