@@ -18,6 +18,8 @@ from secfpp.runtime.site import Handled, Refused, Run, Site
 _log = logging.getLogger(__name__)
 ENGINE = "the engine's server"
 """Who asks, in a site's log: engines let nobody else through."""
+OTHERS = "not-agreed"
+"""The log of requests that are of no run which this site agreed to."""
 
 
 def open_site(folder: Path) -> OpenSite:
@@ -42,7 +44,7 @@ class OpenSite:
     def __init__(self, folder: SiteFolder) -> None:
         self.folder = folder
         self._site = Site(folder.name, self._enter, self._note)
-        self._run = ""
+        self._run = OTHERS
         self._held = ExitStack()
         self._held.enter_context(folder.in_use())
 
@@ -70,14 +72,18 @@ class OpenSite:
     def _agreed(self, about: Any) -> Agreed:
         """What the site agreed to, if it is what the server asks for and is still allowed."""
         asked = about if isinstance(about, Mapping) else {}
-        self._run = str(asked.get("run", ""))[:100] or "unnamed"
-        self.folder.log(self._run).opened({"digest": str(asked.get("digest", ""))[:100]}, ENGINE)
+        self._run = OTHERS
         try:
             agreed, roster = self.folder.agreed(), self.folder.roster()
             agreed.require_roster(roster)
             forbidden = self.folder.problems(agreed, roster)
+            if asked.get("digest") == agreed.digest:
+                self._run = agreed.run
         except SecFPPError as error:
             raise Refused("failed", str(error), type(error).__name__) from error
+        finally:
+            said = {name: str(asked.get(name, ""))[:100] for name in ("run", "digest")}
+            self.folder.log(self._run).opened(said, ENGINE)
         if asked.get("digest") != agreed.digest:
             table = asked.get("agreed")
             keys = agreed.differences(table) if isinstance(table, Mapping) else []
@@ -95,4 +101,4 @@ class OpenSite:
     def _note(self, handled: Handled) -> None:
         if handled.error is not None:
             _log.warning("%s refuses a request: %s", self.folder.name, handled.reply.refused)
-        self.folder.log(self._run or "unnamed").handled(handled, ENGINE)
+        self.folder.log(self._run).handled(handled, ENGINE)

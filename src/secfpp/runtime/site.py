@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from traceback import format_tb
 from typing import Any
 
 from secfpp.errors import DataError, ProtocolError, SecFPPError
@@ -79,7 +80,7 @@ class Site:
     Args:
         client: its name.
         enter: called with what the server says of a run; returns the run if the site takes part.
-        on_handled: called after each request, e.g. to log it.
+        on_handled: called after each request, e.g. to log it; where it raises, the answer does not leave.
     """
 
     def __init__(
@@ -117,7 +118,11 @@ class Site:
         if request is not None and reply.refused not in ("malformed", "closed", "old") and self._own(request):
             self._seq, self._reply = request.seq, data
         if self._on_handled:
-            self._on_handled(Handled(request, reply, len(message), len(data), error))
+            try:
+                self._on_handled(Handled(request, reply, len(message), len(data), error))
+            except Exception as unlogged:  # what cannot be logged does not leave
+                _log.error("%s: an answer was held back, its log: %s", self.client, type(unlogged).__name__)
+                data = self._reply = Reply(_seq(request), "failed", about=type(unlogged).__name__).encode()
         return data
 
     def _own(self, request: Request) -> bool:
@@ -185,7 +190,8 @@ class Site:
             _log.warning("%s refuses %s: %s", self.client, part.step, error)
             return Part(part.label, DONE, _encoded(refusals.refusal(error)))
         except Exception as error:
-            _log.exception("%s: step %s failed", self.client, part.step)
+            where = "".join(format_tb(error.__traceback__))  # the text may hold what is private
+            _log.error("%s: step %s failed with %s at\n%s", self.client, part.step, type(error).__name__, where)
             return Part(part.label, type(error).__name__)
         self._state = state
         return Part(part.label, DONE, data)
