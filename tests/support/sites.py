@@ -27,11 +27,9 @@ def pictures(root: Path, names: Sequence[str] = NAMES, count: int = 8) -> Path:
     return root
 
 
-def make_sites(folder: Path, data: Path, names: Sequence[str] = NAMES, size: int = 16) -> dict[str, SiteFolder]:
+def make_sites(folder: Path, data: Path, names: Sequence[str] = NAMES) -> dict[str, SiteFolder]:
     """Sites with the folders of these names below `data`."""
-    return {
-        name: SiteFolder.create(folder / name, name, SiteData(folder=str(data / name), size=size)) for name in names
-    }
+    return {name: SiteFolder.create(folder / name, name, SiteData(folder=str(data / name))) for name in names}
 
 
 def roster_of(sites: dict[str, SiteFolder], run: str = "trial") -> Roster:
@@ -43,9 +41,15 @@ def agreed_on(
     roster: Roster, backbone: Backbone, algorithm: FederatedAlgorithm | None = None, **changes: Any
 ) -> Agreed:
     """A run of these sites."""
+    about = {"run": roster.run, "roster": roster.fingerprint, "backbone_digest": backbone.spec.digest}
+    return asked(algorithm, **{**about, **changes})
+
+
+def asked(algorithm: FederatedAlgorithm | None = None, **changes: Any) -> Agreed:
+    """A run of nobody, of small pictures."""
     values = {
-        "run": roster.run,
-        "roster": roster.fingerprint,
+        "run": "trial",
+        "roster": "ABCD",
         "seed": 3,
         "rounds": 2,
         "fewest": 4,
@@ -53,7 +57,8 @@ def agreed_on(
         "template": "a photo of a {}",
         "classes": CLASSES,
         "backbone": "mini",
-        "backbone_digest": backbone.spec.digest,
+        "backbone_digest": "00",
         "algorithm": algorithm or SecFPP(),
+        "image_size": 16,
     }
     return Agreed(**{**values, **changes})
