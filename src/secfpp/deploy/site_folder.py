@@ -115,13 +115,16 @@ class SiteFolder:
         return SiteLog(self.path / "log", run)
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self, patience: float = 0.0) -> Iterator[None]:
         """Take part in a run in the ``with`` block; one process at a time.
 
+        Args:
+            patience: seconds to wait at most for the end of another process.
+
         Raises:
-            ConfigError: another one does.
+            ConfigError: another one does, and has not ended by then.
         """
-        lock = FileLock(self.path / ".lock", timeout=0, mode=0o600)
+        lock = FileLock(self.path / ".lock", timeout=patience, mode=0o600, thread_local=False)
         try:
             with lock:
                 yield

@@ -10,6 +10,7 @@ from typing import Any
 
 from secfpp.algorithms.training import ClientContext
 from secfpp.deploy.agreed import Agreed
+from secfpp.deploy.child import GRACE
 from secfpp.deploy.site_folder import SiteFolder
 from secfpp.errors import ConfigError, SecFPPError
 from secfpp.protocol.program import ClientState
@@ -18,6 +19,8 @@ from secfpp.runtime.site import Handled, Refused, Run, Site
 _log = logging.getLogger(__name__)
 ENGINE = "the engine's server"
 """Who asks, in a site's log: engines let nobody else through."""
+PATIENCE = 2 * GRACE
+"""Seconds that a site waits at most until an earlier process for it has ended."""
 OTHERS = "not-agreed"
 """The log of requests that are of no run which this site agreed to."""
 
@@ -25,11 +28,13 @@ OTHERS = "not-agreed"
 def open_site(folder: Path) -> OpenSite:
     """The site in `folder`, ready for requests.
 
+    What is left of an engine that was killed may hold the folder a little longer, and is waited for.
+
     Raises:
-        ConfigError: settings that cannot work, or another process answers for this site.
+        ConfigError: settings that cannot work, or another process goes on answering for this site.
         DataError: no site.
     """
-    return OpenSite(SiteFolder(folder))
+    return OpenSite(SiteFolder(folder), PATIENCE)
 
 
 class OpenSite:
@@ -39,14 +44,15 @@ class OpenSite:
 
     Args:
         folder: the site's.
+        patience: seconds to wait at most for the end of another process that answers for the site.
     """
 
-    def __init__(self, folder: SiteFolder) -> None:
+    def __init__(self, folder: SiteFolder, patience: float = 0.0) -> None:
         self.folder = folder
         self._site = Site(folder.name, self._enter, self._note)
         self._run = OTHERS
         self._held = ExitStack()
-        self._held.enter_context(folder.in_use())
+        self._held.enter_context(folder.in_use(patience))
 
     def handle(self, message: bytes) -> bytes:
         """The reply to a request; never raises."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from secfpp.algorithms.secfpp import SecFPP
+from secfpp.deploy import site_process
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.site_folder import SiteFolder
 from secfpp.deploy.site_process import ENGINE, OTHERS, OpenSite, open_site
@@ -173,10 +175,14 @@ def test_what_cannot_be_logged_does_not_leave(when: str, anna: OpenSite, agreed:
     assert server.train(1) == reply  # a repeated one gets no more
 
 
-def test_a_second_process_for_one_site_is_refused(anna: OpenSite, folder: Path) -> None:
+def test_a_second_process_for_one_site_waits_and_is_refused(
+    anna: OpenSite, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_process, "PATIENCE", 0.1)
     with pytest.raises(ConfigError, match="another process answers for this site"):
         open_site(folder)
-    anna.close()
+    monkeypatch.setattr(site_process, "PATIENCE", 20.0)
+    threading.Timer(0.2, anna.close).start()
     open_site(folder).close()
 
 
