@@ -194,6 +194,7 @@ class World:
 
     backbones: list[dict[str, Any]] = field(default_factory=list)
     trained: list[tuple[str, int]] = field(default_factory=list)
+    chunks: list[int] = field(default_factory=list)
     algorithms: dict[str, object] = field(default_factory=dict)
     encoded: list[int] = field(default_factory=list)
     before_training: Callable[[str], None] = str
@@ -232,12 +233,14 @@ class World:
         participation: float,
         checkpoint: Path,
         transcript: Any,
+        chunk: int = 32,
     ) -> Any:
         self.before_training(method)
         if transcript is not None:
             self.says(transcript)
         self.trained.append((method, seed))
         self.algorithms[method] = algorithm
+        self.chunks.append(chunk)
         for number in range(1, rounds + 1):
             on_exchange(number, 1, ("clusterer", "method"))
             on_round(SimpleNamespace(round=number, rounds=rounds, loss=1 / number, seconds=0.1, metrics=None))

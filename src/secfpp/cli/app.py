@@ -9,7 +9,21 @@ import typer
 from typer.core import TyperGroup
 
 from secfpp import __version__
-from secfpp.cli import audit, cache, doctor, keys, listing, privacy, prompts, training, transcript, why
+from secfpp.cli import (
+    agreeing,
+    audit,
+    cache,
+    deploying,
+    doctor,
+    keys,
+    listing,
+    privacy,
+    prompts,
+    sites,
+    training,
+    transcript,
+    why,
+)
 from secfpp.cli.going_on import going_on
 from secfpp.errors import (
     ConfigError,
@@ -94,6 +108,9 @@ app.command()(prompts.predict)
 app.command()(prompts.export)
 app.command("import")(prompts.import_)
 app.add_typer(keys.keys, name="keys")
+app.command()(agreeing.agree)
+app.add_typer(sites.site, name="site")
+app.add_typer(deploying.serve, name="serve")
 app.add_typer(privacy.privacy, name="privacy")
 app.command("list")(listing.list_)
 app.command()(doctor.doctor)

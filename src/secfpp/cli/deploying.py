@@ -6,16 +6,12 @@ from pathlib import Path
 
 import typer
 
-site = typer.Typer(no_args_is_help=True)
+from secfpp.cli.sites import site
+
 serve = typer.Typer(no_args_is_help=True, help="The server of a run.")
 
 KIT = typer.Option(..., metavar="KIT", exists=True, file_okay=False, help="The startup kit, as FLARE provisioned it.")
 ROSTER = typer.Option(..., metavar="FILE", help="The roster of the run.")
-
-
-@site.callback()
-def _site() -> None:
-    """This organisation's site of a run."""
 
 
 @site.command("flare")

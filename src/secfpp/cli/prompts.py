@@ -162,7 +162,7 @@ def export(
     from secfpp.models.coop_checkpoint import to_coop
     from secfpp.models.prompt_file import load_prompt
 
-    _require_free(out, force)
+    require_free(out, force)
     if class_contexts is None and prior is Prior.OWN:
         raise ConfigError([Problem("--prior", prior.value, "only with --class-contexts")])
     if class_contexts is not None and no_prior:
@@ -234,8 +234,8 @@ def import_(
     from secfpp.models.backbone import load_backbone
     from secfpp.models.coop_checkpoint import from_coop
 
-    _require_free(out, force)
-    names = _names(classes)
+    require_free(out, force)
+    names = class_list(classes)
     learned = from_coop(file, names, load_backbone(backbone), client)
     shape = list(learned.prompt.shape)
     _write(out, learned.to_bytes(), as_json, format=f"from {source.value}", classes=len(names), shape=shape)
@@ -250,7 +250,7 @@ def _rank(index: int) -> str:
     return "label" if index == 0 else f"label {index + 1}"
 
 
-def _names(given: str) -> list[str]:
+def class_list(given: str) -> list[str]:
     """Class names from a file with one per line, or from a list with commas.
 
     Raises:
@@ -277,7 +277,12 @@ def _names(given: str) -> list[str]:
     return names
 
 
-def _require_free(out: Path, force: bool) -> None:
+def require_free(out: Path, force: bool) -> None:
+    """Refuse to write over a file unless that is wanted.
+
+    Raises:
+        ConfigError: a folder, or a file that is there and not to be replaced.
+    """
     from secfpp.errors import ConfigError, Problem
 
     if out.is_dir():

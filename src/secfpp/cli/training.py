@@ -37,6 +37,9 @@ RESUME = typer.Option(False, "--resume", help="Go on with the run in that direct
 NEW_LEDGER = typer.Option(
     False, "--new-ledger", help="Begin another privacy ledger of the data; what earlier runs released does not count."
 )
+DETERMINISTIC = typer.Option(
+    False, "--deterministic", help="The bits of a deployed run: one client at a time, on one thread; slower."
+)
 TENSORBOARD = typer.Option(False, "--tensorboard", help="Write event files to DIR/tensorboard too.")
 
 
@@ -77,6 +80,7 @@ def run(
     ),
     tensorboard: bool = TENSORBOARD,
     new_ledger: bool = NEW_LEDGER,
+    deterministic: bool = DETERMINISTIC,
     force: bool = typer.Option(False, "--force", help="Replace the results in that directory."),
     as_json: bool = JSON,
 ) -> None:
@@ -90,6 +94,8 @@ def run(
 
     _require_one(force, resume)
     settings = load_config(config, set_)
+    if deterministic:
+        settings = replace(settings, backbone=settings.backbone.deterministic)
     with open_run_directory(out, "run", force=force, resume=resume) as directory:
         label = method or settings.method.name
         _train(
@@ -124,6 +130,7 @@ def compare(
     ),
     tensorboard: bool = TENSORBOARD,
     new_ledger: bool = NEW_LEDGER,
+    deterministic: bool = DETERMINISTIC,
     force: bool = typer.Option(False, "--force", help="Start over: replace the results in that directory."),
     as_json: bool = JSON,
 ) -> None:
@@ -146,6 +153,10 @@ def compare(
     reference = against or (settings.method.name if settings.method.name in labels else labels[0])
     if threads:
         settings = replace(settings, backbone=replace(settings.backbone, threads=threads))
+    if deterministic:
+        if threads not in (None, 1):
+            raise ConfigError([Problem("--threads", threads, "1, or leave it out: --deterministic means one thread")])
+        settings = replace(settings, backbone=settings.backbone.deterministic)
     with open_run_directory(out, "compare", force=force, resume=not force) as directory:
         _train(
             settings,

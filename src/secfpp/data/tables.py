@@ -67,13 +67,22 @@ def load_table(source: str | os.PathLike[str] | TableSettings, seed: int = 0) ->
     """
     settings = source if isinstance(source, TableSettings) else TableSettings(file=os.fspath(source))
     file = Path(settings.file).expanduser()
-    table = read_rows(file)
-    if table.ignored:
-        warnings.warn(f"{file}: columns not used: {', '.join(table.ignored)}", DataWarning, stacklevel=2)
-    root = Path(settings.root).expanduser() if settings.root else file.parent
-    holdings = _Reading(file, root, table, settings).take()
+    table, holdings = _taken(file, settings, stacklevel=3)
     facts = {"table": file.name, "columns": ", ".join(table.columns)}
     return federated(file.stem, holdings, settings, seed, facts, settings.classes)
+
+
+def table_holdings(settings: TableSettings) -> list[Holding]:
+    """The pictures of each client of a table, or of each domain if it names no clients; errors as for `load_table`."""
+    return _taken(Path(settings.file).expanduser(), settings, stacklevel=3)[1]
+
+
+def _taken(file: Path, settings: TableSettings, stacklevel: int) -> tuple[Rows, list[Holding]]:
+    table = read_rows(file)
+    if table.ignored:
+        warnings.warn(f"{file}: columns not used: {', '.join(table.ignored)}", DataWarning, stacklevel=stacklevel)
+    root = Path(settings.root).expanduser() if settings.root else file.parent
+    return table, _Reading(file, root, table, settings).take()
 
 
 @dataclass
@@ -169,7 +178,7 @@ class _Reading:
             self.problems.append(f"{self.file}: one class only, so there is nothing to tell apart: add another")
         if not self.settings.classes and all(map(str.isdecimal, labels)):
             said = f"{self.file}: labels are numbers, of which a model knows nothing: name the classes in data.classes"
-            warnings.warn(said, DataWarning, stacklevel=4)
+            warnings.warn(said, DataWarning, stacklevel=5)
         one_by_one = not {"split", "group"} & set(self.table.columns)
         for holding in holdings:
             classes, least = holding.by_class(), self.settings.min_classes

@@ -98,7 +98,8 @@ def run_at_sites(
             if client not in driver.aside and client not in left_out(state.refusals, colluding(algorithm))
         }
         if len(present) < agreed.fewest:
-            raise DropoutError("open", agreed.fewest, len(present), sorted(driver.clients - present.keys()))
+            absent = sorted(driver.clients - present.keys())
+            raise DropoutError(f"round {number}", agreed.fewest, len(present), absent)
         cohort = Cohort(present, number, agreed.seed, planned)
         try:
             state.server = run_round(algorithm, driver, state.server, cohort, algorithm.round(state.server, cohort))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -52,12 +52,23 @@ class Catalog:
 
 @dataclass(frozen=True)
 class BackboneSettings:
-    """Which frozen model, and how it computes; the arguments of `secfpp.models.backbone.load_backbone`."""
+    """Which frozen model, and how it computes.
+
+    Attributes:
+        name, device, threads, dtype: see `secfpp.models.backbone.load_backbone`.
+        chunk: clients trained in one pass; like threads it moves last bits of results.
+    """
 
     name: str = "mini"
     device: str = "auto"
     threads: Annotated[int, Ge(1)] | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    chunk: Annotated[int, Ge(1)] = 32
+
+    @property
+    def deterministic(self) -> BackboneSettings:
+        """The same model as each site of a deployed run computes: one client at a time, on one thread."""
+        return replace(self, threads=1, chunk=1)
 
 
 @dataclass(frozen=True)

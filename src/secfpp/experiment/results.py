@@ -21,9 +21,10 @@ from secfpp.models.novelty import Novelty
 from secfpp.models.prompt_file import ClientPrompt
 
 if TYPE_CHECKING:
-    from secfpp.data.federated import FederatedDataset, Split
+    from secfpp.data.federated import ClientData, FederatedDataset, Split
     from secfpp.grey_depth import GreyWindow
     from secfpp.models.backbone import Backbone, BackboneSpec
+    from secfpp.runtime.learned import Learned
     from secfpp.runtime.trainer import RunResult
 
 Row = Mapping[str, Any]
@@ -124,11 +125,13 @@ def costs_lines(results: Sequence[RunResult]) -> str:
 
 def novelties(dataset: FederatedDataset, backbone: Backbone) -> dict[str, Novelty]:
     """What each client's images are like, by its name, for those of whose images that can be said."""
-    found = {
-        client.name: Novelty.of(*(_features(backbone, split) for split in (client.train, client.validation)))
-        for client in dataset.clients
-    }
+    found = {client.name: novelty_of(client, backbone) for client in dataset.clients}
     return {name: known for name, known in found.items() if known is not None}
+
+
+def novelty_of(client: ClientData, backbone: Backbone) -> Novelty | None:
+    """What the images of one client are like, if that can be said."""
+    return Novelty.of(*(_features(backbone, split) for split in (client.train, client.validation)))
 
 
 def client_prompts(
@@ -151,21 +154,12 @@ def client_prompts(
     """
     images = known or {}
     return {
-        client: ClientPrompt(
-            prompt=result.prompts[i],
+        client: client_prompt(
+            result,
+            i,
+            backbone,
+            images.get(client),
             classes=tuple(classes),
-            backbone=backbone.name,
-            backbone_digest=backbone.digest,
-            domain_prompt=None if result.domain_prompts is None else result.domain_prompts[i],
-            familiar=None if result.familiar is None else result.familiar[i],
-            trust=1.0 if result.domain_prompts is None else result.trust,
-            visual_weights=None if result.visual_weights is None else result.visual_weights[i],
-            visual_bias=None if result.visual_bias is None else result.visual_bias[i],
-            text_weight=None if result.text_weight is None else result.text_weight[i],
-            log_prior=None if result.log_priors is None else result.log_priors[i],
-            image_mean=images[client].mean if client in images else None,
-            image_spread=images[client].spread if client in images else None,
-            novelty_threshold=images[client].threshold if client in images else None,
             client=client,
             domain=result.domains[i],
             method=result.method,
@@ -176,6 +170,40 @@ def client_prompts(
         )
         for i, client in enumerate(result.clients)
     }
+
+
+def client_prompt(
+    learned: Learned | RunResult, i: int, backbone: BackboneSpec, known: Novelty | None, **about: Any
+) -> ClientPrompt:
+    """What the client at position `i` predicts with.
+
+    Args:
+        learned: of several clients, or of one.
+        i: which.
+        backbone: the model of the run.
+        known: what the client's images are like, if that can be said.
+        about: the other fields of `ClientPrompt`, which say whose it is and where from.
+    """
+
+    def own(array: np.ndarray | None) -> np.ndarray | None:
+        return None if array is None else array[i]
+
+    return ClientPrompt(
+        prompt=learned.prompts[i],
+        domain_prompt=own(learned.domain_prompts),
+        familiar=own(learned.familiar),
+        visual_weights=own(learned.visual_weights),
+        visual_bias=own(learned.visual_bias),
+        text_weight=own(learned.text_weight),
+        log_prior=own(learned.log_priors),
+        backbone=backbone.name,
+        backbone_digest=backbone.digest,
+        trust=1.0 if learned.domain_prompts is None else learned.trust,
+        image_mean=known.mean if known else None,
+        image_spread=known.spread if known else None,
+        novelty_threshold=known.threshold if known else None,
+        **about,
+    )
 
 
 def prompt_files(

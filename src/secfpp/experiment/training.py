@@ -244,6 +244,7 @@ def _train_cell(
             seed=cell.seed,
             rounds=task.config.rounds,
             participation=task.config.participation,
+            chunk=task.config.backbone.chunk,
             checkpoint=checkpoint_file(task.directory, cell),
             transcript=transcript,
             on_round=on_round,

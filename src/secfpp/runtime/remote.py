@@ -15,6 +15,8 @@ from secfpp.runtime.driver import Driver, repeated
 from secfpp.runtime.envelope import Kind, Part, Reply, Request
 from secfpp.runtime.site import DONE
 
+OPENING = 600.0
+"""Seconds that a site has at least to open or close a run: it may load a model and encode all its images."""
 _log = logging.getLogger(__name__)
 
 
@@ -140,7 +142,8 @@ class RemoteDriver(Driver):
         self._seq += 1
         requests = {c: Request(kind, self.attempt, round_, self._seq, own, about).encode() for c, own in parts.items()}
         found: dict[ClientId, Reply] = {}
-        for client, data in self.transport.exchange(requests, self.deadline).items():
+        deadline = max(self.deadline, OPENING) if kind in ("open", "close") else self.deadline
+        for client, data in self.transport.exchange(requests, deadline).items():
             try:
                 reply = Reply.decode(data)
             except ProtocolError as error:

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.backbone import Backbone
-from secfpp.models.scoring import Visual, familiar_classes
 from secfpp.privacy.ledger import RunLedger
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.refusals import Refusal, left_out
@@ -26,8 +24,9 @@ from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from secfpp.runtime.contexts import dataset_digest, make_contexts
 from secfpp.runtime.costs import Costs
-from secfpp.runtime.evaluation import Example, class_features, examples, measure, validation_accuracy
+from secfpp.runtime.evaluation import Example, examples, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
+from secfpp.runtime.learned import learned, predicting, prompts_of
 from secfpp.runtime.privacy import figures, ledger_of
 from secfpp.runtime.spoiled_rounds import colluding, run_round
 from secfpp.seeding import derive
@@ -142,6 +141,7 @@ def train(
     transcript: Transcript | None = None,
     checkpoint: Path | None = None,
     participation: float = 1.0,
+    chunk: int = CHUNK,
 ) -> RunResult:
     """Train `algorithm` on `dataset` and measure it; the same arguments give the same result.
 
@@ -168,6 +168,7 @@ def train(
             goes on ends with the bits of an uninterrupted one.
         participation: share of the clients that take part in a round, see `participants`. The others keep their
             state, are not asked, and are evaluated all the same; their ``loss`` in `RunResult.rows` is None.
+        chunk: clients trained in one pass.
 
     Raises:
         ConfigError: settings that this data or model refuse.
@@ -195,7 +196,7 @@ def train(
         state.clients,
         force_wire=force_wire,
         dropouts=dropouts,
-        chunk=CHUNK,
+        chunk=chunk,
         transcript=transcript,
         tolerant=True,
     )
@@ -214,8 +215,8 @@ def train(
         state.server = run_round(algorithm, driver, state.server, cohort, algorithm.round(state.server, cohort))
         state.clients, state.round = driver.states, number
         state.seconds += time.perf_counter() - started
-        prompts = _prompts(algorithm, state, ordered)
-        texts, visual = _predicting(algorithm, ordered, state, prompts)
+        prompts = prompts_of(algorithm, ordered, state.clients)
+        texts, visual = predicting(algorithm, ordered, state.clients, prompts)
         accuracy = validation_accuracy(ordered, texts, predictor, visual)
         _choose(state, prompts, accuracy)
         losses = [
@@ -239,18 +240,17 @@ def train(
     newcomers = [contexts[name] for name in sorted(late)]
     if newcomers:
         _join(algorithm, driver, state, contexts, planned, seed, late)
-    prompts = _prompts(algorithm, state, ordered)
-    texts, visual = _predicting(algorithm, ordered, state, prompts)
+    prompts = prompts_of(algorithm, ordered, state.clients)
+    texts, visual = predicting(algorithm, ordered, state.clients, prompts)
     metrics = measure(ordered, texts, dataset.test, predictor, visual)
     if planned:
-        chosen, beside = _predicting(algorithm, ordered, state, state.chosen)
+        chosen, beside = predicting(algorithm, ordered, state.clients, state.chosen)
         selected = measure(ordered, chosen, dataset.test, predictor, beside)
         metrics |= {f"{name}_selected": selected[name] for name in ("own", "own_domain", "other_domains")}
     clusters = state.server.assignment.cluster_of if state.server.assignment else None
     states = [state.clients[context.client] for context in ordered]
     described = clusters is not None and all("descriptor" in own for own in states)
-    two_levels = prompts.shape[1] > 1
-    familiar = np.stack([familiar_classes(c.histogram, predictor.familiar_share) for c in ordered])
+    found = learned(algorithm, ordered, prompts, visual)
     return RunResult(
         method=method,
         seed=seed,
@@ -264,16 +264,14 @@ def train(
         descriptors=np.stack([own["descriptor"] for own in states]) if described else None,
         costs=driver.costs,
         seconds=state.seconds,
-        prompts=prompts[:, 0],
-        domain_prompts=prompts[:, 1] if two_levels else None,
-        familiar=familiar if two_levels else None,
-        trust=predictor.trust,
-        visual_weights=None if visual is None else visual.weights.cpu().numpy(),
-        visual_bias=None if visual is None else visual.bias.cpu().numpy(),
-        text_weight=None if visual is None else visual.text_weight.cpu().numpy(),
-        log_priors=np.stack([c.log_prior(algorithm.prior_smoothing) for c in ordered])
-        if algorithm.class_prior
-        else None,
+        prompts=found.prompts,
+        domain_prompts=found.domain_prompts,
+        familiar=found.familiar,
+        trust=found.trust,
+        visual_weights=found.visual_weights,
+        visual_bias=found.visual_bias,
+        text_weight=found.text_weight,
+        log_priors=found.log_priors,
         examples=examples(ordered, texts, dataset.test, predictor, visual),
         newcomers=tuple(c.client for c in newcomers),
         newcomer_metrics=_measured(algorithm, newcomers, state, dataset) if newcomers else {},
@@ -289,7 +287,7 @@ def _start(
     algorithm: FederatedAlgorithm, contexts: Mapping[str, ClientContext], ordered: Sequence[ClientContext]
 ) -> TrainingState:
     clients = {name: algorithm.client_state(context) for name, context in contexts.items()}
-    prompts = np.stack([algorithm.prompts(clients[context.client]) for context in ordered])
+    prompts = prompts_of(algorithm, ordered, clients)
     return TrainingState(algorithm.server_state(), clients, prompts, np.full(len(prompts), -np.inf))
 
 
@@ -324,7 +322,8 @@ def _measured(
     algorithm: FederatedAlgorithm, contexts: Sequence[ClientContext], state: TrainingState, dataset: FederatedDataset
 ) -> dict[str, np.ndarray]:
     """`measure` of clients as they are now."""
-    texts, visual = _predicting(algorithm, contexts, state, _prompts(algorithm, state, contexts))
+    prompts = prompts_of(algorithm, contexts, state.clients)
+    texts, visual = predicting(algorithm, contexts, state.clients, prompts)
     return measure(contexts, texts, dataset.test, algorithm.predictor, visual)
 
 
@@ -364,19 +363,3 @@ def _choose(state: TrainingState, prompts: np.ndarray, accuracy: np.ndarray) -> 
     better = ~(accuracy < state.best)
     state.chosen[better] = prompts[better]
     state.best = np.where(np.isnan(accuracy), state.best, np.maximum(state.best, accuracy))
-
-
-def _prompts(algorithm: FederatedAlgorithm, state: TrainingState, contexts: Sequence[ClientContext]) -> np.ndarray:
-    return np.stack([algorithm.prompts(state.clients[context.client]) for context in contexts])
-
-
-def _predicting(
-    algorithm: FederatedAlgorithm, contexts: Sequence[ClientContext], state: TrainingState, prompts: np.ndarray
-) -> tuple[Tensor, Visual | None]:
-    """What clients predict with: class features of their prompts, and what stands beside them."""
-    texts = class_features(contexts, prompts)
-    parts = [
-        algorithm.visual(context, state.clients[context.client], texts[i : i + 1]) for i, context in enumerate(contexts)
-    ]
-    known = [part for part in parts if part is not None]
-    return texts, Visual.stacked(known) if known else None

@@ -72,6 +72,14 @@ def test_run_trains_the_configured_method_and_shows_it(world: World) -> None:
     assert (Path("o") / "report.html").is_file()
 
 
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_deterministic_is_one_client_at_a_time_on_one_thread(world: World, command: str) -> None:
+    result = secfpp(command, "c.toml", "--out", "o", "--deterministic")
+    assert result.exit_code == 0, result.output
+    assert set(world.chunks) == {1}
+    assert {model["threads"] for model in world.backbones} == {1}
+
+
 def test_json_on_standard_output_is_nothing_but_json(world: World) -> None:
     result = secfpp("run", "c.toml", "--out", "o", "--json")
     assert json.loads(result.stdout) == json.loads(Path("o/summary.json").read_text())

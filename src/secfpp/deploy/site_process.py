@@ -1,0 +1,98 @@
+"""A site's work, whatever engine brings the requests: checks what is asked, trains, keeps its log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from secfpp.algorithms.training import ClientContext
+from secfpp.deploy.agreed import Agreed
+from secfpp.deploy.site_folder import SiteFolder
+from secfpp.errors import ConfigError, SecFPPError
+from secfpp.protocol.program import ClientState
+from secfpp.runtime.site import Handled, Refused, Run, Site
+
+_log = logging.getLogger(__name__)
+ENGINE = "the engine's server"
+"""Who asks, in a site's log: engines let nobody else through."""
+
+
+def open_site(folder: Path) -> OpenSite:
+    """The site in `folder`, ready for requests.
+
+    Raises:
+        ConfigError: settings that cannot work, or another process answers for this site.
+        DataError: no site.
+    """
+    return OpenSite(SiteFolder(folder))
+
+
+class OpenSite:
+    """Answers requests about the run that the site agreed to, and refuses all others.
+
+    What a site agreed to is read again whenever a run is opened; data and model are loaded once.
+
+    Args:
+        folder: the site's.
+    """
+
+    def __init__(self, folder: SiteFolder) -> None:
+        self.folder = folder
+        self._site = Site(folder.name, self._enter, self._note)
+        self._run = ""
+        self._held = ExitStack()
+        self._held.enter_context(folder.in_use())
+
+    def handle(self, message: bytes) -> bytes:
+        """The reply to a request; never raises."""
+        return self._site.handle(message)
+
+    def close(self) -> None:
+        """Let another process answer for this site."""
+        self._held.close()
+
+    def _enter(self, about: Any) -> Run:
+        agreed = self._agreed(about)
+        try:
+            context = self.folder.context(agreed)
+            store = self.folder.store(agreed)
+        except SecFPPError as error:
+            raise Refused("failed", str(error), type(error).__name__) from error
+
+        def finished(state: ClientState) -> Mapping[str, Any]:
+            return self._finish(agreed, context, state)
+
+        return Run(agreed.algorithm, context, store, {"weight": context.weight}, finished)
+
+    def _agreed(self, about: Any) -> Agreed:
+        """What the site agreed to, if it is what the server asks for and is still allowed."""
+        asked = about if isinstance(about, Mapping) else {}
+        self._run = str(asked.get("run", ""))[:100] or "unnamed"
+        self.folder.log(self._run).opened({"digest": str(asked.get("digest", ""))[:100]}, ENGINE)
+        try:
+            agreed, roster = self.folder.agreed(), self.folder.roster()
+            agreed.require_roster(roster)
+            forbidden = self.folder.problems(agreed, roster)
+        except SecFPPError as error:
+            raise Refused("failed", str(error), type(error).__name__) from error
+        if asked.get("digest") != agreed.digest:
+            table = asked.get("agreed")
+            keys = agreed.differences(table) if isinstance(table, Mapping) else []
+            told = keys or ["the version of secfpp"]
+            raise Refused("disagrees", f"asked for a run that differs from the agreed one in {', '.join(told)}", told)
+        if forbidden:
+            raise Refused("forbidden", str(ConfigError(forbidden)), [problem.key for problem in forbidden])
+        return agreed
+
+    def _finish(self, agreed: Agreed, context: ClientContext, state: ClientState) -> Mapping[str, Any]:
+        figures = self.folder.write_prompt(agreed, context, state)
+        self.folder.log(self._run).note(f"the prompt is written; test accuracy {figures['test']}")
+        return self.folder.told(figures)
+
+    def _note(self, handled: Handled) -> None:
+        if handled.error is not None:
+            _log.warning("%s refuses a request: %s", self.folder.name, handled.reply.refused)
+        self.folder.log(self._run or "unnamed").handled(handled, ENGINE)
