@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -158,22 +159,64 @@ def _each(task: Callable[[int], None], indices: Sequence[int]) -> None:
         raise DataError("\n".join(broken[:SHOWN]) + more)
 
 
+def read_content(
+    content: bytes, size: int = SIZE, grey_window: GreyWindow | None = None, trained: GreyWindow | None = None
+) -> tuple[np.ndarray, str]:
+    """An image that is no file on this machine, as it would be read from one; for itself, whatever others come with it.
+
+    Args:
+        content: of an image file.
+        size: side in pixels.
+        grey_window: grey values of more than 8 bits that are black and white.
+        trained: those of the training images, taken where `grey_window` is not given.
+
+    Returns:
+        uint8 [size, size, 3], and what is to be told of how deep grey values were read; mostly nothing.
+
+    Raises:
+        DataError: no image, one that is too large, or deep grey values without a window.
+    """
+    window = grey_window or trained
+    with _no_size_warning(), _image(BytesIO(content), size) as image:
+        if (high := largest_high_byte(image)) is not None:
+            require_used(high, 1)
+        if not is_deep(image):
+            return to_square(image, size), ""
+        if window is None:
+            raise DataError(
+                "its grey values have more than 8 bits, and nothing says which are black and white: state "
+                "--grey-window LOW HIGH, or save it with 8 bits"
+            )
+        told = other_than_trained(grey_window, trained, [largest_value(image)]) if trained else ""
+        return to_square(image, size, window), told
+
+
 @contextmanager
 def _opened(path: Path, size: int) -> Iterator[Image]:
     """An image file, opened but not yet decoded; whatever goes wrong is a `DataError` that names it."""
+    try:
+        with _image(path, size) as image:
+            yield image
+    except DataError as error:
+        raise DataError(f"{path}: {error}. Replace or remove the file") from error
+
+
+@contextmanager
+def _image(source: Path | BytesIO, size: int) -> Iterator[Image]:
+    """An image, opened but not yet decoded; whatever goes wrong is a `DataError` that does not name it."""
     from PIL import Image
 
     try:
-        with Image.open(path, formats=formats()) as image:
+        with Image.open(source, formats=formats()) as image:
             _require_modest(image)
             image.draft("RGB", (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
             yield image
+    except DataError:
+        raise
     except OSError as error:
-        what = error.strerror or "damaged, or not an image"
-        raise DataError(f"{path}: {what}. Replace or remove the file") from error
+        raise DataError(error.strerror or "damaged, or not an image") from error
     except Exception as error:  # decoders raise whatever they stumble over in damaged bytes
-        what = str(error) if isinstance(error, DataError) else "damaged, or not an image"
-        raise DataError(f"{path}: {what}. Replace or remove the file") from error
+        raise DataError("damaged, or not an image") from error
 
 
 def to_square(image: Image, size: int, grey_window: GreyWindow | None = None) -> np.ndarray:

@@ -9,10 +9,13 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-FLARE = ROOT / "src" / "secfpp" / "deploy" / "flare"
+OPTIONAL = {ROOT / "src" / "secfpp" / "deploy" / "flare": "flare", ROOT / "src" / "secfpp" / "page": "page"}
+"""Folders that may import more, and the extras that declare it."""
 
 
 def normal(requirement: str) -> str:
@@ -45,13 +48,14 @@ def undeclared(folder: Path, declared: list[str], own: set[str]) -> dict[str, se
 
 def test_the_package_imports_declared_dependencies_only() -> None:
     found = undeclared(ROOT / "src", PROJECT["dependencies"], set())
-    adapter = str(FLARE.relative_to(ROOT))
-    elsewhere = {name: {path for path in where if not path.startswith(adapter)} for name, where in found.items()}
+    own = tuple(f"{folder.relative_to(ROOT)}/" for folder in OPTIONAL)
+    elsewhere = {name: {path for path in where if not path.startswith(own)} for name, where in found.items()}
     assert {name: where for name, where in elsewhere.items() if where} == {}
 
 
-def test_the_adapter_of_an_engine_imports_what_its_extra_declares() -> None:
-    assert undeclared(FLARE, PROJECT["dependencies"] + EXTRAS["flare"], set()) == {}
+@pytest.mark.parametrize("folder", OPTIONAL, ids=lambda folder: folder.name)
+def test_what_an_extra_is_for_imports_what_it_declares(folder: Path) -> None:
+    assert undeclared(folder, PROJECT["dependencies"] + EXTRAS[OPTIONAL[folder]], set()) == {}
 
 
 def test_the_tests_import_declared_dependencies_only() -> None:

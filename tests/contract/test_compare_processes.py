@@ -167,3 +167,16 @@ def test_workers_do_not_outlive_a_killed_parent(expected: Any, tmp_path: Path) -
     assert pids and all(gone(pid) for pid in pids)
     finish(tmp_path, "--workers", "2")
     assert results(tmp_path) == expected
+
+
+def test_shards_side_by_side_equal_the_run_in_one_and_a_killed_one_is_done_again(expected: Any, tmp_path: Path) -> None:
+    shards = [start(tmp_path, "--workers", "1", "--shard", f"{index}/3") for index in (1, 2, 3)]
+    when(shards[2], lambda line: "secfpp, seed 1: round 3" in line)
+    shards[2].kill()
+    codes = [(process.communicate(timeout=300), process.returncode)[1] for process in shards]
+    assert codes == [0, 0, -signal.SIGKILL]
+    finish(tmp_path, "--workers", "1", "--shard", "3/3")
+    before = (tmp_path / "o" / "shards" / "3-of-3" / "cells" / "secfpp" / "1.safetensors").read_bytes()
+    finish(tmp_path, "--workers", "1")
+    assert results(tmp_path) == expected
+    assert (tmp_path / "o" / "cells" / "secfpp" / "1.safetensors").read_bytes() == before  # taken over, not trained

@@ -6,8 +6,6 @@ SECFPP_REQUIRE_BROWSER=1, which makes its absence an error.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,55 +17,13 @@ from secfpp.experiment.results import summarize
 from secfpp.experiment.samples import sample_images
 from secfpp.runtime.costs import Share
 from secfpp.runtime.evaluation import Example
-from support.browser import NAMES, Browser, Visit, find_browser
+from support.browser import Browser, find_browser
 from support.explained_runs import bare, explained_result, none_found, useful, useless
+from support.page_faults import faults
 from support_experiment import fake_result, toy_dataset
 
 WIDTHS = (1280, 420)
 DOMAINS = tuple(f"domain {number}" for number in range(6))
-# What a reader would stumble over, looked for in the page itself.
-FAULTS = """
-(() => {
-  const faults = [], root = document.scrollingElement;
-  if (root.scrollWidth > innerWidth) faults.push(`wider than the window: ${root.scrollWidth} > ${innerWidth}`);
-  for (const image of document.images)
-    if (!image.complete || !image.naturalWidth) faults.push(`image not loaded: ${image.alt}`);
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), range = document.createRange();
-  while (walker.nextNode()) {
-    const node = walker.currentNode, at = node.parentElement, words = node.data.trim();
-    range.selectNodeContents(node);
-    if (!words || !range.getClientRects().length || at.closest('.hidden')) continue;
-    const size = parseFloat(getComputedStyle(at).fontSize);
-    if (size < 11) faults.push(`small words, ${size} px: ${words}`);
-    const box = range.getBoundingClientRect();
-    if (!at.closest('.scroll, pre') && (box.left < 0 || box.right > innerWidth))
-      faults.push(`words outside of the window: ${words}`);
-  }
-  for (const axis of document.querySelectorAll('.axis')) {
-    const boxes = [...axis.children].map(tick => tick.getBoundingClientRect());
-    for (let i = 1; i < boxes.length; i++)
-      if (boxes[i].left < boxes[i - 1].right) faults.push(`ticks overlap: ${axis.textContent}`);
-  }
-  for (const part of document.querySelectorAll('section')) {
-    const box = part.getBoundingClientRect();
-    if (!part.querySelector('h2') || box.width < 200 || box.height < 60) faults.push(`not to be seen: ${part.id}`);
-  }
-  return faults;
-})()
-"""
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_browser()
-    if program is None:
-        missing = f"no browser: none of {', '.join(NAMES)} is installed and $CHROMIUM is not set"
-        if os.environ.get("SECFPP_REQUIRE_BROWSER") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    started = Browser(program, tmp_path_factory.mktemp("browser"))
-    yield started
-    started.close()
 
 
 def results(names: tuple[str, ...], seeds: range, domains: tuple[str, ...] = DOMAINS, per_domain: int = 5) -> list[Any]:
@@ -142,16 +98,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: (folder / f"{name}.html").as_uri() for name in texts}
-
-
-def faults(visit: Visit, address: str) -> list[str]:
-    """Everything wrong with an open page: with its folds closed, and with all of them open."""
-    found = list(visit.evaluate(FAULTS))
-    visit.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
-    found += visit.evaluate(FAULTS)
-    found += visit.complaints
-    found += [f"request: {request}" for request in visit.requests if request != address]
-    return found
 
 
 @pytest.mark.parametrize("name", ["demo", "many", "long", "crowd", "why", "none"])

@@ -17,8 +17,10 @@ from secfpp.cli import (
     doctor,
     keys,
     listing,
+    page,
     privacy,
     prompts,
+    rehearsing,
     sites,
     training,
     transcript,
@@ -105,12 +107,14 @@ app.command()(why.why)
 app.command()(audit.audit)
 app.command()(transcript.transcript)
 app.command()(prompts.predict)
+app.command()(page.page)
 app.command()(prompts.export)
 app.command("import")(prompts.import_)
 app.add_typer(keys.keys, name="keys")
 app.command()(agreeing.agree)
 app.add_typer(sites.site, name="site")
 app.add_typer(deploying.serve, name="serve")
+app.command()(rehearsing.rehearse)
 app.add_typer(privacy.privacy, name="privacy")
 app.command("list")(listing.list_)
 app.command()(doctor.doctor)

@@ -194,7 +194,8 @@ def _print_agreed(own: SiteFolder, agreed: Agreed, roster: Roster, as_json: bool
     typer.echo(f"run {agreed.run}: {agreed.algorithm.name}, {agreed.rounds} rounds, {len(roster.keys)} sites,")
     typer.echo(f"  rounds with {agreed.fewest} or more, {len(agreed.classes)} classes, model {agreed.backbone}")
     typer.echo("\nwhat leaves this site in this run")
-    told = ["its accuracies, and how many images they are of: to the server"] * about["tells_metrics"]
+    beside = ", not covered by differential privacy" if agreed.algorithm.privacy_terms else ""
+    told = [f"its accuracies, and how many images they are of: to the server{beside}"] * about["tells_metrics"]
     for text in (*about["leaves"], *told):
         typer.echo(f"  - {text}")
     typer.echo("Images, labels, image features, its private prompt and how often it has each class stay here.")
@@ -260,9 +261,7 @@ def _line(line: dict[str, Any]) -> str:
     """A line of the log in words."""
     head = f"{line['at'][:19]}  {line.get('peer') or '-'}  "
     if line["what"] != "request":
-        return head + (
-            line.get("text") or f"a run was asked for: {line.get('method', '')} {line.get('agreed', '')[:12]}"
-        )
+        return head + (line.get("text") or f"a run was asked for: {line.get('digest', '')[:12]}")
     steps = ", ".join(
         step["step"] + (f" ({step['failed']})" if "failed" in step else "") for step in line.get("steps", ())
     )

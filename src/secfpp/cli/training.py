@@ -14,6 +14,7 @@ from secfpp.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from secfpp.experiment.config import ExperimentConfig
     from secfpp.experiment.run_directory import RunDirectory
+    from secfpp.experiment.shards import Shard
 
 DEMO_METHODS = (
     "zero_shot",
@@ -131,6 +132,9 @@ def compare(
     tensorboard: bool = TENSORBOARD,
     new_ledger: bool = NEW_LEDGER,
     deterministic: bool = DETERMINISTIC,
+    shard: str = typer.Option(
+        "", metavar="I/N", help="Train only the I-th of N parts, to OUT/shards; without it, finished parts are used."
+    ),
     force: bool = typer.Option(False, "--force", help="Start over: replace the results in that directory."),
     as_json: bool = JSON,
 ) -> None:
@@ -139,11 +143,15 @@ def compare(
     The same command again goes on with what is not finished; with more methods or seeds it adds them. If a cell
     (a method on a seed) fails, the others are trained all the same, and the command ends with status 1.
 
+    Several machines with a common disk share the work by --shard 1/8 to --shard 8/8, in any order. The same command
+    without --shard then puts the results together, and trains what is missing.
+
     Results do not depend on the number of workers; the last bits of a result may depend on --threads.
     """
     from secfpp.experiment.config import load_config
-    from secfpp.experiment.run_directory import open_run_directory
+    from secfpp.experiment.run_directory import open_run_directory, open_shard
 
+    part = _shard(shard, force, new_ledger)
     settings = load_config(config, set_)
     if seeds:
         settings = replace(settings, seeds=parse_seeds(seeds))
@@ -157,16 +165,21 @@ def compare(
         if threads not in (None, 1):
             raise ConfigError([Problem("--threads", threads, "1, or leave it out: --deterministic means one thread")])
         settings = replace(settings, backbone=settings.backbone.deterministic)
-    with open_run_directory(out, "compare", force=force, resume=not force) as directory:
+    with (
+        open_shard(out, part.folder, "compare")
+        if part
+        else open_run_directory(out, "compare", force=force, resume=not force)
+    ) as directory:
         _train(
             settings,
             labels,
             directory,
             as_json=as_json,
             workers=workers,
-            against=reference,
+            against=None if part else reference,
             tensorboard=tensorboard,
             new_ledger=new_ledger,
+            shard=part,
         )
 
 
@@ -223,6 +236,26 @@ def parse_labels(text: str, option: str = "--methods") -> tuple[str, ...]:
     return labels
 
 
+def _shard(text: str, force: bool, new_ledger: bool) -> Shard | None:
+    """The part that ``--shard`` asks for, if any.
+
+    Raises:
+        ConfigError: no such part, or options that shards would each follow for all of them.
+    """
+    from secfpp.experiment.shards import Shard
+
+    if not text:
+        return None
+    shard, problems = Shard.parse(text), []
+    if force:
+        problems.append(Problem("--force", True, "not with --shard: choose another --out, or delete the directory"))
+    if new_ledger:
+        problems.append(Problem("--new-ledger", True, "not with --shard, as each would begin one"))
+    if problems:
+        raise ConfigError(problems)
+    return shard
+
+
 def _require_one(force: bool, resume: bool) -> None:
     if force and resume:
         raise ConfigError([Problem("--force", True, "either --force or --resume: start over, or go on")])
@@ -239,6 +272,7 @@ def _train(
     tensorboard: bool = False,
     transcript: Path | None = None,
     new_ledger: bool = False,
+    shard: Shard | None = None,
 ) -> None:
     from secfpp.cli.output import print_json, print_results
     from secfpp.cli.progress import open_progress
@@ -254,6 +288,7 @@ def _train(
             tensorboard=tensorboard,
             transcript=transcript,
             new_ledger=new_ledger,
+            shard=shard,
         )
     if as_json:
         print_json(outcome.summary)

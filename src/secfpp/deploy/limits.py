@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,6 +52,10 @@ class Limits:
     fewest_holders: Annotated[int, Ge(2)] = 3
     epsilon: Annotated[float, Gt(0)] | None = None
     tell_metrics: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epsilon is not None and not math.isfinite(self.epsilon):
+            raise ConfigError([Problem("epsilon", self.epsilon, 'a finite number, or "none"')])
 
     def problems(self, agreed: Agreed, sites: int, text: str = "") -> list[Problem]:
         """Everything of a run that is not allowed: the key and value in ``agreed.toml``, and which line forbids it.

@@ -31,6 +31,7 @@ class Served:
         cluster_of: each site's cluster, if the method has clusters.
         costs: messages of the protocol.
         seconds: of all rounds.
+        exchange_seconds: of each exchange since the server was started last.
         refusals: what parties refused of what others sent.
         failures: ``(round, site, step, kind of exception)`` of what failed at a site.
         refused: sites that did not take part, and why.
@@ -44,6 +45,7 @@ class Served:
     cluster_of: Mapping[ClientId, int] | None
     costs: Costs
     seconds: float
+    exchange_seconds: tuple[float, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     failures: tuple[tuple[int, ClientId, str, str], ...] = ()
     refused: Mapping[ClientId, str] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class Served:
             "failures": [dict(zip(("round", "site", "step", "kind"), one, strict=True)) for one in self.failures],
             "costs": self.costs.as_dict(),
             "seconds": self.seconds,
+            "exchange_seconds": [round(one, 4) for one in self.exchange_seconds],
         }
 
 

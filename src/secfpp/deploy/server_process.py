@@ -120,6 +120,7 @@ def run_at_sites(
         None if found is None else found.cluster_of,
         driver.costs,
         state.seconds,
+        tuple(driver.seconds),
         tuple(driver.refusals),
         tuple(driver.failures),
         hall.refused,

@@ -129,13 +129,26 @@ def _simulated(data: SiteData, seed: int) -> FederatedDataset:
 
 
 def _played(data: SiteData, name: str, classes: Sequence[str], seed: int, template: str) -> FederatedDataset:
-    """The client `name` of a simulated data set, as if it knew nothing of the others."""
-    whole = _simulated(data, seed)
+    return alone(_simulated(data, seed), name, classes, template)
+
+
+def alone(whole: FederatedDataset, name: str, classes: Sequence[str], template: str) -> FederatedDataset:
+    """The client `name` of a simulated data set, as if it knew nothing of the others.
+
+    Args:
+        whole: all clients.
+        name: of one.
+        classes: all class names in the order agreed on.
+        template: the hand-written prompt.
+
+    Raises:
+        DataError: no such client, or classes that were not agreed on.
+    """
     client = next((each for each in whole.clients if each.name == name), None)
     if client is None:
         names = ", ".join(each.name for each in whole.clients)
-        raise DataError(f"name = {name!r}: no client of the data set {data.dataset!r}, which has {names}")
-    require_classes(whole.classes, classes, f"the data set {data.dataset!r}")
+        raise DataError(f"name = {name!r}: no client of the data set {whole.name!r}, which has {names}")
+    require_classes(whole.classes, classes, f"the data set {whole.name!r}")
     number = np.array([list(classes).index(each) for each in whole.classes])
 
     def agreed(split: Split) -> Split:

@@ -21,7 +21,7 @@ from secfpp.algorithms.training import ClientContext
 from secfpp.crypto.roster import IdentityKey, Roster, fingerprint, public_line
 from secfpp.data.federated import FederatedDataset
 from secfpp.deploy.agreed import Agreed
-from secfpp.deploy.site_data import class_names, load_site_data, require_classes
+from secfpp.deploy.site_data import alone, class_names, load_site_data, require_classes
 from secfpp.deploy.site_file import SiteData, SiteFile, write_site_file
 from secfpp.deploy.site_log import SiteLog
 from secfpp.errors import ConfigError, DataError, Problem
@@ -150,19 +150,33 @@ class SiteFolder:
         agreed.require_roster(roster)
         if found := self.problems(agreed, roster):
             raise ConfigError(found)
-        own = class_names(self.file.data, self.name, agreed.seed, self.path)
-        require_classes(own, agreed.classes, str(self.path))
+        if self._data is None or self._data[0] != agreed.digest:
+            own = class_names(self.file.data, self.name, agreed.seed, self.path)
+            require_classes(own, agreed.classes, str(self.path))
         self.backbone(agreed)
+
+    def know(self, dataset: FederatedDataset, backbone: Backbone, agreed: Agreed) -> None:
+        """Take data and model that are in memory already, of which this site would load the same.
+
+        Args:
+            dataset: of all clients of a simulated data set.
+            backbone: the loaded model.
+            agreed: the run that they are for.
+        """
+        self._backbone = backbone
+        self._data = (agreed.digest, alone(dataset, self.name, agreed.classes, agreed.template))
 
     def agree(self, agreed: Agreed, roster: Roster) -> None:
         """Keep a run as agreed on, after `require`.
 
         Raises:
-            ConfigError, DataError: see `require`; nothing is written then.
+            ConfigError, DataError: see `require`, or the site takes part in a run right now; nothing is written then.
         """
         self.require(agreed, roster)
-        roster.save(self.path / ROSTER)
-        agreed.save(self.path / AGREED)
+        with self.in_use():
+            roster.save(self.path / ROSTER)
+            agreed.save(self.path / AGREED)
+            self.log(agreed.run).note(f"agreed to {agreed.digest}")
 
     def backbone(self, agreed: Agreed) -> Backbone:
         """The model, loaded once.

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -23,6 +24,7 @@ from secfpp.runtime.site import DONE, Handled
 LONGEST = 300
 """Characters of an error's text that are kept."""
 _NAME = 100
+"""Characters of a name that somebody else chose."""
 _DATA = re.compile(r"[A-Za-z0-9+/=]{33,}|\[[^\[\]]{48,}\]|\\x[0-9a-f]{2}")
 """What may be a key or an array in the text of an error: a long word of base64 or hex, a long list, bytes."""
 
@@ -37,7 +39,10 @@ class SiteLog:
     """
 
     def __init__(self, folder: Path, run: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self.run, self.path, self._now = run, folder / f"{path_part(run)}.jsonl", now
+        name = path_part(run)
+        if len(name) > _NAME:  # file systems take 255 bytes, and quotes make three of one
+            name = f"{name[:_NAME]}-{sha256(run.encode()).hexdigest()[:8]}"
+        self.run, self.path, self._now = run, folder / f"{name}.jsonl", now
 
     def opened(self, about: Mapping[str, Any], peer: str = "") -> None:
         """Note that a run is opened here.
@@ -110,8 +115,12 @@ class SiteLog:
 
 
 def logs(folder: Path) -> list[SiteLog]:
-    """The logs of all runs, sorted by their names."""
-    return [SiteLog(folder, unquote(path.stem)) for path in sorted(folder.glob("*.jsonl"))]
+    """The logs of all runs, sorted by their names; of a long name a part."""
+    found = []
+    for path in sorted(folder.glob("*.jsonl")):
+        found.append(SiteLog(folder, unquote(path.stem)))
+        found[-1].path = path
+    return found
 
 
 def plain(error: BaseException) -> str:

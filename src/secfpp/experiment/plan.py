@@ -7,7 +7,7 @@ results of different settings in one directory.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,6 +71,15 @@ class Plan:
         """Everything that the results of `cell` depend on, ready for JSON."""
         shared = {name: value for name, value in self.settings.items() if name != "method"}
         return {"label": cell.method, "seed": cell.seed, **shared, "method": dict(self.methods[cell.method])}
+
+    def only(self, cells: Sequence[Cell]) -> Plan:
+        """The same experiment with these cells of it alone."""
+        seeds = {
+            label: tuple(cell.seed for cell in self.cells if cell in cells and cell.method == label)
+            for label in self.seeds
+        }
+        held = {label: own for label, own in seeds.items() if own}
+        return Plan(self.settings, {label: self.methods[label] for label in held}, held)
 
     def joined(self, new: Plan) -> Plan:
         """This plan with the methods and seeds of `new` added.

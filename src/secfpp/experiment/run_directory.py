@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,6 +36,7 @@ samples.json    a few test images, for the report
 prompts/        METHOD/SEED/CLIENT.safetensors: the personal prompts
 tensorboard/    METHOD/SEED: events for TensorBoard, if asked for
 report.html     everything above, to look at; open it in a browser. `secfpp report DIR` makes it anew
+shards/         I-of-N: what `compare --shard I/N` trained, a directory like this one each
 
 Of `secfpp audit` instead:
 audit.json      every attack with its figures, and audit.html, the same to look at
@@ -62,22 +64,38 @@ _OURS = (
     "ledgers",
 )
 _LOCK = ".lock"
+_DRAFT_SECONDS = 3600.0  # older files in writing are of a process that was killed, whatever else works there
+SHARDS = "shards"
+"""The folder of a run directory that holds those of its shards, see `secfpp.experiment.shards`."""
 AUDIT = "audit"
 """The command whose directories hold no run that others go on with."""
 _OTHER = {True: "holds something else than an audit", False: "holds an audit, not a run"}
 
 
 class RunDirectory:
-    """An opened, locked run directory; made by `open_run_directory` or `open_results`.
+    """An opened run directory; made by `open_run_directory`, `open_results` or `open_shard`.
 
     Attributes:
         path: where it is.
         command: what works in it.
         stored: the plan of the run to go on with, as `RunDirectory.mark` wrote it; None to begin a new run.
+        replaces: whether nothing of an earlier run counts, what its shards trained included.
+        whole: of a shard, the stored plan of the run that it is a part of, if that has begun.
+        shared: whether another process may work in it.
     """
 
-    def __init__(self, path: Path, command: str, stored: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        command: str,
+        stored: Mapping[str, Any] | None = None,
+        *,
+        replaces: bool = False,
+        whole: Mapping[str, Any] | None = None,
+        shared: bool = False,
+    ) -> None:
         self.path, self.command, self.stored = path, command, stored
+        self.replaces, self.whole, self.shared = replaces, whole, shared
         self._plan: Mapping[str, Any] = stored or {}
 
     def start(self, config_toml: str, plan: Mapping[str, Any] | None = None) -> None:
@@ -88,15 +106,18 @@ class RunDirectory:
             plan: what is to be trained, for ``run.json``.
         """
         if self.stored is None:
-            for name in _OURS:
+            for name in (*_OURS, SHARDS) if self.replaces else _OURS:
                 target = self.path / name
                 if target.is_dir() and not target.is_symlink():
                     shutil.rmtree(target)
                 else:
                     target.unlink(missing_ok=True)
+        newest = time.time() - _DRAFT_SECONDS
         for folder in (self.path.glob, *((self.path / name).rglob for name in _OURS)):
             for draft in folder(".*.draft"):  # of a process that was killed while it wrote
-                draft.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    if not self.shared or draft.stat().st_mtime < newest:
+                        draft.unlink()
         self._plan = plan or {}
         self.mark("running")
         self.write("README.txt", README.format(command=self.command))
@@ -150,7 +171,7 @@ def open_run_directory(
             something else than a run.
     """
     try:
-        used = path.exists() and any(entry.name != _LOCK for entry in path.iterdir())
+        used = _in_use(path)
         replaces = force or (own and made_by(path) == command)
         if used and not replaces and (made_by(path) == AUDIT) != (command == AUDIT):
             raise ConfigError(
@@ -159,7 +180,7 @@ def open_run_directory(
         if used and not replaces and not resume:
             raise ConfigError(
                 f"--out {path}: exists and is not empty; choose another directory, or replace it with --force"
-                + (", or go on with it with --resume" if command == "run" and _stored_plan(path) else "")
+                + (", or go on with it with --resume" if command == "run" and stored_in(path) else "")
             )
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.chmod(0o700)
@@ -167,10 +188,10 @@ def open_run_directory(
         raise _unusable(path, error) from error
     lock = _locked(path)
     try:
-        stored = _stored_plan(path) if used and resume and not replaces else None
+        stored = stored_in(path) if used and resume and not replaces else None
         if used and not replaces and stored is None:
             raise ConfigError(f"--out {path}: holds no run that could go on; choose another directory, or use --force")
-        yield RunDirectory(path, command, stored)
+        yield RunDirectory(path, command, stored, replaces=replaces)
     finally:
         lock.release()
         if not used and all(entry.name == _LOCK for entry in path.iterdir()):  # nothing was started
@@ -185,7 +206,7 @@ def open_results(path: Path) -> Iterator[RunDirectory]:
     Raises:
         ConfigError: no run is there, or it is in use.
     """
-    stored = _stored_plan(path)
+    stored = stored_in(path)
     if stored is not None and made_by(path) == AUDIT:
         raise ConfigError(f"{path}: {_OTHER[False]}; open audit.html there")
     if stored is None:
@@ -197,10 +218,42 @@ def open_results(path: Path) -> Iterator[RunDirectory]:
         lock.release()
 
 
+@contextmanager
+def open_shard(out: Path, name: str, command: str) -> Iterator[RunDirectory]:
+    """The directory ``shards/NAME`` in the run directory `out`, made if it is not there; a run there goes on.
+
+    It is not locked: what works there does not depend on being alone.
+
+    Raises:
+        ConfigError: `out` holds something else than a run, or cannot be written.
+    """
+    try:
+        whole = stored_in(out)
+        if _in_use(out) and (whole is None or made_by(out) == AUDIT):
+            raise ConfigError(f"--out {out}: holds something else than such a run; choose another directory")
+        path = out / SHARDS / name
+        for folder in (out, path.parent, path):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        out.chmod(0o700)
+    except OSError as error:
+        raise _unusable(out, error) from error
+    try:
+        yield RunDirectory(path, command, stored_in(path), whole=whole, shared=True)
+    finally:
+        with suppress(OSError):  # if nothing was started they are empty
+            for folder in (path, path.parent, out):
+                folder.rmdir()
+
+
 def path_part(name: str) -> str:
     """`name` as one part of a path, whatever is in it."""
     part = quote(name, safe=" +=,@").replace("..", "%2E%2E")
     return "%2E" if part == "." else part
+
+
+def _in_use(path: Path) -> bool:
+    """Whether there is anything else than a lock and shards."""
+    return path.exists() and any(entry.name not in (_LOCK, SHARDS) for entry in path.iterdir())
 
 
 def _locked(path: Path) -> BaseFileLock:
@@ -229,7 +282,13 @@ def _about(path: Path) -> Mapping[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _stored_plan(path: Path) -> Mapping[str, Any] | None:
+def state_of(path: Path) -> str | None:
+    """What `RunDirectory.mark` said last of the run in `path`, or None if no run is there."""
+    return _about(path).get("state")
+
+
+def stored_in(path: Path) -> Mapping[str, Any] | None:
+    """The plan of the run in `path`, as `RunDirectory.mark` wrote it, or None if no run is there."""
     plan = _about(path).get("plan")
     return plan if isinstance(plan, dict) and plan else None
 

@@ -25,6 +25,7 @@ from secfpp.experiment.plan import Cell, Plan
 from secfpp.experiment.result_files import ResultFiles, read_cells
 from secfpp.experiment.run_directory import RunDirectory
 from secfpp.experiment.samples import sample_images
+from secfpp.experiment.shards import Shard, finished_by_shards, take_over, unfinished_shards
 from secfpp.experiment.tensorboard import require_tensorboard, write_events
 from secfpp.experiment.training import Event, SeedTask, described, load_dataset, train_seed
 from secfpp.experiment.workers import train_in_processes
@@ -104,6 +105,7 @@ def run_experiment(
     tensorboard: bool = False,
     transcript: Path | None = None,
     new_ledger: bool = False,
+    shard: Shard | None = None,
 ) -> Outcome:
     """Train every method in `labels` on every seed of `config`, writing results as they come.
 
@@ -123,6 +125,8 @@ def run_experiment(
         tensorboard: write event files too, see `secfpp.experiment.tensorboard`.
         transcript: folder in which to write every message of what is trained, see `secfpp.experiment.transcripts`.
         new_ledger: begin another privacy ledger of the data, which does not count what earlier runs released.
+        shard: train only this part, in a directory of `open_shard`. Without it, what shards have finished is taken
+            over.
 
     Raises:
         ConfigError: unknown labels, settings that model or data refuse, or other settings than the stored run has.
@@ -139,20 +143,30 @@ def run_experiment(
     progress.preparing(f"loading the model {model.name!r}")
     backbone = load_backbone(model.name, device=model.device, threads=model.threads, dtype=model.dtype)
     wanted = Plan.of(config, chosen, backbone.spec.digest)
+    if shard:
+        wanted = shard.part(wanted, config.seeds)
+    if directory.whole:
+        Plan.from_json(directory.whole).joined(wanted)
     plan = Plan.from_json(directory.stored).joined(wanted) if directory.stored else wanted
     results = ResultFiles(directory, plan, read_cells(directory, plan) if directory.stored else {})
+    found = finished_by_shards(directory, plan, results.cells)
+    done = results.cells.keys() | found.keys()
     begun = datetime.now(UTC) if new_ledger else None
     tasks = [
         SeedTask(directory.path, config, plan, seed, labels, tensorboard, transcript, new_ledger=begun)
         for seed in config.seeds
-        if (labels := tuple(label for label in chosen if Cell(label, seed) not in results.cells))
+        if (labels := tuple(cell.method for cell in wanted.cells if cell.seed == seed and cell not in done))
     ]
     dataset, samples = None, None
+    if tasks and (others := unfinished_shards(directory)):
+        progress.note(f"shards still running, or stopped: {', '.join(others)}; what they lack is trained here")
     if tasks:
         progress.preparing(f"loading the data set {config.data.name!r}, seed {tasks[0].seed}")
         dataset = load_dataset(config, tasks[0].seed)
         samples = sample_images(dataset, tasks[0].seed)
     directory.start(_complete_toml(config, plan), plan.to_json())
+    take_over(directory, found)
+    results.cells.update((cell, each.finished) for cell, each in found.items())
     if samples and directory.read_json("samples.json") is None:
         directory.write_json("samples.json", samples.to_json())
     if dataset is not None and workers is None:

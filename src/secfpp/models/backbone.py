@@ -54,6 +54,10 @@ class Backbone(Protocol):
         """uint8 [n, height, width, 3] -> float32 [n, projection], unit length."""
         ...
 
+    def keeping_nothing(self) -> Backbone:
+        """The same model, which leaves nothing of images on disk."""
+        ...
+
     def class_tokens(self, names: Sequence[str], n_ctx: int) -> ClassTokens:
         """Tokenise class names that will follow `n_ctx` context vectors."""
         ...
@@ -114,7 +118,8 @@ class ClipBackbone:
         """A pickle names the model and holds none of it: it is loaded anew where the pickle is read, and checked."""
         dtype = str(self.dtype).removeprefix("torch.")
         folder = None if self._cache.folder == sub_cache("features") else self._cache.folder
-        return _again, (self.spec.name, self.spec.digest, str(self.device), dtype, folder)
+        keeps = self._cache.folder is not None
+        return _again, (self.spec.name, self.spec.digest, str(self.device), dtype, folder, keeps)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ClipBackbone:
         """Itself, as nothing in it changes."""
@@ -135,6 +140,12 @@ class ClipBackbone:
             )
         key = self._cache.key(f"{self.spec.digest}/{self.dtype}", images)
         return torch.from_numpy(self._cache.get(key, lambda: self._encode(images))).to(self.device)
+
+    def keeping_nothing(self) -> ClipBackbone:
+        """The same model with the same weights in memory, of whose images nothing is cached on disk."""
+        other = object.__new__(type(self))  # copy.copy would load it anew, see __reduce__
+        other.__dict__.update(self.__dict__ | {"_cache": FeatureCache(None)})
+        return other
 
     @torch.no_grad()
     def _encode(self, images: np.ndarray) -> np.ndarray:
@@ -303,13 +314,13 @@ def require_model(model: Backbone, name: str, digest: str) -> None:
         )
 
 
-def _again(name: str, digest: str, device: str, dtype: str, folder: Path | None) -> Backbone:
+def _again(name: str, digest: str, device: str, dtype: str, folder: Path | None, keeps: bool = True) -> Backbone:
     """The model that was pickled: loaded anew, on its device if there is such a one here."""
     present = _device(device) is not None
     root = None if folder is None else folder.parent
     model = load_backbone(name, device=device if present else "auto", dtype=dtype, cache_dir=root)
     require_model(model, name, digest)
-    return model
+    return model if keeps else model.keeping_nothing()
 
 
 def _present_devices() -> list[str]:

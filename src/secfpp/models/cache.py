@@ -18,9 +18,9 @@ from secfpp.storage import cached_arrays
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Feature arrays in `folder`, one file for each (model, images) pair."""
+    """Feature arrays in `folder`, one file for each (model, images) pair; without a folder nothing is kept."""
 
-    folder: Path
+    folder: Path | None
 
     @staticmethod
     def key(model: str, images: np.ndarray) -> str:
@@ -31,4 +31,6 @@ class FeatureCache:
 
     def get(self, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """The array stored under `key`, or what `compute` returns, stored for next time."""
+        if self.folder is None:
+            return compute()
         return cached_arrays(self.folder / f"{key}.safetensors", lambda: {"features": compute()})["features"]

@@ -27,7 +27,6 @@ from safetensors.numpy import save
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.grey_depth import GreyWindow
 from secfpp.images import SIZE, ImagesLike, as_array
-from secfpp.models.novelty import novelty
 from secfpp.models.prompt_checks import VISUAL, problems_of
 from secfpp.storage import atomic_write, read_arrays
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from secfpp.models.backbone import Backbone
+    from secfpp.models.ready_prompt import ReadyPrompt
 
 FORMAT = "secfpp-prompt-6"
 READABLE = (*(f"secfpp-prompt-{number}" for number in range(1, 6)), FORMAT)
@@ -240,17 +240,20 @@ class ClientPrompt:
             ConfigError: no such model, or the frequencies are asked for and not there.
             DataError: images that cannot be read, or another model than the prompt was learned for.
         """
+        self.require_prior(prior)
+        pixels, ready = self.pixels(images), self.ready(backbone)
+        return ready.probabilities(ready.model.features(pixels), prior)
+
+    def require_prior(self, prior: str | None) -> None:
+        """Refuse a prior that there is not.
+
+        Raises:
+            ConfigError: another word than ``own`` and ``uniform``, or ``own`` without class frequencies.
+        """
         if prior not in (None, "own", "uniform"):
             raise ConfigError([Problem("prior", prior, "own or uniform")])
         if prior == "own" and self.log_prior is None:
             raise ConfigError([Problem("prior", prior, "this prompt holds no class frequencies: take uniform")])
-        pixels, model = self.pixels(images), self.model(backbone)
-        logits = self.logits(model.features(pixels), model).cpu().numpy()
-        if self.log_prior is not None and prior != "uniform":
-            logits = logits + self.log_prior
-        shares = np.exp(logits - logits.max(1, keepdims=True))
-        probabilities: np.ndarray = shares / shares.sum(1, keepdims=True)
-        return probabilities
 
     def novelty(self, images: ImagesLike, *, backbone: Backbone | str | None = None) -> np.ndarray:
         """How unlike the client's training images each image is, float32 [n]: 1 on average for those.
@@ -263,14 +266,8 @@ class ClientPrompt:
             ConfigError: no such model, or a prompt that does not know what the client's images are like.
             DataError: images that cannot be read, or another model than the prompt was learned for.
         """
-        if self.image_mean is None or self.image_spread is None:
-            allowed = "unknown to this prompt: written by an earlier version, imported, or without what tells of images"
-            raise ConfigError([Problem("novelty", self.client, allowed)])
-        pixels, model = self.pixels(images), self.model(backbone)
-        features = model.features(pixels)
-        self._require_size("image_mean", features, model)
-        scores = novelty(features.cpu().numpy(), self.image_mean, self.image_spread)
-        return scores.astype(np.float32)
+        pixels, ready = self.pixels(images), self.ready(backbone)
+        return ready.novelty(ready.model.features(pixels))
 
     def unlike_training(self, images: ImagesLike, *, backbone: Backbone | str | None = None) -> np.ndarray:
         """Whether each image is so unlike the client's that a label for it means little, bool [n]; see `novelty`.
@@ -287,22 +284,18 @@ class ClientPrompt:
             ConfigError: no such model.
             DataError: another model than the prompt was learned for, or features of another size.
         """
-        import torch
+        return self.ready(backbone).logits(features)
 
-        from secfpp.models.scoring import Visual, level_logits, redistributed
+    def ready(self, backbone: Backbone | str | None = None) -> ReadyPrompt:
+        """What predicts with this prompt from image features, its class features computed once.
 
-        model = self.model(backbone)
-        levels: tuple[Level, ...] = ("personal",) if self.domain_prompt is None else ("personal", "domain")
-        texts = torch.from_numpy(np.stack([self.class_features(model, level) for level in levels])).to(model.device)
-        visual = None
-        if self.visual_weights is not None:
-            self._require_size("visual_weights", features, model)
-            visual = Visual(*(torch.tensor(getattr(self, name), device=model.device)[None] for name in VISUAL))
-        scores = level_logits(features, texts[None], model.logit_scale, visual)
-        if self.familiar is None:
-            return scores[0, 0]
-        familiar = torch.tensor(self.familiar, device=model.device)
-        return redistributed(scores[:, 1], scores[:, 0], familiar[None], self.trust)[0]
+        Raises:
+            ConfigError: no such model, or class names that it refuses.
+            DataError: another model than the prompt was learned for.
+        """
+        from secfpp.models.ready_prompt import ReadyPrompt
+
+        return ReadyPrompt(self, self.model(backbone))
 
     def class_features(self, backbone: Backbone | str | None = None, level: Level = "personal") -> np.ndarray:
         """What image features are compared with on one level, float32 [n_cls, projection], unit length.
@@ -339,14 +332,6 @@ class ClientPrompt:
         loaded = load_backbone(backbone or self.backbone) if backbone is None or isinstance(backbone, str) else backbone
         require_model(loaded, self.backbone, self.backbone_digest)
         return loaded
-
-    def _require_size(self, name: str, features: Tensor, model: Backbone) -> None:
-        """Refuse features of another size than an array is for."""
-        if (size := getattr(self, name).shape[-1]) != features.shape[-1]:
-            raise DataError(
-                f"{name} is for image features of {size} numbers, but the model {model.spec.name!r} gives "
-                f"{features.shape[-1]}: give the model that the prompt was learned for"
-            )
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """The arrays that are there, by name."""

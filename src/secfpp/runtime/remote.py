@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -50,6 +51,7 @@ class RemoteDriver(Driver):
     Attributes:
         aside: sites that did not answer since the last commit.
         failures: ``(round, client, step, kind of exception)`` of steps that failed at a site.
+        seconds: how long each of the program's exchanges took.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class RemoteDriver(Driver):
         self.attempt, self._seq = 1 + secrets.randbits(62), 0
         self.aside: set[ClientId] = set()
         self.failures: list[tuple[int, ClientId, str, str]] = []
+        self.seconds: list[float] = []
 
     def open(self, about: Any, round_: int, sites: Collection[ClientId] | None = None) -> dict[ClientId, Reply]:
         """Open the run at sites, all by default, after `round_` committed rounds; the replies of those that answer."""
@@ -93,7 +96,9 @@ class RemoteDriver(Driver):
                 data = ready.get(id(payload)) or bytes(wire.encode(payload))
                 parts.setdefault(client, []).append(Part(label, asks[label].step, data))
         reached = {client: tuple(own) for client, own in parts.items() if client not in self.aside}
+        started = time.perf_counter()
         replies = self._exchange_with("ask", self.round_, reached)
+        self.seconds.append(time.perf_counter() - started)
         self.aside |= reached.keys() - replies.keys()
         arrived: dict[str, dict[ClientId, Arrays]] = {label: {} for label in asks}
         for client, own in sorted(parts.items()):

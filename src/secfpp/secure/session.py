@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from secfpp.crypto.channel import Channel, Label, SessionKey, read_offer
-from secfpp.crypto.roster import KEY_BYTES, IdentityKey, Roster
+from secfpp.crypto.roster import KEY_BYTES
 from secfpp.errors import DropoutError, ProtocolError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
@@ -27,8 +27,11 @@ from secfpp.secure import committee
 from secfpp.secure.key_lists import SIZES, names_in, rows_in, stacked
 from secfpp.secure.key_lists import as_array as as_array
 from secfpp.secure.key_lists import as_bytes as as_bytes
-from secfpp.secure.ledger import DRAWS, Ledger
-from secfpp.seeding import Entropy, SystemEntropy
+from secfpp.secure.ledger import DRAWS
+from secfpp.secure.party import Party as Party
+from secfpp.secure.party import RoundKeys
+from secfpp.secure.party import parties_in_memory as parties_in_memory
+from secfpp.secure.party import party_of as party_of
 
 _ANEW = frozenset({"attempt", "session", "draw", "holders", "listed"})
 """What terms say anew each time, whoever takes part in whatever is computed."""
@@ -36,68 +39,6 @@ _TERMS = ("about", *(f"{part}s" for part in SIZES))
 F = TypeVar("F")
 PROTOCOL_VERSION = 3
 """Raised with every change of what is computed or sent on shares; parties of different versions refuse each other."""
-
-
-@dataclass
-class Party:
-    """A client's secrets and what it keeps in memory for one round.
-
-    Args:
-        name: the client.
-        identity: its long-lived key.
-        roster: the keys of all clients, agreed before the run.
-        entropy: where its secret randomness comes from.
-        ledger: its rounds, and what it did in the present one.
-        session: the present round's keys.
-    """
-
-    name: ClientId
-    identity: IdentityKey = field(repr=False)
-    roster: Roster
-    entropy: Entropy = field(default_factory=SystemEntropy, repr=False)
-    ledger: Ledger = field(default_factory=Ledger)
-    session: _Session | None = field(default=None, repr=False)
-
-
-@dataclass
-class _Session:
-    """One round's keys; `running` is what protocol runs keep between steps, by attempt.
-
-    `shown` are the commitments of all to whom this client showed its nonce, `peers` the offers of others that were
-    found to be signed by them, `channel` is to all of those, `met` are the clients that this one is grouped with.
-    """
-
-    name: str
-    key: SessionKey
-    nonce: bytes = field(repr=False)
-    offer: bytes
-    shown: Mapping[ClientId, bytes] | None = None
-    peers: dict[ClientId, bytes] = field(default_factory=dict)
-    channel: Channel | None = None
-    joined: set[int] = field(default_factory=set)
-    running: dict[int, Any] = field(default_factory=dict, repr=False)
-    met: frozenset[ClientId] = frozenset()
-
-
-def parties_in_memory(names: Iterable[ClientId], run: str = "simulation") -> dict[ClientId, Party]:
-    """Fresh identities and their roster, for clients that share a process."""
-    keys = {name: IdentityKey.generate() for name in sorted(names)}
-    roster = Roster(run, 1, {name: key.public for name, key in keys.items()})
-    return {name: Party(name, key, roster) for name, key in keys.items()}
-
-
-def party_of(context: object) -> Party:
-    """The party in a client's context.
-
-    Raises:
-        ProtocolError: the context has none.
-    """
-    party = getattr(context, "party", None)
-    if not isinstance(party, Party):
-        raise ProtocolError(
-            "this client has no keys: secure steps need a context with a Party, see secfpp.secure.session"
-        )
-    return party
 
 
 @dataclass(frozen=True)
@@ -116,7 +57,7 @@ class Session:
         if party.session is None or party.session.name != name:
             key, nonce = SessionKey.generate(), party.entropy.random_bytes(SIZES["nonce"])
             offer = key.offer(party.identity, party.roster, party.name, name.encode())
-            party.session = _Session(name, key, nonce, offer)
+            party.session = RoundKeys(name, key, nonce, offer)
         commitment = committee.commitment(party.name, party.session.nonce)
         return state, {"offer": as_array(party.session.offer), "commitment": as_array(commitment)}
 
@@ -300,7 +241,7 @@ def join(context: object, component: str, message: Arrays) -> Joined:
     return Joined(party, about, digest, clients, tuple(about["holders"]), _channel(party, session, clients))
 
 
-def _channel(party: Party, session: _Session, clients: Iterable[ClientId]) -> Channel:
+def _channel(party: Party, session: RoundKeys, clients: Iterable[ClientId]) -> Channel:
     """The session's channel, which remembers the secrets it computed; made anew when there are new peers."""
     if session.channel is None or set(clients) - {*session.channel.peers, party.name}:
         publics = {peer: offer[:KEY_BYTES] for peer, offer in session.peers.items()}
@@ -379,7 +320,7 @@ def forget(context: object, attempt: int) -> None:
         session.running.pop(attempt, None)
 
 
-def _session(party: Party, name: str) -> _Session:
+def _session(party: Party, name: str) -> RoundKeys:
     if party.session is None or party.session.name != name:
         raise ProtocolError(
             f"client {party.name!r} has no keys of session {name!r}: run the round again from its start"

@@ -11,6 +11,7 @@ from secfpp.algorithms.secfpp import SecFPP
 from secfpp.algorithms.visual import ClassMeans
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.limits import Limits, line_of
+from secfpp.errors import ConfigError
 from secfpp.secure.clustering.plain_agreement import PlainAgreement
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from secfpp.secure.means.plain_mean import PlainMean
@@ -74,6 +75,11 @@ def test_what_asks_for_as_much_as_is_allowed_is_not_refused() -> None:
     limits = Limits(most_rounds=8, fewest_sites=6, epsilon=3.0, in_the_clear=True, class_sums=True)
     method = SecFPP(privacy=Privacy(mechanism="class_means", epsilon=3.0), clusterer=PlainAgreement())
     assert keys(limits, run(method)) == []
+
+
+def test_an_infinite_epsilon_is_no_limit_and_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a finite number"):
+        Limits(epsilon=float("inf"))
 
 
 def test_a_roster_that_is_smaller_than_the_fewest_sites_is_refused() -> None:

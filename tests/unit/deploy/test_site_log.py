@@ -100,6 +100,13 @@ def test_of_an_error_the_log_has_only_what_can_hold_no_secret(error: Exception, 
     assert plain(error) == kept
 
 
+def test_a_run_with_a_long_name_has_a_log_too(tmp_path: Path) -> None:
+    first, second = (SiteLog(tmp_path / "log", "\N{GREEK SMALL LETTER BETA}" * 100 + end) for end in "ab")
+    first.note("x")
+    second.note("y")
+    assert len(logs(tmp_path / "log")) == 2 and all(len(list(one.lines())) == 1 for one in logs(tmp_path / "log"))
+
+
 def test_names_that_a_server_makes_up_do_not_fill_the_log(tmp_path: Path) -> None:
     log = log_in(tmp_path)
     request = Request("ask", 1, 1, 1, (Part("x" * 10_000, "y\n" * 10_000),))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,15 @@ def test_half_precision_is_close_and_gives_float32(folder: Path, backbone: Any, 
     assert features.dtype == torch.float32
     assert (features - backbone.class_features(prompts, tokens)).abs().max() < 0.05
     assert rough.features(noise(2, 32, 32)).dtype == torch.float32
+
+
+def test_a_model_that_keeps_nothing_computes_the_same(folder: Path, tmp_path: Path) -> None:
+    usual, images = load_backbone(str(folder), cache_dir=tmp_path), noise(3, 32, 32)
+    quiet = usual.keeping_nothing()
+    again = pickle.loads(pickle.dumps(quiet))
+    features = [model.features(images) for model in (quiet, again)]
+    assert list(tmp_path.rglob("*.safetensors")) == []
+    assert again._cache.folder is None and quiet._vision is usual._vision
+    for found in features:
+        torch.testing.assert_close(found, usual.features(images), rtol=0, atol=0)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1

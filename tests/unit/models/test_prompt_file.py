@@ -163,6 +163,15 @@ def test_on_two_levels_predictions_are_the_evaluations_own(
     assert found.dtype == np.float32
 
 
+def test_classes_are_encoded_once(two_levels: ClientPrompt, backbone: Any, pixels: np.ndarray) -> None:
+    ready, features = two_levels.ready(backbone), backbone.features(pixels)
+    expected = two_levels.predict_proba(pixels, backbone=backbone)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientPrompt, "class_features", None)
+        assert np.array_equal(ready.probabilities(features), expected)
+        assert np.array_equal(ready.probabilities(features[:2]), expected[:2])
+
+
 def test_the_domain_prompt_alone_says_how_likely_unfamiliar_classes_are(
     two_levels: ClientPrompt, backbone: Any, pixels: np.ndarray
 ) -> None:
