@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ from secfpp.cli.deploying import serve
 from secfpp.cli.sites import site as site_commands
 from secfpp.deploy import server_process
 from secfpp.deploy.children import ChildrenTransport
+from secfpp.deploy.server_process import CHECKPOINT
 from secfpp.models.backbone import load_backbone
 from secfpp.storage import read_arrays
 from support.sites import agreed_on, make_sites, pictures, roster_of
 
 pytest.importorskip("nvflare")
-from secfpp.deploy.flare.processes import Federation
+from secfpp.deploy.flare.processes import SERVER, Federation
 from secfpp.deploy.flare.provision import make_kits
 
 
@@ -39,38 +42,84 @@ def left(site: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-@pytest.mark.slow
-def test_a_run_over_flare_gives_the_bits_of_a_run_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Stage:
+    """Sites that agreed, their kits, and the same sites again without an engine."""
+
+    def __init__(self, folder: Path, rounds: int) -> None:
+        self.folder = folder
+        made = make_sites(folder / "sites", pictures(folder / "data"))
+        roster = roster_of(made)
+        self.agreed = agreed_on(roster, load_backbone("mini", device="cpu"), rounds=rounds)
+        roster.save(folder / "roster.toml")
+        self.agreed.save(folder / "agreed.toml")
+        for one in made.values():
+            one.agree(self.agreed, roster)
+        self.folders = {name: one.path for name, one in made.items()}
+        shutil.copytree(folder / "sites", folder / "alone" / "sites")
+        self.kits = make_kits(folder / "kits", list(self.folders))
+        for name, path in self.folders.items():
+            invoked(site_commands, "flare", path, "--kit", self.kits.sites[name])
+        self.known = ("--roster", folder / "roster.toml")
+        invoked(serve, "flare-kit", folder / "runs", "--kit", self.kits.server, *self.known)
+
+    def serve(self, *more: object, ends: int = 0) -> str:
+        """What is printed by the command that runs it."""
+        given = ("--config", self.folder / "agreed.toml", "--kit", self.kits.administrator, *self.known)
+        words = ["flare", *given, "--out", self.folder / "out", "--hours", 0.1, *more]
+        done = CliRunner().invoke(serve, [str(word) for word in words])
+        assert (done.exit_code != 0) == bool(ends), done.output
+        return done.output
+
+    def require_the_bits_of_a_run_without_an_engine(self) -> None:
+        alone = self.folder / "alone" / "run"
+        alone.mkdir()
+        self.agreed.save(alone / "agreed.toml")
+        beside = {name: self.folder / "alone" / "sites" / name for name in self.folders}
+        with ChildrenTransport(beside) as children:
+            assert server_process.serve(children, alone) == 0
+        for name, folder in self.folders.items():
+            here = left(folder)
+            assert "prompt.safetensors" in here
+            assert here == left(beside[name])
+        over, other = (
+            json.loads((place / "summary.json").read_text()) for place in (self.folder / "out", alone / "results")
+        )
+        for told in (over, other):
+            del told["seconds"], told["exchange_seconds"], told["costs"]["seconds"]
+        assert over == other
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    made = make_sites(tmp_path / "sites", pictures(tmp_path / "data"))
-    roster = roster_of(made)
-    agreed = agreed_on(roster, load_backbone("mini", device="cpu"))
-    roster.save(tmp_path / "roster.toml")
-    agreed.save(tmp_path / "agreed.toml")
-    for one in made.values():
-        one.agree(agreed, roster)
-    folders = {name: one.path for name, one in made.items()}
-    shutil.copytree(tmp_path / "sites", tmp_path / "alone" / "sites")
-    kits = make_kits(tmp_path / "kits", list(folders))
-    for name, folder in folders.items():
-        invoked(site_commands, "flare", folder, "--kit", kits.sites[name])
-    known = ("--roster", tmp_path / "roster.toml")
-    invoked(serve, "flare-kit", tmp_path / "runs", "--kit", kits.server, *known)
-    with Federation(kits) as running:
+
+
+@pytest.mark.slow
+def test_a_run_over_flare_gives_the_bits_of_a_run_without_it(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, rounds=2)
+    with Federation(stage.kits) as running:
         running.start_all()
-        given = ("--config", tmp_path / "agreed.toml", "--kit", kits.administrator, *known, "--out", tmp_path / "out")
-        said = invoked(serve, "flare", *given, "--hours", 0.1)
-    assert "FINISHED:COMPLETED" in said
-    alone = tmp_path / "alone" / "run"
-    alone.mkdir()
-    agreed.save(alone / "agreed.toml")
-    with ChildrenTransport({name: tmp_path / "alone" / "sites" / name for name in folders}) as children:
-        assert server_process.serve(children, alone) == 0
-    for name, folder in folders.items():
-        here = left(folder)
-        assert "prompt.safetensors" in here
-        assert here == left(tmp_path / "alone" / "sites" / name)
-    over, beside = (json.loads((place / "summary.json").read_text()) for place in (tmp_path / "out", alone / "results"))
-    for told in (over, beside):
-        del told["seconds"], told["costs"]["seconds"]
-    assert over == beside
+        assert "FINISHED:COMPLETED" in stage.serve()
+    stage.require_the_bits_of_a_run_without_an_engine()
+
+
+@pytest.mark.slow
+def test_a_server_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, rounds=40)
+    checkpoint = tmp_path / "runs" / stage.agreed.run / CHECKPOINT
+    with Federation(stage.kits) as running:
+        running.start_all()
+
+        def kill() -> None:
+            until = time.monotonic() + 200
+            while not checkpoint.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            running.kill(SERVER)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        stage.serve(ends=1)
+        killer.join()
+        running.start_server()
+        assert "FINISHED:COMPLETED" in stage.serve("--resume")
+    stage.require_the_bits_of_a_run_without_an_engine()
