@@ -58,7 +58,7 @@ class Child:
         with other:
             command = [sys.executable, "-m", __name__, opener, str(folder), str(other.fileno())]
             self._process = subprocess.Popen(
-                command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
+                command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, stdout=2
             )
 
     @property
