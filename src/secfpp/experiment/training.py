@@ -158,7 +158,7 @@ def _feasible(task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emi
     failed, told = set(), set[str]()
     clients = per_round(len(dataset.clients), task.config.participation)
     for cell in task.cells:
-        algorithm = task.config.choose([cell.method])[cell.method]
+        algorithm = task.config.choose([cell.method])[cell.method].for_rounds(task.config.rounds)
         try:
             if algorithm.trained:
                 told.add(require_memory(algorithm, clients, len(dataset.classes), task.seed))
