@@ -1,12 +1,12 @@
 """With how many clients averages of prompts under client-level differential privacy are of use.
 
     python benchmarks/client_level.py [--members 5 20 50 200 1000] [--seeds 0 1] [--epsilons 8 4 2 1]
-        [--methods secfpp+client_dp] [--floors start] [--images 50] [--measured 100] [--cells FILE]
+        [--methods secfpp+client_dp] [--floors start] [--images 50] [--measured 50] [--cells FILE]
 
 Clients of one domain of the embedded benchmark, each with about `--images` training images and half as many for
 validation, whatever their number is; 20 rounds, in ten of which prompts are averaged at most. Rows: what can be had
 alone (`alone`: `coop_local+means`, or `coop_local` beside `promptfl`; `start`: the method with closed gates), without
-noise (`infinite`), and by epsilon at delta 1e-5. Columns: accuracy in percent, `own` on the client's mix of classes and
+noise (`infinite`), and by epsilon at delta 1e-5; more than 50 clients are beside `start` alone. Columns: accuracy in percent, `own` on the client's mix of classes and
 `domain` on all classes alike, after the last round, means over clients and seeds; `closed`, the share of clients whose
 gate is 0; `noise`, its length on an average, in clips; and how much more `domain` has than in `start`, where nothing is
 shared, with its standard error over seeds.
@@ -51,7 +51,7 @@ from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.means.secure_mean import SecureMean
 
-CLASSES, ROUNDS, CHUNK = 36, 20, 16
+CLASSES, ROUNDS, CHUNK, FEW = 36, 20, 16, 50
 FLOORS = ("alone", "start", "infinite")
 TERMS = Terms("client", "add_remove", 1e-5, None)
 METHODS = {"secfpp+client_dp": "coop_local+means", "promptfl+client_dp": "coop_local"}
@@ -72,16 +72,16 @@ def data_of(members: int, images: int, seed: int) -> FederatedDataset:
     return load_icons(settings, seed)
 
 
-def rows_of(name: str, floors: list[str], epsilons: list[float]) -> dict[str, FederatedAlgorithm]:
-    """The methods to measure, by the name of their row."""
+def rows_of(name: str, given: argparse.Namespace, members: int) -> dict[str, FederatedAlgorithm]:
+    """The methods to measure with so many clients, by the name of their row."""
     chosen: dict[str, Any] = parse_config({}).choose([name, METHODS[name]])
     base = replace(chosen[name], aggregator=InTheClear(clip=256.0, bits=16, min_responders=4))
     if name.startswith("secfpp"):
         base = replace(base, effort=1.0)
     none = replace(base, privacy=Privacy(), aggregator=PlainMean(clip=0.5, min_responders=4))
     found = {"alone": chosen[METHODS[name]], "start": base, "infinite": none}
-    return {row: found[row] for row in floors} | {
-        f"{e:g}": replace(base, privacy=replace(base.privacy, epsilon=e)) for e in epsilons
+    return {row: found[row] for row in given.floors if members <= FEW or row == "start"} | {
+        f"{e:g}": replace(base, privacy=replace(base.privacy, epsilon=e)) for e in given.epsilons
     }
 
 
@@ -129,7 +129,7 @@ def fill(cells: dict[str, dict[str, float]], given: argparse.Namespace, members:
     rows = {
         f"{members} {seed} {name} {row}": (algorithm, row)
         for name in given.methods
-        for row, algorithm in rows_of(name, given.floors, given.epsilons).items()
+        for row, algorithm in rows_of(name, given, members).items()
     }
     missing = {key: found for key, found in rows.items() if key not in cells}
     if not missing:
@@ -150,7 +150,7 @@ def fill(cells: dict[str, dict[str, float]], given: argparse.Namespace, members:
 
 def show(cells: Mapping[str, Mapping[str, float]], given: argparse.Namespace, members: int) -> None:
     """The table of so many clients, of the seeds that have all of a row and its floor."""
-    names = [(name, row) for name in given.methods for row in rows_of(name, given.floors, given.epsilons)]
+    names = [(name, row) for name in given.methods for row in rows_of(name, given, members)]
     seconds = sum(cell["seconds"] for key, cell in cells.items() if key.startswith(f"{members} "))
     print(f"\n{members} clients, seeds {' '.join(map(str, given.seeds))}, {seconds:.0f} s")
     print(f"{'':20}{'epsilon':>9}{'own':>8}{'domain':>8}{'closed':>8}{'noise':>8}{'to start':>16}")
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--floors", nargs="+", default=list(FLOORS), choices=FLOORS)
     parser.add_argument("--images", type=int, default=50)
     parser.add_argument("--methods", nargs="+", default=["secfpp+client_dp"], choices=list(METHODS))
-    parser.add_argument("--measured", type=int, default=100)
+    parser.add_argument("--measured", type=int, default=50)
     parser.add_argument("--cells", type=Path)
     given = parser.parse_args()
     cells: dict[str, dict[str, float]] = {}
