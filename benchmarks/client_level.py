@@ -6,10 +6,10 @@
 Clients of one domain of the embedded benchmark, each with about `--images` training images and half as many for
 validation, whatever their number is; 20 rounds, in ten of which prompts are averaged at most. Rows: what can be had
 alone (`alone`: `coop_local+means`, or `coop_local` beside `promptfl`; `start`: the method with closed gates), without
-noise (`infinite`), and by epsilon at delta 1e-5; more than 50 clients are beside `start` alone. Columns: accuracy in percent, `own` on the client's mix of classes and
-`domain` on all classes alike, after the last round, means over clients and seeds; `closed`, the share of clients whose
-gate is 0; `noise`, its length on an average, in clips; and how much more `domain` has than in `start`, where nothing is
-shared, with its standard error over seeds.
+noise (`infinite`), and by epsilon at delta 1e-5; more than 50 clients are beside `start` alone. Columns: accuracy in
+percent, `own` on the client's mix of classes and `domain` on all classes alike, after the last round, means over
+clients and seeds; `closed`, the share of clients whose gate is 0; `noise`, its length on an average, in clips; and how
+much more `domain` has than in `start`, where nothing is shared, with its standard error over seeds.
 
 All clients train and add noise. What makes no difference to the figures is left out: averages are made in the clear, of
 the integers that the secure mean adds up; gates are chosen once, for the last average; nothing is measured between
@@ -24,7 +24,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,6 +72,15 @@ def data_of(members: int, images: int, seed: int) -> FederatedDataset:
     return load_icons(settings, seed)
 
 
+def clients_of(
+    members: int, images: int, seed: int, algorithm: FederatedAlgorithm
+) -> tuple[FederatedDataset, dict[ClientId, ClientContext]]:
+    """The data, and the clients with a ledger in the folder of `VARIABLE`: nothing is released to anyone."""
+    data, backbone = data_of(members, images, seed), load_backbone("mini", device="cpu")
+    ledger = RunLedger(PrivacyLedger.open(default_path(f"{members}-{seed}"), "simulated", TERMS), "simulated")
+    return data, make_contexts(data, backbone, algorithm, seed, ledger)
+
+
 def rows_of(name: str, given: argparse.Namespace, members: int) -> dict[str, FederatedAlgorithm]:
     """The methods to measure with so many clients, by the name of their row."""
     chosen: dict[str, Any] = parse_config({}).choose([name, METHODS[name]])
@@ -91,9 +100,23 @@ def later(algorithm: AveragesPrompts, clients: Iterable[ClientId]) -> Program[No
 
 
 def measured(
-    contexts: Mapping[ClientId, ClientContext], data: FederatedDataset, algorithm: Any, few: list[ClientId], alone: bool
+    contexts: Mapping[ClientId, ClientContext],
+    data: FederatedDataset,
+    algorithm: Any,
+    few: list[ClientId],
+    alone: bool = False,
+    before: Callable[[InProcessDriver], None] = lambda driver: None,
 ) -> dict[str, float]:
-    """The figures of a cell; without averages if the clients are alone, which is what closed gates come to."""
+    """The figures of a cell; without averages if the clients are alone, which is what closed gates come to.
+
+    Args:
+        contexts: all clients.
+        data: theirs.
+        algorithm: the method.
+        few: whom to measure.
+        alone: whether nothing is shared.
+        before: called before each round.
+    """
     privacy, given = getattr(algorithm, "privacy", Privacy()), len(contexts)
     rounds = algorithm.planned(ROUNDS)
     averages = algorithm.domain_rounds(rounds) if hasattr(algorithm, "domain_rounds") else rounds
@@ -105,6 +128,7 @@ def measured(
     driver, server = InProcessDriver(algorithm, contexts, states, force_wire=False, chunk=CHUNK), ServerState()
     for number in range(first, rounds + 1):
         driver.round_ = number
+        before(driver)
         names = contexts if number <= averages else few
         cohort = Cohort({name: contexts[name].weight for name in names}, number, shown[0].seed, rounds)
         with patch.object(AveragesPrompts, "ask_to_gate", later) if number < averages else nullcontext():
@@ -134,11 +158,7 @@ def fill(cells: dict[str, dict[str, float]], given: argparse.Namespace, members:
     missing = {key: found for key, found in rows.items() if key not in cells}
     if not missing:
         return
-    data, backbone = data_of(members, given.images, seed), load_backbone("mini", device="cpu")
-    (algorithm, _), *_ = missing.values()
-    # charged like any run, and thrown away: nothing of it is released to anyone
-    ledger = RunLedger(PrivacyLedger.open(default_path(f"{members}-{seed}"), "simulated", TERMS), "simulated")
-    contexts = make_contexts(data, backbone, algorithm, seed, ledger)
+    data, contexts = clients_of(members, given.images, seed, next(iter(missing.values()))[0])
     for key, (algorithm, row) in missing.items():
         began = time.perf_counter()
         cells[key] = measured(contexts, data, algorithm, sorted(contexts)[: given.measured], row in ("alone", "start"))

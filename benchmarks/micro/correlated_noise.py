@@ -4,13 +4,13 @@
 
 The base after t releases is the sum of t updates. Noise z that is fresh in each release may be correlated: with a lower
 triangular matrix C, the updates X are released as C^-1 (C X + z), and the bases' noise is A C^-1 z, A of ones in its
-lower triangle (the matrix mechanism; banded Toeplitz C as in arXiv 2306.08153). It costs what z on C X costs. A
+lower triangle (the matrix mechanism; banded C as in arXiv 2306.08153). It costs what z on C X costs. A
 client's updates, of length 1 at most, move C X by the longest column of C if it takes part once, and by the root of the
 sum of |C'C| at most if it takes part every time, which is |C 1| if C'C has no negative number.
 
 Columns: standard deviation of the noise at the same epsilon, over that of one release of one client (of length 1), on
 the last base, on the mean of the last three, and on all bases (root mean square). Rows: independent noise, C found by
-descent for each column (banded of 2 and of 4, all of them; not Toeplitz), and what no C can be below where a client
+descent for each column (with two and four diagonals, and with all), and what no C can be below where a client
 always takes part: the row of A C^-1 times |C 1| is the row of A times 1 at least (Cauchy-Schwarz).
 """
 
