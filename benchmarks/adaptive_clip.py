@@ -1,6 +1,6 @@
 """Whether a clip that follows the length of updates would help averages of prompts under client-level privacy.
 
-    python benchmarks/adaptive_clip.py [--members 20] [--seeds 0 1 2] [--epsilons 8 4]
+    python benchmarks/adaptive_clip.py [--members 20] [--seeds 0 1 2] [--epsilons 8]
 
 Clients and rounds as in `client_level.py`. Rows: clips that stay, and clips that follow a quantile of the updates'
 lengths (arXiv 1905.03871), here without what that costs: each is the exact quantile of the round before, and nothing is
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, default=20)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epsilons", nargs="+", type=float, default=[8, 4])
+    parser.add_argument("--epsilons", nargs="+", type=float, default=[8])
     given = parser.parse_args()
     given.floors = []
     name = "secfpp+client_dp"

@@ -6,7 +6,7 @@
 Clients of one domain of the embedded benchmark, each with about `--images` training images and half as many for
 validation, whatever their number is; 20 rounds, in ten of which prompts are averaged at most. Rows: what can be had
 alone (`alone`: `coop_local+means`, or `coop_local` beside `promptfl`; `start`: the method with closed gates), without
-noise (`infinite`), and by epsilon at delta 1e-5; more than 50 clients are beside `start` alone. Columns: accuracy in
+noise (`infinite`), and by epsilon at delta 1e-5; more than 20 clients are beside `start` alone. Columns: accuracy in
 percent, `own` on the client's mix of classes and `domain` on all classes alike, after the last round, means over
 clients and seeds; `closed`, the share of clients whose gate is 0; `noise`, its length on an average, in clips; and how
 much more `domain` has than in `start`, where nothing is shared, with its standard error over seeds.
@@ -51,7 +51,7 @@ from secfpp.runtime.in_process import InProcessDriver
 from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.means.secure_mean import SecureMean
 
-CLASSES, ROUNDS, CHUNK, FEW = 36, 20, 16, 50
+CLASSES, ROUNDS, CHUNK, FEW = 36, 20, 16, 20
 FLOORS = ("alone", "start", "infinite")
 TERMS = Terms("client", "add_remove", 1e-5, None)
 METHODS = {"secfpp+client_dp": "coop_local+means", "promptfl+client_dp": "coop_local"}

@@ -193,8 +193,9 @@ class AveragesPrompts:
         cost = epsilon([Composed(**about)], self.privacy.delta)  # type: ignore[arg-type]
         return (
             f"at privacy.epsilon = {self.privacy.epsilon:g}, noise on an average of {members} clients is {ratio:.0f} "
-            f"times as long as the longest update, so that clients may keep the start prompt. About {enough} clients "
-            f"in one would do, or epsilon {cost:.0f}, or mechanism class_means of secfpp, which hides single images"
+            f"times as long as the longest update: sharing is not likely to pay, and most clients will keep the start "
+            f"prompt. About {enough} clients in one would do, or epsilon {cost:.0f}, or mechanism class_means of "
+            f"secfpp, which hides single images"
         )
 
     def noise_in_clips(self, members: int, numbers: int) -> float:

@@ -163,7 +163,8 @@ def _feasible(task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emi
             if algorithm.trained:
                 told.add(require_memory(algorithm, clients, len(dataset.classes), task.seed))
                 algorithm.require(clients)
-                told.add(algorithm.forewarn(clients, algorithm.prompt.n_ctx * backbone.spec.text_dim))
+                if warning := algorithm.forewarn(clients, algorithm.prompt.n_ctx * backbone.spec.text_dim):
+                    told.add(f"{cell.method}: {warning}")
             backbone.class_tokens(dataset.classes, algorithm.prompt.n_ctx)
         except SecFPPError as error:
             _fail(task, cell, error, emit)
