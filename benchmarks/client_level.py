@@ -23,7 +23,6 @@ import argparse
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -160,9 +159,7 @@ def fill(cells: dict[str, dict[str, float]], given: argparse.Namespace, members:
         return
     data, contexts = clients_of(members, given.images, seed, next(iter(missing.values()))[0])
     for key, (algorithm, row) in missing.items():
-        began = time.perf_counter()
         cells[key] = measured(contexts, data, algorithm, sorted(contexts)[: given.measured], row in ("alone", "start"))
-        cells[key]["seconds"] = time.perf_counter() - began
         if given.cells:
             with given.cells.open("a") as file:
                 file.write(json.dumps({key: cells[key]}) + "\n")
@@ -171,8 +168,7 @@ def fill(cells: dict[str, dict[str, float]], given: argparse.Namespace, members:
 def show(cells: Mapping[str, Mapping[str, float]], given: argparse.Namespace, members: int) -> None:
     """The table of so many clients, of the seeds that have all of a row and its floor."""
     names = [(name, row) for name in given.methods for row in rows_of(name, given, members)]
-    seconds = sum(cell["seconds"] for key, cell in cells.items() if key.startswith(f"{members} "))
-    print(f"\n{members} clients, seeds {' '.join(map(str, given.seeds))}, {seconds:.0f} s")
+    print(f"\n{members} clients, seeds {' '.join(map(str, given.seeds))}")
     print(f"{'':20}{'epsilon':>9}{'own':>8}{'domain':>8}{'closed':>8}{'noise':>8}{'to start':>16}")
     for name, row in names:
         found = [cells[f"{members} {seed} {name} {row}"] for seed in given.seeds]
