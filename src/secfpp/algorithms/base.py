@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -111,6 +111,10 @@ class FederatedAlgorithm(ABC):
     def planned(self, rounds: int) -> int:
         """How many of `rounds` this method uses."""
         return rounds if self.trained else 0
+
+    def for_rounds(self, rounds: int) -> Self:
+        """This method as a run of so many `rounds` uses it: with what its settings leave to that."""
+        return self
 
     def require(self, clients: int) -> None:
         """Refuse a number of clients in a round that the method's parts cannot group or average.

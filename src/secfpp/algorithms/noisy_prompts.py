@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import torch
@@ -92,6 +92,9 @@ class AveragesPrompts:
         class_prior: bool
         prior_smoothing: float
 
+        def planned(self, rounds: int) -> int:
+            """See `secfpp.algorithms.base.FederatedAlgorithm.planned`."""
+
     privacy: Privacy = field(default_factory=Privacy)
 
     def averaging_problems(self) -> list[Problem]:
@@ -122,6 +125,16 @@ class AveragesPrompts:
     def privacy_terms(self) -> Terms | None:
         """See `secfpp.algorithms.base.FederatedAlgorithm.privacy_terms`."""
         return self.privacy.terms
+
+    def averages(self, rounds: int) -> int:
+        """How many averages of prompts a run of so many rounds makes."""
+        return self.planned(rounds)
+
+    def for_rounds(self, rounds: int) -> Self:
+        """See `secfpp.algorithms.base.FederatedAlgorithm.for_rounds`: noise is for no more releases than there are."""
+        if not (self.privacy.of_prompts or self.privacy.of_steps):
+            return self
+        return replace(self, privacy=replace(self.privacy, releases=self.averages(rounds)))
 
     @property
     def beside_prompts(self) -> tuple[str, ...]:
@@ -180,8 +193,9 @@ class AveragesPrompts:
         cost = epsilon([Composed(**about)], self.privacy.delta)  # type: ignore[arg-type]
         return (
             f"at privacy.epsilon = {self.privacy.epsilon:g}, noise on an average of {members} clients is {ratio:.0f} "
-            f"times as long as the longest update, so that clients may keep the start prompt. About {enough} clients "
-            f"in one would do, or epsilon {cost:.0f}, or mechanism class_means of secfpp, which hides single images"
+            f"times as long as the longest update: sharing is not likely to pay, and most clients will keep the start "
+            f"prompt. About {enough} clients in one would do, or epsilon {cost:.0f}, or mechanism class_means of "
+            f"secfpp, which hides single images"
         )
 
     def noise_in_clips(self, members: int, numbers: int) -> float:

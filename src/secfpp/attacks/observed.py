@@ -117,6 +117,7 @@ def observe(
         ConfigError: settings that these clients refuse.
         SecFPPError: what clients or protocol raise.
     """
+    algorithm = algorithm.for_rounds(rounds)
     algorithm.require(len(dataset.clients))
     book = _ledger(dataset, algorithm, ledger)
     charged = None if book is None else RunLedger(book, f"audit, seed {seed}")

@@ -44,7 +44,7 @@ class Agreed:
         classes: all class names, in order.
         backbone: name of the model.
         backbone_digest: hash of its content.
-        algorithm: the method with all its settings.
+        algorithm: the method with all its settings, as a run of so many rounds uses it.
 
     Raises:
         ConfigError: values that cannot work, all of them.
@@ -63,6 +63,7 @@ class Agreed:
     algorithm: FederatedAlgorithm
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "algorithm", self.algorithm.for_rounds(self.rounds))
         problems = []
         if len(set(self.classes)) < max(2, len(self.classes)):
             problems.append(Problem("classes", list(self.classes), "two names or more, each once"))
