@@ -51,7 +51,7 @@ def test_other_bits_are_found(tmp_path: Path) -> None:
     [
         (["--sites", "99"], "--sites = 99: 2 to 30"),
         (["--engine", "pigeon"], "--engine = 'pigeon': one of"),
-        (["--sites", "2"], "aggregator.min_responders"),
+        (["--sites", "2"], "clusterer.min_cluster_size = 4"),
     ],
 )
 def test_what_cannot_be_rehearsed_is_refused(words: list[str], said: str) -> None:

@@ -25,9 +25,10 @@ def rehearse(
     Keys, rosters, kits and certificates are real, and made for this. Nothing listens at another address than loopback.
     The exit status is 1 if a bit, a message or a byte differs.
     """
-    from secfpp.deploy.rehearsal import prepare
+    from secfpp.deploy.rehearsal import prepare, require_engine
     from secfpp.experiment.config import load_config, merge, parse_config, parse_override
 
+    require_engine(engine)
     if config is not None:
         settings = load_config(config, set_)
     else:
