@@ -46,6 +46,7 @@ def rehearse(
 def _play(rehearsal: object, engine: str, as_json: bool) -> None:
     from secfpp.cli.output import print_json
     from secfpp.deploy.rehearsal import Rehearsal, play
+    from secfpp.deploy.results import sentences
 
     assert isinstance(rehearsal, Rehearsal)
     agreed = rehearsal.agreed
@@ -66,6 +67,7 @@ def _play(rehearsal: object, engine: str, as_json: bool) -> None:
             }
         )
     else:
+        typer.echo("\n".join(sentences(played.summary)))
         typer.echo(
             f"{engine}: {played.seconds:.1f} s for all rounds, {played.exchanges} exchanges of "
             f"{1000 * played.median:.0f} ms (median); in one process {played.simulated:.1f} s"

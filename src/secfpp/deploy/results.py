@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import secfpp
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.names import AGREED
 from secfpp.errors import DataError
+from secfpp.experiment.text import amount, counted
 from secfpp.protocol.program import ClientId
 from secfpp.protocol.refusals import Refusal
 from secfpp.runtime.costs import Costs
@@ -89,3 +91,24 @@ def write_results(folder: Path, served: Served) -> None:
         atomic_write(folder / SUMMARY, (json.dumps(served.to_json(), indent=2) + "\n").encode())
     except OSError as error:
         raise DataError(f"{folder / SUMMARY} cannot be written: {error.strerror}") from error
+
+
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """What a ``summary.json`` says, for people."""
+    sites, costs = summary["sites"], summary["costs"]
+    clusters = {site["cluster"] for site in sites.values()} - {None}
+    groups = f" in {counted(len(clusters), 'group')}" if clusters else ""
+    found = [f"{len(sites)} sites{groups}, {summary['rounds']} rounds in {summary['seconds']:.1f} s"]
+    found += [f"round {lost['round']} was lost: {lost['why']}" for lost in summary["lost"]]
+    if sites:
+        sent = amount(sum(costs["up"].values()) / len(sites))
+        found.append(f"{costs['exchanges']} exchanges, {sent} sent by a site on average")
+    found += [f"{site} did not take part: {why}" for site, why in summary["refused"].items()]
+    kinds = Counter((one["site"], one["step"], one["kind"]) for one in summary["failures"])
+    found += [f"{site}: {step} failed {count} times with {kind}" for (site, step, kind), count in kinds.items()]
+    if summary["refusals"]:
+        found.append(f"{len(summary['refusals'])} messages were refused; summary.json says by whom")
+    for site, about in sites.items():
+        if (test := about.get("told", {}).get("test")) is not None:
+            found.append(f"{site} tells: {test:.1f} % of its test images")
+    return found
