@@ -22,7 +22,7 @@ from secfpp.attacks.game import Game, halves
 from secfpp.attacks.likelihood import Evidence
 from secfpp.attacks.observed import Observed, averaged_rounds, averaged_slot
 from secfpp.attacks.shadows import Pool, confidences, log_odds, take_steps
-from secfpp.attacks.views import uploads, weights
+from secfpp.attacks.views import Upload, held_uploads, uploads, weights
 from secfpp.data.federated import Split
 from secfpp.models.backbone import Backbone
 from secfpp.protocol.program import ClientState
@@ -116,12 +116,12 @@ class Victim:
 
     def uploaded(self) -> tuple[Evidence, bool] | None:
         """What the server reads from uploads of prompts, and whether from sealed bytes; None if there are none."""
-        found = {upload.round: upload for upload in uploads(self.run, self.client)}
-        rounds = [r for r in self.averages if r in found]
-        if not rounds or rounds != self.averages:
-            return None
-        prompts = np.stack([self._base(r) + found[r].update for r in rounds])
-        return Evidence(self._log_odds(prompts), self.updates["log_odds"], self.pool.halves), found[rounds[0]].sealed
+        return self._read(uploads(self.run, self.client))
+
+    def held(self) -> Evidence | None:
+        """What T holders of shares read of the same uploads; None if there are none."""
+        found = self._read(held_uploads(self.run, self.client))
+        return found and found[0]
 
     def averaged(self, others: Mapping[str, Victim]) -> Evidence | None:
         """What a member of the client's group sees: the averages, of which it knows its own part.
@@ -153,12 +153,8 @@ class Victim:
 
     def own_update(self, round_: int) -> np.ndarray:
         """The update that the client gave in a round, as it knows itself, float64 [n_ctx, text_dim]."""
-        state = self.run.states[round_ - 1][self.client]
-        start = rebased(state, self._slot, state[f"{self._slot}.base"], version_of(state, self._slot))
-        (trained,) = take_steps(
-            self.run.algorithm, [self.pool.context], [start], self.run.trained_by(self.client, round_)
-        )
-        return self._clipped(trained, round_)
+        given = self.run.memory.of(self._slot, self.client)
+        return clipped(given.get(round_, np.zeros_like(self._base(round_))), self._clip)
 
     def stolen(self) -> Evidence | None:
         """What a thief of the client's prompt has: its vectors. None if they are those of an average."""
@@ -198,8 +194,20 @@ class Victim:
         return [self._base(r) for r in self.averages]
 
     def _clipped(self, trained: ClientState, round_: int) -> np.ndarray:
-        aggregator = self.run.algorithm.aggregator  # type: ignore[attr-defined]
-        return clipped(trained[self._slot].astype(np.float64) - self._base(round_), aggregator.clip)
+        return clipped(trained[self._slot].astype(np.float64) - self._base(round_), self._clip)
+
+    @property
+    def _clip(self) -> float:
+        clip: float = self.run.algorithm.aggregator.clip  # type: ignore[attr-defined]
+        return clip
+
+    def _read(self, read: Sequence[Upload]) -> tuple[Evidence, bool] | None:
+        found = {upload.round: upload for upload in read}
+        rounds = [r for r in self.averages if r in found]
+        if not rounds or rounds != self.averages:
+            return None
+        prompts = np.stack([self._base(r) + found[r].update for r in rounds])
+        return Evidence(self._log_odds(prompts), self.updates["log_odds"], self.pool.halves), found[rounds[0]].sealed
 
     def _log_odds(self, prompts: np.ndarray) -> np.ndarray:
         return confidences(self.pool.context, prompts, *self.asked)

@@ -22,9 +22,12 @@ REFUTED = "claim refuted"
 """The verdict where an attack proves more than the target says of itself."""
 CURVE = 120
 """Points of a curve that are kept."""
-COVERED = ("all uploads", "last upload", "all averages", "class sums")
+COVERED = ("all uploads", "last upload", "shares of uploads", "all averages", "class sums", "shares of class sums")
 """What claims of differential privacy are about: not who shares a class, and not what stays at home."""
-SAME_KIND = {"last upload": "all uploads", "all averages": "all uploads"}
+SAME_KIND = {
+    **dict.fromkeys(("last upload", "shares of uploads", "all averages"), "all uploads"),
+    "shares of class sums": "class sums",
+}
 """What has to be told from single uploads in the clear for an attack on these to mean something."""
 
 
