@@ -161,7 +161,7 @@ def run_audit(config: ExperimentConfig, audit: Audit, directory: RunDirectory, t
         for cell in cells:
             part = _attack(config, cell, chosen[cell.method], game, (backbone, fast), audit, directory.path, pace, tell)
             write_record(
-                _file(directory.path, cell),
+                part_file(directory.path, cell),
                 part.arrays(),
                 {"format": FORMAT, **part.about(), "identity": _identity(plan, cell, audit)},
             )
@@ -190,6 +190,7 @@ def write_summary(
     clients = max((part.clients for part in parts.values()), default=0)
     summary = {
         "format": FORMAT,
+        "of": "audit",
         "dataset": config.data.name,
         "backbone": config.backbone.name,
         "rounds": config.rounds,
@@ -333,12 +334,13 @@ def _identity(plan: Plan, cell: Cell, audit: Audit) -> dict[str, Any]:
     return {**plan.identity(cell), **table}
 
 
-def _file(folder: Path, cell: Cell) -> Path:
+def part_file(folder: Path, cell: Cell) -> Path:
+    """Where it is kept what attacks said of a target on a seed."""
     return folder / "parts" / path_part(cell.method) / f"{cell.seed}.safetensors"
 
 
 def _read(folder: Path, cell: Cell, identity: Mapping[str, Any]) -> Part | None:
-    path = _file(folder, cell)
+    path = part_file(folder, cell)
     if not path.exists():
         return None
     try:
