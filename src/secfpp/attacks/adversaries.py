@@ -20,6 +20,7 @@ ABOUT = {
 }
 UPLOADS, LAST, AVERAGES = "all uploads", "last upload", "all averages"
 PROMPT, PREDICTIONS, CLASSES, SUMS = "prompt", "predictions", "which classes", "class sums"
+DIFFERENCE = "averages with and without it"
 SHARES, SUM_SHARES = "shares of uploads", "shares of class sums"
 RATIO, FILTER = "likelihood ratio", "matched filter"
 

@@ -15,8 +15,9 @@ import numpy as np
 from safetensors import SafetensorError
 
 from secfpp.errors import ConfigError, DataError, Problem
-from secfpp.experiment.audit import FORMAT, claim_of, part_file
+from secfpp.experiment.audit import FORMAT, part_file
 from secfpp.experiment.audit_rows import REFUTED, Key, Part, pooled, property_rows, rows
+from secfpp.experiment.audit_work import claim_of
 from secfpp.experiment.cells import FinishedCell
 from secfpp.experiment.config import load_config
 from secfpp.experiment.plan import Cell, Plan

@@ -27,13 +27,16 @@ COVERED = (
     "last upload",
     "shares of uploads",
     "all averages",
+    "averages with and without it",
     "shared prompt",
     "class sums",
     "shares of class sums",
 )
 """What claims of differential privacy are about: not who shares a class, and not what stays at home."""
 SAME_KIND = {
-    **dict.fromkeys(("last upload", "shares of uploads", "all averages"), "all uploads"),
+    **dict.fromkeys(
+        ("last upload", "shares of uploads", "all averages", "averages with and without it"), "all uploads"
+    ),
     "shares of class sums": "class sums",
 }
 """What has to be told from single uploads in the clear for an attack on these to mean something."""
