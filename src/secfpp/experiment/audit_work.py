@@ -94,8 +94,10 @@ def attack_target(
 
     backbone, fast = models
 
+    doing = "running"
+
     def on_round(number: int, rounds: int) -> None:
-        tell(f"{cell}: running, round {number}/{rounds}", pace)
+        tell(f"{cell}: {doing}, round {number}/{rounds}", pace)
 
     tell(f"{cell}: running", pace)
     started = time.perf_counter()
@@ -140,7 +142,7 @@ def attack_target(
     pace.attacking, pace.attacked = pace.attacking + time.perf_counter() - started, pace.attacked + len(names)
     every = list(names)
     if audit.differencing and (absent := absences(run)):
-        tell(f"{cell}: running again, with clients away in turn", pace)
+        doing, started = "running again, with clients away in turn", time.perf_counter()
         again = ledger.with_name(f"{cell.seed}-away.jsonl")
         second = observe(
             game.dataset,
@@ -149,8 +151,10 @@ def attack_target(
             seed=cell.seed,
             rounds=config.rounds,
             ledger=again,
+            on_round=on_round,
             dropouts=away(absent),
         )
+        pace.running += time.perf_counter() - started
         for name, round_ in absent.items():
             victim = Victim(second, game, name, cell.seed, shadows)
             if (difference := by_absence(victim, round_)) is not None:
