@@ -91,6 +91,7 @@ def attack_target(
     from secfpp.attacks.properties import properties
     from secfpp.attacks.stealing import thefts
     from secfpp.attacks.trilateration import by_distances
+    from secfpp.attacks.views import uploads
 
     backbone, fast = models
 
@@ -160,8 +161,9 @@ def attack_target(
             if (difference := by_absence(victim, round_)) is not None:
                 every.append(name)
                 inside.append(victim.inside)
+                plain = any(not upload.sealed for upload in uploads(second, name))
                 for attack, made in ATTACKS.items():
-                    note(Told(attack, MEMBER, DIFFERENCE, False, made(difference)), len(every) - 1)
+                    note(Told(attack, MEMBER, DIFFERENCE, plain, made(difference)), len(every) - 1)
     return Part(
         tuple(every),
         inside,
