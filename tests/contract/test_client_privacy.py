@@ -22,7 +22,7 @@ from secfpp.algorithms.visual import ClassMeans
 from secfpp.crypto.field import PrimeField
 from secfpp.data.federated import FederatedDataset, Split, hold_out
 from secfpp.errors import ClientError, ConfigError, PrivacyError, ProtocolError
-from secfpp.experiment.audit import claim_of
+from secfpp.experiment.audit_work import claim_of
 from secfpp.experiment.privacy_figures import in_words, privacy
 from secfpp.models.backbone import Backbone
 from secfpp.privacy import skellam
