@@ -234,8 +234,10 @@ def _trained(config: ExperimentConfig, audit: Audit) -> dict[str, FederatedAlgor
     idle = [label for label, algorithm in chosen.items() if not algorithm.planned(config.rounds)]
     problems = [Problem("--targets", label, "trains nothing, so that there is nothing to attack") for label in idle]
     for label, algorithm in chosen.items():
-        if (privacy := getattr(algorithm, "privacy", None)) is not None and privacy.of_steps:
-            allowed = "of another privacy.mechanism than dpsgd: no shadows are trained under its noise yet"
+        if (privacy := getattr(algorithm, "privacy", None)) is not None and (privacy.of_steps or privacy.central):
+            allowed = (
+                f"of another privacy.mechanism than {privacy.mechanism}: no shadows are trained under its noise yet"
+            )
             problems.append(Problem("--targets", label, allowed))
     if problems:
         raise ConfigError(problems)
