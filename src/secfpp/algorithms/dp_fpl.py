@@ -150,21 +150,19 @@ class DPFPL(PromptFL):
         by: ImageGradients,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, int]:
         """Shortened gradients by p_G, u and v, float64, the mean loss, and by what sums were divided."""
-        published = self.privacy.mechanism == "published"
-        chosen: Tensor | slice = slice(None)
-        if published:
+        if self.privacy.mechanism == "published":
             chosen = torch.from_numpy(self.training.draws(context, round_)[0]).to(context.labels.device)
-        gradients, losses = by.of(context.features[chosen], context.labels[chosen])
-        images = max(1, len(losses))
-        if published:
-            gradients = gradients.mean(dim=0, keepdim=True)
+            mean, losses = by.mean(context.features[chosen], context.labels[chosen])
+            gradients, weight = mean[None], 1
+        else:
+            gradients, losses = by.of(context.features, context.labels)
+            weight = max(1, len(losses))
         left, right = (torch.from_numpy(part).to(gradients.device) for part in own[:2])
-        weight = 1 if published else images
         shared, by_left, by_right = (
             shortened_sum(part, self.privacy.bound).cpu().numpy() / weight
             for part in (gradients, gradients @ right.T, left.T @ gradients)
         )
-        return shared, by_left, by_right, float(losses.sum()) / images, weight
+        return shared, by_left, by_right, float(losses.sum()) / max(1, len(losses)), weight
 
     def _factored(
         self, context: ClientContext, state: ClientState, round_: int

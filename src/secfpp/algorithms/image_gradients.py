@@ -45,13 +45,23 @@ class ImageGradients:
             features: of the images, float32 [n, dim].
             labels: theirs, int64 [n].
         """
-        logits = cosine_logits(features, self.texts, self._scale)
-        residuals = self._scale * (torch.softmax(logits, dim=1) - F.one_hot(labels, len(self.texts)))
+        residuals, losses = self._residuals(features, labels)
         found = torch.empty(len(labels), *self._prompt.shape, device=features.device)
         for at in range(0, len(labels), CHUNK):
             chunk = slice(at, at + CHUNK)
             found[chunk] = self._pulled(residuals[chunk, :, None] * features[chunk, None])
-        return found, F.cross_entropy(logits, labels, reduction="none")
+        return found, losses
+
+    def mean(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean of what `of` finds, float32 [n_ctx, text_dim], in one product, and each image's cross-entropy."""
+        residuals, losses = self._residuals(features, labels)
+        return self._pulled((residuals.T @ features)[None])[0] / max(1, len(labels)), losses
+
+    def _residuals(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What multiplies features in gradients by the class features, [n, n_cls], and the cross-entropies [n]."""
+        logits = cosine_logits(features, self.texts, self._scale)
+        residuals = torch.softmax(logits, dim=1) - F.one_hot(labels, len(self.texts))
+        return self._scale * residuals, F.cross_entropy(logits, labels, reduction="none")
 
     def _pulled(self, cotangents: Tensor) -> Tensor:
         """Vector-Jacobian products, float32 [n, n_ctx, text_dim], of cotangents [n, n_cls, dim]."""

@@ -63,8 +63,8 @@ KNOWN: Mapping[str, Variant] = {
             f"A server that is trusted adds noise to sums of gradients, epsilon {epsilon} for one image",
             "promptfl",
             {
-                "privacy": {"mechanism": "central", "epsilon": float(epsilon), "releases": 20, "clip": 3.0},
-                "training": {**_ONE_STEP, "lr": 1.5},
+                "privacy": {"mechanism": "central", "epsilon": float(epsilon), "releases": 10, "clip": 3.0},
+                "training": {**_ONE_STEP, "lr": 1.0},
                 "aggregator": _FOR_STEPS,
             },
         )
@@ -75,13 +75,13 @@ KNOWN: Mapping[str, Variant] = {
             f"Noise at a trusted server and in local parts, epsilon {epsilon} for one image",
             "dp_fpl",
             {
-                "privacy": {"mechanism": "central", "epsilon": float(epsilon), "releases": 5, "clip": 3.0},
-                "training": {**_ONE_STEP, "lr": 3.0},
+                "privacy": {"mechanism": "central", "epsilon": float(epsilon), "releases": 10, "clip": 3.0},
+                "training": {**_ONE_STEP, "lr": 1.0},
                 "local_lr": rate,
                 "aggregator": _FOR_STEPS,
             },
         )
-        for epsilon, rate in ((8, 1.0), (4, 1.0), (2, 1.0))
+        for epsilon, rate in ((8, 1.0), (4, 0.5), (2, 0.3))
     },
     **{
         f"dp_fpl+published@{printed}": Variant(
@@ -89,7 +89,7 @@ KNOWN: Mapping[str, Variant] = {
             "dp_fpl",
             {
                 "privacy": {"mechanism": "published", "epsilon": printed, "releases": 20},
-                "training": {**_ONE_STEP, "batch": 32, "lr": 0.1},
+                "training": {**_ONE_STEP, "batch": 32, "lr": 0.001},
                 "aggregator": _FOR_STEPS,
             },
         )

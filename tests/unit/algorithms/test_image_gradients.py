@@ -44,6 +44,7 @@ def test_each_is_what_a_loop_over_images_finds(whole, backbone, prompt):
     found, found_losses = by.of(features, labels)
     assert found.shape == (len(labels), *prompt.shape)
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(by.mean(features, labels)[0], found.mean(0), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(found_losses, torch.stack(losses), rtol=1e-4, atol=1e-4)
 
 
