@@ -156,6 +156,13 @@ def test_the_noise_that_others_see_is_that_of_the_event(dataset, backbone, monke
     assert np.std([prompt - plain for prompt in noisy]) == pytest.approx(sd, rel=0.1)
 
 
+def test_noise_that_is_longer_than_a_mean_may_be_is_shortened_by_the_server(dataset, backbone):
+    algorithm = private(settings=replace(LOOSE, epsilon=0.001), aggregator=PlainMean(clip=3.5, bits=32))
+    result = run(dataset, backbone, algorithm, rounds=1)
+    start = algorithm.prompt.initial(backbone, dataset.template, None)
+    assert np.linalg.norm(result.prompts[0] - start) == pytest.approx(3.5, rel=1e-4)
+
+
 @pytest.mark.parametrize("settings", [replace(LOOSE, epsilon=4.0), PUBLISHED])
 def test_factors_are_stepped_with_the_noise_of_the_event(settings, dataset, backbone, monkeypatch):
     drawn = []

@@ -81,7 +81,7 @@ KNOWN: Mapping[str, Variant] = {
                 "aggregator": _FOR_STEPS,
             },
         )
-        for epsilon, rate in ((8, 1.0), (4, 0.5), (2, 0.3))
+        for epsilon, rate in ((8, 0.5), (4, 0.4), (2, 0.3))
     },
     **{
         f"dp_fpl+published@{printed}": Variant(

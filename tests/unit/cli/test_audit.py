@@ -143,7 +143,8 @@ def test_what_cannot_work_is_refused_before_anything_is_made() -> None:
         (("--victims", "-1"), "--victims = -1"),
         (("--targets", "prompfl"), "did you mean 'promptfl'"),
         (("--targets", "zero_shot"), "trains nothing"),
-        (("--targets", "promptfl+dpsgd@8"), "no shadows are trained under its noise"),
+        (("--targets", "promptfl+dpsgd@8"), "than dpsgd: no shadows are trained under its noise"),
+        (("--targets", "dp_fpl@8"), "than central: no shadows are trained under its noise"),
         (("--targets", "promptfl,promptfl"), "--targets"),
         (("--set", "participation=0.5"), "participation = 0.5"),
         (
