@@ -49,7 +49,7 @@ class Privacy:
         scatter: see `everybody`.
         count: of class_means, what an image adds to the count of its class, where its feature has length 1.
         releases: of prompts, the most averages that a client gives to in a run; of the others, the most rounds it
-            trains in. Of prompts, noise is made for as many as the run has rounds for, if these are fewer.
+            trains in. Of prompts and dpsgd, noise is made for as many as the run has rounds for, if these are fewer.
         present: of prompts, share of the clients asked with whom an average is made at least; noise is made for these.
     """
 
