@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from secfpp.algorithms.privacy import Privacy, noted, refused_mechanism, released
+from secfpp.algorithms.privacy import Privacy, charge, noted, refused_mechanism, released
 from secfpp.algorithms.training import ClientContext
-from secfpp.errors import ConfigError, PrivacyError, Problem, ProtocolError
+from secfpp.errors import ConfigError, Problem, ProtocolError
 from secfpp.models.scoring import cosine_logits
 from secfpp.privacy import skellam
 from secfpp.privacy.accounting import epsilon
@@ -249,10 +249,7 @@ class AveragesPrompts:
         event = planned(self.privacy, self._secure.bits, base_of(states[0], self.averaged).size)
         for round_ in sorted({round_ for round_, _ in asked}):
             own = [context for context, (asked_round, _) in zip(contexts, asked, strict=True) if asked_round == round_]
-            ledger = own[0].ledger
-            if ledger is None or any(context.ledger is not ledger for context in own):
-                raise PrivacyError("nothing is released under differential privacy without a ledger in the context")
-            ledger.charge(event, [context.client for context in own], round_)
+            charge(own, event, round_)
         return [
             (self._noisy(context, noted(state, round_, event), least), {})
             for context, state, (round_, least) in zip(contexts, states, asked, strict=True)

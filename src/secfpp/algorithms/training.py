@@ -141,7 +141,7 @@ class LocalTraining:
         trained = {name: torch.tensor(value, device=device).requires_grad_() for name, value in parameters.items()}
         groups = [{"params": [tensor], "lr": (rates or {}).get(name, self.lr)} for name, tensor in trained.items()]
         optimiser = self.optimiser(groups)
-        draws = [self._draws(context, round_) for context in contexts]
+        draws = [self.draws(context, round_) for context in contexts]
         total = np.zeros(len(contexts))
         for number in range(self.steps):
             picks = [torch.from_numpy(draw[number]).to(device) for draw in draws]
@@ -163,7 +163,7 @@ class LocalTraining:
             return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay)
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
-    def _draws(self, context: ClientContext, round_: int) -> np.ndarray:
+    def draws(self, context: ClientContext, round_: int) -> np.ndarray:
         """Indices [steps, batch] into the client's images, a function of seed, client and round alone."""
         rng = derive(context.seed, context.client, round_, "batch").numpy()
         return rng.integers(len(context.data.train), size=(self.steps, self.batch))

@@ -75,6 +75,10 @@ class Agreed:
             problems.append(
                 Problem("method.clusterer", "oracle", "another one: nobody knows true groups in a deployment")
             )
+        privacy = getattr(self.algorithm, "privacy", None)
+        if privacy is not None and privacy.mechanism == "published":
+            allowed = "another one: sites would agree to an epsilon that is far below the true one"
+            problems.append(Problem("method.privacy.mechanism", privacy.mechanism, allowed))
         if problems:
             raise ConfigError(problems)
         self.algorithm.require(self.fewest)

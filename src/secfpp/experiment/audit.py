@@ -187,6 +187,12 @@ def _trained(config: ExperimentConfig, audit: Audit) -> dict[str, FederatedAlgor
     chosen = config.choose(audit.targets)
     idle = [label for label, algorithm in chosen.items() if not algorithm.planned(config.rounds)]
     problems = [Problem("--targets", label, "trains nothing, so that there is nothing to attack") for label in idle]
+    for label, algorithm in chosen.items():
+        if (privacy := getattr(algorithm, "privacy", None)) is not None and privacy.central:
+            allowed = (
+                f"of another privacy.mechanism than {privacy.mechanism}: no shadows are trained under its noise yet"
+            )
+            problems.append(Problem("--targets", label, allowed))
     if problems:
         raise ConfigError(problems)
     return chosen

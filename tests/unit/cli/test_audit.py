@@ -143,6 +143,7 @@ def test_what_cannot_work_is_refused_before_anything_is_made() -> None:
         (("--victims", "-1"), "--victims = -1"),
         (("--targets", "prompfl"), "did you mean 'promptfl'"),
         (("--targets", "zero_shot"), "trains nothing"),
+        (("--targets", "dp_fpl@8"), "than central: no shadows are trained under its noise"),
         (("--targets", "promptfl,promptfl"), "--targets"),
         (("--set", "participation=0.5"), "participation = 0.5"),
         (
