@@ -192,7 +192,9 @@ def _print_agreed(own: SiteFolder, agreed: Agreed, roster: Roster, as_json: bool
         print_json(about)
         return
     typer.echo(f"run {agreed.run}: {agreed.algorithm.name}, {agreed.rounds} rounds, {len(roster.keys)} sites,")
-    typer.echo(f"  rounds with {agreed.fewest} or more, {len(agreed.classes)} classes, model {agreed.backbone}")
+    typer.echo(f"  rounds with {agreed.fewest} or more, {len(agreed.classes)} classes, model {agreed.backbone},")
+    grey = "" if agreed.grey_window is None else f", grey values {agreed.grey_window[0]:g} to {agreed.grey_window[1]:g}"
+    typer.echo(f"  images of {agreed.image_size} pixels{grey}")
     typer.echo("\nwhat leaves this site in this run")
     beside = ", not covered by differential privacy" if agreed.algorithm.privacy_terms else ""
     told = [f"its accuracies, and how many images they are of: to the server{beside}"] * about["tells_metrics"]

@@ -22,11 +22,16 @@ from secfpp.crypto.roster import Roster
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.experiment.plan import differences
 from secfpp.experiment.schema import build, check, dump, one_of
+from secfpp.grey_depth import GreyWindow, window_problems
+from secfpp.images import SIZE
 from secfpp.protocol import wire
 from secfpp.secure.session import PROTOCOL_VERSION
 from secfpp.storage import atomic_write
 
-_KEYS = ("run", "roster", "seed", "rounds", "fewest", "deadline", "template", "classes", "backbone", "method")
+_KEYS = (
+    *("run", "roster", "seed", "rounds", "fewest", "deadline", "template", "classes", "image_size", "grey_window"),
+    *("backbone", "method"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Agreed:
         backbone: name of the model.
         backbone_digest: hash of its content.
         algorithm: the method with all its settings, as a run of so many rounds uses it.
+        image_size: side in pixels at which all sites read their images.
+        grey_window: which grey values of more than 8 bits are black and white at all sites; None leaves it to each.
 
     Raises:
         ConfigError: values that cannot work, all of them.
@@ -61,10 +68,12 @@ class Agreed:
     backbone: str
     backbone_digest: str
     algorithm: FederatedAlgorithm
+    image_size: int = SIZE
+    grey_window: GreyWindow | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "algorithm", self.algorithm.for_rounds(self.rounds))
-        problems = []
+        problems = window_problems(self.grey_window, "grey_window")
         if len(set(self.classes)) < max(2, len(self.classes)):
             problems.append(Problem("classes", list(self.classes), "two names or more, each once"))
         if not self.template.endswith("{}"):
@@ -92,9 +101,11 @@ class Agreed:
             "seed": self.seed,
             "rounds": self.rounds,
             "fewest": self.fewest,
-            "deadline": self.deadline,
+            "deadline": float(self.deadline),
             "template": self.template,
             "classes": list(self.classes),
+            "image_size": self.image_size,
+            "grey_window": "none" if self.grey_window is None else [float(value) for value in self.grey_window],
             "backbone": {"name": self.backbone, "digest": self.backbone_digest},
             "method": {"name": self.algorithm.name, **dump(self.algorithm)},
         }
@@ -157,6 +168,7 @@ class Agreed:
         """
         problems = [Problem(key, table[key], one_of(key, _KEYS, "key")) for key in table if key not in _KEYS]
         optional = {"fewest": 2, "deadline": 60.0, "template": "a photo of a {}"}
+        optional |= {"image_size": SIZE, "grey_window": "none"}
         given = {**optional, **table}
         problems += [Problem(key, None, "is required and was not given") for key in _KEYS if key not in given]
         kinds: dict[str, Any] = {
@@ -168,6 +180,8 @@ class Agreed:
             "deadline": Annotated[float, Gt(0)],
             "template": str,
             "classes": tuple[str, ...],
+            "image_size": Annotated[int, Ge(8)],
+            "grey_window": tuple[float, float] | None,
         }
         values = {key: check(kind, given[key], key, problems) for key, kind in kinds.items() if key in given}
         backbone = given.get("backbone")

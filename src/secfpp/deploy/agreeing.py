@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.crypto.roster import Roster
+from secfpp.data.federated import FederatedDataset
 from secfpp.deploy.agreed import Agreed
 from secfpp.errors import ConfigError, Problem
 from secfpp.experiment.config import ExperimentConfig
+from secfpp.grey_depth import GreyWindow
+from secfpp.images import SIZE
 
 WHOLE = "data"
 """Stands for the classes of the config's own data set."""
@@ -24,6 +28,8 @@ def agreed_from(
     method: str = "",
     fewest: int | None = None,
     deadline: float = 60.0,
+    image_size: int = SIZE,
+    grey_window: GreyWindow | None = None,
 ) -> Agreed:
     """The run of a config, as parties agree on it.
 
@@ -36,6 +42,8 @@ def agreed_from(
         method: label of a method or variant; the config's own by default.
         fewest: sites with which a round is run at least; as few as the method takes by default.
         deadline: seconds that a site has for an answer.
+        image_size: side in pixels at which images are read.
+        grey_window: which grey values of more than 8 bits are black and white.
 
     Raises:
         ConfigError: what a deployed run cannot have, all of it.
@@ -63,7 +71,23 @@ def agreed_from(
         backbone=config.backbone.name,
         backbone_digest=digest,
         algorithm=algorithm,
+        image_size=image_size,
+        grey_window=grey_window,
     )
+
+
+class Pixels(TypedDict):
+    """How images are read: `image_size`, a side in pixels, and `grey_window`, values that are black and white."""
+
+    image_size: int
+    grey_window: GreyWindow | None
+
+
+def pixels_of(data: FederatedDataset | object) -> Pixels:
+    """How the images of a loaded data set were read, or those of a data set's settings would be."""
+    if isinstance(data, FederatedDataset):
+        return {"image_size": data.image_size, "grey_window": data.grey_window}
+    return {"image_size": getattr(data, "size", SIZE), "grey_window": getattr(data, "grey_window", None)}
 
 
 def _fewest(algorithm: FederatedAlgorithm, sites: int) -> int:

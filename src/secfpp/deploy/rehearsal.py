@@ -19,7 +19,7 @@ import numpy as np
 
 from secfpp.crypto.roster import Roster
 from secfpp.deploy.agreed import Agreed
-from secfpp.deploy.agreeing import agreed_from
+from secfpp.deploy.agreeing import agreed_from, pixels_of
 from secfpp.deploy.children import ChildrenTransport
 from secfpp.deploy.names import AGREED, RESULTS
 from secfpp.deploy.results import SUMMARY, write_results
@@ -115,7 +115,7 @@ def prepare(root: Path, config: ExperimentConfig, count: int, method: str = "", 
     sites = {name: SiteFolder.create(root / "sites" / name, name, data, config.backbone.name) for name in names}
     roster = Roster("rehearsal", 1, {name: site.identity.public for name, site in sites.items()})
     about = (replace(config, seeds=(seed,)), roster, dataset.classes, dataset.template, backbone.spec.digest)
-    agreed = agreed_from(*about, method=method, deadline=deadline)
+    agreed = agreed_from(*about, method=method, deadline=deadline, **pixels_of(dataset))
     roster.save(root / ROSTER)
     agreed.save(root / AGREED)
     for site in sites.values():

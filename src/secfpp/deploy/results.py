@@ -37,7 +37,7 @@ class Served:
         refusals: what parties refused of what others sent.
         failures: ``(round, site, step, kind of exception)`` of what failed at a site.
         refused: sites that did not take part, and why.
-        lost: rounds that came to nothing, and why.
+        lost: rounds that came to nothing, for a group or for all, and why.
         told: what sites said of themselves at the end.
     """
 

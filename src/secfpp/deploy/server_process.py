@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from secfpp.algorithms.base import FederatedAlgorithm, ServerState
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.names import AGREED, RESULTS
 from secfpp.deploy.results import Served, write_results
@@ -25,6 +26,7 @@ from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_check
 from secfpp.runtime.envelope import Reply
 from secfpp.runtime.remote import RemoteDriver, Transport
 from secfpp.runtime.spoiled_rounds import colluding, run_round
+from secfpp.secure.means.updates import next_version
 
 _log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
@@ -60,9 +62,9 @@ def run_at_sites(
 ) -> Served:
     """Run a method at the sites of `transport`, to its last round.
 
-    A site that does not answer is left aside until the next round; one that is back takes part again. A round that too
-    few finish is lost. A server that was killed goes on after its last committed round, with the bits of a run that was
-    not interrupted.
+    A site that does not answer is left aside until the next round; one that is back takes part again, and first gets
+    the means that it missed. A round that too few finish is lost, for a group or for all. A server that was killed goes
+    on after its last committed round, with the bits of a run that was not interrupted.
 
     Args:
         transport: to the sites.
@@ -87,8 +89,8 @@ def run_at_sites(
     driver.costs, driver.refusals = state.costs, state.refusals
     about = {"run": agreed.run, "digest": agreed.digest, "agreed": agreed.table}
     hall = _Hall(driver)
-    hall.enter(driver.open(about, state.round))
-    planned, lost = algorithm.planned(agreed.rounds), dict[int, str]()
+    hall.enter(driver.open(about, state.round), state.round)
+    planned = algorithm.planned(agreed.rounds)
     for number in range(state.round + 1, planned + 1):
         started = time.perf_counter()
         driver.round_ = number
@@ -100,18 +102,25 @@ def run_at_sites(
         if len(present) < agreed.fewest:
             absent = sorted(driver.clients - present.keys())
             raise DropoutError(f"round {number}", agreed.fewest, len(present), absent)
-        cohort = Cohort(present, number, agreed.seed, planned)
+        cohort = Cohort(present, number, agreed.seed, planned, sampled=not hall.missed.isdisjoint(present))
+        lost = ""
         try:
             state.server = run_round(algorithm, driver, state.server, cohort, algorithm.round(state.server, cohort))
+            lost = not_averaged(algorithm, state.server, cohort)
         except ProtocolError as error:
-            lost[number] = str(error)
-            _log.warning("round %d is lost: %s", number, error)
-        hall.enter(driver.commit(about))
+            lost = str(error)
+        if lost:
+            lost += f"; no answer from {', '.join(sorted(driver.aside))}" * bool(driver.aside)
+            state.rows.append({"round": number, "lost": lost})
+            _log.warning("round %d is lost: %s", number, lost)
+        failed = {client for round_, client, *_ in driver.failures if round_ == number}
+        hall.missed = set(driver.clients.difference(present)) | driver.aside | failed
+        hall.enter(driver.commit(about), number)
         state.round = number
         state.seconds += time.perf_counter() - started
         save_checkpoint(path, state, agreed.digest)
         if on_round:
-            on_round(Progress(number, planned, tuple(present), state.seconds, lost.get(number, "")))
+            on_round(Progress(number, planned, tuple(present), state.seconds, lost))
     found = state.server.assignment
     return Served(
         agreed,
@@ -124,9 +133,26 @@ def run_at_sites(
         tuple(driver.refusals),
         tuple(driver.failures),
         hall.refused,
-        lost,
+        {int(str(row["round"])): str(row["lost"]) for row in state.rows},
         driver.close(),
     )
+
+
+def not_averaged(algorithm: FederatedAlgorithm, state: ServerState, cohort: Cohort) -> str:
+    """Whose prompts a round should have averaged and did not, in words; empty if there is nobody.
+
+    Args:
+        algorithm: the method.
+        state: after the round.
+        cohort: who took part.
+    """
+    slot, rounds = getattr(algorithm, "averaged", ""), getattr(algorithm, "domain_rounds", lambda planned: planned)
+    if not slot or cohort.round > rounds(cohort.rounds):
+        return ""
+    made = {key for key, base in state.bases.items() if base.version >= next_version(0, cohort.round)}
+    of = state.assignment.cluster_of if state.assignment else {}
+    without = [name for name in cohort.clients if made.isdisjoint((slot, f"{slot}-{of.get(name, 0)}"))]
+    return f"prompts of {', '.join(without)} were not averaged" if without else ""
 
 
 def serve(transport: Transport, folder: Path) -> int:
@@ -154,20 +180,23 @@ def _told(done: Progress) -> None:
 
 
 class _Hall:
-    """Who has come in, and who will not."""
+    """Who has come in, who will not, and who has missed something that others got."""
 
     def __init__(self, driver: RemoteDriver) -> None:
         self.driver = driver
         self.weights: dict[ClientId, int] = {}
         self.refused: dict[ClientId, str] = {}
+        self.missed: set[ClientId] = set()
 
-    def enter(self, replies: Mapping[ClientId, Reply]) -> None:
-        """Take note of what sites answered to the opening."""
+    def enter(self, replies: Mapping[ClientId, Reply], round_: int) -> None:
+        """Take note of what sites answered to the opening after `round_` rounds."""
         for client, reply in sorted(replies.items()):
             weight = reply.about.get("weight") if isinstance(reply.about, Mapping) else None
             if not reply.refused and type(weight) is int and weight > 0:
                 self.weights[client] = weight
                 self.refused.pop(client, None)
+                if reply.about.get("round") != round_:
+                    self.missed.add(client)
                 continue
             told = f": {reply.about}" if reply.about else ""
             self.refused[client] = f"{reply.refused or 'malformed'}{told}"[:1000]

@@ -15,15 +15,14 @@ from secfpp.data.folder_survey import survey
 from secfpp.data.holdings import SPELLINGS, Holding
 from secfpp.data.own_images import OwnSettings, federated
 from secfpp.data.tables import TableSettings, table_holdings
+from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.site_file import SiteData
 from secfpp.errors import ConfigError, DataError, DataWarning, Problem
 from secfpp.experiment.schema import build, one_of
 from secfpp.image_names import passed_over
 
 
-def load_site_data(
-    data: SiteData, name: str, classes: Sequence[str], seed: int, template: str, base: Path
-) -> FederatedDataset:
+def load_site_data(data: SiteData, name: str, agreed: Agreed, base: Path) -> FederatedDataset:
     """The images of one site, which is a domain of its own.
 
     They are split as they would be if the images of all sites were read in one place from folders CLIENT/CLASS, or from
@@ -32,29 +31,27 @@ def load_site_data(
     Args:
         data: where they are.
         name: of the client.
-        classes: all class names, in order; the site need not have all.
-        seed: of the split.
-        template: the hand-written prompt.
+        agreed: the run: class names, of which the site need not have all, seed of the split, size of the images.
         base: the folder that paths are relative to.
 
     Raises:
         ConfigError: settings that cannot work.
-        DataError: images that cannot be used; classes that were not agreed on.
+        DataError: images that cannot be used; classes, or sizes of simulated images, that were not agreed on.
     """
     if data.dataset:
-        return _played(data, name, classes, seed, template)
+        return alone(_simulated(data, agreed.seed), name, agreed)
     holding = _holding(data, name, base)
-    require_classes([picture.label for picture in holding.pictures], classes, holding.place)
+    require_classes([picture.label for picture in holding.pictures], agreed.classes, holding.place)
     settings = OwnSettings(
         validation=data.validation,
         test=data.test,
         shots=data.shots,
-        size=data.size,
+        size=agreed.image_size,
         memory_gib=data.memory_gib,
-        grey_window=data.grey_window,
-        template=template,
+        grey_window=agreed.grey_window,
+        template=agreed.template,
     )
-    return federated(name, [holding], settings, seed, {}, classes)
+    return federated(name, [holding], settings, agreed.seed, {}, agreed.classes)
 
 
 def class_names(data: SiteData, name: str, seed: int, base: Path) -> list[str]:
@@ -128,32 +125,43 @@ def _simulated(data: SiteData, seed: int) -> FederatedDataset:
     return known[data.dataset].load(settings, seed)
 
 
-def _played(data: SiteData, name: str, classes: Sequence[str], seed: int, template: str) -> FederatedDataset:
-    return alone(_simulated(data, seed), name, classes, template)
-
-
-def alone(whole: FederatedDataset, name: str, classes: Sequence[str], template: str) -> FederatedDataset:
+def alone(whole: FederatedDataset, name: str, agreed: Agreed) -> FederatedDataset:
     """The client `name` of a simulated data set, as if it knew nothing of the others.
 
     Args:
         whole: all clients.
         name: of one.
-        classes: all class names in the order agreed on.
-        template: the hand-written prompt.
+        agreed: the run.
 
     Raises:
-        DataError: no such client, or classes that were not agreed on.
+        DataError: no such client; classes, a size or a grey window that were not agreed on.
     """
     client = next((each for each in whole.clients if each.name == name), None)
     if client is None:
         names = ", ".join(each.name for each in whole.clients)
         raise DataError(f"name = {name!r}: no client of the data set {whole.name!r}, which has {names}")
-    require_classes(whole.classes, classes, f"the data set {whole.name!r}")
-    number = np.array([list(classes).index(each) for each in whole.classes])
+    require_classes(whole.classes, agreed.classes, f"the data set {whole.name!r}")
+    _require_pixels(whole, agreed)
+    number = np.array([agreed.classes.index(each) for each in whole.classes])
 
-    def agreed(split: Split) -> Split:
+    def relabelled(split: Split) -> Split:
         return Split(split.images, number[split.labels])
 
-    own = replace(client, domain=name, group="", train=agreed(client.train), validation=agreed(client.validation))
-    test = {name: agreed(whole.test[client.domain])}
-    return FederatedDataset(name, tuple(classes), (own,), test, template, grey_window=whole.grey_window)
+    own = replace(
+        client, domain=name, group="", train=relabelled(client.train), validation=relabelled(client.validation)
+    )
+    test = {name: relabelled(whole.test[client.domain])}
+    return FederatedDataset(name, agreed.classes, (own,), test, agreed.template, grey_window=whole.grey_window)
+
+
+def _require_pixels(whole: FederatedDataset, agreed: Agreed) -> None:
+    """Refuse simulated images that were made or read otherwise than agreed; they are not read again."""
+    place = f"the data set {whole.name!r}"
+    if whole.image_size != agreed.image_size:
+        raise DataError(
+            f"{place} has images of {whole.image_size} pixels, agreed is image_size = {agreed.image_size}: give it "
+            f"other settings, or agree on {whole.image_size}"
+        )
+    if whole.grey_window not in (None, agreed.grey_window):
+        window, wanted = (None if one is None else list(one) for one in (whole.grey_window, agreed.grey_window))
+        raise DataError(f"{place} is scaled by {window}, agreed is grey_window = {wanted}: agree on {window}")

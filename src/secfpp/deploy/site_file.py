@@ -15,7 +15,7 @@ from secfpp.deploy.limits import Limits
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.experiment.config import BackboneSettings
 from secfpp.experiment.schema import build, check, one_of
-from secfpp.images import MEMORY_GIB, SIZE
+from secfpp.images import MEMORY_GIB
 from secfpp.storage import atomic_write
 
 
@@ -32,9 +32,7 @@ class SiteData:
         validation: share of each class's images for validation, where no split is given.
         test: share of each class's images for the test, where no split is given.
         shots: most training images of a class; 0 is all.
-        size: side in pixels at which images are read; the same at all sites.
         memory_gib: most memory for them.
-        grey_window: which grey values of more than 8 bits are black and white; the same at all sites.
     """
 
     folder: str = ""
@@ -45,9 +43,7 @@ class SiteData:
     validation: float = 0.2
     test: float = 0.2
     shots: Annotated[int, Ge(0)] = 0
-    size: int = SIZE
     memory_gib: float = MEMORY_GIB
-    grey_window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("folder", "table", "dataset") if getattr(self, name)]
@@ -128,7 +124,6 @@ def site_text(name: str, data: SiteData, backbone: str) -> str:
         "backbone": backbone,
         "validation": data.validation,
         "test": data.test,
-        "size": data.size,
         **{key: getattr(limits, key) for key in Limits.__dataclass_fields__},
     }
     quoted = {key: _toml(value) for key, value in values.items()} | {"kind": kind}
@@ -156,14 +151,12 @@ _TEXT = """\
 name = {name}
 
 [data]
-# Images are read here and stay here.
+# Images are read here, at the size that was agreed on, and stay here.
 {kind} = {place}
 root = {root}
 # Shares of each class that are kept for validation and for the test, where the images are not split already.
 validation = {validation}
 test = {test}
-# Side in pixels at which images are read; must be the same at all sites.
-size = {size}
 
 [backbone]
 # The model: "mini", a folder with a checkpoint, or a name on the Hugging Face hub. Its content is compared by a hash

@@ -151,8 +151,11 @@ class SiteFolder:
         if found := self.problems(agreed, roster):
             raise ConfigError(found)
         if self._data is None or self._data[0] != agreed.digest:
-            own = class_names(self.file.data, self.name, agreed.seed, self.path)
-            require_classes(own, agreed.classes, str(self.path))
+            if self.file.data.dataset:
+                self.data(agreed)
+            else:
+                own = class_names(self.file.data, self.name, agreed.seed, self.path)
+                require_classes(own, agreed.classes, str(self.path))
         self.backbone(agreed)
 
     def know(self, dataset: FederatedDataset, backbone: Backbone, agreed: Agreed) -> None:
@@ -164,7 +167,7 @@ class SiteFolder:
             agreed: the run that they are for.
         """
         self._backbone = backbone
-        self._data = (agreed.digest, alone(dataset, self.name, agreed.classes, agreed.template))
+        self._data = (agreed.digest, alone(dataset, self.name, agreed))
 
     def agree(self, agreed: Agreed, roster: Roster) -> None:
         """Keep a run as agreed on, after `require`.
@@ -202,8 +205,7 @@ class SiteFolder:
             ConfigError, DataError: see `secfpp.deploy.site_data.load_site_data`.
         """
         if self._data is None or self._data[0] != agreed.digest:
-            own = (self.file.data, self.name, agreed.classes, agreed.seed, agreed.template, self.path)
-            self._data = (agreed.digest, load_site_data(*own))
+            self._data = (agreed.digest, load_site_data(self.file.data, self.name, agreed, self.path))
         return self._data[1]
 
     def context(self, agreed: Agreed) -> ClientContext:

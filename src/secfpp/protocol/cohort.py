@@ -18,7 +18,7 @@ class Cohort:
         round: number of the round.
         seed: the run's public seed; programs derive theirs from it.
         rounds: how many rounds the run will have; 0 if that is not known.
-        sampled: whether clients are drawn anew for each round, so that many missed the last one.
+        sampled: whether clients of this round may have missed the last one, as where they are drawn anew for each.
         keys: what clients said in the round's key agreement, if there was one; of more than these if they are part of a
             larger cohort that agreed.
         draw: how often randomness for a committee was collected in vain.

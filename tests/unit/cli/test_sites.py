@@ -14,6 +14,7 @@ from secfpp.crypto.roster import IdentityKey, Roster
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.limits import Limits
 from secfpp.deploy.site_folder import SiteFolder
+from secfpp.errors import ConfigError
 from secfpp.runtime.envelope import Part, Reply, Request
 from secfpp.runtime.site import Handled
 from support.picture_folders import picture_tree
@@ -92,6 +93,22 @@ def test_nobody_writes_hashes_by_hand(anna: SiteFolder) -> None:
     assert (made.run, made.rounds, made.seed, made.fewest, made.deadline) == ("trial", 8, 4, 4, 20.0)
     assert made.classes == CLASSES and len(made.backbone_digest) == 64
     assert "exists already" in fails("agree", "run.toml", "--roster", "roster.toml", "--classes", "a,b")
+
+
+def test_size_and_grey_window_are_the_configs_unless_they_are_given(anna: SiteFolder, tmp_path: Path) -> None:
+    about = agree_on()["agreed"]
+    assert (about["image_size"], about["grey_window"]) == (224, "none")
+    Path("run.toml").write_text(f'{CONFIG}[data]\nname = "folder"\nroot = "x"\nsize = 64\ngrey_window = [0, 4095]\n')
+    about = agree_on("--force")
+    assert (about["agreed"]["image_size"], about["agreed"]["grey_window"]) == (64, [0, 4095])
+    assert Agreed.load(Path("agreed.toml")).digest == about["digest"]
+    about = agree_on("--force", "--image-size", "32", "--grey-window", "5", "9")["agreed"]
+    assert (about["image_size"], about["grey_window"]) == (32, [5, 9])
+    assert "images of 32 pixels, grey values 5 to 9" in command("site", "agree", "anna", "agreed.toml")
+    with pytest.raises(ConfigError, match=r"image_size = 7(.|\n)*grey_window"):
+        Agreed.parse({**about, "image_size": 7, "grey_window": [1]})
+    with pytest.raises(ConfigError, match="black below that of white"):
+        Agreed.parse({**about, "grey_window": [9, 5]})
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from secfpp.algorithms.privacy import Privacy
 from secfpp.algorithms.secfpp import SecFPP
 from secfpp.crypto.roster import IdentityKey
+from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.data.icons import IconSettings, load_icons
 from secfpp.data.tables import TableSettings, load_table
 from secfpp.deploy.agreed import Agreed
-from secfpp.deploy.site_data import load_site_data
+from secfpp.deploy.site_data import alone, load_site_data
 from secfpp.deploy.site_file import SiteData
 from secfpp.deploy.site_folder import SiteFolder
-from secfpp.errors import ConfigError, DataError
+from secfpp.errors import ConfigError, DataError, DataWarning
 from secfpp.experiment.results import novelties, prompt_files
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.models.prompt_file import load_prompt
@@ -25,7 +27,7 @@ from secfpp.protocol.program import ClientState
 from secfpp.runtime import trainer
 from secfpp.runtime.contexts import make_contexts
 from support.picture_folders import picture_tree
-from support.sites import CLASSES, agreed_on, make_sites, pictures, roster_of
+from support.sites import CLASSES, agreed_on, asked, make_sites, pictures, roster_of
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def test_a_site_reads_its_own_images_as_the_whole_federation_is_read(
 
 def test_folders_that_are_split_already_stay_so(tmp_path: Path) -> None:
     picture_tree(tmp_path / "own", {"train/cat": 3, "train/dog": 3, "val/cat": 1, "test/cat": 2, "test/dog": 1})
-    own = load_site_data(SiteData(folder="own", size=16), "anna", CLASSES, 0, "a {}", tmp_path)
+    own = load_site_data(SiteData(folder="own"), "anna", asked(), tmp_path)
     (client,) = own.clients
     assert (len(client.train), len(client.validation), len(own.test["anna"])) == (6, 1, 3)
     assert client.train.labels.tolist() == [1, 1, 1, 2, 2, 2]
@@ -105,7 +107,7 @@ def test_a_table_is_read_as_the_whole_one_is(tmp_path: Path, data: Path, named: 
         "path,label,group\n" + "".join(f"{path},{label},{group}\n" for path, label, who, group in rows if who == "ben")
     )
     file = whole if named else own
-    found = load_site_data(SiteData(table=str(file), size=16), "ben", expected.classes, 5, "a {}", tmp_path)
+    found = load_site_data(SiteData(table=str(file)), "ben", asked(classes=expected.classes, seed=5), tmp_path)
     theirs = next(client for client in expected.clients if client.name == "ben")
     np.testing.assert_array_equal(found.clients[0].train.images, theirs.train.images)
     np.testing.assert_array_equal(found.clients[0].validation.labels, theirs.validation.labels)
@@ -118,7 +120,7 @@ def test_a_table_without_rows_of_the_site_is_refused(tmp_path: Path, data: Path)
         "path,label,client\n" + "".join(f"anna/{c}/{i:03d}.png,{c},anna\n" for c in CLASSES for i in range(4))
     )
     with pytest.raises(DataError, match=r"no rows of 'ben'.*anna"):
-        load_site_data(SiteData(table=str(table)), "ben", CLASSES, 0, "a {}", tmp_path)
+        load_site_data(SiteData(table=str(table)), "ben", asked(), tmp_path)
 
 
 def test_classes_that_were_not_agreed_on_are_refused_with_the_nearest_one(
@@ -135,13 +137,38 @@ def test_a_rehearsal_plays_a_client_of_a_simulated_data_set() -> None:
     settings = {"domains": ["sketch", "pixel"], "clients_per_domain": 2, "shots": 4, "test_shots": 1}
     whole = load_icons(IconSettings(domains=("sketch", "pixel"), clients_per_domain=2, shots=4, test_shots=1), 2)
     classes = tuple(reversed(whole.classes))
-    own = load_site_data(SiteData(dataset="icons", settings=settings), "pixel-1", classes, 2, "an {}", Path())
+    played, run = SiteData(dataset="icons", settings=settings), asked(classes=classes, seed=2, image_size=48)
+    own = load_site_data(played, "pixel-1", run, Path())
     theirs = next(client for client in whole.clients if client.name == "pixel-1")
     np.testing.assert_array_equal(own.clients[0].train.images, theirs.train.images)
     assert [classes[i] for i in own.clients[0].train.labels] == [whole.classes[i] for i in theirs.train.labels]
     assert own.clients[0].domain == "pixel-1" and own.clients[0].true_group == "pixel-1"
     with pytest.raises(DataError, match="no client of the data set 'icons'"):
-        load_site_data(SiteData(dataset="icons", settings=settings), "anna", classes, 2, "an {}", Path())
+        load_site_data(played, "anna", run, Path())
+    with pytest.raises(DataError, match="'icons' has images of 48 pixels, agreed is image_size = 224"):
+        load_site_data(played, "pixel-1", replace(run, image_size=224), Path())
+
+
+def test_images_are_read_as_agreed(tmp_path: Path) -> None:
+    for number in range(6):
+        path = tmp_path / "own" / CLASSES[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((20, 24), 1000 + number, np.uint16)).save(path)
+    data = SiteData(folder="own")
+    found = load_site_data(data, "anna", asked(image_size=20, grey_window=(1000, 1255)), tmp_path)
+    images = found.clients[0].train.images
+    assert images.shape[1:] == (20, 20, 3) and images.max() <= 5 and found.grey_window == (1000, 1255)
+    with pytest.warns(DataWarning, match="grey values"):
+        assert load_site_data(data, "anna", asked(), tmp_path).grey_window == (0, 1023)
+
+
+def test_a_data_set_that_was_scaled_otherwise_is_refused() -> None:
+    images = np.zeros((4, 16, 16, 3), np.uint8)
+    one = ClientData("anna", "x", Split(images, np.array([0, 0, 1, 1])), Split(images[:2], np.array([0, 1])))
+    whole = FederatedDataset("xray", CLASSES, (one,), {"x": one.validation}, grey_window=(0, 4095))
+    with pytest.raises(DataError, match=r"'xray' is scaled by \[0, 4095\], agreed is grey_window = None"):
+        alone(whole, "anna", asked())
+    assert alone(whole, "anna", asked(grey_window=(0.0, 4095.0))).grey_window == (0, 4095)
 
 
 def test_a_context_is_that_of_a_simulation_but_for_who_the_others_are(
