@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from secfpp.algorithms import figures
 from secfpp.algorithms.training import ClientContext, LocalTraining
 from secfpp.algorithms.visual import ClassMeans, weighed
 from secfpp.errors import ConfigError, Problem
@@ -220,6 +221,16 @@ class FederatedAlgorithm(ABC):
     ) -> list[tuple[ClientState, Arrays]]:
         """`train` for several clients in one pass through the frozen encoder."""
         return [(state, {}) for state in self.local_update(contexts, states, int(payloads[0]["round"]))]
+
+    @step
+    def measure(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Put the client's figures where they are averaged; replies nothing."""
+        return figures.measured(context, state), {}
+
+    @step
+    def tell_figures(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Reply the mean of figures, which is nobody's own."""
+        return state, figures.told(state)
 
     def train_cohort(self, cohort: Cohort, *parts: Aggregator | Clusterer) -> Program[Cohort]:
         """Local training; returns those who did it, with the round's keys if one of `parts` needs them."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from secfpp.data.federated import ClientData
 from secfpp.errors import ConfigError, Problem, SecFPPError
 from secfpp.models.scoring import smoothed_log_prior
+from secfpp.protocol.program import ClientState
 from secfpp.secure.session import Party
 from secfpp.seeding import derive
 
@@ -30,7 +31,8 @@ class ClientContext:
     """What a client has at hand and never saves: data, frozen model, class names, public seed and start prompt.
 
     `group` is the number of the client's true group, known to simulations only. `party` holds the client's keys;
-    steps on shares need it. `ledger` is where releases are written down that are differentially private.
+    steps on shares need it. `ledger` is where releases are written down that are differentially private. `figures`
+    measures the client for an average with others, see `secfpp.algorithms.figures`.
     """
 
     client: str
@@ -42,6 +44,7 @@ class ClientContext:
     start: np.ndarray
     party: Party | None = field(default=None, repr=False)
     ledger: RunLedger | None = field(default=None, repr=False)
+    figures: Callable[[ClientState], Sequence[float]] | None = field(default=None, repr=False)
 
     @cached_property
     def features(self) -> Tensor:

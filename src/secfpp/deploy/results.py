@@ -39,6 +39,7 @@ class Served:
         refused: sites that did not take part, and why.
         lost: rounds that came to nothing, for a group or for all, and why.
         told: what sites said of themselves at the end.
+        figures: what sites measured of themselves on average, 0..1, and which ``sites``; if that was agreed on.
     """
 
     agreed: Agreed
@@ -53,6 +54,7 @@ class Served:
     refused: Mapping[ClientId, str] = field(default_factory=dict)
     lost: Mapping[int, str] = field(default_factory=dict)
     told: Mapping[ClientId, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
@@ -71,6 +73,7 @@ class Served:
                 }
                 for client, images in sorted(self.sites.items())
             },
+            "figures": dict(self.figures),
             "refused": dict(self.refused),
             "refusals": [asdict(one) for one in self.refusals],
             "failures": [dict(zip(("round", "site", "step", "kind"), one, strict=True)) for one in self.failures],
@@ -108,6 +111,8 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     found += [f"{site}: {step} failed {count} times with {kind}" for (site, step, kind), count in kinds.items()]
     if summary["refusals"]:
         found.append(f"{len(summary['refusals'])} messages were refused; summary.json says by whom")
+    if mean := summary["figures"]:
+        found.append(f"{100 * mean['test']:.1f} % of test images, mean over {len(mean['sites'])} sites' own")
     for site, about in sites.items():
         if (test := about.get("told", {}).get("test")) is not None:
             found.append(f"{site} tells: {test:.1f} % of its test images")
