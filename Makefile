@@ -11,7 +11,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-flare fuzz check lint types layers docs smoke bench bench-cost bench-peers format clean
+.PHONY: help demo deploy-demo test test-slow test-flare fuzz check lint types layers docs smoke bench bench-cost bench-peers format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,8 +28,11 @@ test: $(VENV)/.ready-test ## the test suite without the slow tests, on all cores
 test-slow: $(VENV)/.ready-test ## only the slow tests
 	$(BIN)/python -m pytest -m slow
 
+deploy-demo: $(VENV)/.ready-flare ## four sites and a server on NVIDIA FLARE on this machine, with the bits of one process; 2 minutes
+	@$(ONE_THREAD) $(BIN)/secfpp rehearse --engine flare --sites 4 --set rounds=8
+
 test-flare: $(VENV)/.ready-flare ## a real NVIDIA FLARE system on loopback: payloads, kills, refusals, some minutes
-	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow or not slow" tests/unit/deploy tests/unit/cli/test_deploying.py tests/e2e/test_flare.py
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow or not slow" tests/unit/deploy tests/unit/cli/test_deploying.py tests/e2e/test_flare.py tests/e2e/test_flare_run.py
 
 fuzz: $(VENV)/.ready-run ## damaged messages to everything that reads them, one minute; FUZZ_SECONDS to change that
 	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytest
@@ -70,6 +70,9 @@ class Method:
 
     trained: ClassVar[bool] = True
     prompt: ClassVar[SoftPrompt] = SoftPrompt()
+
+    def for_rounds(self, rounds: int) -> Self:
+        return self
 
     def require(self, clients: int) -> None:
         if clients < 2:

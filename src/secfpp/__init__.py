@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from secfpp.algorithms.class_means import EverybodysClassMeans
     from secfpp.algorithms.class_means_local import ClassMeansLocal
     from secfpp.algorithms.coop_local import CoOpLocal
+    from secfpp.algorithms.dp_fpl import DPFPL
     from secfpp.algorithms.promptfl import PromptFL
     from secfpp.algorithms.random_prompt import RandomPrompt
     from secfpp.algorithms.secfpp import SecFPP
@@ -72,6 +73,7 @@ _HOME = {
     "algorithms.class_means": "EverybodysClassMeans",
     "algorithms.class_means_local": "ClassMeansLocal",
     "algorithms.coop_local": "CoOpLocal",
+    "algorithms.dp_fpl": "DPFPL",
     "algorithms.promptfl": "PromptFL",
     "algorithms.random_prompt": "RandomPrompt",
     "algorithms.secfpp": "SecFPP",
@@ -114,6 +116,7 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
 __all__ = [
+    "DPFPL",
     "Aggregator",
     "Ask",
     "Assignment",

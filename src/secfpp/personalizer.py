@@ -102,7 +102,7 @@ class Personalizer:
                 grouping them takes more memory than this machine has; a `MemoryWarning` tells of 1 GiB or more.
             DataError: images or folders that cannot be used; names them.
         """
-        algorithm = self._algorithm()
+        algorithm = self._algorithm().for_rounds(int(self.rounds))
         dataset = self._dataset(data)
         clients = len(dataset.clients)
         _require_group(algorithm, clients)

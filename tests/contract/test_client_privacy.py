@@ -22,7 +22,7 @@ from secfpp.algorithms.visual import ClassMeans
 from secfpp.crypto.field import PrimeField
 from secfpp.data.federated import FederatedDataset, Split, hold_out
 from secfpp.errors import ClientError, ConfigError, PrivacyError, ProtocolError
-from secfpp.experiment.audit import claim_of
+from secfpp.experiment.audit_work import claim_of
 from secfpp.experiment.privacy_figures import in_words, privacy
 from secfpp.models.backbone import Backbone
 from secfpp.privacy import skellam
@@ -226,6 +226,14 @@ def test_a_client_makes_no_more_releases_than_planned(dataset, backbone):
     assert run(dataset, backbone, algorithm, rounds=5).rounds == 1
 
 
+@pytest.mark.parametrize(("name", "made"), [("promptfl", 4), ("secfpp", 2)])
+def test_noise_is_for_as_many_averages_as_a_run_makes(name, made, dataset, backbone):
+    algorithm = private(name, privacy=replace(LOOSE, releases=10))
+    told = run(dataset, backbone, algorithm, rounds=4).privacy
+    assert told["releases"] == made and told["epsilon"] == pytest.approx(LOOSE.epsilon, rel=1e-3)
+    assert algorithm.for_rounds(4).noise_in_clips(8, 512) < 0.8 * algorithm.noise_in_clips(8, 512)
+
+
 def test_a_budget_ends_a_run_before_a_release_that_would_cost_too_much(dataset, backbone):
     algorithm = private(privacy=replace(LOOSE, epsilon_budget=61.0))
     run(dataset, backbone, algorithm, rounds=3)
@@ -348,4 +356,4 @@ def test_noise_that_fits_into_no_average_is_refused_with_settings_that_fit(datas
     fitting = replace(algorithm, aggregator=SecureMean(clip=float(clip), bits=bits))
     assert run(dataset, backbone, fitting, rounds=1).privacy["releases"] == 1
     with pytest.raises(ConfigError, match=f"clip {clip} or more"):
-        run(dataset, backbone, replace(algorithm, aggregator=SecureMean(clip=clip - 1.0, bits=bits)), rounds=1)
+        run(dataset, backbone, replace(algorithm, aggregator=SecureMean(clip=clip - 1.0, bits=bits)))

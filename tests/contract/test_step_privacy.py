@@ -82,7 +82,8 @@ def test_every_round_of_steps_is_in_the_ledger(aggregator, dataset, backbone):
     assert len(charged(ledger)) == 2 * len(dataset.clients)
     assert {charge.event.times for charge in ledger.charges} == {algorithm.training.steps}
     assert result.privacy["epsilon"] == pytest.approx(epsilon([c.event for c in ledger.charges], 1e-5))
-    assert result.privacy["epsilon"] < 60 and result.privacy["not_covered"] == ["numbers of images"]
+    assert 59 < result.privacy["epsilon"] <= 60  # the noise is for two rounds, though three are allowed
+    assert result.privacy["not_covered"] == ["numbers of images"]
     assert result.privacy["unit"] == "record" and result.privacy["covers"] == ["gradients of prompts"]
     assert result.privacy["mechanism"] == ["skellam"]
     for message in transcript:

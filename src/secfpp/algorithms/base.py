@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from secfpp.algorithms import figures
 from secfpp.algorithms.training import ClientContext, LocalTraining
 from secfpp.algorithms.visual import ClassMeans, weighed
 from secfpp.errors import ConfigError, Problem
@@ -111,6 +112,10 @@ class FederatedAlgorithm(ABC):
     def planned(self, rounds: int) -> int:
         """How many of `rounds` this method uses."""
         return rounds if self.trained else 0
+
+    def for_rounds(self, rounds: int) -> Self:
+        """This method as a run of so many `rounds` uses it: with what its settings leave to that."""
+        return self
 
     def require(self, clients: int) -> None:
         """Refuse a number of clients in a round that the method's parts cannot group or average.
@@ -216,6 +221,16 @@ class FederatedAlgorithm(ABC):
     ) -> list[tuple[ClientState, Arrays]]:
         """`train` for several clients in one pass through the frozen encoder."""
         return [(state, {}) for state in self.local_update(contexts, states, int(payloads[0]["round"]))]
+
+    @step
+    def measure(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Put the client's figures where they are averaged; replies nothing."""
+        return figures.measured(context, state), {}
+
+    @step
+    def tell_figures(self, context: ClientContext, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Reply the mean of figures, which is nobody's own."""
+        return state, figures.told(state)
 
     def train_cohort(self, cohort: Cohort, *parts: Aggregator | Clusterer) -> Program[Cohort]:
         """Local training; returns those who did it, with the round's keys if one of `parts` needs them."""

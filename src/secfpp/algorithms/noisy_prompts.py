@@ -12,15 +12,15 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from secfpp.algorithms.privacy import Privacy, noted, refused_mechanism, released
+from secfpp.algorithms.privacy import Privacy, charge, noted, refused_mechanism, released
 from secfpp.algorithms.training import ClientContext
-from secfpp.errors import ConfigError, PrivacyError, Problem, ProtocolError
+from secfpp.errors import ConfigError, Problem, ProtocolError
 from secfpp.models.scoring import cosine_logits
 from secfpp.privacy import skellam
 from secfpp.privacy.accounting import epsilon
@@ -92,6 +92,9 @@ class AveragesPrompts:
         class_prior: bool
         prior_smoothing: float
 
+        def planned(self, rounds: int) -> int:
+            """See `secfpp.algorithms.base.FederatedAlgorithm.planned`."""
+
     privacy: Privacy = field(default_factory=Privacy)
 
     def averaging_problems(self) -> list[Problem]:
@@ -122,6 +125,16 @@ class AveragesPrompts:
     def privacy_terms(self) -> Terms | None:
         """See `secfpp.algorithms.base.FederatedAlgorithm.privacy_terms`."""
         return self.privacy.terms
+
+    def averages(self, rounds: int) -> int:
+        """How many averages of prompts a run of so many rounds makes."""
+        return self.planned(rounds)
+
+    def for_rounds(self, rounds: int) -> Self:
+        """See `secfpp.algorithms.base.FederatedAlgorithm.for_rounds`: noise is for no more releases than there are."""
+        if not (self.privacy.of_prompts or self.privacy.of_steps):
+            return self
+        return replace(self, privacy=replace(self.privacy, releases=self.averages(rounds)))
 
     @property
     def beside_prompts(self) -> tuple[str, ...]:
@@ -180,8 +193,9 @@ class AveragesPrompts:
         cost = epsilon([Composed(**about)], self.privacy.delta)  # type: ignore[arg-type]
         return (
             f"at privacy.epsilon = {self.privacy.epsilon:g}, noise on an average of {members} clients is {ratio:.0f} "
-            f"times as long as the longest update, so that clients may keep the start prompt. About {enough} clients "
-            f"in one would do, or epsilon {cost:.0f}, or mechanism class_means of secfpp, which hides single images"
+            f"times as long as the longest update: sharing is not likely to pay, and most clients will keep the start "
+            f"prompt. About {enough} clients in one would do, or epsilon {cost:.0f}, or mechanism class_means of "
+            f"secfpp, which hides single images"
         )
 
     def noise_in_clips(self, members: int, numbers: int) -> float:
@@ -235,10 +249,7 @@ class AveragesPrompts:
         event = planned(self.privacy, self._secure.bits, base_of(states[0], self.averaged).size)
         for round_ in sorted({round_ for round_, _ in asked}):
             own = [context for context, (asked_round, _) in zip(contexts, asked, strict=True) if asked_round == round_]
-            ledger = own[0].ledger
-            if ledger is None or any(context.ledger is not ledger for context in own):
-                raise PrivacyError("nothing is released under differential privacy without a ledger in the context")
-            ledger.charge(event, [context.client for context in own], round_)
+            charge(own, event, round_)
         return [
             (self._noisy(context, noted(state, round_, event), least), {})
             for context, state, (round_, least) in zip(contexts, states, asked, strict=True)

@@ -19,14 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from secfpp.algorithms.privacy import Privacy, noted, released
+from secfpp.algorithms.privacy import Privacy
 from secfpp.algorithms.training import ClientContext, LocalTraining
-from secfpp.errors import PrivacyError, ProtocolError
 from secfpp.models.scoring import cosine_logits
 from secfpp.privacy import skellam
 from secfpp.privacy.calibration import least_noise
 from secfpp.privacy.events import Composed, Skellam
-from secfpp.protocol.program import ClientState
 from secfpp.secure.session import party_of
 from secfpp.seeding import Entropy
 
@@ -110,7 +108,7 @@ def fit(
         The trained prompts, and each client's mean loss over the steps [k], which stays at home.
     """
     backbone, tokens = contexts[0].backbone, contexts[0].tokens
-    scale, (event,) = backbone.logit_scale, _round(contexts[0], training, privacy).events
+    scale, (event,) = backbone.logit_scale, of_round(contexts[0], training, privacy).events
     assert isinstance(event, Skellam)
     trained = torch.tensor(prompts, device=backbone.device).requires_grad_()
     optimiser = training.optimiser([{"params": [trained]}])
@@ -130,27 +128,6 @@ def fit(
     return trained.detach().cpu().numpy(), total / training.steps
 
 
-def charged(
-    contexts: Sequence[ClientContext],
-    states: Sequence[ClientState],
-    training: LocalTraining,
-    privacy: Privacy,
-    round_: int,
-) -> list[ClientState]:
-    """The states of clients, of one ledger, that have written a round of steps down, in one entry.
-
-    Raises:
-        ProtocolError: a client has made all rounds that its noise is for.
-        PrivacyError: there is no ledger, or the budget of a client does not allow the release.
-    """
-    if any(len(released(state)) >= privacy.releases for state in states):
-        raise ProtocolError(f"asked to train after all {privacy.releases} rounds of this run (privacy.releases)")
-    ledger, event = contexts[0].ledger, _round(contexts[0], training, privacy)
-    if ledger is None or any(context.ledger is not ledger for context in contexts):
-        raise PrivacyError("nothing is released under differential privacy without a ledger in the context")
-    ledger.charge(event, [context.client for context in contexts], round_)
-    return [noted(state, round_, event) for state in states]
-
-
-def _round(context: ClientContext, training: LocalTraining, privacy: Privacy) -> Composed:
+def of_round(context: ClientContext, training: LocalTraining, privacy: Privacy) -> Composed:
+    """What a round of steps releases."""
     return planned(privacy, len(context.tokens.names), context.features.shape[1], training.steps)

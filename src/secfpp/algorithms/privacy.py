@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from secfpp.errors import ConfigError, Problem
+from secfpp.algorithms.training import ClientContext
+from secfpp.errors import ConfigError, PrivacyError, Problem, ProtocolError
 from secfpp.privacy.events import Event, Unit, from_json, to_json
 from secfpp.privacy.ledger import Terms
 from secfpp.protocol.program import ClientState
@@ -18,7 +19,9 @@ from secfpp.protocol.program import ClientState
 EXPOSURE = 0.01
 """Share of the budget that the exposure takes: one number, which needs to be known to a few percent."""
 _UNITS: dict[str, Unit] = {"class_means": "record", "prompts": "client"}
-_CLIPS = {"class_means": 0.8, "prompts": 0.5, "dpsgd": 0.25}
+_CLIPS = {"class_means": 0.8, "prompts": 0.5, "dpsgd": 0.25, "published": 10.0}
+_OF_FEATURES = ("class_means", "dpsgd")
+"""Mechanisms that shorten what features of length 1 are in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,25 +31,29 @@ class Privacy:
     Attributes:
         mechanism: ``none``; ``class_means``: class sums are shared under noise, and prompts are trained at home only;
             ``prompts``: averages of prompts are shared under noise, and no class sums; ``dpsgd``: each gradient step
-            on a shared prompt is made under noise, by the client itself.
+            on a shared prompt is made under noise, by the client itself; ``central``: by a server that is trusted with
+            each client's gradients; ``published``: of dp_fpl, with the noise that its authors' code has.
         unit: whose presence is hidden, which the mechanism decides: by ``class_means`` one training image with its
-            label, a ``record``, as by ``dpsgd``; by ``prompts`` all of a ``client``.
-        epsilon: what all releases of a run cost, for each client, if it makes all that are planned and each once.
+            label, a ``record``, as by all others; by ``prompts`` all of a ``client``.
+        epsilon: what all releases of a run cost, for each client, if it makes all that are planned and each once; of
+            published, what the authors' formula says, which is much less than what they cost.
         delta: the probability with which that need not hold; well below one over the number of units.
         epsilon_budget: the most that all runs on the data may cost together; a run ends before it costs more.
         clip: of class_means, length to which images' differences from everybody's class mean are shortened in a group's
             sums, 0..2, by default 0.8; of prompts, length to which a client's update is shortened, by default 0.5; of
             dpsgd, length to which an image's gradient by the class features, over the logit scale, is shortened, by
-            default 0.25; none is longer than 1.42.
+            default 0.25; none is longer than 1.42. Of central, length to which an image's gradient by each part of a
+            prompt is shortened, by default 1; of published, that of a batch's mean gradient, by default 10.
         everybody: of class_means, share of the budget for everybody's class sums, and `scatter` for their scatter; the
             rest is for the group's. Shares add up as squared ratios of norm and noise do.
         scatter: see `everybody`.
         count: of class_means, what an image adds to the count of its class, where its feature has length 1.
-        releases: of prompts, the most averages that a client gives to in a run; of dpsgd, the most rounds it trains in.
+        releases: of prompts, the most averages that a client gives to in a run; of the others, the most rounds it
+            trains in. Of prompts and dpsgd, noise is made for as many as the run has rounds for, if these are fewer.
         present: of prompts, share of the clients asked with whom an average is made at least; noise is made for these.
     """
 
-    mechanism: Literal["none", "class_means", "prompts", "dpsgd"] = "none"
+    mechanism: Literal["none", "class_means", "prompts", "dpsgd", "central", "published"] = "none"
     unit: Literal["record", "client"] | None = None
     epsilon: float = 8.0
     delta: float = 1e-5
@@ -75,7 +82,7 @@ class Privacy:
             problems.append(Problem("privacy.everybody, scatter", (self.everybody, self.scatter), allowed))
         if not 0 < self.bound < math.inf:
             problems.append(Problem("privacy.clip", self.clip, "a positive finite number"))
-        elif not self.of_prompts and self.bound > 2:
+        elif self.mechanism in _OF_FEATURES and self.bound > 2:
             problems.append(Problem("privacy.clip", self.clip, "above 0 and at most 2: features have length 1"))
         if not 0 < self.count < math.inf:
             problems.append(Problem("privacy.count", self.count, "a positive finite number"))
@@ -107,6 +114,11 @@ class Privacy:
         return self.mechanism == "dpsgd"
 
     @property
+    def central(self) -> bool:
+        """Whether a server that sees gradients makes the noise in their sums."""
+        return self.mechanism in ("central", "published")
+
+    @property
     def hides(self) -> Unit:
         """The unit of the mechanism."""
         return _UNITS.get(self.mechanism, "record")
@@ -128,6 +140,33 @@ def refused_mechanism(privacy: Privacy, known: Sequence[str]) -> list[Problem]:
         return []
     allowed = f"{' or '.join(known)}: this method shares nothing else that noise could be added to"
     return [Problem("privacy.mechanism", privacy.mechanism, allowed)]
+
+
+def charge(contexts: Sequence[ClientContext], event: Event, round_: int) -> None:
+    """Write a release down that touches the data of these clients, of one ledger, in one entry.
+
+    Raises:
+        PrivacyError: there is no ledger, or the budget of a client does not allow the release.
+    """
+    ledger = contexts[0].ledger
+    if ledger is None or any(context.ledger is not ledger for context in contexts):
+        raise PrivacyError("nothing is released under differential privacy without a ledger in the context")
+    ledger.charge(event, [context.client for context in contexts], round_)
+
+
+def charged_round(
+    contexts: Sequence[ClientContext], states: Sequence[ClientState], event: Event, privacy: Privacy, round_: int
+) -> list[ClientState]:
+    """The states of clients that have written a round of training down, see `charge`.
+
+    Raises:
+        ProtocolError: a client has made all rounds that its noise is for.
+        PrivacyError: see `charge`.
+    """
+    if any(len(released(state)) >= privacy.releases for state in states):
+        raise ProtocolError(f"asked to train after all {privacy.releases} rounds of this run (privacy.releases)")
+    charge(contexts, event, round_)
+    return [noted(state, round_, event) for state in states]
 
 
 def noted(state: ClientState, round_: int, event: Event) -> ClientState:

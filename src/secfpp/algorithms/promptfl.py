@@ -8,16 +8,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from secfpp.algorithms import noisy_steps
+from secfpp.algorithms import central_steps, noisy_steps
 from secfpp.algorithms.base import ClientContext, ServerState, stacked
 from secfpp.algorithms.coop_local import CoOpLocal
+from secfpp.algorithms.image_gradients import shortened_sum
 from secfpp.algorithms.noisy_prompts import AveragesPrompts
+from secfpp.algorithms.privacy import charged_round
 from secfpp.errors import ConfigError, Problem
+from secfpp.privacy.events import Composed
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientId, ClientState, Program
 from secfpp.secure.means.aggregator import Aggregator
 from secfpp.secure.means.plain_mean import PlainMean
-from secfpp.secure.means.updates import with_base
+from secfpp.secure.means.updates import Base, Mean, with_base
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +33,16 @@ class PromptFL(AveragesPrompts, CoOpLocal):
 
     name: ClassVar[str] = "promptfl"
 
-    mechanisms: ClassVar[tuple[str, ...]] = ("none", "prompts", "dpsgd")
+    mechanisms: ClassVar[tuple[str, ...]] = ("none", "prompts", "dpsgd", "central")
 
     aggregator: Aggregator = field(default_factory=PlainMean)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        problems = self.averaging_problems()
-        if self.privacy.of_steps and self.logit_adjustment:
-            allowed = "0 with privacy.mechanism = dpsgd: the log-prior is made of all images, and none is hidden in it"
+        problems = self.averaging_problems() + central_steps.problems(self.privacy, self.training, self.aggregator)
+        if (self.privacy.of_steps or self.privacy.central) and self.logit_adjustment:
+            given = f"0 with privacy.mechanism = {self.privacy.mechanism}"
+            allowed = f"{given}: the log-prior is made of all images, and none is hidden in it"
             problems.append(Problem("logit_adjustment", self.logit_adjustment, allowed))
         if problems:
             raise ConfigError(problems)
@@ -46,7 +50,8 @@ class PromptFL(AveragesPrompts, CoOpLocal):
     @property
     def not_covered(self) -> tuple[str, ...]:
         """See `FederatedAlgorithm.not_covered`."""
-        return self.beside_prompts if self.privacy.on else ()
+        seen = (central_steps.SEEN,) if self.privacy.central else ()
+        return (*seen, *self.beside_prompts) if self.privacy.on else ()
 
     def planned(self, rounds: int) -> int:
         """All rounds; no more than releases, under differential privacy."""
@@ -61,9 +66,27 @@ class PromptFL(AveragesPrompts, CoOpLocal):
         if cohort.sampled:
             yield from self.aggregator.refresh(cohort, "prompt", state.bases.get("prompt"))
         trained = yield from self.train_cohort(cohort, self.aggregator)
-        made = yield from self.prompt_mean(trained, state.bases.get("prompt"))
+        made = yield from self.common_mean(trained, state.bases.get("prompt"))
         yield from self.ask_to_gate(trained.clients)
         return state.after({"prompt": made})
+
+    def common_mean(self, cohort: Cohort, known: Base | None) -> Program[Mean]:
+        """The mean of the prompt over those who trained; the server adds noise, if it is trusted to."""
+        if not self.privacy.central:
+            return (yield from self.prompt_mean(cohort, known))
+        noise = central_steps.server_noise(self.release_of_round, self.training.lr)
+        return (yield from self.trusted.mean(cohort, self.averaged, known, noise=noise))
+
+    @property
+    def release_of_round(self) -> Composed:
+        """What a round releases where a server makes the noise."""
+        return central_steps.planned(self.privacy)
+
+    @property
+    def trusted(self) -> PlainMean:
+        """The aggregator of a server that makes the noise."""
+        assert isinstance(self.aggregator, PlainMean)
+        return self.aggregator
 
     def join(self, state: ServerState, cohort: Cohort, newcomers: frozenset[ClientId]) -> Program[ServerState]:
         """Give newcomers the common prompt."""
@@ -76,8 +99,10 @@ class PromptFL(AveragesPrompts, CoOpLocal):
     ) -> list[ClientState]:
         """Gradient steps that start from the common base, whatever an interrupted round left.
 
-        By the mechanism ``dpsgd`` they are written down in the privacy ledger, and then made under noise.
+        By the mechanisms ``dpsgd`` and ``central`` they are written down in the privacy ledger, and then made.
         """
+        if self.privacy.central:
+            return self._trusting_update(contexts, states, round_)
         if self.privacy.of_steps:
             return self._noisy_update(contexts, states, round_)
         fresh = [state.replace(prompt=state["prompt.base"]) for state in states]
@@ -86,13 +111,32 @@ class PromptFL(AveragesPrompts, CoOpLocal):
     def _noisy_update(
         self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int
     ) -> list[ClientState]:
-        noted = noisy_steps.charged(contexts, states, self.training, self.privacy, round_)
+        event = noisy_steps.of_round(contexts[0], self.training, self.privacy)
+        noted = charged_round(contexts, states, event, self.privacy, round_)
         prompts, losses = noisy_steps.fit(contexts, stacked(states, "prompt.base"), self.training, self.privacy)
         return [
             state.replace(prompt=prompt, loss=np.array(value))
             for state, prompt, value in zip(noted, prompts, losses, strict=True)
         ]
 
+    def _trusting_update(
+        self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int
+    ) -> list[ClientState]:
+        noted = charged_round(contexts, states, self.release_of_round, self.privacy, round_)
+        bases, bound, lr = stacked(states, "prompt.base"), self.privacy.bound, self.training.lr
+        found = []
+        for context, state, base, by in zip(
+            contexts, noted, bases, central_steps.encoders(contexts, bases), strict=True
+        ):
+            gradients, losses = by.of(context.features, context.labels)
+            weight = max(1, context.weight)
+            mean = shortened_sum(gradients, bound).cpu().numpy() / weight
+            prompt = central_steps.stepped(base, mean, lr, weight, bound, self.trusted)
+            found.append(state.replace(prompt=prompt, loss=np.array(float(losses.sum()) / weight)))
+        return found
+
     def personal_prompt(self, state: ClientState) -> np.ndarray:
         """The common prompt; under differential privacy as far as the client goes with it."""
+        if self.privacy.central:
+            return state["prompt.base"]
         return self.gated(state) if self.privacy.of_prompts else state["prompt"]

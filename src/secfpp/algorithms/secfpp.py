@@ -169,6 +169,10 @@ class SecFPP(TwoLevels, AveragesPrompts, TakesIn, FederatedAlgorithm):
         most = super().domain_rounds(rounds)
         return min(most, self.privacy.releases) if self.privacy.of_prompts else most
 
+    def averages(self, rounds: int) -> int:
+        """See `AveragesPrompts.averages`."""
+        return self.domain_rounds(self.planned(rounds))
+
     def local_update(
         self, contexts: Sequence[ClientContext], states: Sequence[ClientState], round_: int
     ) -> list[ClientState]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from secfpp.data.federated import ClientData
 from secfpp.errors import ConfigError, Problem, SecFPPError
 from secfpp.models.scoring import smoothed_log_prior
+from secfpp.protocol.program import ClientState
 from secfpp.secure.session import Party
 from secfpp.seeding import derive
 
@@ -30,7 +31,8 @@ class ClientContext:
     """What a client has at hand and never saves: data, frozen model, class names, public seed and start prompt.
 
     `group` is the number of the client's true group, known to simulations only. `party` holds the client's keys;
-    steps on shares need it. `ledger` is where releases are written down that are differentially private.
+    steps on shares need it. `ledger` is where releases are written down that are differentially private. `figures`
+    measures the client for an average with others, see `secfpp.algorithms.figures`.
     """
 
     client: str
@@ -42,6 +44,7 @@ class ClientContext:
     start: np.ndarray
     party: Party | None = field(default=None, repr=False)
     ledger: RunLedger | None = field(default=None, repr=False)
+    figures: Callable[[ClientState], Sequence[float]] | None = field(default=None, repr=False)
 
     @cached_property
     def features(self) -> Tensor:
@@ -141,7 +144,7 @@ class LocalTraining:
         trained = {name: torch.tensor(value, device=device).requires_grad_() for name, value in parameters.items()}
         groups = [{"params": [tensor], "lr": (rates or {}).get(name, self.lr)} for name, tensor in trained.items()]
         optimiser = self.optimiser(groups)
-        draws = [self._draws(context, round_) for context in contexts]
+        draws = [self.draws(context, round_) for context in contexts]
         total = np.zeros(len(contexts))
         for number in range(self.steps):
             picks = [torch.from_numpy(draw[number]).to(device) for draw in draws]
@@ -163,7 +166,7 @@ class LocalTraining:
             return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay)
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
-    def _draws(self, context: ClientContext, round_: int) -> np.ndarray:
+    def draws(self, context: ClientContext, round_: int) -> np.ndarray:
         """Indices [steps, batch] into the client's images, a function of seed, client and round alone."""
         rng = derive(context.seed, context.client, round_, "batch").numpy()
         return rng.integers(len(context.data.train), size=(self.steps, self.batch))

@@ -10,16 +10,19 @@ from secfpp.attacks.gathering import Victim
 from secfpp.attacks.likelihood import ATTACKS
 from secfpp.attacks.shared_sums import by_classes, members_sums, uploaded_sums
 
-SERVER, MEMBER, THIEF, QUERIER = "server", "member", "thief", "querier"
+SERVER, HOLDERS, MEMBER, THIEF, QUERIER = "server", "T holders", "member", "thief", "querier"
 ABOUT = {
     SERVER: "all that passes through the server",
+    HOLDERS: "the shares that T other clients hold, together with all that passes through the server",
     MEMBER: "another member of the client's group, with its own part of each average known",
     THIEF: "the vectors of the client's personal prompt",
     QUERIER: "the client's predictions about images, asked once each",
 }
 UPLOADS, LAST, AVERAGES = "all uploads", "last upload", "all averages"
 PROMPT, PREDICTIONS, CLASSES, SUMS = "prompt", "predictions", "which classes", "class sums"
-RATIO = "likelihood ratio"
+DIFFERENCE = "averages with and without it"
+SHARES, SUM_SHARES = "shares of uploads", "shares of class sums"
+RATIO, FILTER = "likelihood ratio", "matched filter"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ def all_told(victim: Victim, others: dict[str, Victim]) -> list[Told]:
             (SERVER, UPLOADS, not sealed, evidence),
             (SERVER, LAST, not sealed, evidence.rounds(slice(-1, None))),
         ]
+    if (held := victim.held()) is not None:
+        readings.append((HOLDERS, SHARES, False, held))
     if (averaged := victim.averaged(others)) is not None:
         readings.append((MEMBER, AVERAGES, False, averaged))
     alone = not victim.averages
@@ -67,8 +72,14 @@ def all_told(victim: Victim, others: dict[str, Victim]) -> list[Told]:
         found += [Told(name, adversary, seen, exposed, attack(evidence)) for name, attack in ATTACKS.items()]
     if (classes := by_classes(victim)) is not None:
         found.append(Told(RATIO, SERVER, CLASSES, classes[1], classes[0]))
-    if (sums := uploaded_sums(victim)) is not None:
-        found.append(Told(RATIO, SERVER, SUMS, not sums[1], sums[0]))
-    if (shared := members_sums(victim, others)) is not None:
-        found.append(Told(RATIO, MEMBER, SUMS, False, shared))
+    of_sums = {
+        (SERVER, SUMS): uploaded_sums(victim),
+        (HOLDERS, SUM_SHARES): uploaded_sums(victim, by_holders=True),
+        (MEMBER, SUMS): members_sums(victim),
+    }
+    for (adversary, seen), sums in of_sums.items():
+        if sums is not None:
+            exposed = adversary == SERVER and not sums.sealed
+            found.append(Told(RATIO, adversary, seen, exposed, sums.normal))
+            found.append(Told(FILTER, adversary, seen, exposed, sums.known))
     return found

@@ -6,7 +6,7 @@ whose they are (N. Carlini et al., arXiv 2112.03570, section III).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,6 +16,8 @@ from torch import Tensor
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.errors import DataError
+from secfpp.privacy.events import Event
+from secfpp.privacy.ledger import RunLedger
 from secfpp.seeding import Seed, derive
 
 LEAST_IMAGES = 4
@@ -79,6 +81,30 @@ def part(split: Split, chosen: np.ndarray) -> Split:
     return Split(split.images[chosen], split.labels[chosen])
 
 
+class Repeatable:
+    """Randomness of a seed where clients take secret randomness: for noise that an attacker makes for itself.
+
+    Args:
+        seed: what it follows from.
+    """
+
+    def __init__(self, seed: Seed) -> None:
+        self._generator = seed.numpy()
+
+    def random_bytes(self, count: int) -> bytes:
+        """`count` bytes, others each time."""
+        return self._generator.bytes(count)
+
+
+@dataclass(frozen=True)
+class Uncharged(RunLedger):
+    """A ledger in which nothing is written: what shadows make under noise is never released."""
+
+    def charge(self, event: Event, clients: Iterable[str], round_: int) -> float:
+        """Nothing is charged."""
+        return 0.0
+
+
 @dataclass(frozen=True)
 class Shadow(ClientContext):
     """A client as an attacker imagines it: with other training images, and other batches, of the same pool.
@@ -96,7 +122,15 @@ class Shadow(ClientContext):
         return self.known
 
     @classmethod
-    def of(cls, client: ClientContext, pool: Split, features: Tensor, chosen: np.ndarray, number: int) -> Shadow:
+    def of(
+        cls,
+        client: ClientContext,
+        pool: Split,
+        features: Tensor,
+        chosen: np.ndarray,
+        number: int,
+        ledger: RunLedger | None = None,
+    ) -> Shadow:
         """A client that trains on the `chosen` images of its pool.
 
         Args:
@@ -104,8 +138,10 @@ class Shadow(ClientContext):
             pool: all its images.
             features: of them, float32 [n, projection].
             chosen: bool [n].
-            number: of the shadow; decides the batches that it draws.
+            number: of the shadow; decides the batches that it draws, and its noise.
+            ledger: of all shadows of the client, if its method asks for one.
         """
+        noise = derive(client.seed, client.client, "shadow noise", number)
         data = ClientData(
             client.client, client.data.domain, part(pool, chosen), client.data.validation, client.data.group
         )
@@ -117,5 +153,7 @@ class Shadow(ClientContext):
             tokens=client.tokens,
             seed=client.seed,
             start=client.start,
+            party=client.party and replace(client.party, entropy=Repeatable(noise), session=None),
+            ledger=ledger,
             known=features[chosen],
         )

@@ -22,7 +22,7 @@ from secfpp.attacks.game import Game, halves
 from secfpp.attacks.likelihood import Evidence
 from secfpp.attacks.observed import Observed, averaged_rounds, averaged_slot
 from secfpp.attacks.shadows import Pool, confidences, log_odds, take_steps
-from secfpp.attacks.views import uploads, weights
+from secfpp.attacks.views import Upload, held_uploads, uploads, weights
 from secfpp.data.federated import Split
 from secfpp.models.backbone import Backbone
 from secfpp.protocol.program import ClientState
@@ -93,7 +93,7 @@ class Victim:
         ``updates`` float32 [shadows, rounds, n_ctx, text_dim], ``log_odds`` of images under base and update
         float64 [shadows, rounds, n + m].
         """
-        return self._kept("updates", self._bases(), self._train_updates)
+        return self._kept("updates", [self._base(r) for r in self.averages], lambda: self._trained(self.averages))
 
     @cached_property
     def finished(self) -> Mapping[str, np.ndarray]:
@@ -116,12 +116,12 @@ class Victim:
 
     def uploaded(self) -> tuple[Evidence, bool] | None:
         """What the server reads from uploads of prompts, and whether from sealed bytes; None if there are none."""
-        found = {upload.round: upload for upload in uploads(self.run, self.client)}
-        rounds = [r for r in self.averages if r in found]
-        if not rounds or rounds != self.averages:
-            return None
-        prompts = np.stack([self._base(r) + found[r].update for r in rounds])
-        return Evidence(self._log_odds(prompts), self.updates["log_odds"], self.pool.halves), found[rounds[0]].sealed
+        return self._read(uploads(self.run, self.client))
+
+    def held(self) -> Evidence | None:
+        """What T holders of shares read of the same uploads; None if there are none."""
+        found = self._read(held_uploads(self.run, self.client))
+        return found and found[0]
 
     def averaged(self, others: Mapping[str, Victim]) -> Evidence | None:
         """What a member of the client's group sees: the averages, of which it knows its own part.
@@ -151,14 +151,17 @@ class Victim:
         shadows = np.stack([self._log_odds(prompts) for prompts in means], axis=1)
         return Evidence(self._log_odds(np.stack(seen)), shadows, self.pool.halves)
 
+    def of_one(self, round_: int, update: np.ndarray) -> Evidence:
+        """What an attacker has who made out an update of one round, however well, float64 [n_ctx, text_dim]."""
+        base = self._base(round_)
+        made = self._kept(f"update-{round_}", [base], lambda: self._trained([round_]))
+        observed = self._log_odds((base + clipped(update, self._clip))[None])
+        return Evidence(observed, made["log_odds"], self.pool.halves)
+
     def own_update(self, round_: int) -> np.ndarray:
         """The update that the client gave in a round, as it knows itself, float64 [n_ctx, text_dim]."""
-        state = self.run.states[round_ - 1][self.client]
-        start = rebased(state, self._slot, state[f"{self._slot}.base"], version_of(state, self._slot))
-        (trained,) = take_steps(
-            self.run.algorithm, [self.pool.context], [start], self.run.trained_by(self.client, round_)
-        )
-        return self._clipped(trained, round_)
+        given = self.run.memory.of(self._slot, self.client)
+        return clipped(given.get(round_, np.zeros_like(self._base(round_))), self._clip)
 
     def stolen(self) -> Evidence | None:
         """What a thief of the client's prompt has: its vectors. None if they are those of an average."""
@@ -194,26 +197,35 @@ class Victim:
         base: np.ndarray = self.run.states[round_ - 1][self.client][f"{self._slot}.base"].astype(np.float64)
         return base
 
-    def _bases(self) -> list[np.ndarray]:
-        return [self._base(r) for r in self.averages]
-
     def _clipped(self, trained: ClientState, round_: int) -> np.ndarray:
-        aggregator = self.run.algorithm.aggregator  # type: ignore[attr-defined]
-        return clipped(trained[self._slot].astype(np.float64) - self._base(round_), aggregator.clip)
+        return clipped(trained[self._slot].astype(np.float64) - self._base(round_), self._clip)
+
+    @property
+    def _clip(self) -> float:
+        clip: float = self.run.algorithm.aggregator.clip  # type: ignore[attr-defined]
+        return clip
+
+    def _read(self, read: Sequence[Upload]) -> tuple[Evidence, bool] | None:
+        found = {upload.round: upload for upload in read}
+        rounds = [r for r in self.averages if r in found]
+        if not rounds or rounds != self.averages:
+            return None
+        prompts = np.stack([self._base(r) + found[r].update for r in rounds])
+        return Evidence(self._log_odds(prompts), self.updates["log_odds"], self.pool.halves), found[rounds[0]].sealed
 
     def _log_odds(self, prompts: np.ndarray) -> np.ndarray:
         return confidences(self.pool.context, prompts, *self.asked)
 
-    def _train_updates(self) -> dict[str, np.ndarray]:
+    def _trained(self, rounds: Sequence[int]) -> dict[str, np.ndarray]:
         algorithm, contexts = self.run.algorithm, list(self.pool.shadows(self.shadows.backbone))
-        fresh, found = [algorithm.client_state(context) for context in contexts], []
-        for r in self.averages:
+        fresh, found, odds = [algorithm.client_state(context) for context in contexts], [], []
+        for r in rounds:
             version = version_of(self.run.states[r - 1][self.client], self._slot)
             base = self._base(r).astype(np.float32)
             starts = [rebased(state, self._slot, base, version) for state in fresh]
             trained = take_steps(algorithm, contexts, starts, self.run.trained_by(self.client, r))
             found.append(np.stack([self._clipped(state, r) for state in trained]))
-        odds = [self._log_odds(base + updates) for base, updates in zip(self._bases(), found, strict=True)]
+            odds.append(self._log_odds(self._base(r) + found[-1]))
         return {"updates": np.stack(found, axis=1).astype(np.float32), "log_odds": np.stack(odds, axis=1)}
 
     def _finish(self) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
+from secfpp.attacks.memory import Memory
 from secfpp.data.federated import FederatedDataset
 from secfpp.models.backbone import Backbone
 from secfpp.privacy.ledger import PrivacyLedger, RunLedger
@@ -21,13 +22,13 @@ from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Arrays, ClientState
 from secfpp.protocol.transcript import Message, Transcript
 from secfpp.runtime.contexts import make_contexts
-from secfpp.runtime.in_process import InProcessDriver
+from secfpp.runtime.in_process import Dropouts, InProcessDriver
 from secfpp.runtime.privacy import figures, fingerprint
 
 KEPT = ("method", "aggregator", "poll")
 """Components whose messages are kept whole; of others it is known what was sent, when and in which form."""
-TRAINING = ("method.train", "method.personalize")
-"""Steps that train prompts."""
+TRAINING = ("method.train", "method.personalize", "method.release")
+"""Steps that train prompts, and that which adds noise to what was trained."""
 MEASURE = "clusterer.measure"
 """The step in which holders of shares tell the server distances, if a clusterer opens such; kept whole too."""
 
@@ -43,6 +44,7 @@ class Observed:
         states: every client's state before the first round and after each one.
         seconds: that the run took.
         privacy: what it released under differential privacy, see `secfpp.runtime.privacy.figures`; empty if nothing.
+        memory: what clients had in memory.
     """
 
     algorithm: FederatedAlgorithm
@@ -51,6 +53,7 @@ class Observed:
     states: Sequence[Mapping[str, ClientState]]
     seconds: float
     privacy: Mapping[str, Any] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
 
     @property
     def rounds(self) -> int:
@@ -100,6 +103,7 @@ def observe(
     rounds: int,
     ledger: Path | None = None,
     on_round: Callable[[int, int], None] | None = None,
+    dropouts: Dropouts | None = None,
 ) -> Observed:
     """Run a method with all its clients, as `secfpp.runtime.trainer.train` does, and keep what parties see.
 
@@ -112,18 +116,27 @@ def observe(
         ledger: where a method that promises differential privacy writes its releases down, begun anew; they are of an
             audit, and none of those in the data's own ledger.
         on_round: told after each round its number and how many there are.
+        dropouts: who is away when, see `secfpp.runtime.in_process.InProcessDriver`; by default nobody.
 
     Raises:
         ConfigError: settings that these clients refuse.
         SecFPPError: what clients or protocol raise.
     """
+    algorithm = algorithm.for_rounds(rounds)
     algorithm.require(len(dataset.clients))
     book = _ledger(dataset, algorithm, ledger)
     charged = None if book is None else RunLedger(book, f"audit, seed {seed}")
     contexts = make_contexts(dataset, backbone, algorithm, seed, charged)
     transcript = Transcript(keep_contents=lambda step: step == MEASURE or step.partition(".")[0] in KEPT)
     states = {name: algorithm.client_state(context) for name, context in contexts.items()}
-    driver = InProcessDriver(algorithm, contexts, states, transcript=transcript)
+    driver = InProcessDriver(algorithm, contexts, states, transcript=transcript, dropouts=dropouts)
+    memory = Memory()
+
+    def on_exchange(number: int, components: Sequence[str]) -> None:
+        if "aggregator" in components:
+            memory.look(driver)
+
+    driver.on_exchange = on_exchange
     weights = {name: context.weight for name, context in contexts.items()}
     server, planned, kept, started = algorithm.server_state(), algorithm.planned(rounds), [states], time.perf_counter()
     for number in range(1, planned + 1):
@@ -133,7 +146,7 @@ def observe(
         if on_round:
             on_round(number, planned)
     seconds, told = time.perf_counter() - started, figures(algorithm, driver.states, book)
-    return Observed(algorithm, contexts, tuple(transcript), kept, seconds, told)
+    return Observed(algorithm, contexts, tuple(transcript), kept, seconds, told, memory)
 
 
 def _ledger(dataset: FederatedDataset, algorithm: FederatedAlgorithm, path: Path | None) -> PrivacyLedger | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,14 +32,19 @@ class Property:
 
 def properties(run: Observed) -> list[Property]:
     """Every property, of all clients."""
-    return [_group(run), _classes(run)]
-
-
-def _group(run: Observed) -> Property:
-    """A client's true group, guessed to be that of a random partner, or of a random client where there is none."""
     truth = {name: context.group for name, context in run.contexts.items()}
+    return [together(run.groups, truth), _classes(run)]
+
+
+def together(groups: Iterable[Sequence[str]], truth: Mapping[str, object]) -> Property:
+    """A client's true group, guessed to be that of a random partner, or of a random client where there is none.
+
+    Args:
+        groups: who is together, every client once.
+        truth: each client's true group.
+    """
     hits, base = [], []
-    for members in run.groups:
+    for members in groups:
         for client in members:
             near = [truth[other] == truth[client] for other in members if other != client]
             others = [truth[other] == truth[client] for other in truth if other != client]

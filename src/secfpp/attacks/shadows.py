@@ -15,7 +15,7 @@ from torch import Tensor
 
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
-from secfpp.attacks.game import Shadow
+from secfpp.attacks.game import Shadow, Uncharged
 from secfpp.data.federated import Split
 from secfpp.models.backbone import Backbone
 from secfpp.protocol.program import Arrays, ClientState, resolve
@@ -49,8 +49,10 @@ class Pool:
     def shadows(self, backbone: Backbone | None = None) -> Iterator[Shadow]:
         """The client with each half, by default with its own model."""
         context = self.context if backbone is None else replace(self.context, backbone=backbone)
+        own = context.ledger
+        ledger = None if own is None else Uncharged(own.ledger, own.run)
         for number, chosen in enumerate(self.halves):
-            yield Shadow.of(context, self.images, self.features, chosen, number)
+            yield Shadow.of(context, self.images, self.features, chosen, number, ledger)
 
 
 Steps = Sequence[tuple[str, Arrays]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from secfpp.algorithms.sharing import EVERYBODY, GROUP, SharesClassSums
 from secfpp.attacks.class_sums import Parts, Shared, has
 from secfpp.attacks.game import Game
 from secfpp.attacks.gathering import Victim
+from secfpp.attacks.matched_filter import Known, in_noisy_sums, in_sums
 from secfpp.attacks.membership import in_mean
 from secfpp.attacks.observed import Observed
-from secfpp.attacks.views import offered_classes, told_classes, uploads
+from secfpp.attacks.views import held_uploads, offered_classes, told_classes, uploads
 from secfpp.models.class_means import ClassSums, Scatter
 
 CERTAIN = 50.0
@@ -56,23 +58,35 @@ def by_classes(victim: Victim) -> tuple[np.ndarray, bool] | None:
     return np.clip(ratios, -CERTAIN, CERTAIN)[labels], False
 
 
-def uploaded_sums(victim: Victim) -> tuple[np.ndarray, bool] | None:
-    """Log-ratios of likelihoods of a client's own class sums as the server reads them, see `in_mean`.
+@dataclass(frozen=True)
+class SumRatios:
+    """Log-ratios of likelihoods from class sums, float64 [n] each.
 
-    Returns:
-        float64 [n], and whether they were read from sealed bytes; None if it sent none.
+    Attributes:
+        normal: images taken for normal, see `in_mean`.
+        known: all images that may be in the sums being known, see `secfpp.attacks.matched_filter`.
+        sealed: whether they were read from sealed bytes, or shares.
     """
-    found = _own_sums(victim, EVERYBODY)
+
+    normal: np.ndarray
+    known: np.ndarray
+    sealed: bool
+
+
+def uploaded_sums(victim: Victim, *, by_holders: bool = False) -> SumRatios | None:
+    """What the server reads of a client's own class sums, or T holders of its shares; None if it sent none."""
+    found = _own_sums(victim, EVERYBODY, by_holders)
     if found is None:
         return None
     sums, sealed = found
     served = offered_classes(victim.run, victim.client, EVERYBODY)
-    expected = _mean_of([victim])
-    return _ratios(victim, sums, expected, has(sums) if served is None else served), sealed
+    shared, expected, known = has(sums) if served is None else served, _mean_of([victim]), Known.of([victim])
+    every = np.ones(len(known.labels), bool)
+    return SumRatios(_ratios(victim, sums, expected, shared), in_sums(known, sums, shared, every), sealed)
 
 
-def members_sums(victim: Victim, others: dict[str, Victim]) -> np.ndarray | None:
-    """The same of what another member of its group is left with once it takes its own images away, float64 [n].
+def members_sums(victim: Victim) -> SumRatios | None:
+    """The same of what another member of its group is left with once it takes its own images away.
 
     Of everybody's sums where its group has none. None if the method shares no class sums.
     """
@@ -85,26 +99,39 @@ def members_sums(victim: Victim, others: dict[str, Victim]) -> np.ndarray | None
     everybody, shared = (algorithm.shared_sums(context, state, slot) for slot in (EVERYBODY, GROUP))
     if everybody is None:
         return None
+    others = [Victim(run, victim.game, name, victim.seed, victim.shadows) for name in run.contexts if name != attacker]
+    near = [other for other in others if other.client in group]
+    own, known = algorithm.own_sums(context)[0], has(everybody.classes)
+    rest = everybody.classes - own.only(known)
     if shared is None:
-        known = has(everybody.classes)
-        rest = everybody.classes - algorithm.own_sums(context)[0].only(known)
-        every = [Victim(run, victim.game, name, victim.seed, victim.shadows) for name in run.contexts]
-        return _ratios(victim, rest, _mean_of([other for other in every if other.client != attacker]), known)
-    number = next(i for i, members in enumerate(run.groups) if attacker in members)
-    nothing = shared.classes.only(np.zeros(len(shared.classes.counts), bool))
-    groups = [shared.classes if i == number else nothing for i in range(len(run.groups))]
-    names = list(run.contexts)
-    partition = np.array([next(i for i, m in enumerate(run.groups) if name in m) for name in names])
-    own = {names.index(attacker): algorithm.own_sums(context)[0]}
-    parts = Parts.left_to(own, Shared(everybody.classes, groups, partition))
-    left = ClassSums(parts.sums[1], parts.counts[1])
-    near = [Victim(run, victim.game, name, victim.seed, victim.shadows) for name in group if name != attacker]
-    return _ratios(victim, left, _mean_of(near), has(shared.classes))
+        normal = _ratios(victim, rest, _mean_of(others), known)
+    else:
+        number = next(i for i, members in enumerate(run.groups) if attacker in members)
+        nothing = shared.classes.only(np.zeros(len(shared.classes.counts), bool))
+        groups = [shared.classes if i == number else nothing for i in range(len(run.groups))]
+        names = list(run.contexts)
+        partition = np.array([next(i for i, m in enumerate(run.groups) if name in m) for name in names])
+        parts = Parts.left_to({names.index(attacker): own}, Shared(everybody.classes, groups, partition))
+        normal = _ratios(victim, ClassSums(parts.sums[1], parts.counts[1]), _mean_of(near), has(shared.classes))
+    if algorithm.privacy.of_sums:
+        filtered = in_noisy_sums(victim, attacker)
+        return None if filtered is None else SumRatios(normal, filtered, False)
+    filtered = _filtered(victim, others, rest, known)
+    if shared is not None:
+        of_group = has(shared.classes)
+        nearer = _filtered(victim, near, shared.classes - own.only(of_group), of_group)
+        filtered = np.where(of_group[victim.pool.images.labels], nearer, filtered)
+    return SumRatios(normal, filtered, False)
 
 
-def _own_sums(victim: Victim, slot: str) -> tuple[ClassSums, bool] | None:
-    algorithm = victim.run.algorithm
-    found = uploads(victim.run, victim.client, slot) if isinstance(algorithm, SharesClassSums) else []
+def _filtered(victim: Victim, others: Sequence[Victim], sums: ClassSums, shared: np.ndarray) -> np.ndarray:
+    known = Known.of(others)
+    return in_sums(known, sums, shared, known.owners == victim.client)
+
+
+def _own_sums(victim: Victim, slot: str, by_holders: bool) -> tuple[ClassSums, bool] | None:
+    algorithm, reader = victim.run.algorithm, held_uploads if by_holders else uploads
+    found = reader(victim.run, victim.client, slot) if isinstance(algorithm, SharesClassSums) else []
     if not found or not isinstance(algorithm, SharesClassSums):
         return None
     context = victim.pool.context

@@ -77,6 +77,15 @@ class Scores:
 
 def auc_interval(scores: Scores, seed: Seed, confidence: float = 0.95) -> tuple[float, float]:
     """Percentile bootstrap interval of the AUC over clients (Efron and Tibshirani, 1993, ch. 13)."""
+    return _percentiles(_auc_draws(scores, seed), confidence)
+
+
+def auc_gain_interval(scores: Scores, control: Scores, seed: Seed, confidence: float = 0.95) -> tuple[float, float]:
+    """The same of how much larger the AUC is than that of a control on the same images, clients drawn alike."""
+    return _percentiles(_auc_draws(scores, seed) - _auc_draws(control, seed), confidence)
+
+
+def _auc_draws(scores: Scores, seed: Seed) -> np.ndarray:
     clients, whose = np.unique(scores.clients, return_inverse=True)
     wins = np.empty((len(clients), len(clients)))  # [member's client, other's client]
     members, others = (np.array([(whose[kind] == c).sum() for c in range(len(clients))]) for kind in _kinds(scores))
@@ -87,8 +96,8 @@ def auc_interval(scores: Scores, seed: Seed, confidence: float = 0.95) -> tuple[
         wins[:, client] = np.bincount(whose[scores.inside], won, len(clients))
     draws = seed.numpy().multinomial(len(clients), np.full(len(clients), 1 / len(clients)), DRAWS)
     pairs = (draws @ members) * (draws @ others)
-    values = np.einsum("di,ij,dj->d", draws, wins, draws, optimize=True)[pairs > 0] / pairs[pairs > 0]
-    return _percentiles(values, confidence)
+    values: np.ndarray = np.einsum("di,ij,dj->d", draws, wins, draws, optimize=True)[pairs > 0] / pairs[pairs > 0]
+    return values
 
 
 def mean_interval(values: np.ndarray, seed: Seed, confidence: float = 0.95) -> tuple[float, float]:

@@ -59,6 +59,25 @@ def uploads(run: Observed, client: str, slot: str | None = None) -> list[Upload]
     return found
 
 
+def held_uploads(run: Observed, client: str, slot: str | None = None) -> list[Upload]:
+    """The same as T holders of its shares read it together, who all are other clients; see `Shares.read`.
+
+    Empty where nothing is shared, and where holders do not open shares before they add them
+    (``aggregator.bounded = false``).
+    """
+    slot = slot or averaged_slot(run)
+    if slot is None or slot not in run.states[-1][client]:
+        return []
+    shape, found = run.states[-1][client][slot].shape, []
+    for key, shares in sorted(run.memory.held.items()):
+        if (key.client, key.slot) == (client, slot):
+            read = shares.read(int(np.prod(shape)), client)
+            if read is not None:
+                update = clipped(read.reshape(shape), shares.codec.bound)
+                found.append(Upload(key.round, update, shares.weight, True))
+    return found
+
+
 def weights(run: Observed, client: str) -> dict[int, dict[str, int]]:
     """What every client of this client's average of prompts counts, by round."""
     slot, found = averaged_slot(run), dict[int, dict[str, int]]()

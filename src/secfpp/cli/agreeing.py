@@ -33,6 +33,7 @@ def agree(
         metavar="LOW HIGH",
         help="Which grey values of more than 8 bits are black and white at all sites; else as the config says.",
     ),
+    figures: bool = typer.Option(False, "--figures", help="Average sites' accuracies, and tell the server the mean."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a value of the config; repeatable."),
     force: bool = typer.Option(False, "--force", help="Replace an existing file."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
@@ -68,6 +69,7 @@ def agree(
         method=method,
         fewest=fewest,
         deadline=deadline,
+        figures=figures,
         **pixels,
     )
     model.class_tokens(made.classes, made.algorithm.prompt.n_ctx)  # names that the model refuses are refused here

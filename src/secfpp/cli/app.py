@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from secfpp import __version__
 from secfpp.cli import (
     agreeing,
+    attack,
     audit,
     cache,
     deploying,
@@ -105,6 +106,7 @@ app.command()(training.compare)
 app.command()(training.report)
 app.command()(why.why)
 app.command()(audit.audit)
+app.command()(attack.attack)
 app.command()(transcript.transcript)
 app.command()(prompts.predict)
 app.command()(page.page)

@@ -46,7 +46,6 @@ def audit(
     """
     from secfpp.cli.output import print_json
     from secfpp.experiment.audit import Audit, default_targets, run_audit
-    from secfpp.experiment.audit_rows import REFUTED
     from secfpp.experiment.config import load_config
     from secfpp.experiment.run_directory import open_run_directory
 
@@ -63,6 +62,17 @@ def audit(
         print_json(summary)
     else:
         print_audit(summary, out / "audit.html")
+    require_unrefuted(summary)
+
+
+def require_unrefuted(summary: Mapping[str, Any]) -> None:
+    """Raise an error that lists claims which attacks refuted.
+
+    Raises:
+        SecFPPError: there are such.
+    """
+    from secfpp.experiment.audit_rows import REFUTED
+
     if refuted := [row for row in summary["rows"] if row["verdict"] == REFUTED]:
         told = "\n".join(
             f"{row['target']}: {row['attack']} by {row['adversary']} proves epsilon >= {row['epsilon_lower']:.2f}, "
@@ -77,7 +87,9 @@ def print_audit(summary: Mapping[str, Any], page: Path) -> None:
     from secfpp.cli.output import print_block
     from secfpp.experiment.text import duration
 
+    of_run = summary["of"] == "run"
     heads = ["target", "adversary", "sees", "attack", "AUC", "95 % interval", "TPR at 1 %", "0.1 %", "worst", "eps >="]
+    heads += ["start", "gain", "95 % interval"] if of_run else []
     table = [[*heads, "verdict"]]
     for row in summary["rows"]:
         rates = ["-" if row[name] is None else f"{100 * row[name]:.1f}" for name in ("tpr_1", "tpr_01")]
@@ -85,10 +97,19 @@ def print_audit(summary: Mapping[str, Any], page: Path) -> None:
         words = [row[name] for name in ("target", "adversary", "seen", "attack")]
         low, high = row["auc_ci95"]
         figures = [f"{row['auc']:.3f}", f"{low:.3f} to {high:.3f}", *rates, worst, f"{row['epsilon_lower']:.2f}"]
+        if of_run:
+            low, high = row["gain_ci95"]
+            figures += [f"{row['control']['auc']:.3f}", f"{row['gain']:.3f}", f"{low:.3f} to {high:.3f}"]
         table.append([*words, *figures, row["verdict"]])
     seeds = ", ".join(map(str, summary["seeds"]))
     typer.echo(f"\n{summary['dataset']}, model {summary['backbone']}, {summary['rounds']} rounds, seeds {seeds}")
-    typer.echo(f"{summary['shadows']} shadow prompts; trained on a random half of each client's images")
+    if of_run:
+        typer.echo("members: training images; others: test images of the same domain and classes, another split")
+        typer.echo(
+            "start: the same attack on the public start prompt; how far it is from 0.5 is of the split, not the run"
+        )
+    else:
+        typer.echo(f"{summary['shadows']} shadow prompts; trained on a random half of each client's images")
     print_block("is an image among those trained on? intervals over clients; rates in %", table)
     stolen = [["target", "thief", "has", "agreement", "start", "gain", "95 % interval", "distance", "verdict"]]
     for row in summary["thefts"]:
@@ -111,7 +132,9 @@ def print_audit(summary: Mapping[str, Any], page: Path) -> None:
         guessed.append([row["target"], row["name"], row["measure"], f"{row['found']:.3f}", f"{row['base']:.3f}"])
     if len(guessed) > 1:
         print_block("properties of clients, from what is public", guessed)
-    if summary["full_seconds"]:
+    if out := {cell: count for cell, count in summary.get("left_out", {}).items() if count}:
+        typer.echo("\nclients with too few images, left out: " + "; ".join(f"{c}: {n}" for c, n in out.items()))
+    if summary.get("full_seconds"):
         typer.echo(f"\nall clients with 64 shadow prompts: about {duration(summary['full_seconds'])} a seed")
     typer.echo(f"\nPage: {page.resolve()}")
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-GOES_ON = {"demo": ("--resume",), "run": ("--resume",), "compare": (), "audit": ()}
+GOES_ON = {"demo": ("--resume",), "run": ("--resume",), "compare": (), "audit": (), "attack": ()}
 """Commands that train, and what must be added to one to go on."""
 
 

@@ -25,9 +25,10 @@ def rehearse(
     Keys, rosters, kits and certificates are real, and made for this. Nothing listens at another address than loopback.
     The exit status is 1 if a bit, a message or a byte differs.
     """
-    from secfpp.deploy.rehearsal import prepare
+    from secfpp.deploy.rehearsal import prepare, require_engine
     from secfpp.experiment.config import load_config, merge, parse_config, parse_override
 
+    require_engine(engine)
     if config is not None:
         settings = load_config(config, set_)
     else:
@@ -45,6 +46,7 @@ def rehearse(
 def _play(rehearsal: object, engine: str, as_json: bool) -> None:
     from secfpp.cli.output import print_json
     from secfpp.deploy.rehearsal import Rehearsal, play
+    from secfpp.deploy.results import sentences
 
     assert isinstance(rehearsal, Rehearsal)
     agreed = rehearsal.agreed
@@ -65,6 +67,7 @@ def _play(rehearsal: object, engine: str, as_json: bool) -> None:
             }
         )
     else:
+        typer.echo("\n".join(sentences(played.summary)))
         typer.echo(
             f"{engine}: {played.seconds:.1f} s for all rounds, {played.exchanges} exchanges of "
             f"{1000 * played.median:.0f} ms (median); in one process {played.simulated:.1f} s"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from annotated_types import Ge, Gt
@@ -30,7 +30,7 @@ from secfpp.storage import atomic_write
 
 _KEYS = (
     *("run", "roster", "seed", "rounds", "fewest", "deadline", "template", "classes", "image_size", "grey_window"),
-    *("backbone", "method"),
+    *("figures", "backbone", "method"),
 )
 
 
@@ -49,8 +49,9 @@ class Agreed:
         classes: all class names, in order.
         backbone: name of the model.
         backbone_digest: hash of its content.
-        algorithm: the method with all its settings.
+        algorithm: the method with all its settings, as a run of so many rounds uses it.
         image_size: side in pixels at which all sites read their images.
+        figures: ``mean``: sites' own accuracies are averaged after training, and the server is told the mean; ``none``.
         grey_window: which grey values of more than 8 bits are black and white at all sites; None leaves it to each.
 
     Raises:
@@ -70,8 +71,10 @@ class Agreed:
     algorithm: FederatedAlgorithm
     image_size: int = SIZE
     grey_window: GreyWindow | None = None
+    figures: Literal["none", "mean"] = "none"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "algorithm", self.algorithm.for_rounds(self.rounds))
         problems = window_problems(self.grey_window, "grey_window")
         if len(set(self.classes)) < max(2, len(self.classes)):
             problems.append(Problem("classes", list(self.classes), "two names or more, each once"))
@@ -82,6 +85,16 @@ class Agreed:
         if hasattr(self.algorithm, "clusterer") and self.algorithm.clusterer.kind == "oracle":
             problems.append(
                 Problem("method.clusterer", "oracle", "another one: nobody knows true groups in a deployment")
+            )
+        privacy = getattr(self.algorithm, "privacy", None)
+        if privacy is not None and privacy.mechanism == "published":
+            allowed = "another one: sites would agree to an epsilon that is far below the true one"
+            problems.append(Problem("method.privacy.mechanism", privacy.mechanism, allowed))
+        if self.figures == "mean" and not hasattr(self.algorithm, "aggregator"):
+            problems.append(Problem("figures", "mean", f"none: {self.algorithm.name} averages nothing"))
+        if self.figures == "mean" and self.algorithm.privacy_terms is not None:
+            problems.append(
+                Problem("figures", "mean", "none: a mean of accuracies has no noise, and no epsilon covers it")
             )
         if problems:
             raise ConfigError(problems)
@@ -101,6 +114,7 @@ class Agreed:
             "classes": list(self.classes),
             "image_size": self.image_size,
             "grey_window": "none" if self.grey_window is None else [float(value) for value in self.grey_window],
+            "figures": self.figures,
             "backbone": {"name": self.backbone, "digest": self.backbone_digest},
             "method": {"name": self.algorithm.name, **dump(self.algorithm)},
         }
@@ -163,7 +177,7 @@ class Agreed:
         """
         problems = [Problem(key, table[key], one_of(key, _KEYS, "key")) for key in table if key not in _KEYS]
         optional = {"fewest": 2, "deadline": 60.0, "template": "a photo of a {}"}
-        optional |= {"image_size": SIZE, "grey_window": "none"}
+        optional |= {"image_size": SIZE, "grey_window": "none", "figures": "none"}
         given = {**optional, **table}
         problems += [Problem(key, None, "is required and was not given") for key in _KEYS if key not in given]
         kinds: dict[str, Any] = {
@@ -177,6 +191,7 @@ class Agreed:
             "classes": tuple[str, ...],
             "image_size": Annotated[int, Ge(8)],
             "grey_window": tuple[float, float] | None,
+            "figures": Literal["none", "mean"],
         }
         values = {key: check(kind, given[key], key, problems) for key, kind in kinds.items() if key in given}
         backbone = given.get("backbone")

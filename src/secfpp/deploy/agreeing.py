@@ -28,6 +28,7 @@ def agreed_from(
     method: str = "",
     fewest: int | None = None,
     deadline: float = 60.0,
+    figures: bool = False,
     image_size: int = SIZE,
     grey_window: GreyWindow | None = None,
 ) -> Agreed:
@@ -42,6 +43,7 @@ def agreed_from(
         method: label of a method or variant; the config's own by default.
         fewest: sites with which a round is run at least; as few as the method takes by default.
         deadline: seconds that a site has for an answer.
+        figures: whether sites' accuracies are averaged, and the server is told the mean.
         image_size: side in pixels at which images are read.
         grey_window: which grey values of more than 8 bits are black and white.
 
@@ -66,6 +68,7 @@ def agreed_from(
         rounds=config.rounds,
         fewest=_fewest(algorithm, len(roster.keys)) if fewest is None else fewest,
         deadline=deadline,
+        figures="mean" if figures else "none",
         template=template,
         classes=tuple(classes),
         backbone=config.backbone.name,
@@ -122,6 +125,10 @@ def leaves(agreed: Agreed) -> list[str]:
     if hasattr(method, "poll") and method.class_means.shared:
         told = "; the server learns the outcome of all together"
         found.append(f"answers of yes or no, such as which classes it has: {_seen(method, 'poll')}{told}")
+    if agreed.figures == "mean":
+        found.append(
+            f"accuracies on its own images, averaged with other sites' for all to know: {_seen(method, 'aggregator')}"
+        )
     if (terms := method.privacy_terms) is not None:
         cost = f"epsilon {privacy.epsilon:g}, " if privacy is not None else ""
         found.append(f"under differential privacy of one {terms.unit}: {cost}delta {terms.delta:g} in this run")

@@ -57,9 +57,7 @@ class Child:
         self._turn = threading.Lock()
         with other:
             command = [sys.executable, "-m", __name__, opener, str(folder), str(other.fileno())]
-            self._process = subprocess.Popen(
-                command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
-            )
+            self._process = subprocess.Popen(command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, stdout=2)
 
     @property
     def pid(self) -> int:

@@ -37,6 +37,7 @@ class Limits:
         fewest_holders: sites that must have images of a class before its sums are shared.
         epsilon: the most that all runs at this site may cost together under differential privacy, of which every run
             must then be; None asks for none.
+        average_metrics: whether this site's accuracies may go into a mean with others', which the server is told.
         tell_metrics: whether the server is told this site's own accuracies and numbers of images for validation and
             test.
     """
@@ -51,6 +52,7 @@ class Limits:
     class_sums: bool = True
     fewest_holders: Annotated[int, Ge(2)] = 3
     epsilon: Annotated[float, Gt(0)] | None = None
+    average_metrics: bool = False
     tell_metrics: bool = False
 
     def __post_init__(self) -> None:
@@ -84,6 +86,8 @@ class Limits:
         if (fewest := min(agreed.fewest, sites)) < self.fewest_sites:
             key = "fewest" if agreed.fewest < self.fewest_sites else "sites in the roster"
             yield "fewest_sites", key, fewest, f"at least {self.fewest_sites}"
+        if agreed.figures != "none" and not self.average_metrics:
+            yield "average_metrics", "figures", agreed.figures, "none"
         aggregator = getattr(method, "aggregator", None)
         if aggregator is not None:
             if aggregator.min_responders < self.smallest_group:

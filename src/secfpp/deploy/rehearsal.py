@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from secfpp.deploy.results import SUMMARY, write_results
 from secfpp.deploy.server_process import Progress, run_at_sites
 from secfpp.deploy.site_file import SiteData
 from secfpp.deploy.site_folder import ROSTER, SiteFolder
-from secfpp.errors import ConfigError, Problem
+from secfpp.errors import ConfigError, MissingExtraError, Problem
 from secfpp.experiment.config import ExperimentConfig
 from secfpp.experiment.schema import dump
 from secfpp.experiment.training import load_dataset
@@ -128,16 +129,12 @@ def play(rehearsal: Rehearsal, engine: str, told: Told) -> Played:
 
     Args:
         rehearsal: a prepared one.
-        engine: one of `ENGINES`.
+        engine: one of `ENGINES`, see `require_engine`.
         told: given a line for each thing that happens.
 
     Raises:
-        ConfigError: no such engine.
-        MissingExtraError: the engine is not installed.
         SecFPPError: the run failed.
     """
-    if engine not in ENGINES:
-        raise ConfigError([Problem("--engine", engine, f"one of {', '.join(ENGINES)}")])
     states, costs, simulated = simulate(rehearsal)
     told(f"in one process: {simulated:.1f} s")
     ENGINES[engine](rehearsal, told)
@@ -210,6 +207,20 @@ def on_flare(rehearsal: Rehearsal, told: Told) -> None:
 
 
 ENGINES: dict[str, Callable[[Rehearsal, Told], None]] = {"processes": in_processes, "flare": on_flare}
+_PACKAGES = {"flare": "nvflare"}
+
+
+def require_engine(name: str) -> None:
+    """Refuse an engine that cannot be used here.
+
+    Raises:
+        ConfigError: no such engine.
+        MissingExtraError: it is not installed.
+    """
+    if name not in ENGINES:
+        raise ConfigError([Problem("--engine", name, f"one of {', '.join(ENGINES)}")])
+    if name in _PACKAGES and find_spec(_PACKAGES[name]) is None:
+        raise MissingExtraError(f"--engine {name}", name)
 
 
 def _said(done: Progress) -> str:

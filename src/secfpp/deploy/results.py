@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import secfpp
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.names import AGREED
 from secfpp.errors import DataError
+from secfpp.experiment.text import amount, counted
 from secfpp.protocol.program import ClientId
 from secfpp.protocol.refusals import Refusal
 from secfpp.runtime.costs import Costs
@@ -37,6 +39,7 @@ class Served:
         refused: sites that did not take part, and why.
         lost: rounds that came to nothing, for a group or for all, and why.
         told: what sites said of themselves at the end.
+        figures: what sites measured of themselves on average, 0..1, and which ``sites``; if that was agreed on.
     """
 
     agreed: Agreed
@@ -51,6 +54,7 @@ class Served:
     refused: Mapping[ClientId, str] = field(default_factory=dict)
     lost: Mapping[int, str] = field(default_factory=dict)
     told: Mapping[ClientId, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
@@ -69,6 +73,7 @@ class Served:
                 }
                 for client, images in sorted(self.sites.items())
             },
+            "figures": dict(self.figures),
             "refused": dict(self.refused),
             "refusals": [asdict(one) for one in self.refusals],
             "failures": [dict(zip(("round", "site", "step", "kind"), one, strict=True)) for one in self.failures],
@@ -89,3 +94,26 @@ def write_results(folder: Path, served: Served) -> None:
         atomic_write(folder / SUMMARY, (json.dumps(served.to_json(), indent=2) + "\n").encode())
     except OSError as error:
         raise DataError(f"{folder / SUMMARY} cannot be written: {error.strerror}") from error
+
+
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """What a ``summary.json`` says, for people."""
+    sites, costs = summary["sites"], summary["costs"]
+    clusters = {site["cluster"] for site in sites.values()} - {None}
+    groups = f" in {counted(len(clusters), 'group')}" if clusters else ""
+    found = [f"{len(sites)} sites{groups}, {summary['rounds']} rounds in {summary['seconds']:.1f} s"]
+    found += [f"round {lost['round']} was lost: {lost['why']}" for lost in summary["lost"]]
+    if sites:
+        sent = amount(sum(costs["up"].values()) / len(sites))
+        found.append(f"{costs['exchanges']} exchanges, {sent} sent by a site on average")
+    found += [f"{site} did not take part: {why}" for site, why in summary["refused"].items()]
+    kinds = Counter((one["site"], one["step"], one["kind"]) for one in summary["failures"])
+    found += [f"{site}: {step} failed {count} times with {kind}" for (site, step, kind), count in kinds.items()]
+    if summary["refusals"]:
+        found.append(f"{len(summary['refusals'])} messages were refused; summary.json says by whom")
+    if mean := summary["figures"]:
+        found.append(f"{100 * mean['test']:.1f} % of test images, mean over {len(mean['sites'])} sites' own")
+    for site, about in sites.items():
+        if (test := about.get("told", {}).get("test")) is not None:
+            found.append(f"{site} tells: {test:.1f} % of its test images")
+    return found

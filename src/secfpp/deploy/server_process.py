@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from secfpp.algorithms.base import FederatedAlgorithm, ServerState
+from secfpp.algorithms.figures import mean_figures
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.names import AGREED, RESULTS
 from secfpp.deploy.results import Served, write_results
@@ -26,6 +28,7 @@ from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_check
 from secfpp.runtime.envelope import Reply
 from secfpp.runtime.remote import RemoteDriver, Transport
 from secfpp.runtime.spoiled_rounds import colluding, run_round
+from secfpp.secure.means.aggregator import Aggregator
 from secfpp.secure.means.updates import next_version
 
 _log = logging.getLogger(__name__)
@@ -121,6 +124,7 @@ def run_at_sites(
         save_checkpoint(path, state, agreed.digest)
         if on_round:
             on_round(Progress(number, planned, tuple(present), state.seconds, lost))
+    figures = _mean_figures(driver, hall, agreed, planned + 1) if agreed.figures == "mean" else {}
     found = state.server.assignment
     return Served(
         agreed,
@@ -135,7 +139,22 @@ def run_at_sites(
         hall.refused,
         {int(str(row["round"])): str(row["lost"]) for row in state.rows},
         driver.close(),
+        figures,
     )
+
+
+def _mean_figures(driver: RemoteDriver, hall: _Hall, agreed: Agreed, number: int) -> dict[str, Any]:
+    """What sites measure of themselves on average, in a round of its own; nothing if too few take part."""
+    driver.round_ = number
+    present = [client for client in hall.weights if client not in driver.aside]
+    cohort = Cohort(dict.fromkeys(present, 1), number, agreed.seed)
+    try:
+        aggregator: Aggregator = agreed.algorithm.aggregator  # type: ignore[attr-defined]
+        members, figures = driver.run(mean_figures(aggregator, cohort))
+    except ProtocolError as error:
+        _log.warning("there is no mean of figures: %s", error)
+        return {}
+    return {"sites": list(members), **figures} if figures else {}
 
 
 def not_averaged(algorithm: FederatedAlgorithm, state: ServerState, cohort: Cohort) -> str:

@@ -189,6 +189,8 @@ fewest_holders = {fewest_holders}
 # Differential privacy. "none" asks for none. With a number, every run must give it, and all runs at this site together
 # cost at most this epsilon.
 epsilon = {epsilon}
+# Whether accuracies on this site's images go into a mean with other sites, which the server is told.
+average_metrics = {average_metrics}
 # Whether the server is told how accurate the result is on this site's images, and how many these are.
 tell_metrics = {tell_metrics}
 """

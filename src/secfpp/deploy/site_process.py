@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from secfpp.algorithms.figures import NAMES
 from secfpp.algorithms.training import ClientContext
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.child import GRACE
@@ -70,10 +73,15 @@ class OpenSite:
         except SecFPPError as error:
             raise Refused("failed", str(error), type(error).__name__) from error
 
+        def own_figures(state: ClientState) -> list[float]:
+            told = self.folder.write_prompt(agreed, context, state)
+            return [math.nan if told[name] is None else told[name] / 100 for name in NAMES]
+
         def finished(state: ClientState) -> Mapping[str, Any]:
             return self._finish(agreed, context, state)
 
-        return Run(agreed.algorithm, context, store, {"weight": context.weight}, finished)
+        measuring = replace(context, figures=own_figures) if agreed.figures == "mean" else context
+        return Run(agreed.algorithm, measuring, store, {"weight": context.weight}, finished)
 
     def _agreed(self, about: Any) -> Agreed:
         """What the site agreed to, if it is what the server asks for and is still allowed."""

@@ -22,9 +22,23 @@ REFUTED = "claim refuted"
 """The verdict where an attack proves more than the target says of itself."""
 CURVE = 120
 """Points of a curve that are kept."""
-COVERED = ("all uploads", "last upload", "all averages", "class sums")
+COVERED = (
+    "all uploads",
+    "last upload",
+    "shares of uploads",
+    "all averages",
+    "averages with and without it",
+    "shared prompt",
+    "class sums",
+    "shares of class sums",
+)
 """What claims of differential privacy are about: not who shares a class, and not what stays at home."""
-SAME_KIND = {"last upload": "all uploads", "all averages": "all uploads"}
+SAME_KIND = {
+    **dict.fromkeys(
+        ("last upload", "shares of uploads", "all averages", "averages with and without it"), "all uploads"
+    ),
+    "shares of class sums": "class sums",
+}
 """What has to be told from single uploads in the clear for an attack on these to mean something."""
 
 
@@ -205,7 +219,7 @@ def property_rows(parts: Mapping[Cell, Part], chosen: Mapping[str, FederatedAlgo
 def _row(target: str, key: Key, parts: Mapping[int, Part]) -> dict[str, Any]:
     from secfpp.attacks.statistics import auc_interval, epsilon_lower_bound, tpr_interval, worst_client
 
-    scores, who = _pooled(key, parts)
+    scores, who = pooled(key, parts)
     seed = derive(0, target, *key)
     worst = worst_client(scores)
     row: dict[str, Any] = {
@@ -235,7 +249,7 @@ def _row(target: str, key: Key, parts: Mapping[int, Part]) -> dict[str, Any]:
     return row
 
 
-def _pooled(key: Key, parts: Mapping[int, Part]) -> tuple[Scores, list[str]]:
+def pooled(key: Key, parts: Mapping[int, Part]) -> tuple[Scores, list[str]]:
     """The scores of all seeds together, and who the numbers of clients are."""
     from secfpp.attacks.statistics import Scores
 

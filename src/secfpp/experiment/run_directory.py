@@ -38,6 +38,8 @@ tensorboard/    METHOD/SEED: events for TensorBoard, if asked for
 report.html     everything above, to look at; open it in a browser. `secfpp report DIR` makes it anew
 shards/         I-of-N: what `compare --shard I/N` trained, a directory like this one each
 
+Of `secfpp attack` beside these: audit.json, audit.html and parts/.
+
 Of `secfpp audit` instead:
 audit.json      every attack with its figures, and audit.html, the same to look at
 parts/          TARGET/SEED.safetensors: what attacks said of each image; what is there is not attacked again

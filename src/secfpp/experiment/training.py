@@ -158,12 +158,13 @@ def _feasible(task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emi
     failed, told = set(), set[str]()
     clients = per_round(len(dataset.clients), task.config.participation)
     for cell in task.cells:
-        algorithm = task.config.choose([cell.method])[cell.method]
+        algorithm = task.config.choose([cell.method])[cell.method].for_rounds(task.config.rounds)
         try:
             if algorithm.trained:
                 told.add(require_memory(algorithm, clients, len(dataset.classes), task.seed))
                 algorithm.require(clients)
-                told.add(algorithm.forewarn(clients, algorithm.prompt.n_ctx * backbone.spec.text_dim))
+                if warning := algorithm.forewarn(clients, algorithm.prompt.n_ctx * backbone.spec.text_dim):
+                    told.add(f"{cell.method}: {warning}")
             backbone.class_tokens(dataset.classes, algorithm.prompt.n_ctx)
         except SecFPPError as error:
             _fail(task, cell, error, emit)

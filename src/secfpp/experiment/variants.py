@@ -28,6 +28,10 @@ class Variant:
         return {"base": self.base, **self.settings}
 
 
+_ONE_STEP = {"steps": 1, "optimizer": "sgd", "momentum": 0.0}
+"""A round's training where each step is under noise."""
+_FOR_STEPS = {"clip": 10.0, "bits": 32}
+"""A mean that takes long steps as they are."""
 _FOR_NOISE = {"kind": "secure", "clip": 128.0, "bits": 16}
 """A mean that takes updates with the noise that hides a client at epsilon 8, of up to 8,192 numbers."""
 
@@ -49,10 +53,47 @@ KNOWN: Mapping[str, Variant] = {
             "promptfl",
             {
                 "privacy": {"mechanism": "dpsgd", "epsilon": float(epsilon), "releases": 20},
-                "training": {"steps": 1, "optimizer": "sgd", "momentum": 0.0, "lr": rate},
+                "training": {**_ONE_STEP, "lr": rate},
             },
         )
         for epsilon, rate in ((8, 1.0), (4, 1.0), (2, 0.5), (1, 0.3))
+    },
+    **{
+        f"promptfl+central_dp@{epsilon}": Variant(
+            f"A server that is trusted adds noise to sums of gradients, epsilon {epsilon} for one image",
+            "promptfl",
+            {
+                "privacy": {"mechanism": "central", "epsilon": float(epsilon), "releases": 10, "clip": 3.0},
+                "training": {**_ONE_STEP, "lr": 1.0},
+                "aggregator": _FOR_STEPS,
+            },
+        )
+        for epsilon in (8, 4, 2)
+    },
+    **{
+        f"dp_fpl@{epsilon}": Variant(
+            f"Noise at a trusted server and in local parts, epsilon {epsilon} for one image",
+            "dp_fpl",
+            {
+                "privacy": {"mechanism": "central", "epsilon": float(epsilon), "releases": 10, "clip": 3.0},
+                "training": {**_ONE_STEP, "lr": 1.0},
+                "local_lr": rate,
+                "aggregator": _FOR_STEPS,
+            },
+        )
+        for epsilon, rate in ((8, 0.5), (4, 0.4), (2, 0.3))
+    },
+    **{
+        f"dp_fpl+published@{printed}": Variant(
+            f"The noise of the authors' code, whose formula says epsilon {printed}; the report says what it is",
+            "dp_fpl",
+            {
+                "privacy": {"mechanism": "published", "epsilon": printed, "releases": 20},
+                "training": {**_ONE_STEP, "batch": 32, "lr": 0.001},
+                "aggregator": _FOR_STEPS,
+            },
+        )
+        for printed in (0.1, 0.4)
     },
     "coop_local+logit_adjusted": Variant(
         "Trained on the logit-adjusted loss (arXiv 2007.07314)", "coop_local", {"logit_adjustment": 1.0}
@@ -86,6 +127,7 @@ KNOWN: Mapping[str, Variant] = {
             "clusterer": {"kind": "one"},
             "class_means": {"levels": "own"},
             "descriptor": "features",
+            "effort": 1.0,
         },
     ),
     "secfpp+one": Variant("Everybody in one cluster", "secfpp", {"clusterer": {"kind": "one"}}),

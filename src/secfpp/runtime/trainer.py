@@ -179,6 +179,7 @@ def train(
         raise ConfigError([Problem("rounds", rounds, "at least 1")])
     if not 0 < participation <= 1:
         raise ConfigError([Problem("participation", participation, "a share of the clients, above 0 and at most 1")])
+    algorithm = algorithm.for_rounds(rounds)
     if algorithm.trained:
         algorithm.require(per_round(len(dataset.clients), participation))
     terms = algorithm.privacy_terms

@@ -71,6 +71,15 @@ def test_settings_under_which_a_client_would_not_be_hidden_are_refused_with_the_
             replace(PROMPTS, **wrong)
 
 
+@pytest.mark.parametrize(("rounds", "expected"), [(1, 1), (4, 1), (20, 5), (100, 10)])
+def test_a_run_has_no_more_releases_than_allowed_and_noise_for_no_more_than_it_has(rounds: int, expected: int):
+    algorithm = make("secfpp", privacy=PROMPTS, aggregator=ROOM, **{**ALONE, "effort": 0.5, "local_share": 0.5})
+    assert algorithm.for_rounds(rounds).privacy == replace(PROMPTS, releases=expected)
+    assert make("promptfl", privacy=PROMPTS, aggregator=ROOM).for_rounds(rounds).privacy.releases == min(rounds, 10)
+    for other in (make("secfpp"), make("promptfl"), make("secfpp", privacy=replace(PROMPTS, mechanism="class_means"))):
+        assert other.for_rounds(rounds) is other
+
+
 @pytest.mark.parametrize(("members", "says"), [(5, True), (1000, False)])
 def test_much_noise_is_told_before_training_with_what_would_do(members: int, says: bool):
     algorithm = make("promptfl", privacy=PROMPTS, aggregator=ROOM)

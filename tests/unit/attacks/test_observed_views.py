@@ -11,7 +11,18 @@ import pytest
 
 from secfpp.algorithms.sharing import EVERYBODY, GROUP
 from secfpp.attacks import shared_sums
-from secfpp.attacks.adversaries import AVERAGES, CLASSES, LAST, PREDICTIONS, PROMPT, SUMS, UPLOADS, all_told
+from secfpp.attacks.adversaries import (
+    AVERAGES,
+    CLASSES,
+    LAST,
+    PREDICTIONS,
+    PROMPT,
+    SHARES,
+    SUM_SHARES,
+    SUMS,
+    UPLOADS,
+    all_told,
+)
 from secfpp.attacks.game import Game
 from secfpp.attacks.gathering import Shadows, Victim
 from secfpp.attacks.inversion import recovered
@@ -22,7 +33,7 @@ from secfpp.attacks.stealing import servers_prompt, thefts
 from secfpp.attacks.views import as_numbers, offered_classes, told_classes, uploads, weights
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.data.icons import IconSettings, load_icons
-from secfpp.experiment.audit import claim_of
+from secfpp.experiment.audit_work import claim_of
 from secfpp.experiment.config import parse_config
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.protocol import wire
@@ -73,13 +84,13 @@ def test_open_uploads_are_the_updates_whose_mean_is_the_next_base(runs: dict[str
         np.testing.assert_allclose(mean, moved, atol=1e-5)
 
 
-def test_a_member_makes_its_own_update_again(
+def test_a_member_knows_its_own_update(
     runs: dict[str, Observed], game: Game, backbone: Backbone, tmp_path: Path
 ) -> None:
     run = runs["promptfl"]
     victim = next(iter(victims(run, game, backbone, tmp_path).values()))
     for place, r in enumerate(victim.averages):
-        np.testing.assert_allclose(victim.own_update(r), uploads(run, victim.client)[place].update, atol=2e-4)
+        np.testing.assert_allclose(victim.own_update(r), uploads(run, victim.client)[place].update, atol=1e-6)
 
 
 def test_sealed_uploads_are_read_as_noise(runs: dict[str, Observed]) -> None:
@@ -161,7 +172,7 @@ def test_every_adversary_finds_what_it_can_see_and_no_more(
     expected = {
         "promptfl": {UPLOADS, LAST, AVERAGES},
         "coop_local": {PROMPT, PREDICTIONS},
-        "secfpp": {UPLOADS, LAST, AVERAGES, PROMPT, PREDICTIONS, CLASSES, SUMS},
+        "secfpp": {UPLOADS, LAST, SHARES, AVERAGES, PROMPT, PREDICTIONS, CLASSES, SUMS, SUM_SHARES},
         "secfpp+clear": {UPLOADS, LAST, AVERAGES, PROMPT, PREDICTIONS, CLASSES, SUMS},
     }
     for label, run in runs.items():
@@ -258,5 +269,5 @@ def test_a_method_with_noise_is_a_target_with_its_claim(game: Game, backbone: Ba
     assert (tmp_path / "ledger.jsonl").stat().st_size > 0
     every = victims(run, game, backbone, tmp_path / "shadows")
     told = all_told(next(iter(every.values())), every)
-    assert {one.seen for one in told} == {PROMPT, PREDICTIONS, CLASSES, SUMS}
+    assert {one.seen for one in told} == {PROMPT, PREDICTIONS, CLASSES, SUMS, SUM_SHARES}
     assert {one.adversary for one in told if one.seen == SUMS} == {"server", "member"}

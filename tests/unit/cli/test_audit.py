@@ -143,7 +143,7 @@ def test_what_cannot_work_is_refused_before_anything_is_made() -> None:
         (("--victims", "-1"), "--victims = -1"),
         (("--targets", "prompfl"), "did you mean 'promptfl'"),
         (("--targets", "zero_shot"), "trains nothing"),
-        (("--targets", "promptfl+dpsgd@8"), "no shadows are trained under its noise"),
+        (("--targets", "dp_fpl@8"), "than central: no shadows are trained under its noise"),
         (("--targets", "promptfl,promptfl"), "--targets"),
         (("--set", "participation=0.5"), "participation = 0.5"),
         (
@@ -181,7 +181,15 @@ def test_a_refuted_claim_ends_with_status_1(monkeypatch: pytest.MonkeyPatch) -> 
     }
     figures = {"auc": 0.9, "auc_ci95": [0.8, 1.0], "tpr_1": None, "tpr_01": None, "worst": None}
     bounds = {"epsilon_lower": 3.0, "epsilon_upper": 2.0}
-    about = {"dataset": "icons", "backbone": "mini", "rounds": 2, "seeds": [0], "shadows": 4, "full_seconds": None}
+    about = {
+        "of": "audit",
+        "dataset": "icons",
+        "backbone": "mini",
+        "rounds": 2,
+        "seeds": [0],
+        "shadows": 4,
+        "full_seconds": None,
+    }
     nothing: dict[str, Any] = {key: [] for key in ("thefts", "inversions", "properties")}
     summary = {**about, **nothing, "rows": [{**row, **figures, **bounds}]}
     monkeypatch.setattr(audit, "run_audit", lambda *arguments: summary)

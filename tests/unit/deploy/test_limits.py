@@ -8,6 +8,7 @@ import pytest
 from secfpp.algorithms.base import FederatedAlgorithm, methods
 from secfpp.algorithms.privacy import Privacy
 from secfpp.algorithms.secfpp import SecFPP
+from secfpp.algorithms.training import LocalTraining
 from secfpp.algorithms.visual import ClassMeans
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.limits import Limits, line_of
@@ -37,6 +38,13 @@ def run(algorithm: FederatedAlgorithm | None = None, **changes: Any) -> Agreed:
 
 def keys(limits: Limits, agreed: Agreed, sites: int = 12) -> list[str]:
     return [problem.key for problem in limits.problems(agreed, sites)]
+
+
+def test_no_run_is_agreed_whose_epsilon_is_in_name_only() -> None:
+    training = LocalTraining(steps=1, optimizer="sgd", momentum=0.0, lr=0.001)
+    method = methods()["dp_fpl"](privacy=Privacy(mechanism="published", epsilon=0.1), training=training)
+    with pytest.raises(ConfigError, match=r"privacy\.mechanism = 'published': .* far below the true one"):
+        run(method)
 
 
 def test_the_default_method_is_allowed_by_the_default_limits() -> None:

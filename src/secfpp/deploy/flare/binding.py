@@ -28,8 +28,8 @@ its results back for so long; no file of a kit can say it."""
 
 _FILE = "secfpp.json"
 _RIGHTS = ("submit_job", "clone_job", "manage_job", "download_job", "view", "operate", "shell_commands", "byoc")
-_SITE_RIGHTS = {"submit_job", "manage_job", "view"}
-_SERVER_RIGHTS = _SITE_RIGHTS | {"download_job", "operate"}
+_SITE_RIGHTS = {"submit_job", "manage_job"}
+_SERVER_RIGHTS = _SITE_RIGHTS | {"download_job", "operate", "view"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def bind_site(
 ) -> SiteBinding:
     """Make a client's kit run the site in `folder`, and nothing else.
 
-    The kit then runs two classes only, takes no code, streams no logs and lets no administrator read its files.
+    The kit then runs two classes only, takes no code, streams no logs, and lets administrators start and end jobs only.
 
     Args:
         folder: the site's folder.
@@ -171,7 +171,8 @@ def _only(*classes: str) -> dict[str, object]:
 def _write_local(kit: Path, resources: Mapping[str, Any], rights: set[str], about: Mapping[str, Any]) -> None:
     """Write all local files of a kit: resources, rights, the settings of connections and our own."""
     granted = {right: "any" if right in rights else "none" for right in _RIGHTS}
-    permissions = {"project_admin": granted, "lead": granted, "org_admin": {"view": "any"}, "member": {"view": "any"}}
+    seen = {"view": granted["view"]}
+    permissions = {"project_admin": granted, "lead": granted, "org_admin": seen, "member": seen}
     files: dict[str, Mapping[str, Any]] = {
         "resources.json": resources,
         "authorization.json": {"format_version": "1.0", "permissions": permissions},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -23,6 +23,7 @@ from secfpp.secure.means.updates import (
     base_in,
     base_of,
     caught_up,
+    clipped,
     encoded_update,
     marked_as_given,
     moved,
@@ -35,6 +36,9 @@ from secfpp.secure.means.updates import (
     version_of,
 )
 from secfpp.settings import check_types
+
+Noise = Callable[[tuple[int, ...]], np.ndarray]
+"""Draws noise of a shape, float64, in the measure of a sum of updates times weights."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,14 @@ class PlainMean(Aggregator):
         return 2
 
     def mean(
-        self, cohort: Cohort, slot: str, known: Base | None = None, group: Collection[ClientId] | None = None
+        self,
+        cohort: Cohort,
+        slot: str,
+        known: Base | None = None,
+        group: Collection[ClientId] | None = None,
+        noise: Noise | None = None,
     ) -> Program[Mean]:
-        """See `Aggregator.mean`.
+        """See `Aggregator.mean`; with `noise`, that much is added to the sum before anybody but the server knows it.
 
         Raises:
             FieldRangeError: the cohort's weights could overflow the sum; nothing has been sent then.
@@ -98,9 +107,11 @@ class PlainMean(Aggregator):
         result: dict[str, np.ndarray] = {"slot": name}
         if enough:
             assert present is not None
+            weight = sum(cohort.weights[client] for client in members)
+            total = PrimeField.sum([shared[client][1] for client in members], shared[members[0]][1].shape)
             result |= {
-                "total": PrimeField.sum([shared[client][1] for client in members], shared[members[0]][1].shape),
-                "weight": np.array(sum(cohort.weights[client] for client in members)),
+                "total": total if noise is None else self._noisy(total, weight, noise),
+                "weight": np.array(weight),
                 "base_version": np.array(present.version),
                 "version": np.array(next_version(present.version, cohort.round)),
             }
@@ -151,6 +162,12 @@ class PlainMean(Aggregator):
             raise ReplyError(client, f"sent an update that is no array of field elements ({error})") from error
         require_clipped(checked, FixedPoint(self.clip, self.bits), weights[client], client)
         return base_in(client, reply), checked
+
+    def _noisy(self, total: Elements, weight: int, noise: Noise) -> Elements:
+        """A sum of this total weight with noise, shortened to what clipped updates can make: members refuse more."""
+        codec = FixedPoint(self.clip, self.bits)
+        integers = PrimeField.lower(total) + noise(total.shape) / codec.step
+        return PrimeField.lift(np.rint(clipped(integers, codec.bound * weight / codec.step)).astype(np.int64))
 
     @step
     def tell(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
