@@ -1,0 +1,47 @@
+"""Folders of sites that are bound to a roster, and a federation on loopback that runs stand-ins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from secfpp.crypto.roster import IdentityKey, Roster
+from secfpp.deploy.flower.identity import bind_site
+from secfpp.deploy.flower.rehearsal import Rehearsal
+
+ECHO = "support.flare_parts:open_echo"
+ASKING = "support.flower_apps:asking"
+TESTS = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Sites' folders with a roster of fresh keys."""
+
+    folder: Path
+    roster: Path
+    sites: dict[str, Path]
+
+    @property
+    def server(self) -> Path:
+        return self.folder / "server"
+
+    def rehearsal(self, opener: str = ECHO, **variables: str) -> Rehearsal:
+        environment = {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", **variables}
+        return Rehearsal(self.server, self.sites, self.roster, opener, environment)
+
+
+def bound_sites(folder: Path, names: list[str], run: str = "rehearsal") -> Bound:
+    keys = {name: IdentityKey.generate() for name in names}
+    roster = folder / "roster.toml"
+    Roster(run, 1, {name: key.public for name, key in keys.items()}).save(roster)
+    sites = {name: folder / "sites" / name for name in names}
+    for name, key in keys.items():
+        sites[name].mkdir(parents=True)
+        key.save(sites[name] / "identity.key")
+        bind_site(sites[name], name, sites[name] / "identity.key", roster)
+    return Bound(folder, roster, sites)
+
+
+def planned(folder: Path, sites: int) -> int:
+    return 10 * sites
