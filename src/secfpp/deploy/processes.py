@@ -1,7 +1,7 @@
 """Processes of this machine that are surely ended, with all that they start in turn.
 
-Engines start workers that may be sessions of their own and outlive a killed parent. So all that is started here inherits
-a mark in its environment, and is found by it.
+Engines start workers that may be sessions of their own and outlive a killed parent. So all that is started here
+inherits a mark in its environment, and is found by it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A site's work as a warm process behind a Unix socket in its folder: for engines that start a process for each message.
+"""A site's work as a warm process behind a Unix socket in its folder, for engines whose own processes come and go.
 
 One connection carries one request and its reply. Who connects must be the user that serves, and the file of the socket
 lets nobody else in. The site's key stays with who serves: who asks gets signatures that say which node it speaks by.
@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from secfpp.deploy.child import GRACE, NoAnswerError, Site
 from secfpp.deploy.frames import receive, send
-from secfpp.errors import ConfigError, DataError, SecFPPError
+from secfpp.errors import ConfigError, DataError
 
 SOCKET = "site.sock"
 """In the site's folder."""

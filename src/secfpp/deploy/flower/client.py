@@ -33,8 +33,8 @@ def reply_to(message: Message, folder: Path, name: str) -> Message:
     """
     told: dict[str, Any] = {}
     try:
-        about, kind = message.content[RECORD], message.metadata.message_type
-        data, patience = bytes(about["data"]), float(about["patience"])
+        about: dict[str, Any] = dict(message.content[RECORD])
+        kind, data, patience = message.metadata.message_type, bytes(about["data"]), float(about["patience"])
         if kind == ANSWER:
             told = {"data": ask_site(folder, data, patience)}
         elif kind == PRESENT:

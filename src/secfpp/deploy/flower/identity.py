@@ -77,7 +77,9 @@ def bind_site(folder: Path, name: str, key: Path, roster: Path) -> SiteBinding:
     """
     known = Roster.load(roster)
     if known.keys.get(name) != IdentityKey.load(key).public:
-        raise ConfigError(f"the roster of {known.run!r} has no {name!r} with this site's key: ask for the newest roster")
+        raise ConfigError(
+            f"the roster of {known.run!r} has no {name!r} with this site's key: ask for the newest roster"
+        )
     about = {"name": name, "key": str(key.absolute()), "roster": str(roster.absolute())}
     try:
         atomic_write(folder / _FILE, f"{json.dumps(about, indent=2)}\n".encode())

@@ -187,7 +187,9 @@ class Control:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise FlowerError(f"flwr {words[0]} had no answer for {_COMMAND_SECONDS:g} s: is the SuperLink up?") from error
+            raise FlowerError(
+                f"flwr {words[0]} had no answer for {_COMMAND_SECONDS:g} s: is the SuperLink up?"
+            ) from error
         try:
             found = json.loads(ran.stdout[ran.stdout.index("{") :])
         except ValueError as error:
@@ -246,9 +248,7 @@ def run_app(
     return Ended(number, status, why, engine)
 
 
-def _followed(
-    control: Control, run: str, job: Path, patience: float, told: Callable[[str], None]
-) -> tuple[str, str]:
+def _followed(control: Control, run: str, job: Path, patience: float, told: Callable[[str], None]) -> tuple[str, str]:
     """Flower's last word on a run; its details."""
     until, asked, before, expected = time.monotonic() + patience, 0.0, "", False
     while time.monotonic() < until:

@@ -11,8 +11,8 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import httpx
 from flwr.common.constant import SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
@@ -51,9 +51,9 @@ class Relay:
         )
         self._node = self._client(RuntimeVersionHttpInterceptor(component_name="SuperExec"), own)
 
-    def _client(self, *interceptors: object) -> RuntimeHttpClient:
+    def _client(self, *interceptors: Any) -> RuntimeHttpClient:
         return RuntimeHttpClient.from_server_address(
-            self._address, insecure=True, root_certificates=None, interceptors=list(interceptors)
+            self._address, insecure=True, root_certificates=None, interceptors=interceptors
         )
 
     def run(self) -> None:
@@ -62,7 +62,7 @@ class Relay:
         while True:
             try:
                 found = self._node.AcquireTask(wanted)
-            except httpx.HTTPError as error:
+            except Exception as error:
                 _log.info("the SuperNode does not answer: %s", type(error).__name__)
                 time.sleep(_AWAY)
                 continue

@@ -37,12 +37,12 @@ def server_app(program: str = PROGRAM, planned: str = PLANNED) -> ServerApp:
         program: ``module:function`` of the transport and the run's folder that returns an exit status.
         planned: ``module:function`` of the run's folder and the number of sites: how many exchanges there will be.
     """
-    made = ServerApp()
 
-    @made.main()
     def main(grid: Grid, context: Context) -> None:
         serve(grid, context, program, planned)
 
+    made = ServerApp()
+    made.main()(main)
     return made
 
 
@@ -63,7 +63,8 @@ def serve(grid: Any, context: Any, program: str, planned: str) -> None:
         _write(job / EXPECTED, {**expected, "sites": transport.sites})
         status = int(resolve_name(program)(transport, run))
     except Exception as error:
-        _write(job / STATUS, {"status": 1, "why": str(error) if isinstance(error, SecFPPError) else type(error).__name__})
+        why = str(error) if isinstance(error, SecFPPError) else type(error).__name__
+        _write(job / STATUS, {"status": 1, "why": why})
         raise
     _write(job / STATUS, {"status": status, "why": ""})
     if status:

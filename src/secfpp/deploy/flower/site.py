@@ -64,7 +64,8 @@ def main() -> None:
     """Run as ``python -m secfpp.deploy.flower.site FOLDER [OPENER]``."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        serve_site(Path(sys.argv[1]), *sys.argv[2:3])
+        folder, opener = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else OPENER
+        serve_site(folder, opener)
     except SecFPPError as error:
         sys.exit(f"Error: {error}")
     except Exception as error:
