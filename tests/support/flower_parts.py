@@ -31,16 +31,16 @@ class Bound:
         return Rehearsal(self.server, self.sites, self.roster, opener, environment)
 
 
-def bound_sites(folder: Path, names: list[str], run: str = "rehearsal") -> Bound:
+def bound_sites(folder: Path, names: list[str], sites: Path | None = None) -> Bound:
     keys = {name: IdentityKey.generate() for name in names}
     roster = folder / "roster.toml"
-    Roster(run, 1, {name: key.public for name, key in keys.items()}).save(roster)
-    sites = {name: folder / "sites" / name for name in names}
+    Roster("rehearsal", 1, {name: key.public for name, key in keys.items()}).save(roster)
+    places = {name: (sites or folder / "sites") / name for name in names}
     for name, key in keys.items():
-        sites[name].mkdir(parents=True)
-        key.save(sites[name] / "identity.key")
-        bind_site(sites[name], name, sites[name] / "identity.key", roster)
-    return Bound(folder, roster, sites)
+        places[name].mkdir(parents=True)
+        key.save(places[name] / "identity.key")
+        bind_site(places[name], name, places[name] / "identity.key", roster)
+    return Bound(folder, roster, places)
 
 
 def planned(folder: Path, sites: int) -> int:

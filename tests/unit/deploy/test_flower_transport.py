@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from secfpp.errors import ConfigError, DataError, TamperError
 from support.flower_parts import ECHO, Bound, bound_sites
 
 pytest.importorskip("flwr")
-from flwr.app import Error, Message  # noqa: E402
-from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
+from flwr.app import Error, Message
+from flwr.supercore.task_identity import TaskIdentity
 
-from secfpp.deploy.flower.client import reply_to  # noqa: E402
-from secfpp.deploy.flower.transport import FlowerTransport  # noqa: E402
+from secfpp.deploy.flower.client import reply_to
+from secfpp.deploy.flower.transport import FlowerTransport
 
 NAMES = ["east", "north"]
 
@@ -58,7 +58,7 @@ def _identity(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def bound(tmp_path: Path) -> Iterator[Bound]:
+def bound(tmp_path: Path) -> Bound:
     """Sites that are served by threads; they end with the tests."""
     made = bound_sites(tmp_path, NAMES)
     for site in made.sites.values():
@@ -66,7 +66,7 @@ def bound(tmp_path: Path) -> Iterator[Bound]:
         threading.Thread(target=serve_socket, args=(site, ECHO, sign), daemon=True).start()
         while not (site / SOCKET).exists():
             time.sleep(0.01)
-    yield made
+    return made
 
 
 def node(bound: Bound, name: str, claims: str = "") -> Callable[[Message], Message | None]:

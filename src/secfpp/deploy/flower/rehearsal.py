@@ -66,21 +66,15 @@ class Rehearsal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
-    def start_all(self, patience: float = 60.0) -> None:
-        """Start the SuperLink and all sites, and wait for what they need to be asked.
+    def start_all(self) -> None:
+        """Start the SuperLink and all sites.
 
         Raises:
-            DataError: something is not up after `patience` seconds; says where its output is.
+            DataError: something does not start; says where its output is.
         """
         self.start_server()
         for site in self._folders:
             self.start_site(site)
-        until = time.monotonic() + patience
-        for site, folder in self._folders.items():
-            while not (folder / SOCKET).exists():
-                if time.monotonic() > until:
-                    raise DataError(f"site {site!r} did not start: see {folder / 'work' / 'console.log'}")
-                time.sleep(0.1)
 
     def start_server(self, patience: float = 60.0) -> None:
         """Start the SuperLink, and wait until it listens.
@@ -101,14 +95,29 @@ class Rehearsal:
             time.sleep(0.1)
 
     def start_site(self, site: str) -> None:
-        """Start one site: its work and its SuperNode."""
+        """Start one site: its work, its SuperNode and the relay between them."""
+        self.start_work(site)
         folder = self._folders[site].absolute()
-        work = [sys.executable, "-m", "secfpp.deploy.flower.site", str(folder), self._opener]
-        self._processes.start(f"{site}:work", work, folder / "work", {})
         commands, environment = node_commands(folder, self.link, free_port())
         own = {**environment, "FLWR_HOME": str(folder / "flower")}
         for part, command in zip(("node", "relay"), commands, strict=True):
             self._processes.start(f"{site}:{part}", command, folder / part, own)
+
+    def start_work(self, site: str, patience: float = 60.0) -> None:
+        """Start a site's work alone.
+
+        Raises:
+            DataError: it does not answer after `patience` seconds; says where its output is.
+        """
+        folder = self._folders[site].absolute()
+        command = [sys.executable, "-m", "secfpp.deploy.flower.site", str(folder), self._opener]
+        (folder / SOCKET).unlink(missing_ok=True)
+        self._processes.start(f"{site}:work", command, folder / "work", {})
+        until = time.monotonic() + patience
+        while not (folder / SOCKET).exists():
+            if time.monotonic() > until:
+                raise DataError(f"site {site!r} did not start: see {folder / 'work' / 'console.log'}")
+            time.sleep(0.1)
 
     def kill(self, site: str, part: str = "") -> None:
         """End a site at once, as if its machine had lost power: its ``work``, its ``node``, its ``relay``, or all."""
