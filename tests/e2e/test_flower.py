@@ -17,7 +17,7 @@ import pytest
 import tomli_w
 
 from secfpp.deploy.flower.job import Ended, FlowerError, run_app, write_app
-from secfpp.deploy.flower.rehearsal import Rehearsal
+from secfpp.deploy.flower.processes import Federation
 from secfpp.runtime.remote import RemoteDriver
 from support.flower_parts import ASKING, TESTS, Bound, bound_sites
 
@@ -39,20 +39,20 @@ def bound(tmp_path_factory: pytest.TempPathFactory) -> Bound:
 
 
 @pytest.fixture
-def rehearsal(bound: Bound) -> Iterator[Rehearsal]:
-    with bound.rehearsal() as running:
+def federation(bound: Bound) -> Iterator[Federation]:
+    with bound.federation() as running:
         running.start_all()
         yield running
     assert running.running() == []
 
 
 def ran(
-    rehearsal: Rehearsal, bound: Bound, folder: Path, run: str, steps: list[dict[str, Any]], **more: Any
+    federation: Federation, bound: Bound, folder: Path, run: str, steps: list[dict[str, Any]], **more: Any
 ) -> tuple[Ended, list[dict[str, Any]], list[str]]:
     """How a run ended, what its program told, and what was said on the way."""
     app = write_app(folder / "app", run, tomli_w.dumps({"steps": steps}).encode(), server=ASKING, **more)
     said: list[str] = []
-    ended = run_app(rehearsal.link, bound.server, app, run, folder / "out", PATIENCE, said.append)
+    ended = run_app(federation.link, bound.server, app, run, folder / "out", PATIENCE, said.append)
     told = folder / "out" / "told.json"
     return ended, json.loads(told.read_text()) if told.exists() else [], said
 
@@ -64,7 +64,7 @@ def until(true: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def test_payloads_a_slow_site_and_a_site_that_dies(bound: Bound, rehearsal: Rehearsal, tmp_path: Path) -> None:
+def test_payloads_a_slow_site_and_a_site_that_dies(bound: Bound, federation: Federation, tmp_path: Path) -> None:
     steps = [
         {"size": 1_000, "times": 2},
         {"size": 12_000_000, "deadline": 120.0},
@@ -73,7 +73,7 @@ def test_payloads_a_slow_site_and_a_site_that_dies(bound: Bound, rehearsal: Rehe
         {"special": {"south": "die"}, "deadline": 60.0},
         {"deadline": 60.0},
     ]
-    ended, told, said = ran(rehearsal, bound, tmp_path, "payloads", steps)
+    ended, told, said = ran(federation, bound, tmp_path, "payloads", steps)
     assert (ended.status, ended.why, ended.engine) == (0, "", "finished:completed")
     assert said[0].startswith("3 sites are there; 30 exchanges of ") or said[1].startswith("3 sites are there")
     assert [step["same"] for step in told] == [True] * 7
@@ -88,27 +88,27 @@ def test_payloads_a_slow_site_and_a_site_that_dies(bound: Bound, rehearsal: Rehe
     assert told[6]["seconds"] < 30.0
 
 
-def test_a_failed_program_is_a_failed_run(bound: Bound, rehearsal: Rehearsal, tmp_path: Path) -> None:
-    ended, told, _ = ran(rehearsal, bound, tmp_path, "failing", [{"status": 7}])
+def test_a_failed_program_is_a_failed_run(bound: Bound, federation: Federation, tmp_path: Path) -> None:
+    ended, told, _ = ran(federation, bound, tmp_path, "failing", [{"status": 7}])
     assert (ended.status, ended.engine) == (7, "finished:failed")
     assert len(told) == 1
-    again, told, _ = ran(rehearsal, bound, tmp_path / "again", "failing", [{}])
+    again, told, _ = ran(federation, bound, tmp_path / "again", "failing", [{}])
     assert again.status == 1
     assert "there is a run 'failing' already" in again.why
     assert told == []
 
 
-def test_a_site_that_was_killed_is_missed_and_comes_back(bound: Bound, rehearsal: Rehearsal, tmp_path: Path) -> None:
+def test_a_site_that_was_killed_is_missed_and_comes_back(bound: Bound, federation: Federation, tmp_path: Path) -> None:
     steps = [{}, {"wait": "killed", "deadline": 10.0}, {"wait": "back"}, {"deadline": 60.0}]
     found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(ran(rehearsal, bound, tmp_path, "killed", steps)))
+    thread = threading.Thread(target=lambda: found.append(ran(federation, bound, tmp_path, "killed", steps)))
     thread.start()
     run = bound.server / "runs" / "killed"
     until((run / "results" / "told.json").exists)
-    rehearsal.kill("east")
+    federation.kill("east")
     (run / "killed").touch()
     until(lambda: len(json.loads((run / "results" / "told.json").read_text())) == 2)
-    rehearsal.start_site("east")
+    federation.start_site("east")
     time.sleep(10.0)
     (run / "back").touch()
     thread.join(PATIENCE)
@@ -118,12 +118,12 @@ def test_a_site_that_was_killed_is_missed_and_comes_back(bound: Bound, rehearsal
     assert told[3]["replies"] == NAMES
 
 
-def test_a_killed_server_loses_the_run_and_it_goes_on(bound: Bound, rehearsal: Rehearsal, tmp_path: Path) -> None:
+def test_a_killed_server_loses_the_run_and_it_goes_on(bound: Bound, federation: Federation, tmp_path: Path) -> None:
     found: list[Exception] = []
 
     def first() -> None:
         try:
-            ran(rehearsal, bound, tmp_path, "lost", [{}, {"wait": "go"}])
+            ran(federation, bound, tmp_path, "lost", [{}, {"wait": "go"}])
         except FlowerError as error:
             found.append(error)
 
@@ -131,23 +131,23 @@ def test_a_killed_server_loses_the_run_and_it_goes_on(bound: Bound, rehearsal: R
     thread.start()
     run = bound.server / "runs" / "lost"
     until((run / "results" / "told.json").exists)
-    rehearsal.kill_server()
+    federation.kill_server()
     thread.join(PATIENCE)
     assert "--resume" in str(found[0])
     (run / "go").touch()
-    rehearsal.start_server()
-    ended, told, _ = ran(rehearsal, bound, tmp_path / "next", "lost", [{}, {"wait": "go"}], resume=True)
+    federation.start_server()
+    ended, told, _ = ran(federation, bound, tmp_path / "next", "lost", [{}, {"wait": "go"}], resume=True)
     assert ended.status == 0
     assert [step["replies"] for step in told] == [NAMES, NAMES]
 
 
-def test_nothing_listens_beyond_this_machine(rehearsal: Rehearsal) -> None:
+def test_nothing_listens_beyond_this_machine(federation: Federation) -> None:
     import psutil
 
     def listening() -> list[str]:
         return [
             address.laddr.ip
-            for process in rehearsal.running()
+            for process in federation.running()
             for address in process.net_connections(kind="tcp")
             if address.status == psutil.CONN_LISTEN
         ]

@@ -1,13 +1,13 @@
-"""Folders of sites that are bound to a roster, and a federation on loopback that runs stand-ins."""
+"""Folders of sites with keys and a roster, and a federation on loopback that runs stand-ins."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from secfpp.crypto.roster import IdentityKey, Roster
-from secfpp.deploy.flower.identity import bind_site
-from secfpp.deploy.flower.rehearsal import Rehearsal
+from secfpp.deploy.flower.processes import Federation
 
 ECHO = "support.flare_parts:open_echo"
 ASKING = "support.flower_apps:asking"
@@ -26,9 +26,9 @@ class Bound:
     def server(self) -> Path:
         return self.folder / "server"
 
-    def rehearsal(self, opener: str = ECHO, **variables: str) -> Rehearsal:
+    def federation(self, opener: str = ECHO, **variables: str) -> Federation:
         environment = {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", **variables}
-        return Rehearsal(self.server, self.sites, self.roster, opener, environment)
+        return Federation(self.server, self.sites, self.roster, opener, environment)
 
 
 def bound_sites(folder: Path, names: list[str], sites: Path | None = None) -> Bound:
@@ -39,7 +39,7 @@ def bound_sites(folder: Path, names: list[str], sites: Path | None = None) -> Bo
     for name, key in keys.items():
         places[name].mkdir(parents=True)
         key.save(places[name] / "identity.key")
-        bind_site(places[name], name, places[name] / "identity.key", roster)
+        shutil.copyfile(roster, places[name] / "roster.toml")
     return Bound(folder, roster, places)
 
 

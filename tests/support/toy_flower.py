@@ -17,7 +17,7 @@ import numpy as np
 import tomli_w
 
 from secfpp.deploy.flower.job import Ended, run_app, write_app
-from secfpp.deploy.flower.rehearsal import Rehearsal
+from secfpp.deploy.flower.processes import Federation
 from secfpp.deploy.frames import receive, send
 from secfpp.protocol import wire
 from secfpp.runtime.remote import RemoteDriver
@@ -47,11 +47,11 @@ def bridge(transport: object, folder: Path) -> int:
 class BridgedTransport:
     """A `secfpp.runtime.remote.Transport` to the other end of `bridge`; `start` starts a site's work again."""
 
-    def __init__(self, run: Path, rehearsal: Rehearsal) -> None:
+    def __init__(self, run: Path, federation: Federation) -> None:
         self._channel = socket.socket(socket.AF_UNIX)
         self._channel.connect(str(run / _SOCKET))
         self.sites = tuple((run / "sites").read_text().split())
-        self._rehearsal = rehearsal
+        self._federation = federation
 
     def exchange(self, messages: Mapping[str, bytes], deadline: float) -> Mapping[str, bytes]:
         send(self._channel, _packed({**messages, "deadline": str(deadline).encode()}))
@@ -60,7 +60,7 @@ class BridgedTransport:
         return _unpacked(replies)
 
     def start(self, site: str) -> None:
-        self._rehearsal.start_work(site)
+        self._federation.start_work(site)
 
     def close(self) -> None:
         self._channel.close()
@@ -72,9 +72,9 @@ def flower(folder: Path) -> Iterator[RemoteDriver]:
     bound = bound_sites(folder, list(toy_sites.CLIENTS), sites=folder)
     app = write_app(folder / "app", "toy", tomli_w.dumps({"toy": True}).encode(), server=BRIDGED)
     ended: list[Ended] = []
-    with bound.rehearsal(toy_sites.OPENER) as rehearsal:
-        rehearsal.start_all()
-        arguments = rehearsal.link, bound.server, app, "toy", folder / "out", _PATIENCE
+    with bound.federation(toy_sites.OPENER) as federation:
+        federation.start_all()
+        arguments = federation.link, bound.server, app, "toy", folder / "out", _PATIENCE
         running = threading.Thread(target=lambda: ended.append(run_app(*arguments)))
         running.start()
         run, until = bound.server / "runs" / "toy", time.monotonic() + 120.0
@@ -82,7 +82,7 @@ def flower(folder: Path) -> Iterator[RemoteDriver]:
             assert time.monotonic() < until and running.is_alive(), "the run did not start"
             time.sleep(0.1)
         time.sleep(0.5)
-        transport = BridgedTransport(run, rehearsal)
+        transport = BridgedTransport(run, federation)
         try:
             yield toy_sites.opened(transport)
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from secfpp.deploy.names import AGREED
+from secfpp.deploy.names import AGREED, plain_name
 from secfpp.errors import ConfigError
 from secfpp.storage import atomic_write
 
@@ -16,9 +16,7 @@ def open_run(root: Path, run: str, agreed: bytes, resume: bool) -> Path:
         ConfigError: the run's name is no plain file name; there is such a run and it is not to be resumed, or
             none and it is, or it was agreed otherwise.
     """
-    if not run or Path(run).name != run or run.startswith("."):
-        raise ConfigError(f"run name {run!r}: letters, digits, dots, dashes, and no dot in front")
-    folder = root / run
+    folder = root / plain_name(run)
     found = (folder / AGREED).read_bytes() if (folder / AGREED).exists() else None
     if resume and found is None:
         raise ConfigError(f"there is no run {run!r} to go on with: start it without --resume")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from secfpp.crypto.roster import Roster
-from secfpp.deploy.flower.identity import SiteBinding, check_presence, new_challenge
+from secfpp.deploy.flower.identity import check_presence, new_challenge, sign_challenge, site_name
 from secfpp.deploy.site_socket import SOCKET, serve_socket
 from secfpp.errors import ConfigError, DataError, TamperError
 from support.flower_parts import ECHO, Bound, bound_sites
@@ -62,7 +63,7 @@ def bound(tmp_path: Path) -> Bound:
     """Sites that are served by threads; they end with the tests."""
     made = bound_sites(tmp_path, NAMES)
     for site in made.sites.values():
-        sign = SiteBinding.load(site).sign
+        sign = partial(sign_challenge, site)
         threading.Thread(target=serve_socket, args=(site, ECHO, sign), daemon=True).start()
         while not (site / SOCKET).exists():
             time.sleep(0.01)
@@ -134,7 +135,7 @@ def test_a_message_that_says_nothing_gets_a_reply_without_data(bound: Bound) -> 
 
 def test_a_signature_counts_for_one_challenge_node_and_roster(bound: Bound) -> None:
     roster, challenge = Roster.load(bound.roster), new_challenge(5)
-    signature = SiteBinding.load(bound.sites["east"]).sign(challenge)
+    signature = sign_challenge(bound.sites["east"], challenge)
     check_presence(challenge, signature, "east", roster)
     for other, name, of in (
         (new_challenge(5), "east", roster),
@@ -147,13 +148,12 @@ def test_a_signature_counts_for_one_challenge_node_and_roster(bound: Bound) -> N
             check_presence(other, signature, name, of)
 
 
-def test_a_site_is_bound_with_its_own_key_only(bound: Bound) -> None:
-    from secfpp.deploy.flower.identity import bind_site
-
+def test_a_site_has_the_name_that_the_roster_has_for_its_key(bound: Bound) -> None:
     folder = bound.sites["east"]
-    for name in ("north", "west"):
-        with pytest.raises(ConfigError, match=f"no '{name}' with this site's key"):
-            bind_site(folder, name, folder / "identity.key", bound.roster)
-    (folder / "flower.json").write_text("{}")
-    with pytest.raises(DataError, match="secfpp site flower"):
-        SiteBinding.load(folder)
+    assert site_name(folder) == "east"
+    Roster.load(bound.roster).without("east").save(folder / "roster.toml")
+    with pytest.raises(ConfigError, match="get the newest roster"):
+        sign_challenge(folder, b"challenge")
+    (folder / "roster.toml").unlink()
+    with pytest.raises(DataError, match=r"roster\.toml"):
+        site_name(folder)

@@ -6,86 +6,45 @@ keeps secret does not rest on this: its messages are signed for each other by th
 
 from __future__ import annotations
 
-import json
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 
-from secfpp.crypto.roster import IdentityKey, Roster, pack, verify
-from secfpp.errors import ConfigError, DataError, TamperError
-from secfpp.storage import atomic_write
+from secfpp.crypto.roster import IdentityKey, Roster, fingerprint, pack, verify
+from secfpp.deploy.flower.names import KEY, ROSTER
+from secfpp.errors import ConfigError, TamperError
 
 CHALLENGE_BYTES = 32
-_FILE = "flower.json"
 _STEP = "deploy.identity"
-_COMMAND = "secfpp site flower DIR"
 
 
-@dataclass(frozen=True)
-class SiteBinding:
-    """What a site's folder knows of Flower.
-
-    Attributes:
-        folder: the site's folder.
-        name: the site.
-        key: file of its identity.
-        roster: file of the roster.
-    """
-
-    folder: Path
-    name: str
-    key: Path
-    roster: Path
-
-    @classmethod
-    def load(cls, folder: Path) -> SiteBinding:
-        """The binding of a folder.
-
-        Raises:
-            DataError: there is none, or it is damaged.
-        """
-        path = folder / _FILE
-        try:
-            about = json.loads(path.read_bytes())
-            return cls(folder, str(about["name"]), Path(about["key"]), Path(about["roster"]))
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}. Write it with: {_COMMAND}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is damaged; write it again with: {_COMMAND}") from error
-
-    def sign(self, challenge: bytes) -> bytes:
-        """The signature, 64 bytes, that the node which got this challenge speaks for this site.
-
-        Raises:
-            DataError: key or roster cannot be read.
-        """
-        return IdentityKey.load(self.key).sign(_statement(challenge, self.name, Roster.load(self.roster)))
-
-
-def bind_site(folder: Path, name: str, key: Path, roster: Path) -> SiteBinding:
-    """Let the site in `folder` take part by Flower.
-
-    Args:
-        folder: the site's folder.
-        name: the site's name in the roster.
-        key: file of its identity.
-        roster: file of the roster.
+def site_name(folder: Path) -> str:
+    """The name that a site's roster has for its key; both are in its folder.
 
     Raises:
-        ConfigError: `name` is not in the roster, or has another key there.
-        DataError: a file that cannot be read or written.
+        ConfigError: none.
+        DataError: there is no key or no roster, or one cannot be read.
     """
-    known = Roster.load(roster)
-    if known.keys.get(name) != IdentityKey.load(key).public:
-        raise ConfigError(
-            f"the roster of {known.run!r} has no {name!r} with this site's key: ask for the newest roster"
-        )
-    about = {"name": name, "key": str(key.absolute()), "roster": str(roster.absolute())}
-    try:
-        atomic_write(folder / _FILE, f"{json.dumps(about, indent=2)}\n".encode())
-    except OSError as error:
-        raise DataError(f"{folder / _FILE} cannot be written: {error.strerror}") from error
-    return SiteBinding.load(folder)
+    return _own(folder)[0]
+
+
+def sign_challenge(folder: Path, challenge: bytes) -> bytes:
+    """The signature, 64 bytes, that the node which got this challenge speaks for the site of `folder`.
+
+    Raises:
+        ConfigError, DataError: as `site_name`.
+    """
+    name, key, roster = _own(folder)
+    return key.sign(_statement(challenge, name, roster))
+
+
+def _own(folder: Path) -> tuple[str, IdentityKey, Roster]:
+    key, roster = IdentityKey.load(folder / KEY), Roster.load(folder / ROSTER)
+    for name, public in roster.keys.items():
+        if public == key.public:
+            return name, key, roster
+    raise ConfigError(
+        f"the roster of {roster.run!r} has no site with this key ({fingerprint(key.public)}): get the newest roster"
+    )
 
 
 def new_challenge(node: int) -> bytes:

@@ -22,7 +22,8 @@ from typing import Any
 
 import tomli_w
 
-from secfpp.deploy.flower.names import CLIENT_APP, EXPECTED, JOBS, RUNS, SERVER_APP
+from secfpp.crypto.roster import Roster
+from secfpp.deploy.flower.names import CLIENT_APP, EXPECTED, JOBS, ROSTER, RUNS, SERVER_APP, SERVER_FOLDER
 from secfpp.deploy.names import RESULTS, STATUS
 from secfpp.errors import ConfigError, DataError, MissingExtraError, SecFPPError
 
@@ -98,6 +99,27 @@ class Ended:
     status: int
     why: str
     engine: str
+
+
+def make_server(folder: Path, roster: Path) -> dict[str, str]:
+    """Make the server's folder; the variables that a SuperLink is to be started with, so that it finds it.
+
+    Args:
+        folder: where runs are kept.
+        roster: file of the roster of the sites.
+
+    Raises:
+        DataError: no roster, or a folder that cannot be written.
+    """
+    known = Roster.load(roster)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error.strerror}") from error
+    known.save(folder / ROSTER)
+    place = folder.absolute()
+    path = f"{program('flower-superlink').parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return {SERVER_FOLDER: str(place), "FLWR_HOME": str(place / "flower"), "PATH": path}
 
 
 def write_app(

@@ -26,7 +26,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from secfpp.deploy.flower.client import reply_to
-from secfpp.deploy.flower.identity import SiteBinding
+from secfpp.deploy.flower.identity import site_name
 from secfpp.errors import SecFPPError
 
 _POLL = 0.05
@@ -38,14 +38,14 @@ class Relay:
     """The executor of one SuperNode.
 
     Args:
-        folder: the site's folder, bound to a roster.
+        folder: the site's folder.
         address: ``host:port`` of the SuperNode's own interface.
         secret: what the SuperNode and its executor share, so that no other process of the machine takes its place.
     """
 
     def __init__(self, folder: Path, address: str, secret: bytes) -> None:
         self._folder, self._address = folder, address
-        self._name = SiteBinding.load(folder).name
+        self._name = site_name(folder)
         own = SuperExecAuthHttpInterceptor(
             master_secret=secret, protected_methods=frozenset({"/flwr.proto.Runtime/AcquireTask"})
         )
