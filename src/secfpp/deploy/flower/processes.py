@@ -113,9 +113,9 @@ class Federation:
         """End the SuperLink at once, with the run that it serves."""
         self._processes.kill(SERVER)
 
-    def running(self) -> list[Any]:
-        """All that runs: `psutil.Process` each."""
-        return self._processes.running()
+    def running(self, part: str | None = None) -> list[Any]:
+        """What runs, of `SERVER`, of one part of a site, ``SITE:PART``, or of all: `psutil.Process` each."""
+        return self._processes.running(part)
 
     def stop(self) -> None:
         """End everything."""
