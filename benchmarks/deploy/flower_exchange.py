@@ -1,4 +1,4 @@
-"""One exchange of a server with its sites over Flower on loopback, with TLS, by number of sites and size of the message.
+"""One exchange of a server with its sites over Flower on loopback, with TLS, by number of sites and size of message.
 
     python benchmarks/deploy/flower_exchange.py [--sites 1 4 8] [--repeats 8]
 

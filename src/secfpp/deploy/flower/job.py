@@ -182,9 +182,11 @@ class Control:
         Raises:
             FlowerError: the SuperLink does not tell.
         """
-        runs = self._call("list", "--run-id", run, _CONNECTION).get("runs") or [{}]
+        found = self._call("list", "--run-id", run, _CONNECTION)
+        runs = found.get("runs") or [{}]
         if "status" not in runs[0]:
-            raise FlowerError(f"the SuperLink knows no run {run}: was it started again? Go on with --resume")
+            why = str(found.get("error-message", "it knows no such run")).strip()
+            raise FlowerError(f"the SuperLink does not tell about run {run}: {why}. When it is up, go on with --resume")
         return str(runs[0]["status"]), str(runs[0].get("status-details", ""))
 
     def stop(self, run: str) -> None:
@@ -216,7 +218,9 @@ class Control:
             found = json.loads(ran.stdout[ran.stdout.index("{") :])
         except ValueError as error:
             said = (ran.stderr or ran.stdout).strip()[-500:]
-            raise FlowerError(f"flwr {words[0]} failed: {said}") from error
+            raise FlowerError(
+                f"flwr {words[0]} failed: {said}. When the SuperLink is up, go on with --resume"
+            ) from error
         return found if isinstance(found, dict) else {}
 
 
@@ -242,7 +246,7 @@ def run_app(
     patience: float,
     told: Callable[[str], None] | None = None,
 ) -> Ended:
-    """Start a run, wait for its end, copy its results to `out`.
+    """Start a run, wait for its end, copy its results to `out`; who is interrupted stops it.
 
     Args:
         link: to the SuperLink.
@@ -260,7 +264,11 @@ def run_app(
     with connected(link) as control:
         number = control.start(app)
         job = server / JOBS / number
-        engine, details = _followed(control, number, job, patience, told or (lambda text: None))
+        try:
+            engine, details = _followed(control, number, job, patience, told or (lambda text: None))
+        except KeyboardInterrupt:
+            control.stop(number)
+            raise
     about = _read(job / STATUS) or {"status": 1, "why": details}
     status, why = int(about["status"]), str(about["why"])
     if engine != COMPLETED and not status:

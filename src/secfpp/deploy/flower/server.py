@@ -6,13 +6,15 @@ Where the server's folder is says the environment of the SuperLink, never who st
 from __future__ import annotations
 
 import json
-import logging
 import os
 from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from filelock import FileLock, Timeout
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
@@ -27,7 +29,8 @@ from secfpp.storage import atomic_write
 PROGRAM = "secfpp.deploy.server_process:serve"
 PLANNED = "secfpp.deploy.flower.expected:planned_exchanges"
 
-_log = logging.getLogger(__name__)
+_PREVIOUS_ENDS = 20.0
+"""Seconds that the app of a SuperLink which was killed may live on."""
 
 
 def server_app(program: str = PROGRAM, planned: str = PLANNED) -> ServerApp:
@@ -56,12 +59,13 @@ def serve(grid: Any, context: Any, program: str, planned: str) -> None:
     folder, config = _server_folder(), context.run_config
     job = folder / JOBS / str(context.run_id)
     try:
-        agreed = b64decode(str(config["agreed"]), validate=True)
-        run = open_run(folder / RUNS, str(config["run"]), agreed, bool(config["resume"]))
-        transport = FlowerTransport(grid, Roster.load(folder / ROSTER))
-        expected = {"exchanges": resolve_name(planned)(run, len(transport.sites)), "seconds": transport.ping()}
-        _write(job / EXPECTED, {**expected, "sites": transport.sites})
-        status = int(resolve_name(program)(transport, run))
+        with _alone(folder):
+            agreed = b64decode(str(config["agreed"]), validate=True)
+            run = open_run(folder / RUNS, str(config["run"]), agreed, bool(config["resume"]))
+            transport = FlowerTransport(grid, Roster.load(folder / ROSTER))
+            expected = {"exchanges": resolve_name(planned)(run, len(transport.sites)), "seconds": transport.ping()}
+            _write(job / EXPECTED, {**expected, "sites": transport.sites})
+            status = int(resolve_name(program)(transport, run))
     except Exception as error:
         why = str(error) if isinstance(error, SecFPPError) else type(error).__name__
         _write(job / STATUS, {"status": 1, "why": why})
@@ -69,6 +73,20 @@ def serve(grid: Any, context: Any, program: str, planned: str) -> None:
     _write(job / STATUS, {"status": status, "why": ""})
     if status:
         raise RuntimeError(f"the run ended with status {status}")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Use the server's folder in the ``with`` block; two runs would share the sites' folders too.
+
+    Raises:
+        ConfigError: another run does, also after a while.
+    """
+    try:
+        with FileLock(folder / ".lock", timeout=_PREVIOUS_ENDS, mode=0o600):
+            yield
+    except Timeout as error:
+        raise ConfigError("another run is under way: wait for its end, or stop it with flwr stop") from error
 
 
 def _server_folder() -> Path:
