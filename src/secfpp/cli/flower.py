@@ -44,13 +44,14 @@ def serve_flower_link(
     roster: Path = typer.Option(..., metavar="FILE", help="The roster of the run."),
 ) -> None:
     """Make the server's folder for the sites of the roster, and print how to start a SuperLink with it."""
-    from secfpp.deploy.flower.job import OFFLINE, make_server, program
+    from secfpp.deploy.flower.job import DATABASE, OFFLINE, make_server, program
 
     own = make_server(folder, roster)
     words = " ".join(f"{name}={value}" for name, value in {**own, **OFFLINE}.items() if name != "PATH")
     link = program("flower-superlink")
     tls = "--ssl-ca-certfile CA.crt --ssl-certfile SERVER.crt --ssl-keyfile SERVER.key"
-    typer.echo(f"Start it with: PATH={link.parent}:$PATH {words} {link} {tls}")
+    kept = f"--database {folder.absolute() / DATABASE}"
+    typer.echo(f"Start it with: PATH={link.parent}:$PATH {words} {link} {tls} {kept}")
 
 
 def serve_flower(

@@ -33,6 +33,8 @@ OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
 }
 """Variables with which all of Flower's programs are to be run: nothing is installed, nobody is called."""
+DATABASE = "flower.db"
+"""In the server's folder. A SuperLink that keeps its state in memory only does not know its nodes after a restart."""
 COMPLETED = "finished:completed"
 
 _CONNECTION = "secfpp"

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from secfpp.deploy.flower.job import OFFLINE, SuperLink, make_server, program
+from secfpp.deploy.flower.job import DATABASE, OFFLINE, SuperLink, make_server, program
 from secfpp.deploy.flower.provision import LOOPBACK, free_port, make_certificates
 from secfpp.deploy.flower.site import node_commands
 from secfpp.deploy.processes import Processes
@@ -71,7 +71,7 @@ class Federation:
         tls = self.folder / "tls"
         command = [str(program("flower-superlink")), "--host", LOOPBACK, "--port", str(self._port)]
         command += ["--ssl-ca-certfile", str(tls / "ca.crt"), "--ssl-certfile", str(tls / "server.crt")]
-        command += ["--ssl-keyfile", str(tls / "server.key")]
+        command += ["--ssl-keyfile", str(tls / "server.key"), "--database", str(self.folder.absolute() / DATABASE)]
         self._processes.start(SERVER, command, self.folder / "superlink", self._server)
         until = time.monotonic() + patience
         while not _listens(self._port):
