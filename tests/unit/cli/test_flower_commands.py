@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,31 @@ def test_a_site_is_connected_with_tls_and_runs_no_code_of_a_run(
     words = ["--superlink", "here:1", "--certificates", tmp_path / "ca.crt"]
     assert said("site-flower", folder, *words, "--port", 9).exit_code == 1
     assert connected == [(folder, job.SuperLink("here:1", tmp_path / "ca.crt"), 9)]
+
+
+@pytest.mark.parametrize(
+    ("other", "status"), [("pass", 1), ("import os, signal; os.kill(os.getppid(), signal.SIGTERM)", 0)]
+)
+def test_what_connects_a_site_ends_together(
+    other: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Because one of the two has ended, or because it is told to; what was started is gone in both cases."""
+    pid = tmp_path / "pid"
+    lasting = f"""
+import os, pathlib, time
+draft = pathlib.Path({str(tmp_path / "draft")!r})
+draft.write_text(str(os.getpid()))
+draft.rename({str(pid)!r})
+time.sleep(60)
+"""
+    late = f"""
+import os, time
+while not os.path.exists({str(pid)!r}):
+    time.sleep(0.05)
+{other}
+time.sleep(0.5)
+"""
+    commands = [[sys.executable, "-c", code] for code in (lasting, late)]
+    monkeypatch.setattr(site, "node_commands", lambda folder, link, port: (commands, {}))
+    assert site.connect_site(tmp_path, job.SuperLink("here:1", None)) == status
+    assert not Path(f"/proc/{pid.read_text()}").exists()
