@@ -12,12 +12,15 @@ import pytest
 
 from secfpp.algorithms.base import methods
 from secfpp.algorithms.secfpp import SecFPP
+from secfpp.crypto.roster import IdentityKey, Roster
 from secfpp.deploy.flower import job
-from secfpp.deploy.flower.expected import protocol_exchanges
+from secfpp.deploy.flower.expected import planned_exchanges, protocol_exchanges
 from secfpp.deploy.flower.job import Expected, FlowerError, SuperLink, connected, run_app, write_app
 from secfpp.deploy.flower.names import CLIENT_APP, EXPECTED, JOBS, RUNS, SERVER_APP
 from secfpp.deploy.names import RESULTS, STATUS
 from secfpp.errors import ConfigError, MissingExtraError
+from secfpp.models.backbone import load_backbone
+from support.sites import agreed_on
 
 AGREED = 'rounds = 8\nname = "São {João}"\n'.encode()
 LINK = SuperLink("127.0.0.1:9", None)
@@ -116,6 +119,12 @@ def test_flower_that_is_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
 def test_a_run_of_eight_sites_takes_about_as_many_exchanges_as_expected(rounds: int, counted: int) -> None:
     """Counted in runs of the embedded benchmark, where groups were found and were of no use."""
     assert abs(protocol_exchanges(SecFPP(), rounds, 8) - counted) <= 0.1 * counted
+
+
+def test_fewer_sites_than_a_run_needs_count_as_so_many(tmp_path: Path) -> None:
+    keys = {f"site-{number}": IdentityKey.generate().public for number in range(8)}
+    agreed_on(Roster("trial", 1, keys), load_backbone("mini"), fewest=8, rounds=8).save(tmp_path / "agreed.toml")
+    assert planned_exchanges(tmp_path, 0) == planned_exchanges(tmp_path, 8) == protocol_exchanges(SecFPP(), 8, 8) + 6
 
 
 def test_every_method_that_trains_has_an_expectation() -> None:

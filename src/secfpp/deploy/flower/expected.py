@@ -28,18 +28,22 @@ def planned_exchanges(folder: Path, sites: int) -> int:
 
     Args:
         folder: the run's.
-        sites: how many take part.
+        sites: how many are there; fewer than the run needs count as so many, since others may come.
 
     Raises:
         ConfigError, DataError: there is no agreed file, or one with values that cannot work.
     """
     agreed = Agreed.load(folder / AGREED)
     rounds = agreed.algorithm.planned(agreed.rounds)
-    return protocol_exchanges(agreed.algorithm, agreed.rounds, sites) + rounds + 2
+    return protocol_exchanges(agreed.algorithm, agreed.rounds, max(sites, agreed.fewest)) + rounds + 2
 
 
 def protocol_exchanges(algorithm: FederatedAlgorithm, rounds: int, sites: int) -> int:
-    """About how many exchanges a method's own programs make in a run of `rounds` rounds."""
+    """About how many exchanges a method's own programs make in a run of `rounds` rounds.
+
+    Raises:
+        ConfigError: too few sites for the method's settings.
+    """
     used = algorithm.planned(rounds)
     averaging = algorithm.domain_rounds(used) if hasattr(algorithm, "domain_rounds") else used
     aggregator = getattr(algorithm, "aggregator", None)
