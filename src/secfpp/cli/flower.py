@@ -69,14 +69,13 @@ def serve_flower(
 
     The exit status is 0 only if all rounds were done, whatever Flower says of the run.
     """
-    import json
     import tempfile
 
     from secfpp.crypto.roster import Roster
     from secfpp.deploy.agreed import Agreed
     from secfpp.deploy.flower.job import SuperLink, run_app, write_app
     from secfpp.deploy.flower.names import ROSTER
-    from secfpp.deploy.results import SUMMARY, sentences
+    from secfpp.deploy.results import sentences_of
     from secfpp.errors import ConfigError
 
     agreed = Agreed.load(config)
@@ -91,5 +90,6 @@ def serve_flower(
         typer.echo(f"Error: {ended.why or ended.engine}", err=True)
         typer.echo("If the server or a site was lost: run it again with --resume", err=True)
         raise typer.Exit(ended.status)
-    typer.echo("\n".join(sentences(json.loads((out / SUMMARY).read_bytes()))))
+    for sentence in sentences_of(out):
+        typer.echo(sentence)
     typer.echo(f"Results: {out}")
