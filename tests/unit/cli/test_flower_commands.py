@@ -65,7 +65,7 @@ def test_the_exit_status_is_that_of_the_run(prepared: list[object], monkeypatch:
 def test_results_are_never_mixed(prepared: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ending(monkeypatch, 0)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "summary.json").touch()
+    (tmp_path / "out" / "earlier.txt").touch()
     assert isinstance(said(*prepared).exception, ConfigError)
     assert said(*prepared, "--resume").exit_code == 0
 
