@@ -5,11 +5,13 @@ What a run decides on the way, such as that groups are of no use, is not known; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.names import AGREED
+from secfpp.errors import ConfigError
 from secfpp.secure.clustering.cost import AgreementCost, ClusteringCost
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
@@ -39,11 +41,7 @@ def planned_exchanges(folder: Path, sites: int) -> int:
 
 
 def protocol_exchanges(algorithm: FederatedAlgorithm, rounds: int, sites: int) -> int:
-    """About how many exchanges a method's own programs make in a run of `rounds` rounds.
-
-    Raises:
-        ConfigError: too few sites for the method's settings.
-    """
+    """About how many exchanges a method's own programs make in a run of `rounds` rounds."""
     used = algorithm.planned(rounds)
     averaging = algorithm.domain_rounds(used) if hasattr(algorithm, "domain_rounds") else used
     aggregator = getattr(algorithm, "aggregator", None)
@@ -53,14 +51,26 @@ def protocol_exchanges(algorithm: FederatedAlgorithm, rounds: int, sites: int) -
     first = _grouping(getattr(algorithm, "clusterer", None), sites)
     if getattr(algorithm.class_means, "shared", False):
         poll = getattr(algorithm, "poll", None)
-        asked = PollCost(poll, AtLeast(sites, 1, 1)).exchanges if isinstance(poll, SecurePoll) else 1
+        asked = _possible(lambda: PollCost(poll, AtLeast(sites, 1, 1)).exchanges) if isinstance(poll, SecurePoll) else 1
         first += 2 * mean + 2 * asked  # everybody's sums and the groups', and whether these are of use
     return averaging * (mean + 1) + (used - averaging) * 2 + first
 
 
 def _grouping(clusterer: object, sites: int) -> int:
     if isinstance(clusterer, SecureAgreement):
-        return AgreementCost(clusterer, sites).exchanges
+        return _possible(lambda: AgreementCost(clusterer, sites).exchanges)
     if isinstance(clusterer, SecureKMeans):
-        return ClusteringCost(clusterer, sites).exchanges if clusterer.reveal != "distances" else _IN_CLEAR
+        return (
+            _possible(lambda: ClusteringCost(clusterer, sites).exchanges)
+            if clusterer.reveal != "distances"
+            else _IN_CLEAR
+        )
     return 0 if clusterer is None else _IN_CLEAR
+
+
+def _possible(exchanges: Callable[[], int]) -> int:
+    """How many it takes; none for what so few sites cannot do, which a run leaves out."""
+    try:
+        return exchanges()
+    except ConfigError:
+        return 0
