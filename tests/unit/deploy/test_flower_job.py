@@ -133,5 +133,10 @@ def test_every_method_that_trains_has_an_expectation() -> None:
             assert protocol_exchanges(method(), 8, 8) >= method().planned(8) > 0, name
 
 
+@pytest.mark.parametrize("sites", [4, 5])
+def test_what_so_few_sites_cannot_do_is_not_counted(sites: int) -> None:
+    assert 0 < protocol_exchanges(SecFPP(), 8, sites) <= protocol_exchanges(SecFPP(), 8, 8)
+
+
 def test_a_short_run_takes_a_minute_at_least() -> None:
     assert "about 1 minutes" in str(Expected(3, 4.0, ("a",)))

@@ -59,12 +59,8 @@ def protocol_exchanges(algorithm: FederatedAlgorithm, rounds: int, sites: int) -
 def _grouping(clusterer: object, sites: int) -> int:
     if isinstance(clusterer, SecureAgreement):
         return _possible(lambda: AgreementCost(clusterer, sites).exchanges)
-    if isinstance(clusterer, SecureKMeans):
-        return (
-            _possible(lambda: ClusteringCost(clusterer, sites).exchanges)
-            if clusterer.reveal != "distances"
-            else _IN_CLEAR
-        )
+    if isinstance(clusterer, SecureKMeans) and clusterer.reveal != "distances":
+        return _possible(lambda: ClusteringCost(clusterer, sites).exchanges)
     return 0 if clusterer is None else _IN_CLEAR
 
 
