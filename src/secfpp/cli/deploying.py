@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from secfpp.cli.sites import site
+
+if TYPE_CHECKING:
+    from secfpp.crypto.roster import Roster
+    from secfpp.deploy.agreed import Agreed
 
 serve = typer.Typer(no_args_is_help=True, help="The server of a run.")
 
@@ -72,24 +77,38 @@ def serve_flare(
     import tempfile
 
     from secfpp.crypto.roster import Roster
-    from secfpp.deploy.agreed import Agreed
     from secfpp.deploy.flare.job import run_job, write_job
-    from secfpp.deploy.results import sentences_of
-    from secfpp.errors import ConfigError
 
-    agreed, known = Agreed.load(config), Roster.load(roster)
-    agreed.require_roster(known)
-    if out.exists() and any(out.iterdir()) and not resume:
-        raise ConfigError(f"{out} is not empty: choose another --out, or go on with --resume")
+    known = Roster.load(roster)
+    agreed = agreed_run(config, known, out, resume)
     with tempfile.TemporaryDirectory() as room:
         job = write_job(
             Path(room) / "job", agreed.run, config.read_bytes(), list(known.keys), least=agreed.fewest, resume=resume
         )
         ended = run_job(kit, job, out, 3600 * hours, lambda status: typer.echo(f"FLARE: {status}"))
-    if ended.status:
-        typer.echo(f"Error: {ended.why}", err=True)
+    end(ended.status, ended.why, out)
+
+
+def agreed_run(config: Path, roster: Roster, out: Path, resume: bool) -> Agreed:
+    """What is to be run, if it fits the roster and its results have a place."""
+    from secfpp.deploy.agreed import Agreed
+    from secfpp.errors import ConfigError
+
+    agreed = Agreed.load(config)
+    agreed.require_roster(roster)
+    if out.exists() and any(out.iterdir()) and not resume:
+        raise ConfigError(f"{out} is not empty: choose another --out, or go on with --resume")
+    return agreed
+
+
+def end(status: int, why: str, out: Path) -> None:
+    """Say what came of a run, and exit with its status if that is not 0."""
+    from secfpp.deploy.results import sentences_of
+
+    if status:
+        typer.echo(f"Error: {why}", err=True)
         typer.echo("If the server or a site was lost: run it again with --resume", err=True)
-        raise typer.Exit(ended.status)
+        raise typer.Exit(status)
     for sentence in sentences_of(out):
         typer.echo(sentence)
     typer.echo(f"Results: {out}")

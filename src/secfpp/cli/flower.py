@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from secfpp.cli.deploying import agreed_run, end
+
 DIR = typer.Argument(metavar="DIR", exists=True, file_okay=False, help="The site's folder.")
 SUPERLINK = typer.Option(..., metavar="HOST:PORT", help="Where the SuperLink listens.")
 CERTIFICATES = typer.Option(
@@ -72,24 +74,12 @@ def serve_flower(
     import tempfile
 
     from secfpp.crypto.roster import Roster
-    from secfpp.deploy.agreed import Agreed
     from secfpp.deploy.flower.job import SuperLink, run_app, write_app
     from secfpp.deploy.flower.names import ROSTER
-    from secfpp.deploy.results import sentences_of
-    from secfpp.errors import ConfigError
 
-    agreed = Agreed.load(config)
-    agreed.require_roster(Roster.load(folder / ROSTER))
-    if out.exists() and any(out.iterdir()) and not resume:
-        raise ConfigError(f"{out} is not empty: choose another --out, or go on with --resume")
+    agreed = agreed_run(config, Roster.load(folder / ROSTER), out, resume)
     with tempfile.TemporaryDirectory() as room:
         app = write_app(Path(room) / "app", agreed.run, config.read_bytes(), resume=resume)
         link = SuperLink(superlink, certificates)
         ended = run_app(link, folder, app, agreed.run, out, 3600 * hours, typer.echo)
-    if ended.status:
-        typer.echo(f"Error: {ended.why or ended.engine}", err=True)
-        typer.echo("If the server or a site was lost: run it again with --resume", err=True)
-        raise typer.Exit(ended.status)
-    for sentence in sentences_of(out):
-        typer.echo(sentence)
-    typer.echo(f"Results: {out}")
+    end(ended.status, ended.why or ended.engine, out)
