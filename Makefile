@@ -6,12 +6,13 @@ DEMO_OUT ?= runs/demo
 FUZZ_SECONDS ?= 60
 BIN := $(VENV)/bin
 PEERS := build/peers
+FLOWER := build/flower
 ONE_THREAD := OMP_NUM_THREADS=1
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo deploy-demo test test-slow test-flare fuzz check lint types layers docs smoke bench bench-cost bench-peers format clean
+.PHONY: help demo deploy-demo test test-slow test-flare test-flower fuzz check lint types layers docs smoke bench bench-cost bench-peers format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ deploy-demo: $(VENV)/.ready-flare ## four sites and a server on NVIDIA FLARE on 
 
 test-flare: $(VENV)/.ready-flare ## a real NVIDIA FLARE system on loopback: payloads, kills, refusals, some minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow or not slow" tests/unit/deploy tests/unit/cli/test_deploying.py tests/e2e/test_flare.py tests/e2e/test_flare_run.py
+
+test-flower: $(FLOWER)/.ready ## a real Flower system on loopback, in a virtual environment of its own, some minutes
+	$(ONE_THREAD) $(FLOWER)/bin/python -m pytest -m "slow or not slow" tests/unit/deploy tests/unit/cli/test_flower_commands.py tests/e2e/test_flower.py
 
 fuzz: $(VENV)/.ready-run ## damaged messages to everything that reads them, one minute; FUZZ_SECONDS to change that
 	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
@@ -89,6 +93,12 @@ $(PEERS)/.ready: benchmarks/peers/requirements.txt | $(BIN)/python
 	@echo "Installing the peers into $(PEERS), once ..."
 	@$(BIN)/python -m venv $(PEERS)
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip install --progress-bar on --requirement $<
+	@touch $@
+
+$(FLOWER)/.ready: pyproject.toml constraints-flower.txt | $(BIN)/python
+	@echo "Installing the versions of constraints-flower.txt into $(FLOWER) ..."
+	@$(BIN)/python -m venv $(FLOWER)
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(FLOWER)/bin/python -m pip install --progress-bar on --constraint constraints-flower.txt --editable '.[flower,test]'
 	@touch $@
 
 $(BIN)/python:

@@ -14,8 +14,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OPTIONAL = {ROOT / "src" / "secfpp" / "deploy" / "flare": "flare", ROOT / "src" / "secfpp" / "page": "page"}
-"""Folders that may import more, and the extras that declare it."""
+PACKAGE = ROOT / "src" / "secfpp"
+OPTIONAL = {
+    PACKAGE / "deploy" / "flare": "flare",
+    PACKAGE / "deploy" / "flower": "flower",
+    PACKAGE / "deploy" / "processes.py": "flower",
+    PACKAGE / "page": "page",
+}
+"""Folders and files that may import more, and the extras that declare it."""
+PINS = {"constraints.txt": "flare", "constraints-flower.txt": "flower"}
+"""Files with exact versions, and the extra that each is for beside what all need."""
 
 
 def normal(requirement: str) -> str:
@@ -26,7 +34,7 @@ def normal(requirement: str) -> str:
 def third_party(folder: Path) -> dict[str, set[str]]:
     """Top-level names outside the standard library that the files under `folder` import, and where."""
     found: dict[str, set[str]] = {}
-    for path in folder.rglob("*.py"):
+    for path in [folder] if folder.is_file() else folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -48,7 +56,7 @@ def undeclared(folder: Path, declared: list[str], own: set[str]) -> dict[str, se
 
 def test_the_package_imports_declared_dependencies_only() -> None:
     found = undeclared(ROOT / "src", PROJECT["dependencies"], set())
-    own = tuple(f"{folder.relative_to(ROOT)}/" for folder in OPTIONAL)
+    own = tuple(f"{path.relative_to(ROOT)}{'/' * path.is_dir()}" for path in OPTIONAL)
     elsewhere = {name: {path for path in where if not path.startswith(own)} for name, where in found.items()}
     assert {name: where for name, where in elsewhere.items() if where} == {}
 
@@ -59,17 +67,21 @@ def test_what_an_extra_is_for_imports_what_it_declares(folder: Path) -> None:
 
 
 def test_the_tests_import_declared_dependencies_only() -> None:
-    own = {"support"} | {path.stem for folder in ("tests", "tools") for path in (ROOT / folder).rglob("*.py")}
-    assert undeclared(ROOT / "tests", PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["flare"], own) == {}
+    own = {"contract", "support"} | {
+        path.stem for folder in ("tests", "tools") for path in (ROOT / folder).rglob("*.py")
+    }
+    declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["flare"] + EXTRAS["flower"]
+    assert undeclared(ROOT / "tests", declared, own) == {}
 
 
 def test_an_undeclared_import_is_noticed() -> None:
     assert "pytest" in undeclared(ROOT / "tests", PROJECT["dependencies"], {"support"})
 
 
-def test_every_dependency_is_pinned_exactly_and_portably() -> None:
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+@pytest.mark.parametrize("file", PINS)
+def test_every_dependency_is_pinned_exactly_and_portably(file: str) -> None:
+    lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
     pins = {normal(line): line for line in lines}
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line)] == []
-    declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["dev"] + EXTRAS["flare"]
+    declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["dev"] + EXTRAS[PINS[file]]
     assert [name for name in map(normal, declared) if name not in pins] == []

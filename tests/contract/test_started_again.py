@@ -11,7 +11,7 @@ from secfpp.errors import TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Program
 from secfpp.runtime.remote import LocalTransport, RemoteDriver
-from secfpp.secure.ledger import Ledger
+from secfpp.secure.ledger import RESTARTS, Ledger
 from secfpp.secure.means.updates import Mean
 from support.toy_sites import CLIENTS, Place, Walk, a_site, ask, committed, opened, places
 
@@ -61,6 +61,15 @@ def test_fewer_clients_get_no_second_mean(people: dict[str, Place], tmp_path: Pa
 def test_fewer_clients_get_a_mean_where_none_was_given_before(people: dict[str, Place], tmp_path: Path) -> None:
     started(people, tmp_path).run(training())
     assert started(people, tmp_path).run(a_round(CLIENTS[:4])).members == CLIENTS[:4]
+
+
+def test_a_round_is_not_started_again_for_ever(people: dict[str, Place], tmp_path: Path) -> None:
+    started(people, tmp_path).run(a_round(CLIENTS))
+    for _ in range(RESTARTS):
+        started(people, tmp_path)
+    sites = {client: a_site(place, tmp_path / client) for client, place in people.items()}
+    driver = RemoteDriver(Walk(), LocalTransport({client: site.handle for client, site in sites.items()}), deadline=9)
+    assert {reply.refused for reply in driver.open({}, 0).values()} == {"old"}
 
 
 def test_a_round_is_not_done_twice_without_a_restart(people: dict[str, Place], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from secfpp.cli import (
     cache,
     deploying,
     doctor,
+    flower,
     keys,
     listing,
     page,
@@ -116,6 +117,10 @@ app.add_typer(keys.keys, name="keys")
 app.command()(agreeing.agree)
 app.add_typer(sites.site, name="site")
 app.add_typer(deploying.serve, name="serve")
+sites.site.command("serve")(flower.site_serve)
+sites.site.command("flower")(flower.site_flower)
+deploying.serve.command("flower-link")(flower.serve_flower_link)
+deploying.serve.command("flower")(flower.serve_flower)
 app.command()(rehearsing.rehearse)
 app.add_typer(privacy.privacy, name="privacy")
 app.command("list")(listing.list_)

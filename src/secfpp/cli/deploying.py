@@ -69,13 +69,12 @@ def serve_flare(
 
     The exit status is 0 only if all rounds were done, whatever FLARE says of the job.
     """
-    import json
     import tempfile
 
     from secfpp.crypto.roster import Roster
     from secfpp.deploy.agreed import Agreed
     from secfpp.deploy.flare.job import run_job, write_job
-    from secfpp.deploy.results import SUMMARY, sentences
+    from secfpp.deploy.results import sentences_of
     from secfpp.errors import ConfigError
 
     agreed, known = Agreed.load(config), Roster.load(roster)
@@ -91,5 +90,6 @@ def serve_flare(
         typer.echo(f"Error: {ended.why}", err=True)
         typer.echo("If the server or a site was lost: run it again with --resume", err=True)
         raise typer.Exit(ended.status)
-    typer.echo("\n".join(sentences(json.loads((out / SUMMARY).read_bytes()))))
+    for sentence in sentences_of(out):
+        typer.echo(sentence)
     typer.echo(f"Results: {out}")

@@ -10,7 +10,7 @@ import typer
 
 def rehearse(
     config: Path | None = typer.Argument(None, metavar="[CONFIG]", help="The experiment; the included one by default."),
-    engine: str = typer.Option("processes", help="flare, or processes: sites without an engine."),
+    engine: str = typer.Option("processes", help="flare, flower, or processes: sites without an engine."),
     sites: int = typer.Option(4, min=2, help="Sites: the first clients of the data set."),
     out: Path | None = typer.Option(
         None, metavar="DIR", help="Keep sites, logs and results there; else they are deleted."

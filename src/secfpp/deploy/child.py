@@ -2,15 +2,12 @@
 
 An engine's process only passes bytes on. If the work dies, the engine does not: from then on the site answers nothing.
 If the engine's process dies, the work ends too, at once or after what it is doing, and within `GRACE` seconds.
-
-A frame is the length of its bytes, 8 bytes, big-endian, and the bytes.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -21,13 +18,11 @@ from pkgutil import resolve_name
 from queue import SimpleQueue
 from typing import Protocol
 
+from secfpp.deploy.frames import receive, send
 from secfpp.errors import SecFPPError
 
 GRACE = 5.0
 """Seconds that work in progress has to end when nobody waits for it any more."""
-MAX_FRAME = 1 << 30
-"""Most bytes of a request or reply."""
-_LENGTH = struct.Struct(">Q")
 
 
 class Site(Protocol):
@@ -77,8 +72,8 @@ class Child:
         if not self._turn.acquire(timeout=min(max(patience, 0.0), threading.TIMEOUT_MAX)):
             raise NoAnswerError("the site is still busy with an earlier request")
         try:
-            _send(self._socket, message)
-            reply = _receive(self._socket)
+            send(self._socket, message)
+            reply = receive(self._socket)
         except OSError as error:
             raise NoAnswerError("the site's process has ended") from error
         finally:
@@ -99,34 +94,6 @@ class Child:
         self._socket.close()
 
 
-def _send(channel: socket.socket, message: bytes) -> None:
-    channel.sendall(_LENGTH.pack(len(message)))
-    channel.sendall(message)
-
-
-def _receive(channel: socket.socket) -> bytes | None:
-    """The next frame; None at the end of the stream, also in the middle of a frame."""
-    head = _exactly(channel, _LENGTH.size)
-    if head is None:
-        return None
-    (length,) = _LENGTH.unpack(head)
-    if length > MAX_FRAME:
-        raise ConnectionError(f"a frame of {length} bytes, at most {MAX_FRAME} are allowed")
-    body = _exactly(channel, length)
-    return None if body is None else bytes(body)
-
-
-def _exactly(channel: socket.socket, size: int) -> bytearray | None:
-    data = bytearray(size)
-    view = memoryview(data)
-    while view:
-        got = channel.recv_into(view)
-        if not got:
-            return None
-        view = view[got:]
-    return data
-
-
 def serve(opener: str, folder: Path, channel: socket.socket) -> None:
     """The child's side: open the site, answer until the parent closes or ends, close the site."""
     requests: SimpleQueue[bytes | None] = SimpleQueue()
@@ -134,7 +101,7 @@ def serve(opener: str, folder: Path, channel: socket.socket) -> None:
     site: Site = resolve_name(opener)(folder)
     for message in _until_none(requests):
         try:
-            _send(channel, site.handle(message))
+            send(channel, site.handle(message))
         except OSError:
             break
     site.close()
@@ -148,7 +115,7 @@ def _until_none(requests: SimpleQueue[bytes | None]) -> Iterator[bytes]:
 def _read(channel: socket.socket, requests: SimpleQueue[bytes | None]) -> None:
     """Queue what comes in; when nobody is there any more, see to it that this process ends."""
     with suppress(OSError):
-        while (message := _receive(channel)) is not None:
+        while (message := receive(channel)) is not None:
             requests.put(message)
     requests.put(None)
     threading.Event().wait(GRACE)

@@ -206,8 +206,19 @@ def on_flare(rehearsal: Rehearsal, told: Told) -> None:
     run_on_flare(rehearsal.root, rehearsal.sites, rehearsal.agreed, told)
 
 
-ENGINES: dict[str, Callable[[Rehearsal, Told], None]] = {"processes": in_processes, "flare": on_flare}
-_PACKAGES = {"flare": "nvflare"}
+def on_flower(rehearsal: Rehearsal, told: Told) -> None:
+    """A real Flower system on loopback; some five seconds an exchange."""
+    from secfpp.deploy.flower.rehearsal import run_on_flower
+
+    run_on_flower(rehearsal.root, rehearsal.sites, rehearsal.agreed, told)
+
+
+ENGINES: dict[str, Callable[[Rehearsal, Told], None]] = {
+    "processes": in_processes,
+    "flare": on_flare,
+    "flower": on_flower,
+}
+_PACKAGES = {"flare": "nvflare", "flower": "flwr"}
 
 
 def require_engine(name: str) -> None:

@@ -117,3 +117,9 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
         if (test := about.get("told", {}).get("test")) is not None:
             found.append(f"{site} tells: {test:.1f} % of its test images")
     return found
+
+
+def sentences_of(folder: Path) -> list[str]:
+    """What the results in a folder say, for people; nothing if there are none."""
+    path = folder / SUMMARY
+    return sentences(json.loads(path.read_bytes())) if path.exists() else []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from traceback import format_tb
 from typing import Any
 
-from secfpp.errors import DataError, ProtocolError, SecFPPError
+from secfpp.errors import DataError, ProtocolError, SecFPPError, TamperError
 from secfpp.protocol import refusals, wire
 from secfpp.protocol.program import Arrays, ClientId, ClientState, resolve
 from secfpp.runtime.envelope import Part, Reply, Request
@@ -165,7 +165,10 @@ class Site:
                     "ahead", f"{why}: bring the server's checkpoint back, or agree on a new run", ledger.round
                 )
             if ledger.round == request.round + 1:
-                ledger.again()
+                try:
+                    ledger.again()
+                except TamperError as error:
+                    raise Refused("old", str(error)) from error
             run.party.session = None
         at, state = found or (0, run.algorithm.client_state(run.context))
         if found is None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from secfpp.errors import DataError, TamperError
 from secfpp.storage import atomic_write
 
+RESTARTS = 5
+"""How often a round may be started again: what leaves under noise is noisy anew each time, and charged each time."""
 DRAWS = 2
 """How often a round's committee may be drawn: once more if somebody commits to randomness and does not show it."""
 
@@ -25,6 +27,7 @@ class Ledger:
         round: the latest round.
         draw: number of the latest drawing of a committee in it, from 0.
         done: what was done in it.
+        restarts: how often it was started again.
         bound: what else may be done in it only with the same others, with a hash of them; see `again`.
     """
 
@@ -33,6 +36,7 @@ class Ledger:
     draw: int = 0
     done: set[str] = field(default_factory=set)
     bound: dict[str, str] = field(default_factory=dict)
+    restarts: int = 0
 
     @classmethod
     def at(cls, path: Path) -> Ledger:
@@ -46,7 +50,8 @@ class Ledger:
         try:
             kept = json.loads(path.read_bytes())
             bound = {str(what): str(whom) for what, whom in kept.get("bound", {}).items()}
-            return cls(path, int(kept["round"]), int(kept["draw"]), set(map(str, kept["done"])), bound)
+            done, restarts = set(map(str, kept["done"])), int(kept.get("restarts", 0))
+            return cls(path, int(kept["round"]), int(kept["draw"]), done, bound, restarts)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{path} says what this client gave in its last round, and cannot be read ({error}): bring it back, or "
@@ -66,6 +71,7 @@ class Ledger:
             if round_ > self.round:
                 self.done.clear()
                 self.bound.clear()
+                self.restarts = 0
             self.round, self.draw = round_, draw
             self._save()
 
@@ -95,12 +101,20 @@ class Ledger:
         """Let the present round be done again from its start, since its end was lost.
 
         What was done counts as not done; what was bound stays so: nothing is given out of other clients than before.
+
+        Raises:
+            TamperError: it was started again too often.
         """
+        if self.restarts == RESTARTS:
+            found = f"round {self.round} was started again {RESTARTS} times: no server is killed so often in one round"
+            raise TamperError(None, "open", found)
         self.done.clear()
         self.draw = 0
+        self.restarts += 1
         self._save()
 
     def _save(self) -> None:
         if self.path is not None:
             kept = {"round": self.round, "draw": self.draw, "done": sorted(self.done), "bound": self.bound}
+            kept["restarts"] = self.restarts
             atomic_write(self.path, json.dumps(kept).encode())

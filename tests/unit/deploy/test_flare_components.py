@@ -20,8 +20,9 @@ from support.flare_parts import Bound, bound_kits
 pytest.importorskip("nvflare")
 from nvflare.collab.api.exceptions import RunAborted
 
-from secfpp.deploy.flare.server import FlareTransport, Server, open_run
+from secfpp.deploy.flare.server import FlareTransport, Server
 from secfpp.deploy.flare.site import Relay
+from secfpp.deploy.runs import open_run
 from support.flare_components import AskingServer, EchoRelay
 
 

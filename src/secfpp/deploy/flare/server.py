@@ -21,9 +21,9 @@ from secfpp.crypto.roster import Roster
 from secfpp.deploy.flare.binding import ServerBinding
 from secfpp.deploy.flare.marks import main
 from secfpp.deploy.identity import check_certificate, read_certificate
-from secfpp.deploy.names import AGREED, RESULTS, STATUS, plain_name
-from secfpp.errors import ConfigError, SecFPPError
-from secfpp.storage import atomic_write
+from secfpp.deploy.names import RESULTS, STATUS
+from secfpp.deploy.runs import open_run
+from secfpp.errors import SecFPPError
 
 _IDENTITY_SECONDS = 60.0
 _MARGIN = 1.0
@@ -134,25 +134,6 @@ class Server:
         if status:
             raise RuntimeError(f"the run ended with status {status}")
         return status
-
-
-def open_run(root: Path, run: str, agreed: bytes, resume: bool) -> Path:
-    """The folder of a run under `root`, with what was agreed in it.
-
-    Raises:
-        ConfigError: the run's name is no plain file name; there is such a run and it is not to be resumed, or
-            none and it is, or it was agreed otherwise.
-    """
-    folder = root / plain_name(run)
-    found = (folder / AGREED).read_bytes() if (folder / AGREED).exists() else None
-    if resume and found is None:
-        raise ConfigError(f"there is no run {run!r} to go on with: start it without --resume")
-    if not resume and found is not None:
-        raise ConfigError(f"there is a run {run!r} already: go on with --resume, or give it another name")
-    if found not in (None, agreed):
-        raise ConfigError(f"run {run!r} was agreed otherwise: take its own agreed file, or give it another name")
-    atomic_write(folder / AGREED, agreed)
-    return folder
 
 
 def _identified(proxies: Mapping[str, Any], binding: ServerBinding) -> list[str]:

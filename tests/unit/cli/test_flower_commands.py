@@ -1,0 +1,141 @@
+"""`secfpp serve flower`, `secfpp serve flower-link` and `secfpp site flower`, without a SuperLink."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from secfpp.cli import flower
+from secfpp.crypto.roster import Roster
+from secfpp.deploy.flower import job, site
+from secfpp.deploy.flower.job import Ended
+from secfpp.errors import ConfigError
+from secfpp.models.backbone import load_backbone
+from support.flower_parts import bound_sites
+from support.sites import agreed_on
+
+app = typer.Typer()
+for name, command in (
+    ("site-serve", flower.site_serve),
+    ("site-flower", flower.site_flower),
+    ("flower-link", flower.serve_flower_link),
+    ("flower", flower.serve_flower),
+):
+    app.command(name)(command)
+
+
+def said(*words: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Words of a command that works, with everything it names."""
+    monkeypatch.setattr(job, "program", lambda name: tmp_path / "bin" / name)
+    roster = bound_sites(tmp_path, ["anna", "ben", "cleo", "dora"]).roster
+    agreed_on(Roster.load(roster), load_backbone("mini")).save(tmp_path / "agreed.toml")
+    (tmp_path / "ca.crt").touch()
+    job.make_server(tmp_path / "server", roster)
+    words = ["flower", "--config", tmp_path / "agreed.toml", "--server", tmp_path / "server"]
+    return [*words, "--superlink", "here:1", "--certificates", tmp_path / "ca.crt", "--out", tmp_path / "out"]
+
+
+def ending(monkeypatch: pytest.MonkeyPatch, status: int, why: str = "") -> None:
+    def run_app(link: object, server: object, app: Path, *rest: object) -> Ended:
+        assert (app / "pyproject.toml").exists()
+        return Ended("7", status, why, "finished:completed")
+
+    monkeypatch.setattr(job, "run_app", run_app)
+
+
+def test_the_exit_status_is_that_of_the_run(prepared: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    ending(monkeypatch, 0)
+    assert said(*prepared).exit_code == 0
+    ending(monkeypatch, 3, "too few sites")
+    failed = said(*prepared)
+    assert failed.exit_code == 3
+    assert "Error: too few sites" in failed.output
+    assert "--resume" in failed.output
+
+
+def test_results_are_never_mixed(prepared: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ending(monkeypatch, 0)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "earlier.txt").touch()
+    assert isinstance(said(*prepared).exception, ConfigError)
+    assert said(*prepared, "--resume").exit_code == 0
+
+
+def test_a_run_of_another_roster_is_refused(prepared: list[object], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    job.make_server(tmp_path / "server", bound_sites(tmp_path / "other", ["anna", "ben"]).roster)
+    refused = said(*prepared)
+    assert isinstance(refused.exception, ConfigError)
+    assert "roster" in str(refused.exception)
+
+
+def test_how_to_start_a_superlink_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "program", lambda name: Path("/env/bin") / name)
+    roster = bound_sites(tmp_path, ["anna", "ben"]).roster
+    printed = said("flower-link", tmp_path / "server", "--roster", roster).output
+    assert f"SECFPP_FLOWER_SERVER={tmp_path / 'server'}" in printed
+    assert "/env/bin/flower-superlink --ssl-ca-certfile" in printed
+    assert "FLWR_TELEMETRY_ENABLED=0" in printed
+    assert (tmp_path / "server" / "roster.toml").exists()
+
+
+def test_a_site_is_connected_with_tls_and_runs_no_code_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "program", lambda name: Path("/env/bin") / name)
+    folder = bound_sites(tmp_path, ["anna"]).sites["anna"]
+    (tmp_path / "ca.crt").touch()
+    (node, relay), variables = site.node_commands(folder, job.SuperLink("here:1", tmp_path / "ca.crt"), 5)
+    assert node[:5] == [
+        "/env/bin/flower-supernode",
+        "--superlink",
+        "here:1",
+        "--root-certificates",
+        str(tmp_path / "ca.crt"),
+    ]
+    assert "--isolation process" in " ".join(node)
+    assert relay[-2:] == ["127.0.0.1:5", str(folder / "flower.secret")]
+    assert (folder / "flower.secret").stat().st_mode & 0o777 == 0o600
+    assert variables == job.OFFLINE
+    connected: list[object] = []
+    monkeypatch.setattr(site, "connect_site", lambda *about: connected.append(about) or 1)
+    words = ["--superlink", "here:1", "--certificates", tmp_path / "ca.crt"]
+    assert said("site-flower", folder, *words, "--port", 9).exit_code == 1
+    assert connected == [(folder, job.SuperLink("here:1", tmp_path / "ca.crt"), 9)]
+
+
+@pytest.mark.parametrize(
+    ("other", "status"), [("pass", 1), ("import os, signal; os.kill(os.getppid(), signal.SIGTERM)", 0)]
+)
+def test_what_connects_a_site_ends_together(
+    other: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Because one of the two has ended, or because it is told to; what was started is gone in both cases."""
+    pid = tmp_path / "pid"
+    lasting = f"""
+import os, pathlib, time
+draft = pathlib.Path({str(tmp_path / "draft")!r})
+draft.write_text(str(os.getpid()))
+draft.rename({str(pid)!r})
+time.sleep(60)
+"""
+    late = f"""
+import os, time
+while not os.path.exists({str(pid)!r}):
+    time.sleep(0.05)
+{other}
+time.sleep(0.5)
+"""
+    commands = [[sys.executable, "-c", code] for code in (lasting, late)]
+    monkeypatch.setattr(site, "node_commands", lambda folder, link, port: (commands, {}))
+    assert site.connect_site(tmp_path, job.SuperLink("here:1", None)) == status
+    assert not Path(f"/proc/{pid.read_text()}").exists()
