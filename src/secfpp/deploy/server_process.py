@@ -92,6 +92,7 @@ def run_at_sites(
     driver.costs, driver.refusals = state.costs, state.refusals
     about = {"run": agreed.run, "digest": agreed.digest, "agreed": agreed.table}
     hall = _Hall(driver)
+    hall.missed = {str(client) for row in state.rows[-1:] for client in _listed(row["missed"])}
     hall.enter(driver.open(about, state.round), state.round)
     planned = algorithm.planned(agreed.rounds)
     for number in range(state.round + 1, planned + 1):
@@ -114,10 +115,10 @@ def run_at_sites(
             lost = str(error)
         if lost:
             lost += f"; no answer from {', '.join(sorted(driver.aside))}" * bool(driver.aside)
-            state.rows.append({"round": number, "lost": lost})
             _log.warning("round %d is lost: %s", number, lost)
         failed = {client for round_, client, *_ in driver.failures if round_ == number}
         hall.missed = set(driver.clients.difference(present)) | driver.aside | failed
+        state.rows.append({"round": number, "lost": lost, "missed": sorted(hall.missed)})
         hall.enter(driver.commit(about), number)
         state.round = number
         state.seconds += time.perf_counter() - started
@@ -137,7 +138,7 @@ def run_at_sites(
         tuple(driver.refusals),
         tuple(driver.failures),
         hall.refused,
-        {int(str(row["round"])): str(row["lost"]) for row in state.rows},
+        {int(str(row["round"])): str(row["lost"]) for row in state.rows if row["lost"]},
         driver.close(),
         figures,
     )
@@ -196,6 +197,10 @@ def serve(transport: Transport, folder: Path) -> int:
 def _told(done: Progress) -> None:
     ended = f"lost ({done.lost})" if done.lost else f"done by {len(done.sites)} sites"
     _log.info("round %d of %d %s, %.1f s", done.round, done.rounds, ended, done.seconds)
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 class _Hall:

@@ -172,6 +172,20 @@ def test_a_server_that_ends_goes_on_with_the_same_bits(
         assert bits(states(again, agreed)) == expected
 
 
+def test_a_server_that_ends_still_knows_who_missed_an_average(here: Here, agreed: Agreed, tmp_path: Path) -> None:
+    here.cut = lambda name, request: (name, request.round, request.kind) == ("emil", 2, "ask")
+
+    def ends(done: Progress) -> None:
+        if done.round == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run_at_sites(here, agreed, tmp_path / "server", on_round=ends)
+    served = run_at_sites(here, agreed, tmp_path / "server", resume=True)
+    assert served.lost == {} and served.failures == ()
+    assert len({state["domain_prompt.base"].tobytes() for state in states(here, agreed).values()}) == 1
+
+
 def test_a_checkpoint_of_another_run_is_refused(here: Here, agreed: Agreed, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / CHECKPOINT, TrainingState(ServerState(), {}, np.empty(0), np.empty(0)), "another")
     with pytest.raises(DataError, match="belongs to other settings"):
