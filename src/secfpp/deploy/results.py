@@ -40,6 +40,7 @@ class Served:
         lost: rounds that came to nothing, for a group or for all, and why.
         told: what sites said of themselves at the end.
         figures: what sites measured of themselves on average, 0..1, and which ``sites``; if that was agreed on.
+        behind: sites that missed the last round; what they have is of an earlier one.
     """
 
     agreed: Agreed
@@ -55,6 +56,7 @@ class Served:
     lost: Mapping[int, str] = field(default_factory=dict)
     told: Mapping[ClientId, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
+    behind: tuple[ClientId, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
@@ -74,6 +76,7 @@ class Served:
                 for client, images in sorted(self.sites.items())
             },
             "figures": dict(self.figures),
+            "behind": list(self.behind),
             "refused": dict(self.refused),
             "refusals": [asdict(one) for one in self.refusals],
             "failures": [dict(zip(("round", "site", "step", "kind"), one, strict=True)) for one in self.failures],
@@ -106,6 +109,7 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     if sites:
         sent = amount(sum(costs["up"].values()) / len(sites))
         found.append(f"{costs['exchanges']} exchanges, {sent} sent by a site on average")
+    found += [f"{site} missed the last round: what it has is of an earlier one" for site in summary["behind"]]
     found += [f"{site} did not take part: {why}" for site, why in summary["refused"].items()]
     kinds = Counter((one["site"], one["step"], one["kind"]) for one in summary["failures"])
     found += [f"{site}: {step} failed {count} times with {kind}" for (site, step, kind), count in kinds.items()]

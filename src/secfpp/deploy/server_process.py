@@ -141,6 +141,7 @@ def run_at_sites(
         {int(str(row["round"])): str(row["lost"]) for row in state.rows if row["lost"]},
         driver.close(),
         figures,
+        tuple(sorted(hall.missed & hall.weights.keys())),
     )
 
 

@@ -17,7 +17,7 @@ from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.deploy import server_process
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.names import AGREED, RESULTS
-from secfpp.deploy.results import SUMMARY
+from secfpp.deploy.results import SUMMARY, sentences
 from secfpp.deploy.server_process import CHECKPOINT, Progress, run_at_sites, serve
 from secfpp.deploy.site_folder import SiteFolder
 from secfpp.errors import ConfigError, DataError, DropoutError
@@ -112,8 +112,15 @@ def test_a_site_that_was_away_comes_back_with_its_older_state(
                 here.start("emil")
 
     served = run_at_sites(here, agreed, tmp_path / "server", on_round=note)
-    assert served.lost == {} and took == {1: FIVE, 2: FIVE, 3: NAMES, 4: FIVE}
+    assert served.lost == {} and took == {1: FIVE, 2: FIVE, 3: NAMES, 4: FIVE} and served.behind == ()
     assert len({state["domain_prompt.base"].tobytes() for state in states(here, agreed).values()}) == 1
+
+
+def test_a_site_that_is_away_at_the_end_is_named(here: Here, agreed: Agreed, tmp_path: Path) -> None:
+    here.cut = lambda name, request: name == "emil" and request.round == 4
+    served = run_at_sites(here, agreed, tmp_path / "server")
+    assert served.behind == ("emil",)
+    assert "emil missed the last round: what it has is of an earlier one" in sentences(served.to_json())
 
 
 def test_a_round_that_too_few_finish_is_lost_and_the_next_one_goes_on(
