@@ -182,7 +182,7 @@ def test_noise_that_does_not_fit_beside_the_images_is_refused():
         ({"delta": 1.0}, r"privacy\.delta = 1"),
         ({"epsilon": 4.0, "epsilon_budget": 2.0}, r"privacy\.epsilon_budget = 2"),
         ({"everybody": 0.9, "scatter": 0.1}, r"privacy\.everybody, scatter"),
-        ({"clip": 2.5}, r"privacy\.clip"),
+        ({"mechanism": "class_means", "clip": 2.5}, r"privacy\.clip"),
         ({"count": 0.0}, r"privacy\.count"),
     ],
 )

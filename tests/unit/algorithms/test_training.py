@@ -68,7 +68,7 @@ def test_a_rate_of_its_own_for_one_parameter():
 
 
 def test_batches_depend_on_seed_client_and_round_alone():
-    draw = LocalTraining(steps=3, batch=5)._draws
+    draw = LocalTraining(steps=3, batch=5).draws
     first = draw(client("a"), 1)
     assert first.shape == (3, 5) and first.min() >= 0 and first.max() < 20
     assert np.array_equal(first, draw(client("a"), 1))
