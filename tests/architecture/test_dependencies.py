@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OPTIONAL = {ROOT / "src" / "secfpp" / "deploy" / "flare": "flare", ROOT / "src" / "secfpp" / "page": "page"}
+PACKAGE = ROOT / "src" / "secfpp"
+OPTIONAL = {PACKAGE / "deploy" / "flare": "flare", PACKAGE / "page": "page", PACKAGE / "cluster": "ray"}
 """Folders that may import more, and the extras that declare it."""
 
 
@@ -71,5 +72,5 @@ def test_every_dependency_is_pinned_exactly_and_portably() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pins = {normal(line): line for line in lines}
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line)] == []
-    declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["dev"] + EXTRAS["flare"]
+    declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["dev"] + EXTRAS["flare"] + EXTRAS["ray"]
     assert [name for name in map(normal, declared) if name not in pins] == []
