@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from secfpp.cluster.clients import Chunks, Clients, Failure, Model
@@ -37,7 +40,7 @@ def settings_for_ray(model: BackboneSettings) -> BackboneSettings:
 
 @contextmanager
 def ray_engine(model: BackboneSettings) -> Iterator[Engine]:
-    """Ray for a while: the cluster at ``RAY_ADDRESS``, else processes of this machine, reachable on loopback only.
+    """Ray for a while: the cluster at ``RAY_ADDRESS``, else processes of this machine that ask others for a token.
 
     Args:
         model: as `settings_for_ray` gives it.
@@ -46,24 +49,28 @@ def ray_engine(model: BackboneSettings) -> Iterator[Engine]:
         MissingExtraError: Ray is not installed.
         SecFPPError: there is no cluster at that address.
     """
+    if find_spec("ray") is None:
+        raise MissingExtraError("--engine ray", "ray")
+    address = os.environ.get("RAY_ADDRESS") or "local"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtraError("--engine ray", "ray") from error
+    if address == "local" and "ray" not in sys.modules:  # Ray reads it when it is imported
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    import ray
 
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    here = {"num_cpus": usable_cores(), "_node_ip_address": "127.0.0.1"} if address == "local" else {}
+    here = {"num_cpus": usable_cores(), "include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error", **here)
+        ray.init(address=address, log_to_driver=False, logging_level="error", **here)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SecFPPError(f"Ray at RAY_ADDRESS={address}: {error}") from error
-    engine = RayEngine(model, int(ray.cluster_resources().get("CPU", 0)))
     try:
-        yield engine
+        engine = RayEngine(model, int(ray.cluster_resources().get("CPU", 0)))
+        try:
+            yield engine
+        finally:
+            engine.close()
     finally:
-        engine.close()
         ray.shutdown()
 
 
@@ -153,7 +160,7 @@ class _Actors:
             kind = type(error).__name__
             raise SecFPPError(
                 f"an actor of the cluster ended ({kind}), and its clients with it: "
-                "the same command with --resume goes on after the last finished round"
+                "the run goes on after its last finished round, by run --resume or the same compare"
             ) from error
         for result in results.values():
             if isinstance(result, Failure):
