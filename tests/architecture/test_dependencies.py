@@ -20,10 +20,11 @@ OPTIONAL = {
     PACKAGE / "deploy" / "flower": "flower",
     PACKAGE / "deploy" / "processes.py": "flower",
     PACKAGE / "page": "page",
+    PACKAGE / "cluster": "ray",
 }
 """Folders and files that may import more, and the extras that declare it."""
-PINS = {"constraints.txt": "flare", "constraints-flower.txt": "flower"}
-"""Files with exact versions, and the extra that each is for beside what all need."""
+PINS = {"constraints.txt": ("flare", "ray"), "constraints-flower.txt": ("flower",)}
+"""Files with exact versions, and the extras that each is for beside what all need."""
 
 
 def normal(requirement: str) -> str:
@@ -70,7 +71,7 @@ def test_the_tests_import_declared_dependencies_only() -> None:
     own = {"contract", "support"} | {
         path.stem for folder in ("tests", "tools") for path in (ROOT / folder).rglob("*.py")
     }
-    declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["flare"] + EXTRAS["flower"]
+    declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["flare"] + EXTRAS["flower"] + EXTRAS["ray"]
     assert undeclared(ROOT / "tests", declared, own) == {}
 
 
@@ -83,5 +84,10 @@ def test_every_dependency_is_pinned_exactly_and_portably(file: str) -> None:
     lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
     pins = {normal(line): line for line in lines}
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line)] == []
-    declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["dev"] + EXTRAS[PINS[file]]
+    declared = (
+        PROJECT["dependencies"]
+        + EXTRAS["test"]
+        + EXTRAS["dev"]
+        + [one for extra in PINS[file] for one in EXTRAS[extra]]
+    )
     assert [name for name in map(normal, declared) if name not in pins] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from secfpp.experiment.config import ExperimentConfig
     from secfpp.experiment.run_directory import RunDirectory
     from secfpp.experiment.shards import Shard
+    from secfpp.runtime.engine import Engine
 
 DEMO_METHODS = (
     "zero_shot",
@@ -40,6 +42,12 @@ NEW_LEDGER = typer.Option(
 )
 DETERMINISTIC = typer.Option(
     False, "--deterministic", help="The bits of a deployed run: one client at a time, on one thread; slower."
+)
+ENGINE = typer.Option(
+    "",
+    "--engine",
+    metavar="ray",
+    help="Spread a run's clients over the cluster at RAY_ADDRESS, or this machine's cores.",
 )
 TENSORBOARD = typer.Option(False, "--tensorboard", help="Write event files to DIR/tensorboard too.")
 
@@ -82,6 +90,7 @@ def run(
     tensorboard: bool = TENSORBOARD,
     new_ledger: bool = NEW_LEDGER,
     deterministic: bool = DETERMINISTIC,
+    engine: str = ENGINE,
     force: bool = typer.Option(False, "--force", help="Replace the results in that directory."),
     as_json: bool = JSON,
 ) -> None:
@@ -107,6 +116,7 @@ def run(
             tensorboard=tensorboard,
             transcript=transcript,
             new_ledger=new_ledger,
+            engine=engine,
         )
 
 
@@ -132,6 +142,7 @@ def compare(
     tensorboard: bool = TENSORBOARD,
     new_ledger: bool = NEW_LEDGER,
     deterministic: bool = DETERMINISTIC,
+    engine: str = ENGINE,
     shard: str = typer.Option(
         "", metavar="I/N", help="Train only the I-th of N parts, to OUT/shards; without it, finished parts are used."
     ),
@@ -152,6 +163,8 @@ def compare(
     from secfpp.experiment.run_directory import open_run_directory, open_shard
 
     part = _shard(shard, force, new_ledger)
+    if engine and workers not in (None, 1):
+        raise ConfigError([Problem("--workers", workers, "1, or leave it out: --engine trains one seed at a time")])
     settings = load_config(config, set_)
     if seeds:
         settings = replace(settings, seeds=parse_seeds(seeds))
@@ -180,6 +193,7 @@ def compare(
             tensorboard=tensorboard,
             new_ledger=new_ledger,
             shard=part,
+            engine=engine,
         )
 
 
@@ -261,6 +275,29 @@ def _require_one(force: bool, resume: bool) -> None:
         raise ConfigError([Problem("--force", True, "either --force or --resume: start over, or go on")])
 
 
+def _for_engine(name: str, config: ExperimentConfig) -> ExperimentConfig:
+    """`config` as an engine computes it.
+
+    Raises:
+        ConfigError: no such engine, or settings that it cannot follow.
+        MissingExtraError: it is not installed.
+    """
+    from secfpp.cluster.engine import settings_for_ray
+
+    if name != "ray":
+        raise ConfigError([Problem("--engine", name, "ray, or leave it out")])
+    return replace(config, backbone=settings_for_ray(config.backbone))
+
+
+def _engine(name: str, config: ExperimentConfig) -> AbstractContextManager[Engine | None]:
+    """What `name` stands for; nothing is this process."""
+    if not name:
+        return nullcontext()
+    from secfpp.cluster.engine import ray_engine
+
+    return ray_engine(config.backbone)
+
+
 def _train(
     config: ExperimentConfig,
     labels: Sequence[str],
@@ -273,12 +310,15 @@ def _train(
     transcript: Path | None = None,
     new_ledger: bool = False,
     shard: Shard | None = None,
+    engine: str = "",
 ) -> None:
     from secfpp.cli.output import print_json, print_results
     from secfpp.cli.progress import open_progress
     from secfpp.experiment.runner import run_experiment
 
-    with open_progress() as progress:
+    if engine:
+        config = _for_engine(engine, config)
+    with open_progress() as progress, _engine(engine, config) as place:
         outcome = run_experiment(
             config,
             labels,
@@ -289,6 +329,7 @@ def _train(
             transcript=transcript,
             new_ledger=new_ledger,
             shard=shard,
+            engine=place,
         )
     if as_json:
         print_json(outcome.summary)

@@ -32,6 +32,7 @@ from secfpp.experiment.workers import train_in_processes
 
 if TYPE_CHECKING:
     from secfpp.data.federated import FederatedDataset
+    from secfpp.runtime.engine import Engine
     from secfpp.runtime.trainer import RoundRecord, RunResult
 
 
@@ -106,6 +107,7 @@ def run_experiment(
     transcript: Path | None = None,
     new_ledger: bool = False,
     shard: Shard | None = None,
+    engine: Engine | None = None,
 ) -> Outcome:
     """Train every method in `labels` on every seed of `config`, writing results as they come.
 
@@ -127,6 +129,7 @@ def run_experiment(
         new_ledger: begin another privacy ledger of the data, which does not count what earlier runs released.
         shard: train only this part, in a directory of `open_shard`. Without it, what shards have finished is taken
             over.
+        engine: where the clients are, if not in this process, which then trains one seed at a time.
 
     Raises:
         ConfigError: unknown labels, settings that model or data refuse, or other settings than the stored run has.
@@ -171,7 +174,7 @@ def run_experiment(
         directory.write_json("samples.json", samples.to_json())
     if dataset is not None and workers is None:
         workers = fitting_workers(len(tasks), model.threads or 1, _memory(tasks, dataset))
-    side_by_side = min(workers or 1, len(tasks))
+    side_by_side = 1 if engine else min(workers or 1, len(tasks))
     if side_by_side > 1:
         tasks = [_side_by_side(task, side_by_side, model.threads or 1) for task in tasks]
     for task in tasks:
@@ -187,7 +190,7 @@ def run_experiment(
             train_in_processes(tasks, side_by_side, watcher.see)
         else:
             for task in tasks:
-                train_seed(task, backbone, watcher.see, dataset)
+                train_seed(task, backbone, watcher.see, dataset, engine)
                 dataset = None
     except BaseException as error:
         if not isinstance(error, DiskFullError):

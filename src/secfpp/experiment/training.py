@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from secfpp.data.federated import FederatedDataset
     from secfpp.models.backbone import Backbone
     from secfpp.protocol.transcript import Transcript
+    from secfpp.runtime.engine import Engine
     from secfpp.runtime.trainer import RoundRecord
 
 
@@ -106,7 +107,13 @@ _ACTIVITIES = {
 }
 
 
-def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: FederatedDataset | None = None) -> None:
+def train_seed(
+    task: SeedTask,
+    backbone: Backbone,
+    emit: Emit,
+    dataset: FederatedDataset | None = None,
+    engine: Engine | None = None,
+) -> None:
     """Train every cell of `task`; a cell that fails is noted and told, and the next one begins.
 
     Args:
@@ -114,6 +121,7 @@ def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: Federate
         backbone: the frozen model.
         emit: told of everything that happens, in order.
         dataset: the data of the task's seed, if they are loaded already.
+        engine: where clients are, if not in this process.
 
     Raises:
         DiskFullError: there is no room for what is to be kept.
@@ -126,7 +134,7 @@ def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: Federate
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # told when the run began, with the first seed's data
                 dataset = load_dataset(task.config, task.seed)
-        task = _feasible(task, dataset, backbone, emit)
+        task = _feasible(task, dataset, backbone, emit, engine)
         if not task.cells:
             return
         digest = dataset_digest(dataset)
@@ -146,12 +154,14 @@ def train_seed(task: SeedTask, backbone: Backbone, emit: Emit, dataset: Federate
         return
     for cell in task.cells:
         try:
-            _train_cell(task, cell, backbone, dataset, digest, emit)
+            _train_cell(task, cell, backbone, dataset, digest, emit, engine)
         except Exception as error:
             _fail(task, cell, error, emit)
 
 
-def _feasible(task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emit: Emit) -> SeedTask:
+def _feasible(
+    task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emit: Emit, engine: Engine | None
+) -> SeedTask:
     """The task without cells whose settings do not fit the clients or class names: they fail before any encoding."""
     from secfpp.runtime.trainer import per_round
 
@@ -160,6 +170,8 @@ def _feasible(task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emi
     for cell in task.cells:
         algorithm = task.config.choose([cell.method])[cell.method].for_rounds(task.config.rounds)
         try:
+            if engine:
+                engine.require(algorithm)
             if algorithm.trained:
                 told.add(require_memory(algorithm, clients, len(dataset.classes), task.seed))
                 algorithm.require(clients)
@@ -217,7 +229,13 @@ def encode_images(dataset: FederatedDataset, backbone: Backbone) -> None:
 
 
 def _train_cell(
-    task: SeedTask, cell: Cell, backbone: Backbone, dataset: FederatedDataset, digest: str, emit: Emit
+    task: SeedTask,
+    cell: Cell,
+    backbone: Backbone,
+    dataset: FederatedDataset,
+    digest: str,
+    emit: Emit,
+    engine: Engine | None,
 ) -> None:
     from secfpp.runtime.trainer import train
 
@@ -250,13 +268,14 @@ def _train_cell(
             transcript=transcript,
             on_round=on_round,
             on_exchange=on_exchange,
+            engine=engine,
         )
     size = dataset.clients[0].train.images.shape[1]
     known = novelties(dataset, backbone)
     files = prompt_files(result, backbone.spec, dataset.classes, size, known, dataset.grey_window)
     for name, content in files.items():
         atomic_write(task.directory / name, content)
-    made_by = versions() | load(task.workers, torch.get_num_threads())
+    made_by = versions() | load(engine.processes if engine else task.workers, torch.get_num_threads())
     finished = FinishedCell(result, digest, made_by, git_revision())
     save_cell(task.directory, finished, task.plan.identity(cell))
     emit(Event("finished", cell))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 
 import numpy as np
@@ -11,7 +12,7 @@ from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
 from secfpp.models.backbone import Backbone
 from secfpp.privacy.ledger import RunLedger
-from secfpp.secure.session import parties_in_memory
+from secfpp.secure.session import Party, parties_in_memory
 from secfpp.seeding import derive
 
 
@@ -21,17 +22,20 @@ def make_contexts(
     algorithm: FederatedAlgorithm,
     seed: int,
     ledger: RunLedger | None = None,
+    parties: Mapping[str, Party] | None = None,
 ) -> dict[str, ClientContext]:
     """Every client's context, newcomers included, by name in sorted order; all with one privacy ledger, if any.
+
+    With `parties`, those of them alone, with these keys; else with fresh ones.
 
     Raises:
         ConfigError: class names that the model refuses.
     """
     clients = (*dataset.clients, *dataset.newcomers)
-    names = [client.name for client in clients]
     start = algorithm.prompt.initial(backbone, dataset.template, derive(seed, "start"))
     tokens = backbone.class_tokens(dataset.classes, len(start))
-    parties = parties_in_memory(names)
+    if parties is None:
+        parties = parties_in_memory(client.name for client in clients)
     return {
         client.name: ClientContext(
             client=client.name,
@@ -45,6 +49,7 @@ def make_contexts(
             ledger=ledger,
         )
         for client in sorted(clients, key=lambda client: client.name)
+        if client.name in parties
     }
 
 

@@ -10,11 +10,21 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from secfpp.errors import ClientError, ProtocolError
 from secfpp.protocol import refusals, wire
-from secfpp.protocol.program import Arrays, Ask, ClientId, Joint, Program, Replies, ResolvedStep, resolve
+from secfpp.protocol.program import (
+    Arrays,
+    Ask,
+    ClientId,
+    ClientState,
+    Joint,
+    Program,
+    Replies,
+    ResolvedStep,
+    resolve,
+)
 from secfpp.protocol.refusals import BY_SERVER, Refusal
 from secfpp.protocol.transcript import Direction, Transcript
 from secfpp.runtime.costs import Costs
@@ -150,6 +160,59 @@ class Driver(ABC):
         """Count one message that was on a client's link."""
         count = self.costs.count_up if direction == "up" else self.costs.count_down
         count(component_of(step), client, size)
+
+
+class SimulatingDriver(Driver):
+    """A driver that knows what only clients know in the field.
+
+    Attributes:
+        states: client to its state, as it is after a program.
+    """
+
+    states: dict[ClientId, ClientState]
+
+
+def called(
+    clients: Sequence[ClientId],
+    round_: int,
+    name: str,
+    step: ResolvedStep,
+    contexts: Sequence[Any],
+    states: Sequence[ClientState],
+    received: Sequence[Arrays],
+    *,
+    tolerant: bool,
+) -> list[tuple[ClientState, Arrays]]:
+    """Run the step of one client, or of one chunk of clients; each one's new state and reply.
+
+    Args:
+        clients: their names; all other sequences follow them.
+        round_: for errors.
+        name: the step's.
+        step: what to run.
+        contexts: of the clients.
+        states: before the step.
+        received: what each was sent.
+        tolerant: reply that a message was refused, where a client alone finds that.
+
+    Raises:
+        ClientError: the step failed; raised from the cause.
+    """
+    try:
+        return step.call(contexts, states, received)
+    except ClientError:
+        raise
+    except ProtocolError as error:
+        if not tolerant or step.many:
+            raise ClientError(", ".join(clients), round_, name, error) from error
+        return [(states[0], refusals.refusal(error))]
+    except Exception as error:
+        raise ClientError(", ".join(clients), round_, name, error) from error
+
+
+def chunks(clients: Sequence[ClientId], size: int) -> Iterable[Sequence[ClientId]]:
+    """Consecutive clients, `size` at a time; the last may be fewer."""
+    return (clients[start : start + size] for start in range(0, len(clients), size))
 
 
 def component_of(step: str) -> str:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from secfpp.errors import ClientError, ProtocolError
-from secfpp.protocol import refusals, wire
+from secfpp.protocol import wire
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, ResolvedStep
 from secfpp.protocol.transcript import Direction, Transcript
 from secfpp.runtime.costs import Costs, Share
-from secfpp.runtime.driver import Driver, component_of, repeated
+from secfpp.runtime.driver import SimulatingDriver, called, chunks, component_of, repeated
 
 __all__ = ["Costs", "Dropouts", "InProcessDriver", "Share"]
 
 Dropouts = Callable[[int, str, ClientId], Literal["before", "after"] | None]
 
 
-class InProcessDriver(Driver):
+class InProcessDriver(SimulatingDriver):
     """Carries a program's asks to clients that share this process.
 
     Either way of carrying a message hands over fresh arrays: no party can change another's by writing into what it
@@ -81,7 +81,7 @@ class InProcessDriver(Driver):
             ask_of(client)
         replies: dict[ClientId, Arrays] = {}
         reached = [client for client, fate in fates.items() if fate != "before"]
-        for clients in _chunks(reached, self.chunk if step.many else 1):
+        for clients in chunks(reached, self.chunk if step.many else 1):
             results = self._call(ask.step, step, clients, [ask_of(client) for client in clients])
             for client, (state, reply) in zip(clients, results, strict=True):
                 try:
@@ -99,17 +99,8 @@ class InProcessDriver(Driver):
         """Run the step of one client, or of one chunk of clients, and check the form of what it returns."""
         contexts = [self.contexts[client] for client in clients]
         states = [self.states[client] for client in clients]
-        try:
-            with self.costs.timed([component_of(name)]):
-                return step.call(contexts, states, received)
-        except ClientError:
-            raise
-        except ProtocolError as error:
-            if not self.tolerant or step.many:
-                raise ClientError(", ".join(clients), self.round_, name, error) from error
-            return [(states[0], refusals.refusal(error))]
-        except Exception as error:
-            raise ClientError(", ".join(clients), self.round_, name, error) from error
+        with self.costs.timed([component_of(name)]):
+            return called(clients, self.round_, name, step, contexts, states, received, tolerant=self.tolerant)
 
     @property
     def _needs_bytes(self) -> bool:
@@ -137,7 +128,3 @@ class InProcessDriver(Driver):
         if data is not None:
             self._record(data, step, label, client, direction, delivered)
         return arrived
-
-
-def _chunks(clients: Sequence[ClientId], size: int) -> Iterable[Sequence[ClientId]]:
-    return (clients[start : start + size] for start in range(0, len(clients), size))

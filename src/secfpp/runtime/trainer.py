@@ -24,6 +24,8 @@ from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from secfpp.runtime.contexts import dataset_digest, make_contexts
 from secfpp.runtime.costs import Costs
+from secfpp.runtime.driver import SimulatingDriver
+from secfpp.runtime.engine import Engine, Simulation
 from secfpp.runtime.evaluation import Example, examples, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
 from secfpp.runtime.learned import learned, predicting, prompts_of
@@ -142,6 +144,7 @@ def train(
     checkpoint: Path | None = None,
     participation: float = 1.0,
     chunk: int = CHUNK,
+    engine: Engine | None = None,
 ) -> RunResult:
     """Train `algorithm` on `dataset` and measure it; the same arguments give the same result.
 
@@ -169,6 +172,7 @@ def train(
         participation: share of the clients that take part in a round, see `participants`. The others keep their
             state, are not asked, and are evaluated all the same; their ``loss`` in `RunResult.rows` is None.
         chunk: clients trained in one pass.
+        engine: where the clients are, if not in this process; without `dropouts` then.
 
     Raises:
         ConfigError: settings that this data or model refuse.
@@ -182,6 +186,8 @@ def train(
     algorithm = algorithm.for_rounds(rounds)
     if algorithm.trained:
         algorithm.require(per_round(len(dataset.clients), participation))
+    if engine:
+        engine.require(algorithm)
     terms = algorithm.privacy_terms
     ledger = ledger_of(dataset, terms) if terms else None
     charged = RunLedger(ledger, f"{method}, seed {seed}") if ledger else None
@@ -191,16 +197,21 @@ def train(
     predictor = algorithm.predictor
     run = _identity(dataset, backbone, algorithm, method, seed, rounds, participation)
     state = (load_checkpoint(checkpoint, run) if checkpoint else None) or _start(algorithm, contexts, ordered)
-    driver = InProcessDriver(
-        algorithm,
-        contexts,
-        state.clients,
-        force_wire=force_wire,
-        dropouts=dropouts,
-        chunk=chunk,
-        transcript=transcript,
-        tolerant=True,
-    )
+    driver: SimulatingDriver
+    if engine:
+        simulation = Simulation(algorithm, dataset, backbone.spec.digest, seed, chunk)
+        driver = engine.driver(simulation, state.clients, transcript)
+    else:
+        driver = InProcessDriver(
+            algorithm,
+            contexts,
+            state.clients,
+            force_wire=force_wire,
+            dropouts=dropouts,
+            chunk=chunk,
+            transcript=transcript,
+            tolerant=True,
+        )
     driver.costs, driver.refusals = state.costs, state.refusals
     weights = {context.client: len(context.data.train) for context in ordered}
     planned = algorithm.planned(rounds)
@@ -294,7 +305,7 @@ def _start(
 
 def _join(
     algorithm: FederatedAlgorithm,
-    driver: InProcessDriver,
+    driver: SimulatingDriver,
     state: TrainingState,
     contexts: Mapping[str, ClientContext],
     planned: int,

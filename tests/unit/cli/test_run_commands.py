@@ -269,3 +269,13 @@ def test_the_report_needs_a_run_with_something_in_it_that_nobody_writes(world: W
         assert "another process" in fails(2, "report", "o")
     Path("o/cells/pooled/3.safetensors").write_bytes(b"x")
     assert "cells/pooled/3.safetensors" in fails(2, "report", "o")
+
+
+def test_an_engine_is_refused_before_anything_is_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "ray, or leave it out" in fails(2, "run", "c.toml", "--out", "o", "--engine", "spark")
+    assert "backbone.device" in fails(
+        2, "run", "c.toml", "--out", "o", "--engine", "ray", "--set", "backbone.device=cuda"
+    )
+    assert "one seed at a time" in fails(2, "compare", "c.toml", "--out", "o", "--engine", "ray", "--workers", "2")
+    monkeypatch.setattr("secfpp.cluster.engine.find_spec", lambda name: None)
+    assert "secfpp[ray]" in fails(2, "run", "c.toml", "--out", "o", "--engine", "ray")

@@ -95,7 +95,15 @@ def test_the_page_shows_claims_and_names_safely() -> None:
     told = list(
         found(**{"<b>open": part(1.0), "private": part(1 / 3, exposed=False, claim=Claim(EPSILON_OF_3, 1e-5))}).values()
     )
-    about = {"of": "audit", "dataset": "icons", "backbone": "mini", "rounds": 20, "seeds": [0], "clients": 20, "victims": 0}
+    about = {
+        "of": "audit",
+        "dataset": "icons",
+        "backbone": "mini",
+        "rounds": 20,
+        "seeds": [0],
+        "clients": 20,
+        "victims": 0,
+    }
     how = {"shadows": 64, "shadow_dtype": "bfloat16", "missing": ["private, seed 1"], "full_seconds": 100.0}
     nothing: dict[str, Any] = {key: [] for key in ("thefts", "inversions", "properties")}
     summary = {"rows": told, "targets": ["<b>open", "private"], **about, **how, **nothing}
