@@ -237,6 +237,7 @@ class World:
         checkpoint: Path,
         transcript: Any,
         chunk: int = 32,
+        engine: Any = None,
     ) -> Any:
         self.before_training(method)
         if transcript is not None:

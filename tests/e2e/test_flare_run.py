@@ -24,6 +24,7 @@ from support.sites import agreed_on, make_sites, pictures, roster_of
 pytest.importorskip("nvflare")
 from secfpp.deploy.flare.processes import SERVER, Federation
 from secfpp.deploy.flare.provision import make_kits
+from support.toy_flare import flare
 
 
 def invoked(group: Any, *words: object) -> str:
@@ -123,3 +124,25 @@ def test_a_server_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> 
         running.start_server()
         assert "FINISHED:COMPLETED" in stage.serve("--resume")
     stage.require_the_bits_of_a_run_without_an_engine()
+
+
+@pytest.mark.slow
+def test_the_suite_of_all_carriers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from contract import test_drivers as suite
+
+    with flare(tmp_path) as remote:
+        suite.test_the_same_program_has_the_same_end_everywhere(remote, tmp_path)
+        remote.round_ += 1
+        suite.test_what_is_no_step_is_never_asked(remote)
+        suite.test_a_stranger_is_never_asked(remote)
+        suite.test_large_messages_arrive_whole(remote, 12)
+        suite.test_a_reply_to_another_request_counts_for_nothing(remote)
+
+
+@pytest.mark.slow
+def test_what_a_site_on_flare_answers_and_tells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from contract import test_drivers as suite
+
+    with flare(tmp_path) as remote:
+        suite.test_only_the_kind_of_an_error_leaves_a_site(remote, caplog)
+        suite.test_a_refusal_is_told_and_others_go_on(remote)

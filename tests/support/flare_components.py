@@ -12,3 +12,11 @@ class EchoRelay(Relay):
 
 class AskingServer(Server):
     program = "support.flare_parts:ask_as_told"
+
+
+class ToyRelay(Relay):
+    opener = "support.toy_sites:open_site"
+
+
+class BridgedServer(Server):
+    program = "support.bridge:bridge"

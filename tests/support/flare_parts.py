@@ -81,13 +81,15 @@ class Bound:
         return Federation(self.kits, {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"})
 
 
-def bound_kits(folder: Path, names: list[str], relay: str = RELAY, server: str = SERVER) -> Bound:
+def bound_kits(
+    folder: Path, names: list[str], relay: str = RELAY, server: str = SERVER, places: Path | None = None
+) -> Bound:
     """Provisioned and bound kits with a roster of fresh keys."""
     keys = {name: IdentityKey.generate() for name in names}
     roster = Roster("rehearsal", 1, {name: key.public for name, key in keys.items()})
     roster.save(folder / "roster.toml")
     kits = make_kits(folder / "kits", names)
-    sites = {name: folder / "sites" / name for name in names}
+    sites = {name: (places or folder / "sites") / name for name in names}
     for name, key in keys.items():
         sites[name].mkdir(parents=True)
         bind_site(sites[name], kits.sites[name], name, key, roster, relay)
