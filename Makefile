@@ -30,7 +30,7 @@ test-slow: $(VENV)/.ready-test ## only the slow tests
 	$(BIN)/python -m pytest -m slow
 
 deploy-demo: $(VENV)/.ready-flare ## four sites and a server on NVIDIA FLARE on this machine, with the bits of one process; 2 minutes
-	@$(ONE_THREAD) $(BIN)/secfpp rehearse --engine flare --sites 4 --set rounds=8
+	@$(ONE_THREAD) $(BIN)/secfpp rehearse --engine flare --sites 4 --set rounds=6
 
 test-flare: $(VENV)/.ready-flare ## a real NVIDIA FLARE system on loopback: payloads, kills, refusals, some minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow or not slow" tests/unit/deploy tests/unit/cli/test_deploying.py tests/e2e/test_flare.py tests/e2e/test_flare_run.py
