@@ -32,6 +32,8 @@ _CREDENTIALS = struct.Struct("3i")
 
 Sign = Callable[[bytes], bytes]
 """The site's answer to a challenge, see `secfpp.deploy.flower.identity`."""
+_WAKE = 1.0
+"""Seconds after which a wait looks for a signal that did not interrupt it."""
 _log = logging.getLogger(__name__)
 
 
@@ -56,8 +58,12 @@ def serve_socket(
         try:
             if ready:
                 ready()
+            listener.settimeout(_WAKE)
             while True:
-                channel, _ = listener.accept()
+                try:
+                    channel, _ = listener.accept()
+                except TimeoutError:
+                    continue
                 threading.Thread(target=_answer, args=(channel, site, sign, turn), daemon=True).start()
         finally:
             turn.acquire(timeout=GRACE)  # what is being worked on may end

@@ -42,7 +42,7 @@ def serving(folder: Path, opener: str = "support.flare_parts:open_echo") -> subp
 def ended(process: subprocess.Popen[bytes]) -> int:
     assert process.stdout is not None
     process.stdout.close()
-    return process.wait(60.0)  # closing alone may take twice GRACE on a busy machine
+    return process.wait(30.0)
 
 
 @pytest.fixture
@@ -96,6 +96,26 @@ except OSError:
         assert ask_site(site, b"hello", 5.0) == b"hello"
         process.terminate()
         ended(process)
+
+
+def test_a_signal_that_comes_between_two_waits_ends_it(tmp_path: Path) -> None:
+    """Here it comes to another thread, which interrupts no wait of the main one; so it is seen at the next."""
+    code = """
+import signal, sys, threading, time
+from pathlib import Path
+from secfpp.deploy.site_socket import serve_until_ended
+
+def send():
+    time.sleep(0.3)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+serve_until_ended(Path(sys.argv[1]), "support.flare_parts:open_echo", None, threading.Thread(target=send).start)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(TESTS)}, timeout=30.0
+    )
+    assert ran.returncode == 0
+    assert (tmp_path / "closed").exists()
 
 
 def test_requests_wait_for_each_other_and_not_beyond_their_patience(site: Path) -> None:
