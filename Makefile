@@ -29,7 +29,7 @@ test: $(VENV)/.ready-test ## the test suite without the slow tests, on all cores
 test-slow: $(VENV)/.ready-test ## only the slow tests
 	$(BIN)/python -m pytest -m slow
 
-deploy-demo: $(VENV)/.ready-flare ## four sites and a server on NVIDIA FLARE on this machine, with the bits of one process; 2 minutes
+deploy-demo: $(VENV)/.ready-flare ## four sites and a server on NVIDIA FLARE on this machine, with the bits of one process; one minute
 	@$(ONE_THREAD) $(BIN)/secfpp rehearse --engine flare --sites 4 --set rounds=6
 
 test-flare: $(VENV)/.ready-flare ## a real NVIDIA FLARE system on loopback: payloads, kills, refusals, some minutes
