@@ -37,7 +37,7 @@ from secfpp.algorithms.noisy_prompts import AveragesPrompts
 from secfpp.algorithms.privacy import Privacy, released
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.icons import IconSettings, load_icons
-from secfpp.experiment.config import parse_config
+from secfpp.experiment.spec.config import parse_config
 from secfpp.models.backbone import load_backbone
 from secfpp.models.scoring import Visual
 from secfpp.privacy.accounting import epsilon

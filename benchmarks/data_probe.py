@@ -29,8 +29,8 @@ from torch import Tensor
 from secfpp.data.catalog import datasets
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.errors import ConfigError, Problem
-from secfpp.experiment.config import merge, parse_override
-from secfpp.experiment.schema import build
+from secfpp.experiment.spec.config import merge, parse_override
+from secfpp.experiment.spec.schema import build
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.models.prompt import SoftPrompt
 from secfpp.seeding import Seed

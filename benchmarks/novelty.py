@@ -23,9 +23,9 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 from sklearn.metrics import roc_auc_score
 
-from secfpp.experiment.config import load_config
-from secfpp.experiment.results import novelties
-from secfpp.experiment.training import load_dataset
+from secfpp.experiment.results.summary import novelties
+from secfpp.experiment.run.training import load_dataset
+from secfpp.experiment.spec.config import load_config
 from secfpp.models.backbone import load_backbone
 from secfpp.models.novelty import novelty
 

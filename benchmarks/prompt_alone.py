@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from secfpp.data.federated import ClientData, FederatedDataset
-from secfpp.experiment.config import load_config
-from secfpp.experiment.results import client_prompts
-from secfpp.experiment.training import load_dataset
+from secfpp.experiment.results.summary import client_prompts
+from secfpp.experiment.run.training import load_dataset
+from secfpp.experiment.spec.config import load_config
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.models.class_contexts import distilled, fit_class_contexts, with_made_up
 from secfpp.models.prompt_file import ClientPrompt

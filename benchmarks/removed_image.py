@@ -25,8 +25,8 @@ from secfpp.algorithms.secfpp import SecFPP
 from secfpp.algorithms.sharing import EVERYBODY
 from secfpp.cli.training import parse_seeds
 from secfpp.data.federated import FederatedDataset
-from secfpp.experiment.config import load_config
-from secfpp.experiment.training import load_dataset
+from secfpp.experiment.run.training import load_dataset
+from secfpp.experiment.spec.config import load_config
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.models.class_means import ClassSums
 from secfpp.privacy.ledger import RunLedger

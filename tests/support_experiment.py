@@ -18,7 +18,7 @@ import torch
 
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.errors import ConfigError, Problem
-from secfpp.experiment.config import Catalog
+from secfpp.experiment.spec.config import Catalog
 from secfpp.models.prompt import SoftPrompt
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.trainer import RunResult

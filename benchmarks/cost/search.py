@@ -21,7 +21,7 @@ from secfpp.algorithms.residuals import feature_descriptor
 from secfpp.algorithms.secfpp import SecFPP
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.icons import IconSettings, load_icons
-from secfpp.experiment.statistics import adjusted_rand_index
+from secfpp.experiment.results.statistics import adjusted_rand_index
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.protocol.cohort import Cohort
 from secfpp.runtime.contexts import make_contexts

@@ -21,8 +21,8 @@ import tempfile
 from pathlib import Path
 
 from secfpp.deploy.rehearsal import Played, play, prepare, simulate
-from secfpp.experiment.config import ExperimentConfig, parse_config
-from secfpp.experiment.training import load_dataset
+from secfpp.experiment.run.training import load_dataset
+from secfpp.experiment.spec.config import ExperimentConfig, parse_config
 from secfpp.models.backbone import load_backbone
 from secfpp.runtime.trainer import train
 

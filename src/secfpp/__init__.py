@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         TamperError,
         WireError,
     )
-    from secfpp.experiment.variants import variants
+    from secfpp.experiment.spec.variants import variants
     from secfpp.models.backbone import Backbone, load_backbone
     from secfpp.models.coop_checkpoint import from_coop, to_coop
     from secfpp.models.prompt import SoftPrompt
@@ -89,7 +89,7 @@ _HOME = {
     "data.tables": "TableSettings load_table",
     "errors": "ClientError ConfigError DataError DataWarning DropoutError MemoryWarning MissingExtraError "
     "NoiseWarning NotFittedError ProtocolError SecFPPError TamperError WireError",
-    "experiment.variants": "variants",
+    "experiment.spec.variants": "variants",
     "models.backbone": "Backbone load_backbone",
     "models.coop_checkpoint": "from_coop to_coop",
     "models.prompt": "SoftPrompt",

@@ -20,11 +20,11 @@ from secfpp.data.federated import FederatedDataset
 from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.data.tables import TableSettings, is_table, load_table
 from secfpp.errors import ConfigError, DataError, MemoryWarning, NoiseWarning, NotFittedError, Problem
-from secfpp.experiment.fitted import Fitted, load_fitted, save_fitted
-from secfpp.experiment.memory import require_memory
-from secfpp.experiment.results import client_prompts, novelties
-from secfpp.experiment.schema import build, dump, one_of
-from secfpp.experiment.variants import KNOWN, variants
+from secfpp.experiment.results.fitted import Fitted, load_fitted, save_fitted
+from secfpp.experiment.results.summary import client_prompts, novelties
+from secfpp.experiment.run.memory import require_memory
+from secfpp.experiment.spec.schema import build, dump, one_of
+from secfpp.experiment.spec.variants import KNOWN, variants
 from secfpp.models.backbone import Backbone, load_backbone, require_model
 from secfpp.runtime.trainer import RoundRecord, RunResult, train
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from secfpp.algorithms.base import methods
-from secfpp.experiment.config import parse_config
-from secfpp.experiment.schema import kinds
+from secfpp.experiment.spec.config import parse_config
+from secfpp.experiment.spec.schema import kinds
 from secfpp.secure.clustering.clusterer import Clusterer
 
 ROOT = Path(__file__).parents[2]

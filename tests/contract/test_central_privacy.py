@@ -18,7 +18,7 @@ from secfpp.algorithms.privacy import Privacy
 from secfpp.algorithms.training import LocalTraining
 from secfpp.data.federated import FederatedDataset, hold_out
 from secfpp.errors import BudgetExceeded, ClientError, ConfigError, PrivacyError, ProtocolError
-from secfpp.experiment.variants import variants
+from secfpp.experiment.spec.variants import variants
 from secfpp.models.backbone import Backbone
 from secfpp.privacy import gaussian
 from secfpp.privacy.accounting import epsilon

@@ -22,8 +22,8 @@ from secfpp.algorithms.visual import ClassMeans
 from secfpp.crypto.field import PrimeField
 from secfpp.data.federated import FederatedDataset, Split, hold_out
 from secfpp.errors import ClientError, ConfigError, PrivacyError, ProtocolError
-from secfpp.experiment.audit_work import claim_of
-from secfpp.experiment.privacy_figures import in_words, privacy
+from secfpp.experiment.audit.work import claim_of
+from secfpp.experiment.results.privacy_figures import in_words, privacy
 from secfpp.models.backbone import Backbone
 from secfpp.privacy import skellam
 from secfpp.privacy.accounting import epsilon

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from secfpp.experiment.config import ExperimentConfig, parse_config
-from secfpp.experiment.result_files import render_directory
-from secfpp.experiment.run_directory import open_run_directory
-from secfpp.experiment.runner import run_experiment
+from secfpp.experiment.results.run_directory import open_run_directory
+from secfpp.experiment.run.result_files import render_directory
+from secfpp.experiment.run.runner import run_experiment
+from secfpp.experiment.spec.config import ExperimentConfig, parse_config
 from secfpp.storage import read_arrays
 
 LABELS = ("zero_shot", "secfpp", "promptfl")
@@ -40,9 +40,9 @@ SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
 from secfpp import storage
-from secfpp.experiment.runner import run_experiment
-from secfpp.experiment.run_directory import git_revision, open_run_directory
-from secfpp.experiment.config import parse_config
+from secfpp.experiment.run.runner import run_experiment
+from secfpp.experiment.results.run_directory import git_revision, open_run_directory
+from secfpp.experiment.spec.config import parse_config
 from secfpp.models.backbone import load_backbone
 import secfpp.algorithms.base, secfpp.data.catalog, secfpp.models.backbone
 from secfpp.seeding import derive
@@ -157,7 +157,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(
 
 def test_a_finished_run_has_nothing_left_to_do(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files(whole)
-    monkeypatch.setattr("secfpp.experiment.training.load_dataset", None)  # would fail if anything were trained
+    monkeypatch.setattr("secfpp.experiment.run.training.load_dataset", None)  # would fail if anything were trained
     summary = go(whole, parse_config(SETTINGS))
     assert files(whole) == before and summary["missing"] == []
     assert not list(whole.rglob("*.checkpoint"))

@@ -13,9 +13,9 @@ from secfpp.algorithms.promptfl import PromptFL
 from secfpp.algorithms.secfpp import SecFPP
 from secfpp.algorithms.training import LocalTraining
 from secfpp.data.federated import FederatedDataset
-from secfpp.experiment.result_files import known_algorithm
-from secfpp.experiment.results import summarize
-from secfpp.experiment.schema import dump
+from secfpp.experiment.results.summary import summarize
+from secfpp.experiment.run.result_files import known_algorithm
+from secfpp.experiment.spec.schema import dump
 from secfpp.models.backbone import Backbone
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Program

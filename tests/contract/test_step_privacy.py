@@ -18,8 +18,8 @@ from secfpp.algorithms.privacy import Privacy
 from secfpp.algorithms.training import ClientContext, LocalTraining
 from secfpp.data.federated import ClientData, FederatedDataset, Split, hold_out
 from secfpp.errors import BudgetExceeded, ClientError, ConfigError, PrivacyError, ProtocolError
-from secfpp.experiment.privacy_figures import in_words, privacy
-from secfpp.experiment.variants import variants
+from secfpp.experiment.results.privacy_figures import in_words, privacy
+from secfpp.experiment.spec.variants import variants
 from secfpp.models.backbone import Backbone
 from secfpp.privacy.accounting import epsilon
 from secfpp.privacy.ledger import PrivacyLedger, RunLedger

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from secfpp.cli.app import app
 from secfpp.deploy.rehearsal import differing, prepare, simulate
-from secfpp.experiment.config import parse_config
+from secfpp.experiment.spec.config import parse_config
 
 SMALL = ["--set", "rounds=2", "--set", "data.shots=4", "--set", "data.validation_shots=2", "--set", "data.test_shots=2"]
 

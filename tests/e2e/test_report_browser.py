@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from secfpp.experiment.report import render_report
-from secfpp.experiment.results import summarize
-from secfpp.experiment.samples import sample_images
+from secfpp.experiment.report.page import render_report
+from secfpp.experiment.report.samples import sample_images
+from secfpp.experiment.results.summary import summarize
 from secfpp.runtime.costs import Share
 from secfpp.runtime.evaluation import Example
 from support.browser import Browser, find_browser

@@ -6,9 +6,9 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-from secfpp.experiment.report import render_report
-from secfpp.experiment.results import summarize
-from secfpp.experiment.samples import sample_images
+from secfpp.experiment.report.page import render_report
+from secfpp.experiment.report.samples import sample_images
+from secfpp.experiment.results.summary import summarize
 from support_experiment import fake_result, toy_dataset
 
 HOSTILE = "<i onmouseover='x()'>\"&x</i><script>"

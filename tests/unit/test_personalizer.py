@@ -13,7 +13,7 @@ from sklearn.base import clone
 import secfpp
 from secfpp import CoOpLocal, FolderSettings, LocalTraining, Personalizer, SecFPP
 from secfpp.errors import ConfigError, DataError, NotFittedError
-from secfpp.experiment.machine import resident_memory
+from secfpp.experiment.run.machine import resident_memory
 from secfpp.models.backbone import load_backbone
 from support.picture_folders import picture, picture_tree
 from support.tiny_clip import TinyClip
@@ -321,7 +321,7 @@ def many(data: secfpp.FederatedDataset) -> secfpp.FederatedDataset:
 
 def test_memory_is_told_before_training(data: Any, backbone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = list[str]()
-    monkeypatch.setattr("secfpp.experiment.memory.WORTH_TELLING", 1)
+    monkeypatch.setattr("secfpp.experiment.run.memory.WORTH_TELLING", 1)
     monkeypatch.setattr("secfpp.personalizer.train", lambda *args, **settings: trained.append("") or 1 / 0)
     with (
         pytest.warns(secfpp.MemoryWarning, match="grouping 8 clients on shares takes about .* of memory") as said,
@@ -346,7 +346,7 @@ def test_much_noise_is_told_before_training(data: Any, backbone: Any, monkeypatc
 def test_more_memory_than_the_machine_has_is_refused_before_training(
     data: Any, backbone: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secfpp.experiment.memory.total_memory", lambda: resident_memory() + 2**20)
+    monkeypatch.setattr("secfpp.experiment.run.memory.total_memory", lambda: resident_memory() + 2**20)
     monkeypatch.setattr("secfpp.personalizer.train", lambda *args, **settings: 1 / 0)
     with pytest.raises(ConfigError, match=r"clusterer\.restarts = 192: .*this machine has .* \"plain_agreement\""):
         Personalizer(backbone=backbone).fit(many(data))

@@ -43,8 +43,8 @@ def agree(
     from secfpp.cli.prompts import class_list, require_free
     from secfpp.crypto.roster import Roster
     from secfpp.deploy.agreeing import WHOLE, agreed_from, leaves, pixels_of
-    from secfpp.experiment.config import load_config
-    from secfpp.experiment.training import load_dataset
+    from secfpp.experiment.run.training import load_dataset
+    from secfpp.experiment.spec.config import load_config
     from secfpp.models.backbone import load_backbone
 
     require_free(out, force)

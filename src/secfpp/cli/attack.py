@@ -26,8 +26,8 @@ def attack(
     If an attack refutes what a method claims of itself, the command ends with status 1.
     """
     from secfpp.cli.output import print_json
-    from secfpp.experiment.attack import attack_run
-    from secfpp.experiment.run_directory import open_results
+    from secfpp.experiment.audit.attack import attack_run
+    from secfpp.experiment.results.run_directory import open_results
 
     if directory.is_file():
         told = "a prompt or a saved Personalizer alone does not say what it was trained on"

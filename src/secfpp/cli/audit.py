@@ -16,7 +16,7 @@ from secfpp.cli.training import CONFIG, JSON, SET, parse_labels, parse_seeds
 from secfpp.errors import SecFPPError
 
 if TYPE_CHECKING:
-    from secfpp.experiment.audit import Pace, Tell
+    from secfpp.experiment.audit.make import Pace, Tell
 
 OUT = Path("runs/audit")
 EVERY = 10.0
@@ -45,9 +45,9 @@ def audit(
     If an attack refutes what a method claims of itself, the command ends with status 1.
     """
     from secfpp.cli.output import print_json
-    from secfpp.experiment.audit import Audit, default_targets, run_audit
-    from secfpp.experiment.config import load_config
-    from secfpp.experiment.run_directory import open_run_directory
+    from secfpp.experiment.audit.make import Audit, default_targets, run_audit
+    from secfpp.experiment.results.run_directory import open_run_directory
+    from secfpp.experiment.spec.config import load_config
 
     settings = load_config(config, set_)
     if seeds:
@@ -71,7 +71,7 @@ def require_unrefuted(summary: Mapping[str, Any]) -> None:
     Raises:
         SecFPPError: there are such.
     """
-    from secfpp.experiment.audit_rows import REFUTED
+    from secfpp.experiment.audit.rows import REFUTED
 
     if refuted := [row for row in summary["rows"] if row["verdict"] == REFUTED]:
         told = "\n".join(
@@ -85,7 +85,7 @@ def require_unrefuted(summary: Mapping[str, Any]) -> None:
 def print_audit(summary: Mapping[str, Any], page: Path) -> None:
     """The rows of an audit as a table, and where its page is."""
     from secfpp.cli.output import print_block
-    from secfpp.experiment.text import duration
+    from secfpp.experiment.results.text import duration
 
     of_run = summary["of"] == "run"
     heads = ["target", "adversary", "sees", "attack", "AUC", "95 % interval", "TPR at 1 %", "0.1 %", "worst", "eps >="]
@@ -165,7 +165,7 @@ class _Lines:
 
 
 def _words(what: str, pace: Pace) -> str:
-    from secfpp.experiment.text import duration
+    from secfpp.experiment.results.text import duration
 
     left = pace.left()
     told = f"[{pace.done}/{pace.total}] {what}" if pace.total else what

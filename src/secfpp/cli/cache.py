@@ -25,7 +25,7 @@ def cache(
     """Show or empty the cache of image features and rendered images; all of it can be made again."""
     from secfpp.cachedir import cache_root, cache_sizes, clear_cache
     from secfpp.cli.output import aligned, print_json
-    from secfpp.experiment.text import amount
+    from secfpp.experiment.results.text import amount
 
     root = str(cache_root())
     if action is Action.WHERE:

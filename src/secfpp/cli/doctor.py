@@ -10,7 +10,7 @@ from typing import Literal
 
 import typer
 
-from secfpp.experiment.machine import free_memory, usable_cores
+from secfpp.experiment.run.machine import free_memory, usable_cores
 
 Status = Literal["ok", "warn", "fail"]
 NEEDED_MEMORY = 2 * 2**30
@@ -74,7 +74,7 @@ def examine() -> Iterator[Finding]:
 
 def _package() -> Finding:
     from secfpp import __version__
-    from secfpp.experiment.run_directory import git_revision
+    from secfpp.experiment.results.run_directory import git_revision
 
     revision = git_revision()
     return Finding("secfpp", "ok", __version__ + (f", checkout {revision}" if revision else ""))
@@ -113,7 +113,7 @@ def _memory() -> Finding:
     free = free_memory()
     if free is None:
         return Finding("memory", "ok", "free memory is not known on this system")
-    from secfpp.experiment.text import amount
+    from secfpp.experiment.results.text import amount
 
     if free < NEEDED_MEMORY:
         return Finding("memory", "warn", f"{amount(free)} free", "close other programs: the demo needs up to 2 GiB")

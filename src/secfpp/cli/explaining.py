@@ -10,8 +10,8 @@ import typer
 
 from secfpp.cli.output import print_block, signed
 from secfpp.errors import ConfigError, Problem
-from secfpp.experiment.explained import LEVELS, Client, Members, Why, group_name, mean
-from secfpp.experiment.schema import one_of
+from secfpp.experiment.results.explained import LEVELS, Client, Members, Why, group_name, mean
+from secfpp.experiment.spec.schema import one_of
 
 FEW = 12
 """So many clients at most have a row each without being asked for."""

@@ -40,11 +40,11 @@ def list_(
 
 
 def _described(what: Group) -> dict[str, str]:
-    from secfpp.experiment.config import Catalog
+    from secfpp.experiment.spec.config import Catalog
 
     catalog = Catalog.installed()
     if what is Group.METHODS:
-        from secfpp.experiment.variants import KNOWN, root
+        from secfpp.experiment.spec.variants import KNOWN, root
 
         variants = {name: f"{v.base}: {v.about}" for name, v in KNOWN.items() if root(name) in catalog.methods}
         return {name: first_line(cls) for name, cls in catalog.methods.items()} | variants

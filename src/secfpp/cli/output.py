@@ -9,10 +9,10 @@ from typing import Any
 
 import typer
 
-from secfpp.experiment import privacy_figures
-from secfpp.experiment.privacy_figures import epsilon_in_words, promised
-from secfpp.experiment.refused import in_words
-from secfpp.experiment.text import amount, counted, duration, points
+from secfpp.experiment.results import privacy_figures
+from secfpp.experiment.results.privacy_figures import epsilon_in_words, promised
+from secfpp.experiment.results.refused import in_words
+from secfpp.experiment.results.text import amount, counted, duration, points
 
 
 def print_json(value: object) -> None:

@@ -255,7 +255,7 @@ def _as_json(opened: PrivacyLedger) -> dict[str, Any]:
 
 def _print(opened: PrivacyLedger, terms: Terms) -> None:
     from secfpp.cli.output import aligned
-    from secfpp.experiment.text import counted
+    from secfpp.experiment.results.text import counted
 
     charges = opened.charges
     typer.echo(f"{opened.path}: data {opened.data[:16]}, {counted(len(charges), 'release')}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from secfpp.experiment.runner import Progress
+    from secfpp.experiment.run.runner import Progress
     from secfpp.runtime.trainer import RoundRecord, RunResult
 
 LINES_PER_METHOD = 4
@@ -229,7 +229,7 @@ def _loss(loss: float) -> str:
 
 def _outcome(result: RunResult, left: str = "") -> str:
     from secfpp.cli.output import ascii_signs
-    from secfpp.experiment.explained import decision
+    from secfpp.experiment.results.explained import decision
 
     own = float(result.metrics["own"].mean())
     found = ascii_signs(decision(result))

@@ -294,7 +294,7 @@ def require_free(out: Path, force: bool) -> None:
 def _write(out: Path, content: bytes, as_json: bool, *, notes: Sequence[str] = (), **facts: object) -> None:
     from secfpp.cli.output import print_json
     from secfpp.errors import ConfigError, Problem
-    from secfpp.experiment.text import amount
+    from secfpp.experiment.results.text import amount
     from secfpp.storage import atomic_write
 
     try:

@@ -26,7 +26,7 @@ def rehearse(
     The exit status is 1 if a bit, a message or a byte differs.
     """
     from secfpp.deploy.rehearsal import prepare, require_engine
-    from secfpp.experiment.config import load_config, merge, parse_config, parse_override
+    from secfpp.experiment.spec.config import load_config, merge, parse_config, parse_override
 
     require_engine(engine)
     if config is not None:

@@ -81,7 +81,7 @@ def show(directory: Path = DIR, as_json: bool = JSON) -> None:
     from secfpp.cli.output import aligned, print_json
     from secfpp.crypto.roster import fingerprint
     from secfpp.deploy.site_folder import AGREED, SiteFolder
-    from secfpp.experiment.schema import dump
+    from secfpp.experiment.spec.schema import dump
 
     own = SiteFolder(directory)
     mark, data = fingerprint(own.identity.public), own.file.data
@@ -154,8 +154,8 @@ def _data(data: Path | None, root: Path | None, rehearse: Path | None) -> tuple[
     """The settings of the images, and a seed for those that are simulated."""
     from secfpp.data.tables import is_table
     from secfpp.deploy.site_file import SiteData
-    from secfpp.experiment.config import load_config
-    from secfpp.experiment.schema import dump
+    from secfpp.experiment.spec.config import load_config
+    from secfpp.experiment.spec.schema import dump
 
     if (data is None) == (rehearse is None):
         raise typer.BadParameter("give the images with --data PATH, or a config with --rehearse CONFIG")
@@ -277,7 +277,7 @@ def _summed(lines: list[dict[str, Any]]) -> Iterator[str]:
     from collections import Counter
 
     from secfpp.cli.output import aligned
-    from secfpp.experiment.text import amount
+    from secfpp.experiment.results.text import amount
 
     asked = [line for line in lines if line["what"] == "request"]
     if not asked:

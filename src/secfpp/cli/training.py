@@ -13,9 +13,9 @@ import typer
 from secfpp.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from secfpp.experiment.config import ExperimentConfig
-    from secfpp.experiment.run_directory import RunDirectory
-    from secfpp.experiment.shards import Shard
+    from secfpp.experiment.results.run_directory import RunDirectory
+    from secfpp.experiment.run.shards import Shard
+    from secfpp.experiment.spec.config import ExperimentConfig
     from secfpp.runtime.engine import Engine
 
 DEMO_METHODS = (
@@ -68,8 +68,8 @@ def demo(
     lies there is left alone, and results of another command are replaced with --force only. One that was
     stopped goes on with --resume.
     """
-    from secfpp.experiment.config import parse_config
-    from secfpp.experiment.run_directory import open_run_directory
+    from secfpp.experiment.results.run_directory import open_run_directory
+    from secfpp.experiment.spec.config import parse_config
 
     _require_one(force, resume)
     model = {"device": device} | ({} if threads is None else {"threads": threads})
@@ -99,8 +99,8 @@ def run(
     A run that was stopped, by whatever means, goes on with --resume and ends with the results of one that was
     not; the settings must be those it began with.
     """
-    from secfpp.experiment.config import load_config
-    from secfpp.experiment.run_directory import open_run_directory
+    from secfpp.experiment.results.run_directory import open_run_directory
+    from secfpp.experiment.spec.config import load_config
 
     _require_one(force, resume)
     settings = load_config(config, set_)
@@ -159,8 +159,8 @@ def compare(
 
     Results do not depend on the number of workers; the last bits of a result may depend on --threads.
     """
-    from secfpp.experiment.config import load_config
-    from secfpp.experiment.run_directory import open_run_directory, open_shard
+    from secfpp.experiment.results.run_directory import open_run_directory, open_shard
+    from secfpp.experiment.spec.config import load_config
 
     part = _shard(shard, force, new_ledger)
     if engine and workers not in (None, 1):
@@ -204,8 +204,8 @@ def report(
 ) -> None:
     """Make the report of a run anew from its stored results, also while some are missing."""
     from secfpp.cli.output import print_json, print_results
-    from secfpp.experiment.result_files import render_directory
-    from secfpp.experiment.run_directory import open_results
+    from secfpp.experiment.results.run_directory import open_results
+    from secfpp.experiment.run.result_files import render_directory
     from secfpp.storage import atomic_write
 
     page = out or directory / "report.html"
@@ -256,7 +256,7 @@ def _shard(text: str, force: bool, new_ledger: bool) -> Shard | None:
     Raises:
         ConfigError: no such part, or options that shards would each follow for all of them.
     """
-    from secfpp.experiment.shards import Shard
+    from secfpp.experiment.run.shards import Shard
 
     if not text:
         return None
@@ -314,7 +314,7 @@ def _train(
 ) -> None:
     from secfpp.cli.output import print_json, print_results
     from secfpp.cli.progress import open_progress
-    from secfpp.experiment.runner import run_experiment
+    from secfpp.experiment.run.runner import run_experiment
 
     if engine:
         config = _for_engine(engine, config)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from secfpp.experiment.transcripts import Row
+    from secfpp.experiment.results.transcripts import Row
     from secfpp.protocol.transcript_file import StoredMessage
 
 FORMS = {"clear": "in the clear", "masked": "under masks", "sealed": "sealed"}
@@ -28,8 +28,8 @@ def transcript(
     The bytes themselves are not kept: every message has its SHA-256 in --json.
     """
     from secfpp.cli.output import print_json
-    from secfpp.experiment import transcripts
-    from secfpp.experiment.text import amount, counted
+    from secfpp.experiment.results import transcripts
+    from secfpp.experiment.results.text import amount, counted
 
     found = transcripts.seen(transcripts.stored(directory, method, seed), party)
     about = found[0].about if found else {}
@@ -51,7 +51,7 @@ def transcript(
 
 
 def _print_rows(rows: Sequence[Row]) -> None:
-    from secfpp.experiment.text import amount, counted
+    from secfpp.experiment.results.text import amount, counted
 
     above = ("", "")
     for row in rows:
@@ -76,7 +76,7 @@ def _print_rows(rows: Sequence[Row]) -> None:
 
 def _print_each(found: Sequence[StoredMessage]) -> None:
     from secfpp.cli.output import print_block
-    from secfpp.experiment.transcripts import form, phase
+    from secfpp.experiment.results.transcripts import form, phase
 
     table = [["exchange", "round", "phase", "message", "sender", "receiver", "bytes", "content"]]
     for one in found:

@@ -22,8 +22,8 @@ def why(
     """
     from secfpp.cli import explaining
     from secfpp.cli.output import print_json
-    from secfpp.experiment.result_files import explain_directory
-    from secfpp.experiment.run_directory import open_results
+    from secfpp.experiment.results.run_directory import open_results
+    from secfpp.experiment.run.result_files import explain_directory
 
     with open_results(directory) as results:
         label, runs = explain_directory(results, method, seed)

@@ -15,8 +15,8 @@ from secfpp.cluster.clients import Chunks, Clients, Failure, Model
 from secfpp.cluster.driver import ClusterDriver, spread
 from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError, MissingExtraError, Problem, SecFPPError
-from secfpp.experiment.config import BackboneSettings
-from secfpp.experiment.machine import usable_cores
+from secfpp.experiment.run.machine import usable_cores
+from secfpp.experiment.spec.config import BackboneSettings
 from secfpp.protocol.program import ClientId, ClientState
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.engine import Engine, Simulation

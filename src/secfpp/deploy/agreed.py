@@ -20,8 +20,8 @@ from annotated_types import Ge, Gt
 from secfpp.algorithms.base import FederatedAlgorithm, methods
 from secfpp.crypto.roster import Roster
 from secfpp.errors import ConfigError, DataError, Problem
-from secfpp.experiment.plan import differences
-from secfpp.experiment.schema import build, check, dump, one_of
+from secfpp.experiment.spec.plan import differences
+from secfpp.experiment.spec.schema import build, check, dump, one_of
 from secfpp.grey_depth import GreyWindow, window_problems
 from secfpp.images import SIZE
 from secfpp.protocol import wire

@@ -10,7 +10,7 @@ from secfpp.crypto.roster import Roster
 from secfpp.data.federated import FederatedDataset
 from secfpp.deploy.agreed import Agreed
 from secfpp.errors import ConfigError, Problem
-from secfpp.experiment.config import ExperimentConfig
+from secfpp.experiment.spec.config import ExperimentConfig
 from secfpp.grey_depth import GreyWindow
 from secfpp.images import SIZE
 

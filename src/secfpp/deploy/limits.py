@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.deploy.agreed import Agreed
 from secfpp.errors import ConfigError, Problem
-from secfpp.experiment.schema import dump
+from secfpp.experiment.spec.schema import dump
 
 TABLE = "limits"
 FILE = "site.toml"

@@ -27,9 +27,9 @@ from secfpp.deploy.server_process import Progress, run_at_sites
 from secfpp.deploy.site_file import SiteData
 from secfpp.deploy.site_folder import ROSTER, SiteFolder
 from secfpp.errors import ConfigError, MissingExtraError, Problem
-from secfpp.experiment.config import ExperimentConfig
-from secfpp.experiment.schema import dump
-from secfpp.experiment.training import load_dataset
+from secfpp.experiment.run.training import load_dataset
+from secfpp.experiment.spec.config import ExperimentConfig
+from secfpp.experiment.spec.schema import dump
 from secfpp.models.backbone import load_backbone
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientId, ClientState

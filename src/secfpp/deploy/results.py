@@ -13,7 +13,7 @@ import secfpp
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.names import AGREED
 from secfpp.errors import DataError
-from secfpp.experiment.text import amount, counted
+from secfpp.experiment.results.text import amount, counted
 from secfpp.protocol.program import ClientId
 from secfpp.protocol.refusals import Refusal
 from secfpp.runtime.costs import Costs

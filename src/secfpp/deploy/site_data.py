@@ -18,7 +18,7 @@ from secfpp.data.tables import TableSettings, table_holdings
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.site_file import SiteData
 from secfpp.errors import ConfigError, DataError, DataWarning, Problem
-from secfpp.experiment.schema import build, one_of
+from secfpp.experiment.spec.schema import build, one_of
 from secfpp.image_names import passed_over
 
 

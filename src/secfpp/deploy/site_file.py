@@ -13,8 +13,8 @@ from annotated_types import Ge
 
 from secfpp.deploy.limits import Limits
 from secfpp.errors import ConfigError, DataError, Problem
-from secfpp.experiment.config import BackboneSettings
-from secfpp.experiment.schema import build, check, one_of
+from secfpp.experiment.spec.config import BackboneSettings
+from secfpp.experiment.spec.schema import build, check, one_of
 from secfpp.images import MEMORY_GIB
 from secfpp.storage import atomic_write
 

@@ -25,7 +25,7 @@ from secfpp.deploy.site_data import alone, class_names, load_site_data, require_
 from secfpp.deploy.site_file import SiteData, SiteFile, write_site_file
 from secfpp.deploy.site_log import SiteLog
 from secfpp.errors import ConfigError, DataError, Problem
-from secfpp.experiment.results import client_prompt, novelty_of
+from secfpp.experiment.results.summary import client_prompt, novelty_of
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.privacy.ledger import PrivacyLedger, RunLedger
 from secfpp.protocol.program import ClientState

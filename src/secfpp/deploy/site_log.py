@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from secfpp.errors import DataError, SecFPPError
-from secfpp.experiment.run_directory import path_part
+from secfpp.experiment.results.run_directory import path_part
 from secfpp.runtime.envelope import Part
 from secfpp.runtime.site import DONE, Handled
 

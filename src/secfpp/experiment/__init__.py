@@ -1,1 +1,4 @@
-"""Experiments: read a config, run methods on seeds, keep the results, show them."""
+"""Experiments, in rooms.
+
+`spec` describes a run, `run` runs it, `results` is what it leaves, `report` shows that, `audit` attacks it.
+"""

@@ -169,7 +169,7 @@ def _page(classifier: Classifier) -> str:
 
 def _style() -> str:
     """The report's style, and what the page adds to it."""
-    report = files("secfpp.experiment").joinpath("templates/report.css").read_text(encoding="utf-8")
+    report = files("secfpp.experiment.report").joinpath("templates/report.css").read_text(encoding="utf-8")
     return report + _own("page.css")
 
 

@@ -21,8 +21,8 @@ from secfpp.attacks.statistics import Scores, epsilon_lower_bound
 from secfpp.attacks.views import held_uploads, uploads
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.data.icons import IconSettings, load_icons
-from secfpp.experiment.audit_work import claim_of
-from secfpp.experiment.config import parse_config
+from secfpp.experiment.audit.work import claim_of
+from secfpp.experiment.spec.config import parse_config
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.seeding import derive

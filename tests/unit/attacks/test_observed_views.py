@@ -33,8 +33,8 @@ from secfpp.attacks.stealing import servers_prompt, thefts
 from secfpp.attacks.views import as_numbers, offered_classes, told_classes, uploads, weights
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.data.icons import IconSettings, load_icons
-from secfpp.experiment.audit_work import claim_of
-from secfpp.experiment.config import parse_config
+from secfpp.experiment.audit.work import claim_of
+from secfpp.experiment.spec.config import parse_config
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.protocol import wire
 from secfpp.seeding import derive

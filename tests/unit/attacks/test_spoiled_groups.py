@@ -14,7 +14,7 @@ from secfpp.algorithms.training import LocalTraining
 from secfpp.crypto.field import PrimeField
 from secfpp.data.federated import FederatedDataset, hold_out
 from secfpp.data.icons import IconSettings, load_icons
-from secfpp.experiment.refused import refusals
+from secfpp.experiment.results.refused import refusals
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.protocol.program import Arrays, ClientState, step
 from secfpp.protocol.refusals import BY_SERVER, left_out

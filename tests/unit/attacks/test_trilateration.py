@@ -10,7 +10,7 @@ from secfpp.attacks.observed import observe
 from secfpp.attacks.trilateration import by_distances, exact, trilaterate
 from secfpp.data.icons import IconSettings, load_icons
 from secfpp.errors import LeakyProtocolWarning
-from secfpp.experiment.config import parse_config
+from secfpp.experiment.spec.config import parse_config
 from secfpp.models.backbone import load_backbone
 
 

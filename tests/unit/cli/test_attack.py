@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from secfpp.cli.app import app
 from secfpp.data.federated import FederatedDataset, Split
-from secfpp.experiment import attack, training
+from secfpp.experiment.audit import attack
+from secfpp.experiment.run import training
 
 CONFIG = """
 seeds = [0, 1]

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from secfpp.attacks import observed
 from secfpp.cli.app import app
-from secfpp.experiment import audit, run_directory
+from secfpp.experiment.audit import make as audit
+from secfpp.experiment.results import run_directory
 
 CONFIG = """
 seeds = [0, 1]

@@ -20,8 +20,8 @@ from secfpp.cli.going_on import going_on
 from secfpp.cli.listing import first_line
 from secfpp.cli.training import DEMO_METHODS
 from secfpp.errors import DataError, LeakyProtocolWarning, ProtocolError
-from secfpp.experiment.run_directory import open_run_directory
-from secfpp.experiment.variants import KNOWN, Variant
+from secfpp.experiment.results.run_directory import open_run_directory
+from secfpp.experiment.spec.variants import KNOWN, Variant
 from support_experiment import Pooled, Training, World, toy_world
 
 CONFIG = """

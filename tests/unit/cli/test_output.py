@@ -17,7 +17,7 @@ from secfpp.cli.output import (
     reverse,
     signed,
 )
-from secfpp.experiment.results import summarize
+from secfpp.experiment.results.summary import summarize
 from secfpp.runtime.trainer import RunResult
 from support.explained_runs import explained_result, useless
 from support_experiment import fake_result

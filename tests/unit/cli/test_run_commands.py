@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from secfpp.cli.app import app
 from secfpp.cli.training import parse_labels, parse_seeds
 from secfpp.errors import ConfigError, ProtocolError
-from secfpp.experiment import machine, runner
-from secfpp.experiment.run_directory import open_run_directory
+from secfpp.experiment.results.run_directory import open_run_directory
+from secfpp.experiment.run import machine, runner
 from support_experiment import World, toy_world
 
 CONFIG = """

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from secfpp.cli.app import app
 from secfpp.errors import ConfigError
-from secfpp.experiment.plan import Cell, Plan
-from secfpp.experiment.run_directory import open_run_directory, open_shard
-from secfpp.experiment.shards import Shard
+from secfpp.experiment.results.run_directory import open_run_directory, open_shard
+from secfpp.experiment.run.shards import Shard
+from secfpp.experiment.spec.plan import Cell, Plan
 from support_experiment import World, toy_world
 
 CONFIG = """

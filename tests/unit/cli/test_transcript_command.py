@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from secfpp.algorithms.secfpp import SecFPP
 from secfpp.cli.app import app
-from secfpp.experiment.plan import Cell
-from secfpp.experiment.transcripts import purposes, record
+from secfpp.experiment.results.transcripts import purposes, record
+from secfpp.experiment.spec.plan import Cell
 from secfpp.protocol import wire
 from support_experiment import World, toy_world
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 import support_experiment
 from secfpp.cli import explaining
 from secfpp.cli.app import app
-from secfpp.experiment.explained import Why
-from secfpp.experiment.run_directory import open_run_directory
+from secfpp.experiment.results.explained import Why
+from secfpp.experiment.results.run_directory import open_run_directory
 from secfpp.runtime.trainer import RunResult
 from secfpp.storage import read_arrays, write_record
 from support.explained_runs import bare, explained_result, none_found, useful, useless

@@ -8,7 +8,7 @@ import pytest
 
 from secfpp.cluster.engine import ray_engine, settings_for_ray
 from secfpp.errors import SecFPPError
-from secfpp.experiment.config import BackboneSettings
+from secfpp.experiment.spec.config import BackboneSettings
 from support.spread_runs import assert_same, run
 
 pytestmark = [

@@ -11,7 +11,7 @@ from secfpp.cluster.driver import spread
 from secfpp.cluster.engine import RayEngine, settings_for_ray
 from secfpp.data.federated import hold_out
 from secfpp.errors import ConfigError, SecFPPError
-from secfpp.experiment.config import BackboneSettings
+from secfpp.experiment.spec.config import BackboneSettings
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.trainer import train
 from support.cluster_processes import LocalEngine

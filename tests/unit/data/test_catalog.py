@@ -9,7 +9,7 @@ import pytest
 from secfpp.data import catalog
 from secfpp.data.catalog import DatasetSpec, datasets
 from secfpp.errors import ConfigError
-from secfpp.experiment.config import parse_config
+from secfpp.experiment.spec.config import parse_config
 from support_experiment import toy_dataset
 
 

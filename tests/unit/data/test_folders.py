@@ -14,7 +14,7 @@ from PIL import Image
 from secfpp.data.catalog import datasets
 from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.errors import ConfigError, DataError, DataWarning
-from secfpp.experiment.config import parse_config
+from secfpp.experiment.spec.config import parse_config
 from support.picture_folders import picture, picture_tree
 
 TWO = {"north/cat": 10, "north/big_dog": 10, "south/cat": 5, "south/bird": 5}

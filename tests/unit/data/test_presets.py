@@ -7,8 +7,8 @@ import pytest
 
 from secfpp.data.catalog import datasets
 from secfpp.errors import Problem
-from secfpp.experiment.config import load_config
-from secfpp.experiment.schema import build
+from secfpp.experiment.spec.config import load_config
+from secfpp.experiment.spec.schema import build
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 PRESETS = sorted(path.stem for path in CONFIGS.glob("*.toml") if path.stem not in ("icons", "study", "audit"))

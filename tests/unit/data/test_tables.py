@@ -15,7 +15,7 @@ from secfpp.data.federated import FederatedDataset
 from secfpp.data.folders import load_folder
 from secfpp.data.tables import TableSettings, load_table
 from secfpp.errors import ConfigError, DataError, DataWarning, MissingExtraError
-from secfpp.experiment.config import parse_config
+from secfpp.experiment.spec.config import parse_config
 from support.picture_folders import picture_tree
 from support.picture_tables import Row, rows_of, write_table
 

@@ -9,7 +9,7 @@ from secfpp.algorithms.visual import ClassMeans
 from secfpp.crypto.roster import IdentityKey, Roster
 from secfpp.deploy.agreeing import agreed_from, leaves
 from secfpp.errors import ConfigError
-from secfpp.experiment.config import parse_config
+from secfpp.experiment.spec.config import parse_config
 from secfpp.secure.clustering.clusterer import OneCluster
 from secfpp.secure.clustering.plain_agreement import PlainAgreement
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans

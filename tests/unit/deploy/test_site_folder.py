@@ -20,7 +20,7 @@ from secfpp.deploy.site_data import alone, load_site_data
 from secfpp.deploy.site_file import SiteData
 from secfpp.deploy.site_folder import SiteFolder
 from secfpp.errors import ConfigError, DataError, DataWarning
-from secfpp.experiment.results import novelties, prompt_files
+from secfpp.experiment.results.summary import novelties, prompt_files
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.models.prompt_file import load_prompt
 from secfpp.protocol.program import ClientState

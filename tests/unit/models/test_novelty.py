@@ -10,7 +10,7 @@ from safetensors.numpy import save
 
 from secfpp.data.icons import IconSettings, load_icons
 from secfpp.errors import ConfigError, DataError
-from secfpp.experiment.results import novelties
+from secfpp.experiment.results.summary import novelties
 from secfpp.models.backbone import load_backbone
 from secfpp.models.novelty import Novelty, novelty
 from secfpp.models.prompt_file import ClientPrompt, load_prompt

@@ -1,0 +1,1 @@
+"""Audits: runs attacked, and what came of it."""

@@ -1,0 +1,178 @@
+"""The files of a run directory that are made from its finished cells: summary, metrics, costs, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from secfpp.errors import ConfigError, DataError, Problem
+from secfpp.experiment.report.page import render_report
+from secfpp.experiment.report.samples import Samples
+from secfpp.experiment.results.cells import FinishedCell, failure, load_cell
+from secfpp.experiment.results.explained import Why, explanations
+from secfpp.experiment.results.run_directory import RunDirectory
+from secfpp.experiment.results.summary import costs_lines, metrics_lines, summarize
+from secfpp.experiment.run.timing import times
+from secfpp.experiment.spec.plan import Cell, Plan
+from secfpp.experiment.spec.schema import build, one_of
+
+if TYPE_CHECKING:
+    from secfpp.algorithms.base import FederatedAlgorithm
+    from secfpp.runtime.trainer import RunResult
+
+
+@dataclass
+class ResultFiles:
+    """The finished cells of a run directory, and the files that are made from them.
+
+    Attributes:
+        directory: the run directory.
+        plan: what it is to hold.
+        cells: what is finished.
+    """
+
+    directory: RunDirectory
+    plan: Plan
+    cells: dict[Cell, FinishedCell]
+
+    def add(self, cell: Cell) -> RunResult:
+        """Read a cell that was just finished, and write all result files anew."""
+        finished = load_cell(self.directory.path, cell, self.plan.identity(cell))
+        if finished is None:
+            raise DataError(f"{cell}: its result is gone from {self.directory.path}: train it again")
+        self.cells[cell] = finished
+        self.write()
+        return finished.result
+
+    def ordered(self) -> list[RunResult]:
+        """By method in the plan's order, then by seed."""
+        return [self.cells[cell].result for cell in self.plan.cells if cell in self.cells]
+
+    def summary(self) -> dict[str, Any]:
+        """The content of ``summary.json``."""
+        settings = self.plan.settings
+        origins = [self.cells[cell] for cell in self.plan.cells if cell in self.cells]
+        names = dict.fromkeys(
+            name for origin in origins for name in origin.versions if name not in ("workers", "cores")
+        )
+        seeds = sorted({cell.seed for cell in self.cells})
+        partitions = {str(seed): self.directory.read_json(f"partitions/{seed}.json") for seed in seeds}
+        missing = [cell for cell in self.plan.cells if cell not in self.cells]
+        share = settings["participation"]
+        algorithms = {label: known_algorithm(table) for label, table in self.plan.methods.items()}
+        shared = settings["data"]["name"], settings["backbone"]["name"], settings["rounds"]
+        return {
+            **summarize(*shared, self.ordered(), algorithms, share),
+            "participation": share,
+            "missing": [
+                {"method": cell.method, "seed": cell.seed, "error": failure(self.directory.path, cell)}
+                for cell in missing
+            ],
+            "versions": {name: _united(o.versions.get(name, "missing") for o in origins) for name in names},
+            "seconds": times(origin.versions for origin in origins),
+            "git": _united(o.git for o in origins if o.git) or None,
+            "data": {seed: (table or {}).get("facts", {}) for seed, table in partitions.items()},
+        }
+
+    def write(self) -> dict[str, Any]:
+        """Write summary, metrics and costs; returns the summary."""
+        summary, results = self.summary(), self.ordered()
+        self.directory.write("metrics.jsonl", metrics_lines(results))
+        self.directory.write("costs.jsonl", costs_lines(results))
+        self.directory.write_json("summary.json", summary)
+        return summary
+
+    def report(self, summary: Mapping[str, Any]) -> str | None:
+        """The report page; None while nothing is finished."""
+        if not self.cells:
+            return None
+        stored = self.directory.read_json("samples.json")
+        samples = Samples((), (), {}) if stored is None else Samples.from_json(stored)
+        try:
+            config = (self.directory.path / "config.toml").read_text(encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read ({error.strerror}): put it back") from error
+        return render_report(summary, self.ordered(), samples, config)
+
+    def write_report(self, summary: Mapping[str, Any]) -> None:
+        """Write ``report.html`` if anything is finished."""
+        if page := self.report(summary):
+            self.directory.write("report.html", page)
+
+
+def render_directory(directory: RunDirectory) -> tuple[dict[str, Any], str]:
+    """The summary and the report page of a run directory, from its cells alone.
+
+    Raises:
+        DataError: a file that cannot be read, or no finished cell yet.
+    """
+    plan = stored_plan(directory)
+    results = ResultFiles(directory, plan, read_cells(directory, plan))
+    summary = results.summary()
+    page = results.report(summary)
+    if page is None:
+        raise DataError(f"{directory.path}: no method is finished on any seed yet; go on with the run first")
+    return summary, page
+
+
+def explain_directory(directory: RunDirectory, method: str = "", seed: int | None = None) -> tuple[str, list[Why]]:
+    """Which method of a run directory is asked about, and why its groups are as they are, by seed.
+
+    Args:
+        directory: the run directory.
+        method: its label; if empty, that of the settings or else the first that says why.
+        seed: this one only; every finished one if None.
+
+    Raises:
+        ConfigError: no such method or seed, or one that does not group clients.
+        DataError: a file that cannot be read, nothing finished, or results that do not say why.
+    """
+    plan = stored_plan(directory)
+    if method and method not in plan.seeds:
+        raise ConfigError([Problem("--method", method, one_of(method, plan.seeds, "method of this run"))])
+    seeds = sorted({n for label, of in plan.seeds.items() for n in of if method in ("", label)})
+    if seed is not None and seed not in seeds:
+        raise ConfigError([Problem("--seed", seed, f"one of this run's: {', '.join(map(str, seeds))}")])
+    cells = read_cells(directory, plan, [cell for cell in plan.cells if seed in (None, cell.seed)])
+    results = [finished.result for finished in cells.values()]
+    if not any(method in ("", result.method) for result in results):
+        who, on = f"{method} is not" if method else "no method is", "any seed" if seed is None else f"seed {seed}"
+        raise DataError(f"{directory.path}: {who} finished on {on} yet; go on with the run first")
+    return explanations(results, method, preferred=plan.settings["method"]["name"])
+
+
+def stored_plan(directory: RunDirectory) -> Plan:
+    """What a run directory is to hold.
+
+    Raises:
+        DataError: it does not say so.
+    """
+    try:
+        return Plan.from_json(directory.stored)
+    except DataError as error:
+        raise DataError(f"{directory.path / 'run.json'}: {error}") from error
+
+
+def read_cells(directory: RunDirectory, plan: Plan, wanted: Iterable[Cell] | None = None) -> dict[Cell, FinishedCell]:
+    """The finished cells of `plan`, or those of them that are `wanted`.
+
+    Raises:
+        DataError: a damaged file, or one of other settings.
+    """
+    cells = plan.cells if wanted is None else wanted
+    found = {cell: load_cell(directory.path, cell, plan.identity(cell)) for cell in cells}
+    return {cell: finished for cell, finished in found.items() if finished is not None}
+
+
+def known_algorithm(table: Mapping[str, Any]) -> FederatedAlgorithm | None:
+    """The method that a plan's `table` describes; None if this installation has none with these settings."""
+    from secfpp.algorithms.base import methods
+
+    settings = dict(table)
+    declared = methods().get(settings.pop("name", ""))
+    return None if declared is None else build(declared, settings, "method", [])
+
+
+def _united(values: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(values))

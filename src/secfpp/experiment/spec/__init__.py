@@ -1,0 +1,1 @@
+"""Describing an experiment: settings from TOML, variants, the plan of methods and seeds."""
