@@ -102,7 +102,7 @@ class BidirectionalTextEncoder:
 
     def _split_heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """[b, p, parts d] -> `parts` of [b, h, p, e]."""
-        return x.unflatten(-1, (parts, self._blocks.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        return tuple(x.unflatten(-1, (parts, self._blocks.heads, -1)).permute(2, 0, 3, 1, 4))
 
     @staticmethod
     def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

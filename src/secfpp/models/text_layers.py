@@ -49,13 +49,13 @@ class Blocks:
 
     def __init__(self, tower: Any, config: Any) -> None:
         self.heads, self.eps = config.num_attention_heads, config.layer_norm_eps
-        self.width = config.hidden_size
+        self.width = int(config.hidden_size)
         self._act, slope = _activation(config.hidden_act)
         self.layers = [self._freeze(block, slope) for block in tower.encoder.layers]
 
     def bytes_per_token(self) -> int:
         """What all blocks keep of one token until the backward pass."""
-        wide = self.layers[0].up[0].shape[0]
+        wide = int(self.layers[0].up[0].shape[0])
         numbers = KEPT * self.width + wide
         return len(self.layers) * numbers * self.layers[0].up[0].element_size()
 
