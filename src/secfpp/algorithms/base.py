@@ -179,8 +179,8 @@ class FederatedAlgorithm(ABC):
     def prompts(self, state: ClientState) -> np.ndarray:
         """All that a client predicts with, float32 [levels, n_ctx, text_dim].
 
-        One level: the personal prompt. Two: the personal and the domain prompt, see
-        `secfpp.models.scoring.redistributed`.
+        One level: the personal prompt. Two: the personal and the domain prompt, joined by
+        `secfpp.models.scoring.redistributed` or by the predictor's pool.
         """
         return self.personal_prompt(state)[None]
 
@@ -197,7 +197,7 @@ class FederatedAlgorithm(ABC):
             state: the client's.
             texts: class features of its `prompts`, float [1, levels, n_cls, projection].
         """
-        scorer = self.class_scorer(context, state, texts.shape[1])
+        scorer = self.class_scorer(context, state, 1 if self.predictor.pool else texts.shape[1])
         return None if scorer is None else weighed(context, texts, scorer, self.predictor)
 
     def class_scorer(self, context: ClientContext, state: ClientState, levels: int) -> Visual | None:

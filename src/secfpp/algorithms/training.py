@@ -13,6 +13,7 @@ from torch import Tensor
 
 from secfpp.data.federated import ClientData
 from secfpp.errors import ConfigError, Problem, SecFPPError
+from secfpp.models.pools import looks
 from secfpp.models.scoring import smoothed_log_prior
 from secfpp.protocol.program import ClientState
 from secfpp.secure.session import Party
@@ -55,6 +56,20 @@ class ClientContext:
     def validation_features(self) -> Tensor:
         """Features of the validation images, float32 [n, projection]."""
         return self.backbone.features(self.data.validation.images)
+
+    @cached_property
+    def looks(self) -> Tensor:
+        """Training images with their patches, float32 [n, 1 + patches, projection], see `secfpp.models.pools.looks`."""
+        return looks(self.backbone, self.data.train.images)
+
+    @cached_property
+    def validation_looks(self) -> Tensor:
+        """Validation images with their patches, float32 [n, 1 + patches, projection]."""
+        return looks(self.backbone, self.data.validation.images)
+
+    def validation_seen(self, patches: bool) -> Tensor:
+        """What is seen of the validation images: `validation_looks`, or `validation_features`."""
+        return self.validation_looks if patches else self.validation_features
 
     @cached_property
     def labels(self) -> Tensor:
@@ -121,6 +136,7 @@ class LocalTraining:
         *,
         round_: int,
         rates: Mapping[str, float] | None = None,
+        patches: bool = False,
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Train every client's parameters on its own data, all clients side by side.
 
@@ -133,6 +149,7 @@ class LocalTraining:
             loss: per-client loss.
             round_: the round, which decides the batches drawn.
             rates: learning rate of single parameters instead of `lr`.
+            patches: give the loss `ClientContext.looks` [k, batch, 1 + patches, dim] instead of features.
 
         Returns:
             The trained parameters and each client's mean loss over the steps [k].
@@ -148,7 +165,8 @@ class LocalTraining:
         total = np.zeros(len(contexts))
         for number in range(self.steps):
             picks = [torch.from_numpy(draw[number]).to(device) for draw in draws]
-            features = torch.stack([c.features[pick] for c, pick in zip(contexts, picks, strict=True)])
+            seen = [c.looks if patches else c.features for c in contexts]
+            features = torch.stack([own[pick] for own, pick in zip(seen, picks, strict=True)])
             labels = torch.stack([c.labels[pick] for c, pick in zip(contexts, picks, strict=True)])
             losses = loss(trained, features, labels)
             optimiser.zero_grad(set_to_none=True)

@@ -126,12 +126,13 @@ def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Pr
         scorer: unweighted scores of this one client.
         predictor: how it predicts.
     """
-    levels, device = texts.shape[1], texts.device
+    levels, device = len(scorer.bias[0]), texts.device
     chosen, source = torch.tensor([UNKNOWN] * levels, device=device), levels - 1
     labels = torch.from_numpy(context.data.validation.labels).to(device)
     if len(labels):
         images = context.validation_features
-        prompts = level_logits(images, texts, context.backbone.logit_scale)[0]
+        seen = context.validation_seen(predictor.patches)
+        prompts = level_logits(seen, texts, context.backbone.logit_scale, pool=predictor.pool)[0]
         scores = (level_logits(images, scorer.weights, 1.0) + scorer.bias[..., None, :])[0]
         prior = torch.from_numpy(context.log_prior(predictor.smoothing)).to(device) * predictor.class_prior
         pairs = torch.tensor([(a, b) for a in TEXT_WEIGHTS for b in VISUAL_WEIGHTS if a or b], device=device)

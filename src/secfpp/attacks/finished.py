@@ -23,7 +23,8 @@ from secfpp.attacks.membership import auc
 from secfpp.attacks.properties import Property, together
 from secfpp.attacks.shadows import log_odds
 from secfpp.data.federated import Split
-from secfpp.models.scoring import VISUAL_PARTS, Visual
+from secfpp.models.prompt_checks import MEMORY, VISUAL
+from secfpp.models.scoring import Visual
 from secfpp.runtime.evaluation import class_features, client_logits
 from secfpp.seeding import Seed, derive
 
@@ -144,10 +145,8 @@ class Left:
     def _predicted(self, texts: Tensor, images: Tensor) -> Tensor:
         visual = None
         if self.result.visual_weights is not None:
-            parts = {"weights": "visual_weights", "bias": "visual_bias", "text_weight": "text_weight"}
-            visual = Visual(
-                *(torch.from_numpy(getattr(self.result, parts[name])).to(images.device) for name in VISUAL_PARTS)
-            )
+            held = (getattr(self.result, name) for name in (*VISUAL, MEMORY))
+            visual = Visual(*(torch.from_numpy(array).to(images.device) for array in held if array is not None))
         return client_logits(list(self.contexts.values()), texts, images, self.algorithm.predictor, visual)
 
     def _priors(self) -> Tensor:
