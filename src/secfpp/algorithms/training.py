@@ -67,10 +67,6 @@ class ClientContext:
         """Validation images with their patches, float32 [n, 1 + patches, projection]."""
         return looks(self.backbone, self.data.validation.images)
 
-    def validation_seen(self, patches: bool) -> Tensor:
-        """What is seen of the validation images: `validation_looks`, or `validation_features`."""
-        return self.validation_looks if patches else self.validation_features
-
     @cached_property
     def labels(self) -> Tensor:
         """Labels of the training images, int64 [n]."""

@@ -131,7 +131,7 @@ def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Pr
     labels = torch.from_numpy(context.data.validation.labels).to(device)
     if len(labels):
         images = context.validation_features
-        seen = context.validation_seen(predictor.patches)
+        seen = context.validation_looks if predictor.patches else images
         prompts = level_logits(seen, texts, context.backbone.logit_scale, pool=predictor.pool)[0]
         scores = (level_logits(images, scorer.weights, 1.0) + scorer.bias[..., None, :])[0]
         prior = torch.from_numpy(context.log_prior(predictor.smoothing)).to(device) * predictor.class_prior

@@ -373,7 +373,7 @@ def _read(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> ClientP
     classes = json.loads(about["classes"])
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise DataError("its classes are no list of names")
-    if "familiar" in arrays and "trust" not in about:
+    if {"domain_prompt", "familiar"} <= set(arrays) and "trust" not in about:
         raise DataError("it has two levels and does not say how far to trust the personal one")
     return ClientPrompt(
         prompt=arrays["prompt"],

@@ -41,9 +41,14 @@ class ReadyPrompt:
             self._visual = Visual(*(self._tensor(array)[None] for array in held if array is not None))
         self._familiar = None if prompt.familiar is None else self._tensor(prompt.familiar)
 
-    def seen(self, pixels: np.ndarray) -> Tensor:
-        """What `logits` takes of images uint8 [n, height, width, 3]: their features, for some pools with patches."""
-        return look(self.model, pixels, self.prompt.pool is not None and self.prompt.pool.patches)
+    def seen(self, pixels: np.ndarray, model: Backbone | None = None) -> Tensor:
+        """What `logits` takes of images uint8 [n, height, width, 3]: their features, for some pools with patches.
+
+        Args:
+            pixels: the images.
+            model: the same model otherwise kept, if not the one that this was made with.
+        """
+        return look(model or self.model, pixels, self.prompt.pool is not None and self.prompt.pool.patches)
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits of what is `seen` of images, most often features [n, projection], without any prior, [n, n_cls].

@@ -128,7 +128,7 @@ class Classifier:
                 found[index] = Failure(image=upload.name, error=str(error))
         if read:
             pixels = np.stack([image for image, _ in read.values()])
-            seen = self._ready.seen(pixels)
+            seen = self._ready.seen(pixels, self._model)
             features, scores = whole(seen), self._ready.probabilities(seen, self.prior)
             threshold = self.prompt.novelty_threshold
             novelty = None if threshold is None else self._ready.novelty(features)

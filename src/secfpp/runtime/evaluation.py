@@ -186,7 +186,7 @@ def validation_accuracy(
     accuracies = []
     for i, context in enumerate(contexts):
         one = slice(i, i + 1)
-        images = context.validation_seen(predictor.patches)
+        images = context.validation_looks if predictor.patches else context.validation_features
         logits = client_logits([context], texts[one], images, predictor, visual and visual[one])[0]
         if predictor.class_prior:
             logits = logits + torch.from_numpy(context.log_prior(predictor.smoothing)).to(logits.device)
