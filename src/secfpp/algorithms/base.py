@@ -257,8 +257,15 @@ def cross_entropy(
         shift: float [k, n_cls] added to the logits; log-priors give the logit-adjusted loss
             (Menon et al., arXiv 2007.07314).
     """
-    backbone, tokens = contexts[0].backbone, contexts[0].tokens
-    logits = cosine_logits(features, backbone.class_features(prompts, tokens), backbone.logit_scale)
+    texts = contexts[0].backbone.class_features(prompts, contexts[0].tokens)
+    return text_cross_entropy(contexts, texts, features, labels, shift)
+
+
+def text_cross_entropy(
+    contexts: Sequence[ClientContext], texts: Tensor, features: Tensor, labels: Tensor, shift: Tensor | None = None
+) -> Tensor:
+    """`cross_entropy` where prompts are encoded already, as class features `texts` [k, n_cls, projection]."""
+    logits = cosine_logits(features, texts, contexts[0].backbone.logit_scale)
     if shift is not None:
         logits = logits + shift[:, None]
     return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
@@ -310,4 +317,5 @@ __all__ = [
     "log_priors",
     "methods",
     "stacked",
+    "text_cross_entropy",
 ]

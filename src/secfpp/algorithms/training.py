@@ -28,7 +28,8 @@ Loss = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ClientContext:
-    """What a client has at hand and never saves: data, frozen model, class names, public seed and start prompt.
+    """What a client has at hand and never saves: data, frozen model, class names, public seed, start prompt, and the
+    hand-written `template` around a class name.
 
     `group` is the number of the client's true group, known to simulations only. `party` holds the client's keys;
     steps on shares need it. `ledger` is where releases are written down that are differentially private. `figures`
@@ -42,6 +43,7 @@ class ClientContext:
     tokens: ClassTokens
     seed: int
     start: np.ndarray
+    template: str
     party: Party | None = field(default=None, repr=False)
     ledger: RunLedger | None = field(default=None, repr=False)
     figures: Callable[[ClientState], Sequence[float]] | None = field(default=None, repr=False)
