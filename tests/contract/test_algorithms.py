@@ -128,6 +128,7 @@ def test_nothing_private_is_sent(name, dataset, backbone):
             "base_version",
             "send_base",
             "descriptor",
+            "choice",
             "classes",
             "held",
             "dimensions",

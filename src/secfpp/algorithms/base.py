@@ -48,6 +48,7 @@ class ServerState:
         found: the partition that was found, also if its groups are not used.
         behind: clients with a group that missed what its members were told of its class sums.
         bases: what the last means left, by slot, and by group where there are several.
+        chosen: which of several common prompts each client took when it last chose, where each takes one.
         spoiled: steps of this round in which somebody who cannot be named answered falsely; they cost the grouping.
     """
 
@@ -56,6 +57,7 @@ class ServerState:
     found: Assignment | None = None
     behind: frozenset[ClientId] = frozenset()
     bases: Mapping[str, Base] = field(default_factory=dict)
+    chosen: Mapping[ClientId, int] = field(default_factory=dict)
     spoiled: tuple[str, ...] = ()
 
     def after(self, means: Mapping[str, Mean]) -> ServerState:
