@@ -1,4 +1,4 @@
-"""FedPGP (Cui et al., arXiv 2405.09771): a shared prompt held to the hand-written one, and a low-rank part of one's own."""
+"""FedPGP (Cui et al., arXiv 2405.09771): a shared prompt held to the hand-written one, and a low-rank local part."""
 
 from __future__ import annotations
 

@@ -82,7 +82,8 @@ class Generator:
     """From the features of class names to context vectors; its weights are one flat array.
 
     Learned queries, one for each context vector, attend to all class names; what they saw passes through a layer
-    with a residual, and is brought to the width of a prompt. That last map starts at zero: a fresh generator makes zeros.
+    with a residual, and is brought to the width of a prompt. That last map starts at zero, so a fresh generator makes
+    zeros.
     """
 
     n_ctx: int
@@ -133,11 +134,13 @@ class Generator:
         query, key, value = (self._heads(x) for x in (part["queries"], seen @ part["key"], seen @ part["value"]))
         found = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2) @ part["mix"]
         hidden = F.gelu(F.layer_norm(found, found.shape[-1:]) @ part["up"] + part["up_bias"])
-        return (found + hidden @ part["down"] + part["down_bias"]) @ part["out"]
+        made: Tensor = (found + hidden @ part["down"] + part["down_bias"]) @ part["out"]
+        return made
 
     def _heads(self, x: Tensor) -> Tensor:
         """[k, n, width] -> [k, heads, n, width / heads]."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        split: Tensor = x.unflatten(-1, (self.heads, -1))
+        return split.transpose(1, 2)
 
 
 @torch.no_grad()

@@ -117,7 +117,8 @@ class IFCAPrompt(PromptFL):
         different, which = np.unique(held.reshape(len(states) * self.k, -1), axis=0, return_inverse=True)
         prompts = torch.from_numpy(different.reshape(-1, *held.shape[2:])).to(backbone.device)
         own = backbone.class_features(prompts, tokens)[torch.from_numpy(which.reshape(-1, self.k)).to(backbone.device)]
-        shift, found = self.shift(contexts), []
+        shift = self.shift(contexts)
+        found: list[tuple[ClientState, Arrays]] = []
         for i, (context, state) in enumerate(zip(contexts, states, strict=True)):
             logits = cosine_logits(context.features, own[i], backbone.logit_scale)
             if shift is not None:

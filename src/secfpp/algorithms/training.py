@@ -28,12 +28,12 @@ Loss = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ClientContext:
-    """What a client has at hand and never saves: data, frozen model, class names, public seed, start prompt, and the
-    hand-written `template` around a class name.
+    """What a client has at hand and never saves: data, frozen model, class names, public seed and start prompt.
 
-    `group` is the number of the client's true group, known to simulations only. `party` holds the client's keys;
-    steps on shares need it. `ledger` is where releases are written down that are differentially private. `figures`
-    measures the client for an average with others, see `secfpp.algorithms.figures`.
+    `template` is the data set's hand-written prompt, with ``{}`` for the class name. `group` is the number of the
+    client's true group, known to simulations only. `party` holds the client's keys; steps on shares need it. `ledger`
+    is where releases are written down that are differentially private. `figures` measures the client for an average
+    with others, see `secfpp.algorithms.figures`.
     """
 
     client: str
