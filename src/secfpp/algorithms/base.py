@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -26,6 +25,7 @@ from secfpp.algorithms.visual import ClassMeans, weighed
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.prompt import SoftPrompt
 from secfpp.models.scoring import Predictor, Visual, cosine_logits
+from secfpp.plugins import offered
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Joint, Program, batched, step
 from secfpp.secure.clustering.clusterer import Clusterer
@@ -36,6 +36,9 @@ from secfpp.settings import check_types
 
 if TYPE_CHECKING:
     from secfpp.privacy.ledger import Terms
+
+GROUP = "secfpp.algorithms"
+"""The entry point group in which other packages offer methods."""
 
 
 @dataclass(frozen=True)
@@ -285,14 +288,19 @@ def log_priors(contexts: Sequence[ClientContext], smoothing: float) -> Tensor:
 
 @cache
 def methods() -> dict[str, type[FederatedAlgorithm]]:
-    """All methods by name: the modules of this package and entry points ``secfpp.algorithms``."""
+    """All methods by name: those in modules of this package, and what others offer as entry points of group `GROUP`.
+
+    Raises:
+        ConfigError: an entry point that is no method, or two methods of one name.
+    """
     import secfpp.algorithms as package
 
     found: set[type[FederatedAlgorithm]] = set()
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
-    for entry in entry_points(group="secfpp.algorithms"):
-        entry.load()
+    for place, method in offered(GROUP, "method"):
+        if not (isinstance(method, type) and issubclass(method, FederatedAlgorithm) and "name" in vars(method)):
+            raise ConfigError(f"{place} should be a class derived from secfpp.FederatedAlgorithm that has a name")
     waiting = [FederatedAlgorithm]
     while waiting:
         subclasses = waiting.pop().__subclasses__()
