@@ -29,6 +29,7 @@ from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.contexts import make_contexts
 from secfpp.runtime.trainer import RunResult, train
 from secfpp.secure.means.plain_mean import PlainMean
+from secfpp.secure.means.secure_mean import SecureMean
 from support.method_runs import LEARNING, make
 
 PUBLISHED = ["fedprox", "fedpgp", "fedtpg", "ifca_prompt"]
@@ -102,6 +103,25 @@ def test_class_means_and_prior_stand_beside_it(name: str, dataset: FederatedData
     assert np.array_equal(plain.prompts, beside.prompts) and np.array_equal(plain.prompts, bare.prompts)
     assert plain.visual_weights is None and beside.visual_weights is not None
     assert np.array_equal(bare.metrics["own"], plain.metrics["own_no_prior"]) and bare.log_priors is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("fate", ["before", "after"])
+def test_a_round_on_shares_survives_a_dropout_at_any_step(
+    name: str, fate: str, dataset: FederatedDataset, backbone: Backbone
+) -> None:
+    algorithm, seen = make(name, aggregator=SecureMean()), []
+    run(dataset, backbone, algorithm, rounds=2, dropouts=lambda r, step, client: seen.append((r, step)))
+    for at in sorted(set(seen)):
+
+        def lose_one(round_: int, step: str, client: str, at: tuple[int, str] = at) -> Any:
+            return fate if (round_, step) == at and client == "pixel-2" else None
+
+        result = run(dataset, backbone, algorithm, dropouts=lose_one)
+        assert np.isfinite(result.prompts).all()
+        if name in ("fedprox", "fedtpg"):  # whatever was missed is caught up with by the last round
+            assert all(np.array_equal(result.prompts[0], prompt) for prompt in result.prompts), at
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,8 @@ class FederatedAlgorithm(ABC):
 
     name: ClassVar[str]
     trained: ClassVar[bool] = True
+    told: ClassVar[str] = ""
+    """What the server is told of a single client in the clear, whatever the method's parts are; in words."""
     session: ClassVar[Session] = Session()
     class_mean_levels: ClassVar[tuple[str, ...]] = ("none", "own")
 

@@ -35,6 +35,7 @@ class IFCAPrompt(PromptFL):
     """
 
     name: ClassVar[str] = "ifca_prompt"
+    told: ClassVar[str] = "which prompt fits this client's images best"
     mechanisms: ClassVar[tuple[str, ...]] = ("none",)
 
     k: int = 4
