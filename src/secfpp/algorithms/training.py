@@ -31,9 +31,10 @@ Loss = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 class ClientContext:
     """What a client has at hand and never saves: data, frozen model, class names, public seed and start prompt.
 
-    `group` is the number of the client's true group, known to simulations only. `party` holds the client's keys;
-    steps on shares need it. `ledger` is where releases are written down that are differentially private. `figures`
-    measures the client for an average with others, see `secfpp.algorithms.figures`.
+    `template` is the data set's hand-written prompt, with ``{}`` for the class name. `group` is the number of the
+    client's true group, known to simulations only. `party` holds the client's keys; steps on shares need it. `ledger`
+    is where releases are written down that are differentially private. `figures` measures the client for an average
+    with others, see `secfpp.algorithms.figures`.
     """
 
     client: str
@@ -43,6 +44,7 @@ class ClientContext:
     tokens: ClassTokens
     seed: int
     start: np.ndarray
+    template: str
     party: Party | None = field(default=None, repr=False)
     ledger: RunLedger | None = field(default=None, repr=False)
     figures: Callable[[ClientState], Sequence[float]] | None = field(default=None, repr=False)
