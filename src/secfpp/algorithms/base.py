@@ -272,7 +272,11 @@ def text_cross_entropy(
     contexts: Sequence[ClientContext], texts: Tensor, features: Tensor, labels: Tensor, shift: Tensor | None = None
 ) -> Tensor:
     """`cross_entropy` where prompts are encoded already, as class features `texts` [k, n_cls, projection]."""
-    logits = cosine_logits(features, texts, contexts[0].backbone.logit_scale)
+    return logit_cross_entropy(cosine_logits(features, texts, contexts[0].backbone.logit_scale), labels, shift)
+
+
+def logit_cross_entropy(logits: Tensor, labels: Tensor, shift: Tensor | None = None) -> Tensor:
+    """`cross_entropy` where logits [k, batch, n_cls] are there already."""
     if shift is not None:
         logits = logits + shift[:, None]
     return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
@@ -327,6 +331,7 @@ __all__ = [
     "ServerState",
     "cross_entropy",
     "log_priors",
+    "logit_cross_entropy",
     "methods",
     "stacked",
     "text_cross_entropy",

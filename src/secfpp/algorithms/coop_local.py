@@ -44,7 +44,9 @@ class CoOpLocal(FederatedAlgorithm):
     ) -> list[ClientState]:
         """Gradient steps on what is learned."""
         start = {slot: stacked(states, slot) for slot in self.learned}
-        trained, losses = self.training.fit(contexts, start, self.objective(contexts, states), round_=round_)
+        trained, losses = self.training.fit(
+            contexts, start, self.objective(contexts, states), round_=round_, patches=self.predictor.patches
+        )
         return [
             state.replace(**{slot: values[i] for slot, values in trained.items()}, loss=np.array(losses[i]))
             for i, state in enumerate(states)

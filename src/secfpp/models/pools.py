@@ -15,9 +15,13 @@ import torch
 from torch import Tensor
 
 from secfpp.errors import DataError
+from secfpp.models.transport import transport_plans
 
 if TYPE_CHECKING:
     from secfpp.models.backbone import Backbone
+
+_PROBLEMS = 2_304
+"""Pairs of an image and a class that are transported at once: what they need stays in a processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,52 @@ class Mixture(Pool):
         """See `Pool.logits`."""
         mixed = torch.lerp(texts[:, 1], texts[:, 0], self.personal)
         return scale * features @ mixed.transpose(-1, -2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transport(Pool):
+    """Cosines of patches with both prompts, added up under a plan of transport (FedOTP, arXiv 2403.00041).
+
+    With one patch and all of its mass it is a `Mixture` in equal parts. See `secfpp.models.transport` for the plan; no
+    gradient goes through it.
+
+    Attributes:
+        mass: share of an image that is transported, half of it to each prompt.
+        epsilon: weight of the plan's entropy.
+        tolerance: a plan is done when an iteration changes its scaling by a smaller share.
+        iterations: most iterations for a plan.
+    """
+
+    kind: ClassVar[str] = "transport"
+    patches: ClassVar[bool] = True
+
+    mass: float = 0.8
+    epsilon: float = 0.1
+    tolerance: float = 1e-3
+    iterations: int = 100
+
+    def logits(self, features: Tensor, texts: Tensor, scale: float) -> Tensor:
+        """See `Pool.logits`; of few images at once, which bounds memory and stays in the processor's cache."""
+        every = features.expand(len(texts), *features.shape[-3:])
+        return scale * torch.stack([self._transported(own, both) for own, both in zip(every, texts, strict=True)])
+
+    def _transported(self, looks: Tensor, texts: Tensor) -> Tensor:
+        """Similarities [n, n_cls] of one client's `looks` [n, 1 + patches, projection], texts [2, n_cls, projection]."""
+        least = max(1, _PROBLEMS // texts.shape[1])
+        return torch.cat([self._at_once(part[:, 1:], texts) for part in looks.split(least)])
+
+    def _at_once(self, patches: Tensor, texts: Tensor) -> Tensor:
+        n, m, _ = patches.shape
+        rows = patches.transpose(0, 1).flatten(0, 1)  # all images' first patch, then their second, ...
+        similarity = torch.stack([(rows @ each.T).view(m, -1) for each in texts])  # [2, m, n * n_cls]
+        plans = transport_plans(
+            similarity.detach(),
+            mass=self.mass,
+            epsilon=self.epsilon,
+            tolerance=self.tolerance,
+            iterations=self.iterations,
+        )
+        return (plans * similarity).sum((0, 1)).view(n, -1)
 
 
 def pool_from(record: Mapping[str, Any]) -> Pool:
