@@ -6,7 +6,7 @@ Image features are computed once and cached on disk; class features are computed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +52,10 @@ class Backbone(Protocol):
 
     def features(self, images: np.ndarray) -> Tensor:
         """uint8 [n, height, width, 3] -> float32 [n, projection], unit length."""
+        ...
+
+    def patch_features(self, images: np.ndarray) -> Tensor:
+        """uint8 [n, height, width, 3] -> float32 [n, patches, projection], of each patch, unit length."""
         ...
 
     def keeping_nothing(self) -> Backbone:
@@ -134,12 +138,38 @@ class ClipBackbone:
         Raises:
             DataError: another shape or number type.
         """
+        return self._cached(images, "", self._whole)
+
+    def patch_features(self, images: np.ndarray) -> Tensor:
+        """Unit-length features of each patch, float32 [n, patches, projection] on `device`; cached on disk.
+
+        Those of the last layer, taken to where `features` are: by the norm and the projection that the model has for
+        the token of the whole image. So do methods that compare patches with class names (FedOTP, arXiv 2403.00041).
+
+        Args:
+            images: as for `features`.
+
+        Raises:
+            DataError: as there.
+        """
+        return self._cached(images, "/patches", self._by_patch)
+
+    def _cached(self, images: np.ndarray, kind: str, way: Callable[[Tensor], Tensor]) -> Tensor:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise DataError(
                 f"images are {images.dtype} of shape {images.shape}; give uint8 [n, height, width, 3] with RGB values"
             )
-        key = self._cache.key(f"{self.spec.digest}/{self.dtype}", images)
-        return torch.from_numpy(self._cache.get(key, lambda: self._encode(images))).to(self.device)
+        key = self._cache.key(f"{self.spec.digest}/{self.dtype}{kind}", images)
+        return torch.from_numpy(self._cache.get(key, lambda: self._encode(images, way))).to(self.device)
+
+    def _whole(self, pixels: Tensor) -> Tensor:
+        pooled: Tensor = self._vision(pixel_values=pixels).pooler_output
+        return pooled
+
+    def _by_patch(self, pixels: Tensor) -> Tensor:
+        hidden = self._vision(pixel_values=pixels).last_hidden_state[:, 1:]
+        normed: Tensor = self._vision.post_layernorm(hidden)
+        return normed
 
     def keeping_nothing(self) -> ClipBackbone:
         """The same model with the same weights in memory, of whose images nothing is cached on disk."""
@@ -148,14 +178,14 @@ class ClipBackbone:
         return other
 
     @torch.no_grad()
-    def _encode(self, images: np.ndarray) -> np.ndarray:
-        features = np.empty((len(images), self.spec.projection), dtype=np.float32)
-        for at in range(0, len(images), self._batch):
-            pixels = torch.from_numpy(self._pixels(images[at : at + self._batch])).to(self.device, self.dtype)
-            pooled = self._vision(pixel_values=pixels).pooler_output
-            projected = self._projection(pooled).float()
-            features[at : at + self._batch] = F.normalize(projected, dim=-1).cpu().numpy()
-        return features
+    def _encode(self, images: np.ndarray, way: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """Of pixels [n, 3, size, size] `way` gives what is projected, [n, ..., width]."""
+        parts, some = [], images if len(images) else np.zeros((1, *images.shape[1:]), np.uint8)
+        for at in range(0, len(some), self._batch):
+            pixels = torch.from_numpy(self._pixels(some[at : at + self._batch])).to(self.device, self.dtype)
+            projected = self._projection(way(pixels)).float()
+            parts.append(F.normalize(projected, dim=-1).cpu().numpy())
+        return np.concatenate(parts)[: len(images)]
 
     def _pixels(self, images: np.ndarray) -> np.ndarray:
         """The checkpoint's own image processing: uint8 [n, height, width, 3] -> float32 [n, 3, size, size]."""

@@ -80,6 +80,28 @@ def test_no_shortcut_where_the_processor_looks_at_neighbours(tmp_path: Path) -> 
     torch.testing.assert_close(enlarging.features(images), own_features(tmp_path, images), atol=2e-6, rtol=0)
 
 
+def test_patches_are_projected_as_the_whole_image_is(backbone: Any, folder: Path) -> None:
+    from transformers import AutoImageProcessor
+
+    images, model = noise(50, 32, 32), CLIPModel.from_pretrained(folder)
+    pixels = AutoImageProcessor.from_pretrained(folder, backend="pil")(list(images), return_tensors="pt")
+    with torch.no_grad():
+        hidden = model.vision_model(**pixels).last_hidden_state
+        expected = F.normalize(model.visual_projection(model.vision_model.post_layernorm(hidden)), dim=-1)
+    found = backbone.patch_features(images)
+    assert found.shape == (50, hidden.shape[1] - 1, backbone.spec.projection)
+    torch.testing.assert_close(found, expected[:, 1:], atol=2e-6, rtol=0)
+    torch.testing.assert_close(backbone.features(images), expected[:, 0], atol=2e-6, rtol=0)
+    torch.testing.assert_close(backbone.patch_features(images), found, atol=0, rtol=0)
+
+
+def test_no_images_have_no_features(backbone: Any) -> None:
+    for size in (32, 48):
+        nothing = np.zeros((0, size, size, 3), np.uint8)
+        assert backbone.features(nothing).shape == (0, backbone.spec.projection)
+        assert backbone.patch_features(nothing).shape[::2] == (0, backbone.spec.projection)
+
+
 def test_features_come_from_the_disk_the_second_time(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
