@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from secfpp.algorithms.two_prompts import TwoPrompts
-from secfpp.errors import ConfigError, Problem
 from secfpp.models.pools import Transport
 from secfpp.models.scoring import Predictor
 
@@ -34,17 +33,7 @@ class FedOTP(TwoPrompts):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        problems = []
-        if not 0 < self.mass <= 1:
-            problems.append(Problem("mass", self.mass, "above 0 and at most 1, the whole image"))
-        if not self.epsilon >= 0.005:
-            problems.append(Problem("epsilon", self.epsilon, "0.005 or more: less is beyond float32"))
-        if not self.tolerance > 0:
-            problems.append(Problem("tolerance", self.tolerance, "positive"))
-        if self.iterations < 1:
-            problems.append(Problem("iterations", self.iterations, "at least 1"))
-        if problems:
-            raise ConfigError(problems)
+        _ = self.predictor  # its pool refuses what cannot be
 
     @property
     def predictor(self) -> Predictor:

@@ -78,4 +78,5 @@ def without_leading(local: Tensor, shared: Tensor, count: int) -> Tensor:
     No gradient goes into these directions: that of singular vectors is not defined where values are equal.
     """
     leading = torch.linalg.svd(shared.detach(), full_matrices=False).Vh[:, :count]
-    return local - local @ leading.transpose(1, 2) @ leading
+    rest: Tensor = local - local @ leading.transpose(1, 2) @ leading
+    return rest

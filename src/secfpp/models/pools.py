@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from secfpp.errors import DataError
+from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.models.transport import transport_plans
+from secfpp.settings import check_types
 
 if TYPE_CHECKING:
     from secfpp.models.backbone import Backbone
@@ -26,11 +27,24 @@ _PROBLEMS = 2_304
 
 @dataclass(frozen=True, kw_only=True)
 class Pool(ABC):
-    """Joins a client's personal prompt and its domain prompt."""
+    """Joins a client's personal prompt and its domain prompt.
+
+    Raises:
+        ConfigError: numbers that cannot be; all of them are named.
+    """
 
     kind: ClassVar[str]
     patches: ClassVar[bool] = False
     """Whether images are `looks`, each patch beside the whole, instead of features of the whole image."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if problems := self.problems():
+            raise ConfigError(problems)
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with its numbers."""
+        return []
 
     @abstractmethod
     def logits(self, features: Tensor, texts: Tensor, scale: float) -> Tensor:
@@ -60,6 +74,10 @@ class Mixture(Pool):
 
     personal: float = 0.2
 
+    def problems(self) -> list[Problem]:
+        """See `Pool.problems`."""
+        return [] if 0 <= self.personal <= 1 else [Problem("personal", self.personal, "in 0..1")]
+
     def logits(self, features: Tensor, texts: Tensor, scale: float) -> Tensor:
         """See `Pool.logits`."""
         mixed = torch.lerp(texts[:, 1], texts[:, 0], self.personal)
@@ -88,13 +106,23 @@ class Transport(Pool):
     tolerance: float = 1e-3
     iterations: int = 100
 
+    def problems(self) -> list[Problem]:
+        """See `Pool.problems`."""
+        fits = {
+            "mass": (0 < self.mass <= 1, "above 0 and at most 1, the whole image"),
+            "epsilon": (0 < self.epsilon < float("inf"), "positive"),
+            "tolerance": (self.tolerance > 0, "positive"),
+            "iterations": (1 <= self.iterations <= 10_000, "1 to 10000"),
+        }
+        return [Problem(name, getattr(self, name), allowed) for name, (fit, allowed) in fits.items() if not fit]
+
     def logits(self, features: Tensor, texts: Tensor, scale: float) -> Tensor:
         """See `Pool.logits`; of few images at once, which bounds memory and stays in the processor's cache."""
         every = features.expand(len(texts), *features.shape[-3:])
         return scale * torch.stack([self._transported(own, both) for own, both in zip(every, texts, strict=True)])
 
     def _transported(self, looks: Tensor, texts: Tensor) -> Tensor:
-        """Similarities [n, n_cls] of one client's `looks` [n, 1 + patches, projection], texts [2, n_cls, projection]."""
+        """Sums [n, n_cls] of one client's `looks` [n, 1 + patches, projection] with texts [2, n_cls, projection]."""
         least = max(1, _PROBLEMS // texts.shape[1])
         return torch.cat([self._at_once(part[:, 1:], texts) for part in looks.split(least)])
 
@@ -122,7 +150,7 @@ def pool_from(record: Mapping[str, Any]) -> Pool:
     try:
         given = dict(record)
         return known[given.pop("kind")](**given)
-    except (KeyError, TypeError, ValueError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{record!r} does not say how prompts are joined: {', '.join(sorted(known))}") from error
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_FARTHEST = 70.0
+"""In epsilons: exp of minus this, and its reciprocal, are far within float32."""
+
 
 @torch.no_grad()
 def transport_plans(similarity: Tensor, *, mass: float, epsilon: float, tolerance: float, iterations: int) -> Tensor:
@@ -13,7 +16,8 @@ def transport_plans(similarity: Tensor, *, mass: float, epsilon: float, toleranc
     Each column of a plan sums to mass / 2, each of its m rows to 1 / m at most, so that `mass` of an image is used and
     the rest left out (FedOTP, arXiv 2403.00041). Scalings u (of rows, at most 1) and v (of columns) are
     made right in turn, a generalised Sinkhorn iteration (Benamou et al., SIAM J. Sci. Comput. 37, 2015). A column's
-    scale takes up whatever is subtracted from its costs, so the least of them is: nothing overflows.
+    scale takes up whatever is subtracted from its costs, so the least of them is; and costs that are `_FARTHEST`
+    epsilons above it count as so much. So no number leaves the range of float32.
 
     Args:
         similarity: cosines of patches with the class features of both prompts, float [2, patches, n].
@@ -23,7 +27,7 @@ def transport_plans(similarity: Tensor, *, mass: float, epsilon: float, toleranc
         iterations: most iterations.
     """
     row, column = 1 / similarity.shape[1], mass / 2
-    kernel = ((similarity - similarity.amax(1, keepdim=True)) / epsilon).exp_()
+    kernel = ((similarity - similarity.amax(1, keepdim=True)) / epsilon).clamp_(min=-_FARTHEST).exp_()
     first, second = kernel
     scale = torch.ones_like(similarity[:, 0])
     waiting = torch.ones_like(scale[0], dtype=torch.bool)
