@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from secfpp.errors import DataError
-from secfpp.models.pools import Mixture, Pool, looks, pool_from, whole
+from secfpp.models.pools import Mixture, Pool, Transport, looks, pool_from, whole
 from secfpp.models.scoring import Visual, level_logits
 
 
@@ -35,12 +35,25 @@ def test_a_mixture_in_between_is_the_mean_of_cosines() -> None:
     assert torch.allclose(joined, 0.25 * cosines[:, 0] + 0.75 * cosines[:, 1])
 
 
-@pytest.mark.parametrize("pool", [Mixture(personal=0.4)])
+@pytest.mark.parametrize("pool", [Mixture(personal=0.4), Transport(mass=0.7, epsilon=0.01, iterations=20)])
 def test_a_pool_is_what_its_record_says(pool: Pool) -> None:
     assert pool_from(pool.record()) == pool
 
 
-@pytest.mark.parametrize("record", [{}, {"kind": "soup"}, {"kind": "mixture", "share": 1}])
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"kind": "soup"},
+        {"kind": "mixture", "share": 1},
+        {"kind": "mixture", "personal": "half"},
+        {"kind": "mixture", "personal": 1.5},
+        {"kind": "transport", "mass": 0.0},
+        {"kind": "transport", "epsilon": float("nan")},
+        {"kind": "transport", "tolerance": -1.0},
+        {"kind": "transport", "iterations": 10**9},
+    ],
+)
 def test_an_unknown_pool_is_refused(record: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="does not say how prompts are joined: mixture"):
         pool_from(record)
