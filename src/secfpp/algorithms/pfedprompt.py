@@ -17,7 +17,7 @@ from secfpp.models.scoring import Visual, level_logits
 from secfpp.protocol.program import ClientState
 from secfpp.seeding import derive
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 UNKNOWN = 1.0
 """The weight of the memory of a client without validation images."""
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
+from secfpp.algorithms.base import ClientContext
+from secfpp.algorithms.training import Loss
 from secfpp.algorithms.two_prompts import TwoPrompts
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.pools import Mixture
 from secfpp.models.scoring import Predictor
+from secfpp.protocol.program import ClientState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,15 @@ class PromptFolio(TwoPrompts):
         super().__post_init__()
         if not 0 <= self.theta <= 1:
             raise ConfigError([Problem("theta", self.theta, "in 0..1")])
+
+    def objective(self, contexts: Sequence[ClientContext], states: Sequence[ClientState]) -> Loss:
+        """See `TwoPrompts.objective`; a prompt of no weight is left out."""
+        of = super() if 0 < self.theta < 1 else super(TwoPrompts, self)
+        return of.objective(contexts, states)
+
+    def trained_prompts(self, parameters: Mapping[str, Tensor], states: Sequence[ClientState]) -> Tensor:
+        """See `CoOpLocal.trained_prompts`: the one prompt that has weight."""
+        return parameters["local" if self.theta else "prompt"]
 
     @property
     def predictor(self) -> Predictor:

@@ -57,9 +57,6 @@ class TwoPrompts(PromptFL):
 
 
 def encoded(contexts: Sequence[ClientContext], *prompts: Tensor) -> list[Tensor]:
-    """Class features [k, n_cls, projection] of each of several k clients' prompts [k, n_ctx, text_dim].
-
-    Each kind has a pass of its own through the encoder, so that its bits are those of a method that has it alone.
-    """
-    backbone, tokens = contexts[0].backbone, contexts[0].tokens
-    return [backbone.class_features(each, tokens) for each in prompts]
+    """Class features [k, n_cls, projection] of each of several k clients' prompts [k, n_ctx, text_dim], in one pass."""
+    texts = contexts[0].backbone.class_features(torch.cat(prompts), contexts[0].tokens)
+    return list(texts.chunk(len(prompts)))
