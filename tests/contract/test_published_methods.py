@@ -239,7 +239,7 @@ class TestFedTPG:
         contexts, states = begun(algorithm, dataset, backbone)
         assert np.array_equal(algorithm.personal_prompt(states[0]), contexts[0].start)
         assert len({state["generator"].tobytes() for state in states}) == 1
-        assert states[0]["generator"].shape == (21_792,)
+        assert states[0]["generator"].shape == (8_592,)
 
     def test_attention_is_that_of_torch(self) -> None:
         generator = Generator(4, 12, 10, 8, 2)

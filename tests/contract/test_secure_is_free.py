@@ -13,6 +13,7 @@ from secfpp.algorithms.secfpp import SecFPP
 from secfpp.algorithms.training import LocalTraining
 from secfpp.data.federated import FederatedDataset, hold_out
 from secfpp.data.icons import IconSettings, load_icons
+from secfpp.runtime.contexts import make_contexts
 from secfpp.runtime.trainer import RunResult, train
 from secfpp.secure.clustering.plain_agreement import PlainAgreement
 from secfpp.secure.means.plain_mean import PlainMean
@@ -62,11 +63,12 @@ def test_averages_on_shares_are_those_in_the_clear(name: str, participation: flo
         shots=6, validation_shots=2, test_shots=2, clients_per_domain=5, domains=("sketch", "pixel")
     )
     data = hold_out(load_icons(settings, 0), 0.2, 0)
+    few = {"k": 2} if name == "ifca_prompt" else {}  # so that enough clients choose each
     secure, clear = (
         train(
             data,
             backbone,
-            make(name, aggregator=aggregator),
+            make(name, aggregator=aggregator, **few),
             method=name,
             seed=0,
             rounds=3,
@@ -81,3 +83,7 @@ def test_averages_on_shares_are_those_in_the_clear(name: str, participation: flo
     for figures, others in ((secure.metrics, clear.metrics), (secure.newcomer_metrics, clear.newcomer_metrics)):
         assert all(np.array_equal(values, others[key]) for key, values in figures.items())
     assert not secure.refusals
+    algorithm = make(name, **few)
+    states = [algorithm.client_state(context) for context in make_contexts(data, backbone, algorithm, 0).values()]
+    started = {array.tobytes() for state in states for array in state.arrays.values()}
+    assert not {prompt.tobytes() for prompt in secure.prompts} <= started  # averages were made

@@ -38,7 +38,7 @@ class FedPGP(PromptFL):
     learned: ClassVar[tuple[str, ...]] = ("prompt", "left", "right")
     mechanisms: ClassVar[tuple[str, ...]] = ("none",)
 
-    mu: float = 1.0
+    mu: float = 0.1
     tau: float = 0.5
     rank: int = 4
     std: float = 0.02

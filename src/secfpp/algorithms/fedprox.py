@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from secfpp.algorithms.base import ClientContext, stacked
 from secfpp.algorithms.promptfl import PromptFL
-from secfpp.algorithms.training import Loss
+from secfpp.algorithms.training import LocalTraining, Loss
 from secfpp.errors import ConfigError, Problem
 from secfpp.protocol.program import ClientState
 
@@ -27,7 +27,8 @@ class FedProx(PromptFL):
     name: ClassVar[str] = "fedprox"
     mechanisms: ClassVar[tuple[str, ...]] = ("none", "prompts")
 
-    mu: float = 0.1
+    training: LocalTraining = field(default_factory=lambda: LocalTraining(lr=0.01))
+    mu: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

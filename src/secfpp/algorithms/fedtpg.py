@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from secfpp.algorithms.base import ClientContext
 from secfpp.algorithms.promptfl import PromptFL
+from secfpp.algorithms.training import LocalTraining
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.backbone import Backbone
 from secfpp.protocol.cohort import Cohort
@@ -37,7 +38,8 @@ class FedTPG(PromptFL):
     learned: ClassVar[tuple[str, ...]] = ("generator",)
     mechanisms: ClassVar[tuple[str, ...]] = ("none",)
 
-    width: int = 32
+    training: LocalTraining = field(default_factory=lambda: LocalTraining(lr=0.01))
+    width: int = 16
     heads: int = 4
 
     def __post_init__(self) -> None:

@@ -38,7 +38,7 @@ class IFCAPrompt(PromptFL):
     told: ClassVar[str] = "which prompt fits this client's images best"
     mechanisms: ClassVar[tuple[str, ...]] = ("none",)
 
-    k: int = 4
+    k: int = 6
     std: float = 0.02
 
     def __post_init__(self) -> None:
