@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from secfpp.algorithms.class_means_local import ClassMeansLocal
     from secfpp.algorithms.coop_local import CoOpLocal
     from secfpp.algorithms.dp_fpl import DPFPL
+    from secfpp.algorithms.fedpgp import FedPGP
+    from secfpp.algorithms.fedprox import FedProx
+    from secfpp.algorithms.fedtpg import FedTPG
+    from secfpp.algorithms.ifca_prompt import IFCAPrompt
     from secfpp.algorithms.promptfl import PromptFL
     from secfpp.algorithms.random_prompt import RandomPrompt
     from secfpp.algorithms.secfpp import SecFPP
@@ -74,6 +78,10 @@ _HOME = {
     "algorithms.class_means_local": "ClassMeansLocal",
     "algorithms.coop_local": "CoOpLocal",
     "algorithms.dp_fpl": "DPFPL",
+    "algorithms.fedpgp": "FedPGP",
+    "algorithms.fedprox": "FedProx",
+    "algorithms.fedtpg": "FedTPG",
+    "algorithms.ifca_prompt": "IFCAPrompt",
     "algorithms.promptfl": "PromptFL",
     "algorithms.random_prompt": "RandomPrompt",
     "algorithms.secfpp": "SecFPP",
@@ -137,9 +145,13 @@ __all__ = [
     "DatasetSpec",
     "DropoutError",
     "EverybodysClassMeans",
+    "FedPGP",
+    "FedProx",
+    "FedTPG",
     "FederatedAlgorithm",
     "FederatedDataset",
     "FolderSettings",
+    "IFCAPrompt",
     "IconSettings",
     "IdentityKey",
     "InProcessDriver",

@@ -59,3 +59,15 @@ def test_every_decision_is_listed() -> None:
     assert records
     for overview in (folder / "index.md", ROOT / "mkdocs.yml"):
         assert [name for name in records if name not in overview.read_text()] == []
+
+
+OWN = {"zero_shot", "random_prompt", "class_means_local", "class_means", "secfpp"}
+"""Methods that are from no paper, or told of elsewhere."""
+
+
+def test_every_method_from_a_paper_has_a_page_that_is_listed() -> None:
+    folder = ROOT / "docs" / "fidelity"
+    pages = {path.stem for path in folder.glob("*.md")} - {"index"}
+    assert pages == methods().keys() - OWN
+    for overview in (folder / "index.md", ROOT / "mkdocs.yml"):
+        assert [name for name in pages if f"{name}.md" not in overview.read_text()] == []

@@ -77,7 +77,7 @@ def test_a_client_is_blind_to_the_clients_it_is_batched_with(name, dataset, back
         among = [contexts[j] if j == i else strangers[j] for j in range(len(contexts))]
         mixed = [s for s, _ in train_step.many(among, states, [payload] * len(contexts))][i]
         assert reply == {}
-        for slot in ("prompt", "domain_prompt", "local"):
+        for slot in ("prompt", "domain_prompt", "local", "left", "right", "generator"):
             if slot in alone:
                 assert np.allclose(alone[slot], together[i][slot], atol=2e-5)
                 assert np.allclose(mixed[slot], together[i][slot], atol=2e-5)
@@ -104,7 +104,7 @@ def test_nothing_private_is_sent(name, dataset, backbone):
     transcript = Transcript(keep_contents=True)
     run(dataset, backbone, name, transcript=transcript)
     sent = {key.partition(".")[0] for message in transcript for key in wire.decode(message.content)}
-    assert not sent & {"loss", "local", "labels", "histogram", "prompt", "domain_prompt"}
+    assert not sent & {"loss", "local", "left", "right", "labels", "histogram", "prompt", "domain_prompt", "generator"}
     assert not sent & {"everybody_sums", "group_sums", "holds", "bits", "gain"}
     if name in ("secfpp", "class_means"):
         assert not sent & {"update", "total", "descriptor"}  # sealed, all of it
@@ -128,6 +128,7 @@ def test_nothing_private_is_sent(name, dataset, backbone):
             "base_version",
             "send_base",
             "descriptor",
+            "choice",
             "classes",
             "held",
             "dimensions",

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -26,6 +25,7 @@ from secfpp.algorithms.visual import ClassMeans, weighed
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.prompt import SoftPrompt
 from secfpp.models.scoring import Predictor, Visual, cosine_logits
+from secfpp.plugins import offered
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Joint, Program, batched, step
 from secfpp.secure.clustering.clusterer import Clusterer
@@ -36,6 +36,9 @@ from secfpp.settings import check_types
 
 if TYPE_CHECKING:
     from secfpp.privacy.ledger import Terms
+
+GROUP = "secfpp.algorithms"
+"""The entry point group in which other packages offer methods."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class ServerState:
         found: the partition that was found, also if its groups are not used.
         behind: clients with a group that missed what its members were told of its class sums.
         bases: what the last means left, by slot, and by group where there are several.
+        chosen: which of several common prompts each client took when it last chose, where each takes one.
         spoiled: steps of this round in which somebody who cannot be named answered falsely; they cost the grouping.
     """
 
@@ -56,6 +60,7 @@ class ServerState:
     found: Assignment | None = None
     behind: frozenset[ClientId] = frozenset()
     bases: Mapping[str, Base] = field(default_factory=dict)
+    chosen: Mapping[ClientId, int] = field(default_factory=dict)
     spoiled: tuple[str, ...] = ()
 
     def after(self, means: Mapping[str, Mean]) -> ServerState:
@@ -78,6 +83,8 @@ class FederatedAlgorithm(ABC):
 
     name: ClassVar[str]
     trained: ClassVar[bool] = True
+    told: ClassVar[str] = ""
+    """What the server is told of a single client in the clear, whatever the method's parts are; in words."""
     session: ClassVar[Session] = Session()
     class_mean_levels: ClassVar[tuple[str, ...]] = ("none", "own")
 
@@ -179,8 +186,8 @@ class FederatedAlgorithm(ABC):
     def prompts(self, state: ClientState) -> np.ndarray:
         """All that a client predicts with, float32 [levels, n_ctx, text_dim].
 
-        One level: the personal prompt. Two: the personal and the domain prompt, see
-        `secfpp.models.scoring.redistributed`.
+        One level: the personal prompt. Two: the personal and the domain prompt, joined by
+        `secfpp.models.scoring.redistributed` or by the predictor's pool.
         """
         return self.personal_prompt(state)[None]
 
@@ -197,7 +204,7 @@ class FederatedAlgorithm(ABC):
             state: the client's.
             texts: class features of its `prompts`, float [1, levels, n_cls, projection].
         """
-        scorer = self.class_scorer(context, state, texts.shape[1])
+        scorer = self.class_scorer(context, state, 1 if self.predictor.pool else texts.shape[1])
         return None if scorer is None else weighed(context, texts, scorer, self.predictor)
 
     def class_scorer(self, context: ClientContext, state: ClientState, levels: int) -> Visual | None:
@@ -257,8 +264,19 @@ def cross_entropy(
         shift: float [k, n_cls] added to the logits; log-priors give the logit-adjusted loss
             (Menon et al., arXiv 2007.07314).
     """
-    backbone, tokens = contexts[0].backbone, contexts[0].tokens
-    logits = cosine_logits(features, backbone.class_features(prompts, tokens), backbone.logit_scale)
+    texts = contexts[0].backbone.class_features(prompts, contexts[0].tokens)
+    return text_cross_entropy(contexts, texts, features, labels, shift)
+
+
+def text_cross_entropy(
+    contexts: Sequence[ClientContext], texts: Tensor, features: Tensor, labels: Tensor, shift: Tensor | None = None
+) -> Tensor:
+    """`cross_entropy` where prompts are encoded already, as class features `texts` [k, n_cls, projection]."""
+    return logit_cross_entropy(cosine_logits(features, texts, contexts[0].backbone.logit_scale), labels, shift)
+
+
+def logit_cross_entropy(logits: Tensor, labels: Tensor, shift: Tensor | None = None) -> Tensor:
+    """`cross_entropy` where logits [k, batch, n_cls] are there already."""
     if shift is not None:
         logits = logits + shift[:, None]
     return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
@@ -276,14 +294,19 @@ def log_priors(contexts: Sequence[ClientContext], smoothing: float) -> Tensor:
 
 @cache
 def methods() -> dict[str, type[FederatedAlgorithm]]:
-    """All methods by name: the modules of this package and entry points ``secfpp.algorithms``."""
+    """All methods by name: those in modules of this package, and what others offer as entry points of group `GROUP`.
+
+    Raises:
+        ConfigError: an entry point that is no method, or two methods of one name.
+    """
     import secfpp.algorithms as package
 
     found: set[type[FederatedAlgorithm]] = set()
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
-    for entry in entry_points(group="secfpp.algorithms"):
-        entry.load()
+    for place, method in offered(GROUP, "method"):
+        if not (isinstance(method, type) and issubclass(method, FederatedAlgorithm) and "name" in vars(method)):
+            raise ConfigError(f"{place} should be a class derived from secfpp.FederatedAlgorithm that has a name")
     waiting = [FederatedAlgorithm]
     while waiting:
         subclasses = waiting.pop().__subclasses__()
@@ -308,6 +331,8 @@ __all__ = [
     "ServerState",
     "cross_entropy",
     "log_priors",
+    "logit_cross_entropy",
     "methods",
     "stacked",
+    "text_cross_entropy",
 ]

@@ -64,11 +64,11 @@ class PromptFL(AveragesPrompts, CoOpLocal):
     def round(self, state: ServerState, cohort: Cohort) -> Program[ServerState]:
         """Local steps, then a mean over those who took them."""
         if cohort.sampled:
-            yield from self.aggregator.refresh(cohort, "prompt", state.bases.get("prompt"))
+            yield from self.aggregator.refresh(cohort, self.averaged, state.bases.get(self.averaged))
         trained = yield from self.train_cohort(cohort, self.aggregator)
-        made = yield from self.common_mean(trained, state.bases.get("prompt"))
+        made = yield from self.common_mean(trained, state.bases.get(self.averaged))
         yield from self.ask_to_gate(trained.clients)
-        return state.after({"prompt": made})
+        return state.after({self.averaged: made})
 
     def common_mean(self, cohort: Cohort, known: Base | None) -> Program[Mean]:
         """The mean of the prompt over those who trained; the server adds noise, if it is trusted to."""
@@ -90,7 +90,7 @@ class PromptFL(AveragesPrompts, CoOpLocal):
 
     def join(self, state: ServerState, cohort: Cohort, newcomers: frozenset[ClientId]) -> Program[ServerState]:
         """Give newcomers the common prompt."""
-        yield from self.aggregator.refresh(cohort, "prompt", state.bases.get("prompt"))
+        yield from self.aggregator.refresh(cohort, self.averaged, state.bases.get(self.averaged))
         yield from self.ask_to_gate(newcomers)
         return state
 
@@ -105,7 +105,7 @@ class PromptFL(AveragesPrompts, CoOpLocal):
             return self._trusting_update(contexts, states, round_)
         if self.privacy.of_steps:
             return self._noisy_update(contexts, states, round_)
-        fresh = [state.replace(prompt=state["prompt.base"]) for state in states]
+        fresh = [state.replace(**{self.averaged: state[f"{self.averaged}.base"]}) for state in states]
         return [self.held_back(state) for state in super().local_update(contexts, fresh, round_)]
 
     def _noisy_update(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from secfpp.data.federated import ClientData
 from secfpp.errors import ConfigError, Problem, SecFPPError
+from secfpp.models.pools import looks
 from secfpp.models.scoring import smoothed_log_prior
 from secfpp.protocol.program import ClientState
 from secfpp.secure.session import Party
@@ -30,9 +31,10 @@ Loss = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 class ClientContext:
     """What a client has at hand and never saves: data, frozen model, class names, public seed and start prompt.
 
-    `group` is the number of the client's true group, known to simulations only. `party` holds the client's keys;
-    steps on shares need it. `ledger` is where releases are written down that are differentially private. `figures`
-    measures the client for an average with others, see `secfpp.algorithms.figures`.
+    `template` is the data set's hand-written prompt, with ``{}`` for the class name. `group` is the number of the
+    client's true group, known to simulations only. `party` holds the client's keys; steps on shares need it. `ledger`
+    is where releases are written down that are differentially private. `figures` measures the client for an average
+    with others, see `secfpp.algorithms.figures`.
     """
 
     client: str
@@ -42,6 +44,7 @@ class ClientContext:
     tokens: ClassTokens
     seed: int
     start: np.ndarray
+    template: str
     party: Party | None = field(default=None, repr=False)
     ledger: RunLedger | None = field(default=None, repr=False)
     figures: Callable[[ClientState], Sequence[float]] | None = field(default=None, repr=False)
@@ -55,6 +58,16 @@ class ClientContext:
     def validation_features(self) -> Tensor:
         """Features of the validation images, float32 [n, projection]."""
         return self.backbone.features(self.data.validation.images)
+
+    @cached_property
+    def looks(self) -> Tensor:
+        """Training images with their patches, float32 [n, 1 + patches, projection], see `secfpp.models.pools.looks`."""
+        return looks(self.backbone, self.data.train.images)
+
+    @cached_property
+    def validation_looks(self) -> Tensor:
+        """Validation images with their patches, float32 [n, 1 + patches, projection]."""
+        return looks(self.backbone, self.data.validation.images)
 
     @cached_property
     def labels(self) -> Tensor:
@@ -121,6 +134,7 @@ class LocalTraining:
         *,
         round_: int,
         rates: Mapping[str, float] | None = None,
+        patches: bool = False,
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Train every client's parameters on its own data, all clients side by side.
 
@@ -133,6 +147,7 @@ class LocalTraining:
             loss: per-client loss.
             round_: the round, which decides the batches drawn.
             rates: learning rate of single parameters instead of `lr`.
+            patches: give the loss `ClientContext.looks` [k, batch, 1 + patches, dim] instead of features.
 
         Returns:
             The trained parameters and each client's mean loss over the steps [k].
@@ -148,7 +163,8 @@ class LocalTraining:
         total = np.zeros(len(contexts))
         for number in range(self.steps):
             picks = [torch.from_numpy(draw[number]).to(device) for draw in draws]
-            features = torch.stack([c.features[pick] for c, pick in zip(contexts, picks, strict=True)])
+            seen = [c.looks if patches else c.features for c in contexts]
+            features = torch.stack([own[pick] for own, pick in zip(seen, picks, strict=True)])
             labels = torch.stack([c.labels[pick] for c, pick in zip(contexts, picks, strict=True)])
             losses = loss(trained, features, labels)
             optimiser.zero_grad(set_to_none=True)

@@ -126,27 +126,28 @@ def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Pr
         scorer: unweighted scores of this one client.
         predictor: how it predicts.
     """
-    levels, device = texts.shape[1], texts.device
+    levels, device = len(scorer.bias[0]), texts.device
     chosen, source = torch.tensor([UNKNOWN] * levels, device=device), levels - 1
     labels = torch.from_numpy(context.data.validation.labels).to(device)
     if len(labels):
         images = context.validation_features
-        prompts = level_logits(images, texts, context.backbone.logit_scale)[0]
+        seen = context.validation_looks if predictor.patches else images
+        prompts = level_logits(seen, texts, context.backbone.logit_scale, pool=predictor.pool)[0]
         scores = (level_logits(images, scorer.weights, 1.0) + scorer.bias[..., None, :])[0]
         prior = torch.from_numpy(context.log_prior(predictor.smoothing)).to(device) * predictor.class_prior
         pairs = torch.tensor([(a, b) for a in TEXT_WEIGHTS for b in VISUAL_WEIGHTS if a or b], device=device)
         text, visual = pairs.T[..., None, None]  # [pairs, 1, 1]
         personal = text * prompts[0] + visual * scores[0]  # [pairs, n, n_cls]
         if levels == 1:
-            chosen[0] = pairs[_likeliest(personal + prior, labels)[1]]
+            chosen[0] = pairs[likeliest(personal + prior, labels)[1]]
         else:
             familiar = torch.from_numpy(familiar_classes(context.histogram, predictor.familiar_share)).to(device)[None]
             least = torch.inf
             for candidate in (1, 0):
                 domain = text * prompts[1] + visual * scores[candidate]
-                _, best = _likeliest(domain + prior, labels)
+                _, best = likeliest(domain + prior, labels)
                 both = redistributed(domain[best].expand_as(personal), personal, familiar, predictor.trust)
-                loss, own = _likeliest(both + prior, labels)
+                loss, own = likeliest(both + prior, labels)
                 if loss < least:
                     least, source, chosen = loss, candidate, pairs[[own, best]]
     text, visual = chosen.T[:, None]  # [1, levels]
@@ -154,7 +155,7 @@ def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Pr
     return Visual(visual[..., None, None] * scorer.weights[:, of], visual[..., None] * scorer.bias[:, of], text)
 
 
-def _likeliest(logits: Tensor, labels: Tensor) -> tuple[float, int]:
+def likeliest(logits: Tensor, labels: Tensor) -> tuple[float, int]:
     """The least loss of `labels` [n] under logits [m, n, n_cls], and its place in the first axis."""
     every = labels.expand(len(logits), -1)
     loss, place = F.cross_entropy(logits.transpose(1, 2), every, reduction="none").mean(1).min(0)

@@ -23,7 +23,9 @@ from secfpp.attacks.membership import auc
 from secfpp.attacks.properties import Property, together
 from secfpp.attacks.shadows import log_odds
 from secfpp.data.federated import Split
-from secfpp.models.scoring import VISUAL_PARTS, Visual
+from secfpp.models.pools import look, whole
+from secfpp.models.prompt_checks import MEMORY, VISUAL
+from secfpp.models.scoring import Visual
 from secfpp.runtime.evaluation import class_features, client_logits
 from secfpp.seeding import Seed, derive
 
@@ -97,14 +99,16 @@ class Left:
             if inside.sum() < LEAST_PAIRS:
                 continue
             others = self._unseen(context)
-            images = torch.cat([context.backbone.features(split.images) for split in (asked, others)])
+            patches = self.algorithm.predictor.patches
+            seen = torch.cat([look(context.backbone, split.images, patches) for split in (asked, others)])
+            images = whole(seen)
             labels = torch.from_numpy(np.concatenate([asked.labels, others.labels])).to(images.device)
             start = context.backbone.logit_scale * images @ plain[:, 0].transpose(-1, -2)
             prior = self._prior(place)
             found = self._told(
                 "thief", SHARED if shared else PROMPT, self._alone(texts["alone"], images), start, labels, place, inside
             )
-            predicted = self._predicted(texts["all"], images) + self._priors()
+            predicted = self._predicted(texts["all"], seen) + self._priors()
             found += self._told("querier", PREDICTIONS, predicted, start + prior, labels, place, inside)
             yield context.client, inside, found
 
@@ -141,14 +145,13 @@ class Left:
     def _alone(self, texts: Tensor, images: Tensor) -> Tensor:
         return next(iter(self.contexts.values())).backbone.logit_scale * images @ texts[:, 0].transpose(-1, -2)
 
-    def _predicted(self, texts: Tensor, images: Tensor) -> Tensor:
+    def _predicted(self, texts: Tensor, seen: Tensor) -> Tensor:
+        """Logits [k, n, n_cls] of all clients, of what is `look`ed at of images."""
         visual = None
         if self.result.visual_weights is not None:
-            parts = {"weights": "visual_weights", "bias": "visual_bias", "text_weight": "text_weight"}
-            visual = Visual(
-                *(torch.from_numpy(getattr(self.result, parts[name])).to(images.device) for name in VISUAL_PARTS)
-            )
-        return client_logits(list(self.contexts.values()), texts, images, self.algorithm.predictor, visual)
+            held = (getattr(self.result, name) for name in (*VISUAL, MEMORY))
+            visual = Visual(*(torch.from_numpy(array).to(seen.device) for array in held if array is not None))
+        return client_logits(list(self.contexts.values()), texts, seen, self.algorithm.predictor, visual)
 
     def _priors(self) -> Tensor:
         priors = self.result.log_priors

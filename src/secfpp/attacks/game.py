@@ -153,6 +153,7 @@ class Shadow(ClientContext):
             tokens=client.tokens,
             seed=client.seed,
             start=client.start,
+            template=client.template,
             party=client.party and replace(client.party, entropy=Repeatable(noise), session=None),
             ledger=ledger,
             known=features[chosen],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
-from importlib.metadata import entry_points
 from typing import Any
 
 from secfpp.data.cards import CardSettings, load_cards
@@ -14,6 +13,7 @@ from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.data.icons import IconSettings, load_icons
 from secfpp.data.tables import TableSettings, load_table
 from secfpp.errors import ConfigError
+from secfpp.plugins import offered
 
 GROUP = "secfpp.datasets"
 """The entry point group in which other packages offer theirs."""
@@ -67,15 +67,7 @@ def datasets() -> dict[str, DatasetSpec]:
         ConfigError: an entry point that cannot be used; names the package and what it should be.
     """
     found = {row.name: row for row in _ROWS}
-    for entry in entry_points(group=GROUP):
-        package = entry.dist.name if entry.dist else "a package without a name"
-        place = f"the data set {entry.value!r} of {package} (entry point {entry.name!r} of group {GROUP!r})"
-        try:
-            row = entry.load()
-        except Exception as error:  # whatever another package stumbles over
-            raise ConfigError(
-                f"{place} cannot be loaded: {type(error).__name__}: {error}; mend or uninstall {package}"
-            ) from error
+    for place, row in offered(GROUP, "data set"):
         if not isinstance(row, DatasetSpec) or not is_dataclass(row.settings):
             raise ConfigError(f"{place} should be a secfpp.DatasetSpec, whose settings are a dataclass, not {row!r}")
         if row.name in found:

@@ -101,6 +101,9 @@ class Limits:
         yield from self._privacy(method)
 
     def _seen(self, agreed: Agreed, sites: int) -> Iterator[tuple[str, str, Any, str]]:
+        if agreed.algorithm.told and not self.in_the_clear:
+            method = agreed.algorithm
+            yield "in_the_clear", "method.name", method.name, f"one that does not tell the server {method.told}"
         for name in _PARTS:
             part = getattr(agreed.algorithm, name, None)
             if part is None or part.kind in ("one", "random"):  # nothing is asked of sites

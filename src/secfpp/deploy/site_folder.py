@@ -228,6 +228,7 @@ class SiteFolder:
             tokens=backbone.class_tokens(agreed.classes, len(start)),
             seed=agreed.seed,
             start=start,
+            template=agreed.template,
             party=self.party(agreed),
             ledger=self.privacy_ledger(agreed),
         )

@@ -71,6 +71,9 @@ def fit_class_contexts(
     problems += [] if rate > 0 else [Problem("rate", rate, "must be positive")]
     if prior not in ("own", "uniform") or (prior == "own" and prompt.log_prior is None):
         problems.append(Problem("prior", prior, "uniform, or own for a prompt with class frequencies"))
+    if prompt.pool is not None and prompt.pool.patches:
+        allowed = "no pool over patches of images: what is fitted here, and read elsewhere, sees an image as a whole"
+        problems.append(Problem("pool", prompt.pool.kind, allowed))
     if problems:
         raise ConfigError(problems)
     model, n_classes = prompt.model(backbone), len(prompt.classes)

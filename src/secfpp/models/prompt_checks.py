@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from secfpp.models.prompt_file import ClientPrompt
 
 VISUAL = ("visual_weights", "visual_bias", "text_weight")
+MEMORY = "visual_memory"
 PROMPT_SHAPE = "[n_ctx, text_dim] or [n_cls, n_ctx, text_dim]"
 
 
@@ -84,9 +85,11 @@ def array_problems(name: str, array: object, shape: str, *ndims: int) -> list[st
 
 
 def _level_problems(prompt: ClientPrompt, n_classes: int) -> list[str]:
-    """What is wrong with `domain_prompt`, `familiar` and `trust`."""
+    """What is wrong with `domain_prompt`, `familiar`, `trust` and `pool`."""
     domain, familiar = prompt.domain_prompt, prompt.familiar
-    if (domain is None) != (familiar is None):
+    if prompt.pool is not None and (domain is None or familiar is not None):
+        return ["pool joins prompt and domain_prompt, without familiar: give those two with it, and no familiar"]
+    if prompt.pool is None and (domain is None) != (familiar is None):
         return ["domain_prompt and familiar belong together: give both or neither"]
     if domain is None:
         return [] if prompt.trust == 1 else [f"trust {prompt.trust} has no meaning without a domain_prompt"]
@@ -95,26 +98,39 @@ def _level_problems(prompt: ClientPrompt, n_classes: int) -> list[str]:
         found.append(f"domain_prompt has shape {np.shape(domain)}, but prompt {np.shape(prompt.prompt)}")
     if not 0 <= prompt.trust <= 1:
         found.append(f"trust {prompt.trust} is not in 0..1")
-    if not isinstance(familiar, np.ndarray) or familiar.shape != (n_classes,) or familiar.dtype != bool:
+    if prompt.pool is None and not _is_choice(familiar, n_classes):
         found.append(f"familiar is {familiar!r} instead of a bool for each of {n_classes} classes")
     return found
 
 
+def _is_choice(familiar: object, n_classes: int) -> bool:
+    """Whether `familiar` is a bool for each class."""
+    return isinstance(familiar, np.ndarray) and familiar.shape == (n_classes,) and familiar.dtype == bool
+
+
 def _visual_problems(prompt: ClientPrompt, n_classes: int) -> list[str]:
-    """What is wrong with the arrays `VISUAL`."""
-    levels = 1 if prompt.domain_prompt is None else 2
+    """What is wrong with the arrays `VISUAL` and `MEMORY`."""
+    levels = 1 if prompt.domain_prompt is None or prompt.pool is not None else 2
+    memory = prompt.visual_memory
     arrays = {name: getattr(prompt, name) for name in VISUAL}
     if all(array is None for array in arrays.values()):
-        return []
+        return [] if memory is None else [f"{MEMORY} stands beside {', '.join(VISUAL)}: give them with it"]
     if any(array is None for array in arrays.values()):
         return [f"{', '.join(VISUAL)} belong together: give all or none"]
     shapes = ("[levels, n_cls, projection]", "[levels, n_cls]", "[levels]")
     found: list[str] = []
+    rows, of = n_classes, f"{n_classes} classes"
+    if memory is not None:
+        found += array_problems(MEMORY, memory, "[levels, rows, n_cls]", 3)
+        rows = memory.shape[1] if not found else 0
+        of = f"{rows} remembered images"
+        if not found and memory.shape[::2] != (levels, n_classes):
+            found.append(f"{MEMORY} has shape {memory.shape} for {levels} levels and {n_classes} classes")
     for (name, array), shape in zip(arrays.items(), shapes, strict=True):
         wrong = array_problems(name, array, shape, shape.count(",") + 1)
-        expected = (levels, n_classes)[: np.ndim(array)]
+        expected = (levels, rows)[: np.ndim(array)]
         if not wrong and array.shape[:2] != expected:
-            wrong = [f"{name} has shape {array.shape} instead of {shape} with {levels} levels and {n_classes} classes"]
+            wrong = [f"{name} has shape {array.shape} instead of {shape} with {levels} levels and {of}"]
         found += wrong
     if not found and (arrays["text_weight"] < 0).any():
         found.append(f"text_weight {arrays['text_weight'].tolist()} is not 0 or more")

@@ -2,10 +2,11 @@
 
 The file is safetensors, of tensors and metadata of strings: ``prompt`` float32 [n_ctx, text_dim], or
 [n_cls, n_ctx, text_dim] with a context for each single class; of methods that predict on two levels ``domain_prompt``
-of the same shape and ``familiar`` bool [n_cls]; of methods with a visual part ``visual_weights`` float32
-[levels, n_cls, projection], ``visual_bias`` [levels, n_cls] and ``text_weight`` [levels]; of methods that predict with
-it ``log_prior`` float32 [n_cls]; to tell images unlike the client's, ``image_mean`` and ``image_spread`` float32
-[projection].
+of the same shape, and ``familiar`` bool [n_cls] or, in the metadata, the ``pool`` that joins them; of methods with a
+visual part ``visual_weights`` float32 [levels, n_cls, projection], ``visual_bias`` [levels, n_cls] and ``text_weight``
+[levels], or, if it remembers images, with rows in place of n_cls and ``visual_memory`` [levels, rows, n_cls]; of
+methods that predict with it ``log_prior`` float32 [n_cls]; to tell images unlike the client's, ``image_mean`` and
+``image_spread`` float32 [projection].
 
 It is private to the client: ``prompt`` was learned on its images, of which ``visual_weights`` holds class means;
 ``log_prior`` says how often each class occurs among them, ``familiar`` which do often enough, and ``image_mean`` is
@@ -27,21 +28,22 @@ from safetensors.numpy import save
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.grey_depth import GreyWindow
 from secfpp.images import SIZE, ImagesLike, as_array
-from secfpp.models.prompt_checks import VISUAL, problems_of
+from secfpp.models.prompt_checks import MEMORY, VISUAL, problems_of
 from secfpp.storage import atomic_write, read_arrays
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from secfpp.models.backbone import Backbone
+    from secfpp.models.pools import Pool
     from secfpp.models.ready_prompt import ReadyPrompt
 
-FORMAT = "secfpp-prompt-6"
-READABLE = (*(f"secfpp-prompt-{number}" for number in range(1, 6)), FORMAT)
+FORMAT = "secfpp-prompt-7"
+READABLE = (*(f"secfpp-prompt-{number}" for number in range(1, 7)), FORMAT)
 Prior = Literal["own", "uniform"]
 Level = Literal["personal", "domain"]
 _NUMBERS = ("seed", "rounds", "image_size")
-_OPTIONAL_ARRAYS = ("domain_prompt", "familiar", *VISUAL, "log_prior", "image_mean", "image_spread")
+_OPTIONAL_ARRAYS = ("domain_prompt", "familiar", *VISUAL, MEMORY, "log_prior", "image_mean", "image_spread")
 _ARRAYS = ("prompt", *_OPTIONAL_ARRAYS)
 _TEXTS = ("client", "domain", "method", "backbone", "backbone_digest", "class_template")
 
@@ -60,10 +62,13 @@ class ClientPrompt:
             `secfpp.models.scoring.redistributed` says how.
         familiar: with a domain prompt, the classes among which the personal one decides, bool [n_cls].
         trust: with a domain prompt, the weight of the personal one among them, 0..1.
+        pool: with a domain prompt, how both are joined, if not so.
         visual_weights: linear scores of image features beside the prompts, such as class means give, for the personal
             level and then the domain's, float32 [levels, n_cls, projection]; `secfpp.models.scoring.Visual` says how.
         visual_bias: with them, float32 [levels, n_cls].
         text_weight: with them, the weight of each prompt's own scores, at least 0, float32 [levels].
+        visual_memory: with them, what each row of `visual_weights` says of each class, where rows are remembered
+            images, float32 [levels, rows, n_cls].
         log_prior: log of the client's smoothed class frequencies, float32 [n_cls], if the method predicts with them.
         image_mean: mean of the features of the client's training images, float32 [projection], if it is known;
             `secfpp.models.novelty` says what for.
@@ -90,9 +95,11 @@ class ClientPrompt:
     domain_prompt: np.ndarray | None = None
     familiar: np.ndarray | None = None
     trust: float = 1.0
+    pool: Pool | None = None
     visual_weights: np.ndarray | None = None
     visual_bias: np.ndarray | None = None
     text_weight: np.ndarray | None = None
+    visual_memory: np.ndarray | None = None
     log_prior: np.ndarray | None = None
     image_mean: np.ndarray | None = None
     image_spread: np.ndarray | None = None
@@ -140,7 +147,8 @@ class ClientPrompt:
         about = {"format": FORMAT, "classes": json.dumps(self.classes)}
         about |= {name: getattr(self, name) for name in _TEXTS}
         about |= {name: str(getattr(self, name)) for name in _NUMBERS}
-        about |= {} if self.domain_prompt is None else {"trust": repr(self.trust)}
+        about |= {} if self.familiar is None else {"trust": repr(self.trust)}
+        about |= {} if self.pool is None else {"pool": json.dumps(self.pool.record())}
         about |= {} if self.novelty_threshold is None else {"novelty_threshold": repr(self.novelty_threshold)}
         about |= {} if self.grey_window is None else {"grey_window": json.dumps(self.grey_window)}
         return save(self._arrays(), metadata=about)
@@ -158,14 +166,14 @@ class ClientPrompt:
             levels = "personal" if self.domain_prompt is None else "personal or domain"
             raise ConfigError([Problem("level", level, f"{levels}: this prompt has no other level")])
         at = slice(-1, None) if level == "domain" else slice(1)
-        weights, bias, text = (part if (part := getattr(self, name)) is None else part[at] for name in VISUAL)
+        visual = {name: part[at] for name in (*VISUAL, MEMORY) if (part := getattr(self, name)) is not None}
         of = self.without_novelty() if level == "domain" else self  # that is of the client's own images
-        alone = replace(of.without_visual(), prompt=kept, domain_prompt=None, familiar=None, trust=1.0)
-        return replace(alone, visual_weights=weights, visual_bias=bias, text_weight=text)
+        alone = replace(of.without_visual(), prompt=kept, domain_prompt=None, familiar=None, trust=1.0, pool=None)
+        return replace(alone, **visual)
 
     def without_visual(self) -> ClientPrompt:
         """The prompts alone, as they are; `with_class_contexts` makes one that says what the visual part does."""
-        return replace(self, visual_weights=None, visual_bias=None, text_weight=None)
+        return replace(self, visual_weights=None, visual_bias=None, text_weight=None, visual_memory=None)
 
     def without_novelty(self) -> ClientPrompt:
         """The same without what tells images unlike the client's."""
@@ -242,7 +250,7 @@ class ClientPrompt:
         """
         self.require_prior(prior)
         pixels, ready = self.pixels(images), self.ready(backbone)
-        return ready.probabilities(ready.model.features(pixels), prior)
+        return ready.probabilities(ready.seen(pixels), prior)
 
     def require_prior(self, prior: str | None) -> None:
         """Refuse a prior that there is not.
@@ -356,6 +364,8 @@ def load_prompt(path: str | Path) -> ClientPrompt:
 
 
 def _read(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> ClientPrompt:
+    from secfpp.models.pools import pool_from
+
     if about.get("format") not in READABLE:
         raise DataError(f"not a prompt (format {about.get('format')!r}, not one of {', '.join(READABLE)})")
     if "prompt" not in arrays or not {"classes", "backbone", "backbone_digest"} <= set(about):
@@ -363,13 +373,14 @@ def _read(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> ClientP
     classes = json.loads(about["classes"])
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise DataError("its classes are no list of names")
-    if "domain_prompt" in arrays and "trust" not in about:
+    if {"domain_prompt", "familiar"} <= set(arrays) and "trust" not in about:
         raise DataError("it has two levels and does not say how far to trust the personal one")
     return ClientPrompt(
         prompt=arrays["prompt"],
         **{name: arrays.get(name) for name in _OPTIONAL_ARRAYS},
         novelty_threshold=float(about["novelty_threshold"]) if "novelty_threshold" in about else None,
         trust=float(about.get("trust", 1)),
+        pool=pool_from(json.loads(about["pool"])) if "pool" in about else None,
         classes=tuple(classes),
         seed=int(about.get("seed", 0)),
         rounds=int(about.get("rounds", 0)),

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.models.novelty import novelty
-from secfpp.models.prompt_checks import VISUAL
+from secfpp.models.pools import look, whole
+from secfpp.models.prompt_checks import MEMORY, VISUAL
 from secfpp.models.scoring import Visual, level_logits, redistributed
 
 if TYPE_CHECKING:
@@ -36,27 +37,37 @@ class ReadyPrompt:
         self._texts = self._tensor(np.stack([prompt.class_features(model, level) for level in levels]))
         self._visual: Visual | None = None
         if prompt.visual_weights is not None:
-            self._visual = Visual(*(self._tensor(getattr(prompt, name))[None] for name in VISUAL))
+            held = (getattr(prompt, name) for name in (*VISUAL, MEMORY))
+            self._visual = Visual(*(self._tensor(array)[None] for array in held if array is not None))
         self._familiar = None if prompt.familiar is None else self._tensor(prompt.familiar)
 
+    def seen(self, pixels: np.ndarray, model: Backbone | None = None) -> Tensor:
+        """What `logits` takes of images uint8 [n, height, width, 3]: their features, for some pools with patches.
+
+        Args:
+            pixels: the images.
+            model: the same model otherwise kept, if not the one that this was made with.
+        """
+        return look(model or self.model, pixels, self.prompt.pool is not None and self.prompt.pool.patches)
+
     def logits(self, features: Tensor) -> Tensor:
-        """Logits of image features [n, projection] without any prior, float [n, n_cls].
+        """Logits of what is `seen` of images, most often features [n, projection], without any prior, [n, n_cls].
 
         Raises:
             DataError: features of another size than the prompt's visual part.
         """
         if self._visual is not None:
             self._require_size("visual_weights", features)
-        scores = level_logits(features, self._texts[None], self.model.logit_scale, self._visual)
+        scores = level_logits(features, self._texts[None], self.model.logit_scale, self._visual, self.prompt.pool)
         if self._familiar is None:
             return scores[0, 0]
         return redistributed(scores[:, 1], scores[:, 0], self._familiar[None], self.prompt.trust)[0]
 
     def probabilities(self, features: Tensor, prior: Prior | None = None) -> np.ndarray:
-        """Probability of each class, float32 [n, n_cls], of image features [n, projection].
+        """Probability of each class, float32 [n, n_cls].
 
         Args:
-            features: of unit length.
+            features: what is `seen` of images.
             prior: as for `ClientPrompt.predict_proba`.
 
         Raises:
@@ -83,7 +94,7 @@ class ReadyPrompt:
             allowed = "unknown to this prompt: written by an earlier version, imported, or without what tells of images"
             raise ConfigError([Problem("novelty", self.prompt.client, allowed)])
         self._require_size("image_mean", features)
-        return novelty(features.cpu().numpy(), mean, spread).astype(np.float32)
+        return novelty(whole(features).cpu().numpy(), mean, spread).astype(np.float32)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, device=self.model.device)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from secfpp.models.pools import Pool, whole
 
 
 def cosine_logits(features: Tensor, class_features: Tensor, scale: float) -> Tensor:
@@ -17,31 +20,54 @@ def cosine_logits(features: Tensor, class_features: Tensor, scale: float) -> Ten
 
 @dataclass(frozen=True, eq=False)
 class Visual:
-    """Linear scores of image features beside the logits of k clients' prompts, on each level of these.
+    """Scores of image features beside the logits of k clients' prompts, on each level of these.
 
-    The logits of a level are ``text_weight * prompt logits + features @ weights.T + bias``.
+    The logits of a level are ``text_weight * prompt logits + features @ weights.T + bias``. With a `memory` the rows of
+    `weights` are remembered images, not classes, and what an image is like is ``exp(features @ weights.T + bias)``;
+    its scores are this, times `memory`.
 
     Attributes:
-        weights: float [k, levels, n_cls, projection].
-        bias: float [k, levels, n_cls].
+        weights: float [k, levels, n_cls, projection]; with a memory [k, levels, rows, projection].
+        bias: float [k, levels, n_cls], or [k, levels, rows]; -inf where a client has fewer rows than others.
         text_weight: float [k, levels], at least 0.
+        memory: what each row says of each class, float [k, levels, rows, n_cls].
     """
 
     weights: Tensor
     bias: Tensor
     text_weight: Tensor
+    memory: Tensor | None = None
 
     @classmethod
     def stacked(cls, parts: Sequence[Visual]) -> Visual:
-        """Those of several clients as one."""
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in VISUAL_PARTS))
+        """Those of several clients as one; memories are filled up to the longest."""
+        if parts[0].memory is None:
+            return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in VISUAL_PARTS))
+        rows = max(part.weights.shape[2] for part in parts)
+        return cls(*(torch.cat(arrays) for arrays in zip(*(part._filled(rows) for part in parts), strict=True)))
+
+    def _filled(self, rows: int) -> tuple[Tensor, ...]:
+        assert self.memory is not None
+        more = rows - self.weights.shape[2]
+        bias = F.pad(self.bias, (0, more), value=-torch.inf)
+        return F.pad(self.weights, (0, 0, 0, more)), bias, self.text_weight, F.pad(self.memory, (0, 0, 0, more))
 
     def __getitem__(self, clients: slice) -> Visual:
-        return Visual(self.weights[clients], self.bias[clients], self.text_weight[clients])
+        return Visual(*(part[clients] for part in self._parts()))
 
     def to(self, device: torch.device | str) -> Visual:
         """The same on `device`."""
-        return Visual(*(getattr(self, name).to(device) for name in VISUAL_PARTS))
+        return Visual(*(part.to(device) for part in self._parts()))
+
+    def _parts(self) -> list[Tensor]:
+        return [part for name in (*VISUAL_PARTS, "memory") if (part := getattr(self, name)) is not None]
+
+    def beside(self, logits: Tensor, features: Tensor) -> Tensor:
+        """`logits` of prompts [k, levels, n, n_cls] with the scores of `features` beside them."""
+        scores = whole(features) @ self.weights.transpose(-1, -2) + self.bias[..., None, :]
+        if self.memory is not None:
+            scores = scores.exp() @ self.memory
+        return self.text_weight[:, :, None, None] * logits + scores
 
 
 VISUAL_PARTS = ("weights", "bias", "text_weight")
@@ -57,12 +83,19 @@ class Predictor:
         familiar_share: a class is familiar to a client that holds at least this share of what it would hold if
             its classes were equally frequent. Used with two prompts, see `redistributed`.
         trust: weight of the personal prompt among familiar classes, 0..1.
+        pool: how two prompts are joined, if not by `redistributed`.
     """
 
     class_prior: bool = True
     smoothing: float = 0.1
     familiar_share: float = 0.5
     trust: float = 1.0
+    pool: Pool | None = None
+
+    @property
+    def patches(self) -> bool:
+        """Whether images are seen as `secfpp.models.pools.looks`, not as their features alone."""
+        return self.pool is not None and self.pool.patches
 
 
 def familiar_classes(histogram: np.ndarray, share: float) -> np.ndarray:
@@ -92,20 +125,23 @@ def redistributed(domain: Tensor, personal: Tensor, familiar: Tensor, trust: flo
     return torch.where(strange, domain, pooled + (total - own))
 
 
-def level_logits(features: Tensor, texts: Tensor, scale: float, visual: Visual | None = None) -> Tensor:
-    """Logits on each level of what clients predict with, float [k, levels, n, n_cls].
+def level_logits(
+    features: Tensor, texts: Tensor, scale: float, visual: Visual | None = None, pool: Pool | None = None
+) -> Tensor:
+    """Logits on each level of what clients predict with, float [k, levels, n, n_cls]; on one level with a pool.
 
     Args:
-        features: of images, float [n, projection].
+        features: of images, float [n, projection]; for a pool with patches `secfpp.models.pools.looks`.
         texts: class features of the prompts, float [k, levels, n_cls, projection].
         scale: the backbone's logit scale.
         visual: what stands beside the prompts, of the same k clients.
+        pool: joins the levels.
     """
-    logits = scale * features @ texts.transpose(-1, -2)
-    if visual is None:
-        return logits
-    scores = features @ visual.weights.transpose(-1, -2) + visual.bias[..., None, :]
-    return visual.text_weight[:, :, None, None] * logits + scores
+    if pool is not None:
+        logits = pool.logits(features, texts, scale)[:, None]
+    else:
+        logits = scale * features @ texts.transpose(-1, -2)
+    return logits if visual is None else visual.beside(logits, features)
 
 
 def smoothed_log_prior(histogram: np.ndarray, smoothing: float) -> np.ndarray:

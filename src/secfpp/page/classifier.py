@@ -14,6 +14,7 @@ from secfpp.errors import DataError
 from secfpp.grey_depth import GreyWindow
 from secfpp.images import files_in, read_content
 from secfpp.models.backbone import Backbone
+from secfpp.models.pools import whole
 from secfpp.models.prompt_file import ClientPrompt, Prior
 from secfpp.page.answers import Answer, Failure, Neighbour, Prediction, Score
 
@@ -127,8 +128,8 @@ class Classifier:
                 found[index] = Failure(image=upload.name, error=str(error))
         if read:
             pixels = np.stack([image for image, _ in read.values()])
-            features = self._model.features(pixels)
-            scores = self._ready.probabilities(features, self.prior)
+            seen = self._ready.seen(pixels, self._model)
+            features, scores = whole(seen), self._ready.probabilities(seen, self.prior)
             threshold = self.prompt.novelty_threshold
             novelty = None if threshold is None else self._ready.novelty(features)
             for row, (index, (image, told)) in enumerate(read.items()):

@@ -45,6 +45,7 @@ def make_contexts(
             tokens=tokens,
             seed=seed,
             start=start,
+            template=dataset.template,
             party=parties[client.name],
             ledger=ledger,
         )

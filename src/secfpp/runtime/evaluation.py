@@ -11,6 +11,7 @@ from torch import Tensor
 
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import Split
+from secfpp.models.pools import look
 from secfpp.models.scoring import Predictor, Visual, class_accuracies, familiar_classes, level_logits, redistributed
 
 _CHUNK = 8  # clients scored at once, which bounds memory
@@ -72,7 +73,7 @@ def examples(
             continue
         backbone = contexts[i].backbone
         one = slice(i, i + 1)
-        images = backbone.features(split.images[chosen])
+        images = look(backbone, split.images[chosen], predictor.patches)
         scores = client_logits([contexts[i]], texts[one], images, predictor, visual and visual[one])[0]
         best, predicted = scores.softmax(1).max(1)
         found += [
@@ -111,11 +112,11 @@ def client_logits(
     Args:
         contexts: the k clients.
         texts: their `class_features`, [k, levels, n_cls, projection].
-        images: features [n, projection].
+        images: features [n, projection], or what `secfpp.models.pools.look` sees for a predictor with patches.
         predictor: how they predict.
         visual: what they have beside their prompts.
     """
-    levels = level_logits(images, texts, contexts[0].backbone.logit_scale, visual)
+    levels = level_logits(images, texts, contexts[0].backbone.logit_scale, visual, predictor.pool)
     if levels.shape[1] == 1:
         return levels[:, 0]
     familiar = np.stack([familiar_classes(context.histogram, predictor.familiar_share) for context in contexts])
@@ -149,7 +150,7 @@ def measure(
     shifted: list[np.ndarray] = [np.empty(0)] * len(contexts)
     others: list[list[np.ndarray]] = [[] for _ in contexts]
     for domain, split in test.items():
-        images = backbone.features(split.images)
+        images = look(backbone, split.images, predictor.patches)
         labels = torch.from_numpy(split.labels).to(backbone.device)
         for start in range(0, len(contexts), _CHUNK):
             chunk = slice(start, min(start + _CHUNK, len(contexts)))
@@ -185,7 +186,8 @@ def validation_accuracy(
     accuracies = []
     for i, context in enumerate(contexts):
         one = slice(i, i + 1)
-        logits = client_logits([context], texts[one], context.validation_features, predictor, visual and visual[one])[0]
+        images = context.validation_looks if predictor.patches else context.validation_features
+        logits = client_logits([context], texts[one], images, predictor, visual and visual[one])[0]
         if predictor.class_prior:
             logits = logits + torch.from_numpy(context.log_prior(predictor.smoothing)).to(logits.device)
         hits = logits.argmax(1).cpu().numpy() == context.data.validation.labels

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
+from secfpp.models.pools import Pool
 from secfpp.models.scoring import Visual, familiar_classes
 from secfpp.protocol.program import ClientId, ClientState
 from secfpp.runtime.evaluation import class_features
@@ -22,11 +23,13 @@ class Learned:
     Attributes:
         prompts: personal prompts, float32 [k, n_ctx, text_dim].
         domain_prompts: domain prompts of the same shape, if the method predicts on two levels.
-        familiar: familiar classes, bool [k, n_cls], used with domain prompts.
+        familiar: familiar classes, bool [k, n_cls], used with domain prompts that no pool joins.
         trust: weight of the personal prompt among them.
-        visual_weights: see `secfpp.models.scoring.Visual`, float32 [k, levels, n_cls, projection].
-        visual_bias: with them, float32 [k, levels, n_cls].
+        pool: how personal and domain prompts are joined, if not by `secfpp.models.scoring.redistributed`.
+        visual_weights: see `secfpp.models.scoring.Visual`, float32 [k, levels, n_cls or rows, projection].
+        visual_bias: with them, float32 [k, levels, n_cls or rows].
         text_weight: with them, float32 [k, levels].
+        visual_memory: with them, if the method has a memory, float32 [k, levels, rows, n_cls].
         log_priors: smoothed class log-priors, float32 [k, n_cls], if the method predicts with them.
     """
 
@@ -34,9 +37,11 @@ class Learned:
     domain_prompts: np.ndarray | None
     familiar: np.ndarray | None
     trust: float
+    pool: Pool | None
     visual_weights: np.ndarray | None
     visual_bias: np.ndarray | None
     text_weight: np.ndarray | None
+    visual_memory: np.ndarray | None
     log_priors: np.ndarray | None
 
 
@@ -57,11 +62,13 @@ def learned(
     return Learned(
         prompts=prompts[:, 0],
         domain_prompts=prompts[:, 1] if two_levels else None,
-        familiar=familiar if two_levels else None,
+        familiar=familiar if two_levels and predictor.pool is None else None,
         trust=predictor.trust,
+        pool=predictor.pool,
         visual_weights=None if visual is None else visual.weights.cpu().numpy(),
         visual_bias=None if visual is None else visual.bias.cpu().numpy(),
         text_weight=None if visual is None else visual.text_weight.cpu().numpy(),
+        visual_memory=None if visual is None or visual.memory is None else visual.memory.cpu().numpy(),
         log_priors=priors,
     )
 

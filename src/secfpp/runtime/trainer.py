@@ -17,6 +17,7 @@ from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.backbone import Backbone
+from secfpp.models.pools import Pool
 from secfpp.privacy.ledger import RunLedger
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.refusals import Refusal, left_out
@@ -75,12 +76,14 @@ class RunResult:
         seconds: of training, without evaluation.
         prompts: personal prompts, float32 [n_clients, n_ctx, text_dim].
         domain_prompts: domain prompts of the same shape, if the method predicts on two levels.
-        familiar: each client's familiar classes, bool [n_clients, n_cls], used with domain prompts.
+        familiar: each client's familiar classes, bool [n_clients, n_cls], used with domain prompts that no pool joins.
         trust: weight of the personal prompt among them.
+        pool: how personal and domain prompts are joined, if not by `secfpp.models.scoring.redistributed`.
         visual_weights: what clients predict with beside their prompts, see `secfpp.models.scoring.Visual`: float32
             [n_clients, levels, n_cls, projection], if the method has such.
         visual_bias: float32 [n_clients, levels, n_cls], with it.
         text_weight: float32 [n_clients, levels], with it.
+        visual_memory: float32 [n_clients, levels, rows, n_cls], if the method remembers images.
         log_priors: each client's smoothed class log-prior, float32 [n_clients, n_cls], if the method predicts with it.
         examples: a few test images as the prompts classify them.
         groups: each client's true group, which a grouping should find; none where these are the domains.
@@ -108,9 +111,11 @@ class RunResult:
     domain_prompts: np.ndarray | None = None
     familiar: np.ndarray | None = None
     trust: float = 1.0
+    pool: Pool | None = None
     visual_weights: np.ndarray | None = None
     visual_bias: np.ndarray | None = None
     text_weight: np.ndarray | None = None
+    visual_memory: np.ndarray | None = None
     log_priors: np.ndarray | None = None
     examples: tuple[Example, ...] = ()
     groups: tuple[str, ...] = ()
@@ -280,9 +285,11 @@ def train(
         domain_prompts=found.domain_prompts,
         familiar=found.familiar,
         trust=found.trust,
+        pool=found.pool,
         visual_weights=found.visual_weights,
         visual_bias=found.visual_bias,
         text_weight=found.text_weight,
+        visual_memory=found.visual_memory,
         log_priors=found.log_priors,
         examples=examples(ordered, texts, dataset.test, predictor, visual),
         newcomers=tuple(c.client for c in newcomers),

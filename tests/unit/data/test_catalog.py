@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from secfpp import plugins
 from secfpp.data import catalog
 from secfpp.data.catalog import DatasetSpec, datasets
 from secfpp.errors import ConfigError
@@ -30,7 +31,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     def entry_points(group: str) -> Any:
         return [entry for entry in entries if entry.group == group]
 
-    monkeypatch.setattr(catalog, "entry_points", entry_points)
+    monkeypatch.setattr(plugins, "entry_points", entry_points)
 
 
 def test_the_own_data_sets_are_there() -> None:

@@ -85,6 +85,14 @@ def test_what_asks_for_as_much_as_is_allowed_is_not_refused() -> None:
     assert keys(limits, run(method)) == []
 
 
+def test_a_method_that_tells_the_server_of_a_single_site_is_refused_unless_that_is_allowed() -> None:
+    agreed = run(methods()["ifca_prompt"](aggregator=SecureMean()))
+    (problem,) = Limits(methods=("ifca_prompt",)).problems(agreed, 12)
+    assert problem.key == "method.name" and "does not tell the server which prompt" in problem.allowed
+    assert keys(Limits(methods=("ifca_prompt",), in_the_clear=True), agreed) == []
+    assert keys(Limits(methods=("fedpgp",)), run(methods()["fedpgp"](aggregator=SecureMean()))) == []
+
+
 def test_an_infinite_epsilon_is_no_limit_and_is_refused() -> None:
     with pytest.raises(ConfigError, match="a finite number"):
         Limits(epsilon=float("inf"))

@@ -19,6 +19,7 @@ from safetensors.numpy import save
 
 from secfpp.errors import ConfigError, DataError
 from secfpp.models.backbone import load_backbone
+from secfpp.models.pools import Mixture
 from secfpp.models.prompt_file import ClientPrompt, load_prompt
 from secfpp.models.scoring import Predictor, cosine_logits
 from secfpp.runtime.evaluation import class_features, client_logits
@@ -289,6 +290,8 @@ def test_the_class_template_stands_behind_the_context(prompt: ClientPrompt, back
         ({"domain_prompt": np.zeros((4, 32))}, "domain_prompt and familiar belong together: give both or neither"),
         ({"familiar": np.ones(3, bool)}, "domain_prompt and familiar belong together"),
         ({"trust": 0.5}, "trust 0.5 has no meaning without a domain_prompt"),
+        ({"pool": Mixture()}, "pool joins prompt and domain_prompt, without familiar"),
+        ({"visual_memory": np.zeros((1, 2, 3))}, "visual_memory stands beside visual_weights"),
         ({"backbone": ""}, "must name the model"),
         ({"class_template": "a"}, "makes no sense"),
         ({"image_size": 0}, "makes no sense"),
@@ -344,7 +347,7 @@ def test_earlier_readers_which_would_predict_otherwise_refuse_the_file(
     path = tmp_path / "a.safetensors"
     two_levels.save(path)
     with safe_open(path, framework="numpy") as file:
-        assert file.metadata()["format"] == "secfpp-prompt-6"
+        assert file.metadata()["format"] == "secfpp-prompt-7"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 
 from secfpp.errors import ConfigError, DataError
 from secfpp.models.backbone import load_backbone
+from secfpp.models.pools import Mixture
 from secfpp.models.prompt_file import ClientPrompt, load_prompt
 from secfpp.models.scoring import Predictor, Visual, familiar_classes
 from secfpp.runtime.evaluation import class_features, client_logits
@@ -23,6 +24,7 @@ from support.tiny_clip import TinyClip
 CLASSES = ("cat", "dog", "bird")
 HISTOGRAM = np.array([5, 1, 6])
 VISUAL = ("visual_weights", "visual_bias", "text_weight")
+MEMORY = "visual_memory"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,22 @@ def two(one: ClientPrompt) -> ClientPrompt:
     )
 
 
-@pytest.fixture(params=["one", "two"])
+@pytest.fixture
+def mixed(two: ClientPrompt) -> ClientPrompt:
+    """The same with its levels joined by a pool."""
+    visual = {name: getattr(two, name)[:1] for name in VISUAL}
+    return replace(two, familiar=None, trust=1.0, pool=Mixture(personal=0.3), **visual)
+
+
+@pytest.fixture
+def remembering(one: ClientPrompt) -> ClientPrompt:
+    """A prompt beside four remembered images."""
+    rows = vectors(1, 4, 24, seed=5)
+    said = np.eye(3, dtype=np.float32)[[0, 0, 1, 2]][None]
+    return replace(one, visual_weights=rows, visual_bias=-rows.sum(-1), visual_memory=said)
+
+
+@pytest.fixture(params=["one", "two", "mixed", "remembering"])
 def either(request: pytest.FixtureRequest) -> ClientPrompt:
     prompt: ClientPrompt = request.getfixturevalue(request.param)
     return prompt
@@ -81,9 +98,11 @@ def test_predictions_are_the_evaluations_own(either: ClientPrompt, backbone: Any
     levels = [each for each in (either.prompt, either.domain_prompt) if each is not None]
     texts = class_features(contexts, np.stack(levels)[None])
     for weights in ([0.0, 0.0], [0.25, 0.5], [1.0, 0.0]):
-        prompt = replace(either, text_weight=np.float32(weights[: len(levels)]))
-        visual = Visual(*(torch.tensor(getattr(prompt, name))[None] for name in VISUAL))
-        predictor = Predictor(familiar_share=0.5, trust=prompt.trust)
+        assert either.text_weight is not None
+        prompt = replace(either, text_weight=np.float32(weights[: len(either.text_weight)]))
+        memory = None if prompt.visual_memory is None else torch.tensor(prompt.visual_memory)[None]
+        visual = Visual(*(torch.tensor(getattr(prompt, name))[None] for name in VISUAL), memory)
+        predictor = Predictor(familiar_share=0.5, trust=prompt.trust, pool=prompt.pool)
         logits = client_logits(contexts, texts, backbone.features(pixels), predictor, visual)[0]
         for prior, shift in (("uniform", 0), ("own", torch.tensor(prompt.log_prior))):
             found = prompt.predict_proba(pixels, backbone=backbone, prior=prior)  # type: ignore[arg-type]
@@ -93,8 +112,9 @@ def test_predictions_are_the_evaluations_own(either: ClientPrompt, backbone: Any
 def test_what_is_saved_is_what_is_loaded(either: ClientPrompt, tmp_path: Path) -> None:
     either.save(tmp_path / "a")
     again = load_prompt(tmp_path / "a")
-    for name in VISUAL:
+    for name in (*VISUAL, MEMORY):
         np.testing.assert_array_equal(getattr(again, name), getattr(either, name))
+    assert again.pool == either.pool
     assert "with a visual part, log_prior" in repr(again)
 
 

@@ -193,6 +193,9 @@ def _trained(config: ExperimentConfig, audit: Audit) -> dict[str, FederatedAlgor
                 f"of another privacy.mechanism than {privacy.mechanism}: no shadows are trained under its noise yet"
             )
             problems.append(Problem("--targets", label, allowed))
+        if algorithm.predictor.patches:
+            allowed = "a method that sees an image as one feature: shadows are trained on these, not on patches"
+            problems.append(Problem("--targets", label, allowed))
     if problems:
         raise ConfigError(problems)
     return chosen

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from secfpp.models.pools import pool_from
 from secfpp.protocol.refusals import Refusal
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.evaluation import Example
@@ -22,6 +23,7 @@ _OPTIONAL = (
     "visual_weights",
     "visual_bias",
     "text_weight",
+    "visual_memory",
 )
 
 
@@ -41,6 +43,7 @@ def result_record(result: RunResult) -> tuple[dict[str, np.ndarray], dict[str, A
         "costs": result.costs.as_dict(),
         "seconds": result.seconds,
         "trust": result.trust,
+        "pool": result.pool.record() if result.pool else None,
         "examples": [asdict(example) for example in result.examples],
         "newcomers": list(result.newcomers),
         "newcomer_assignment": None if result.newcomer_assignment is None else list(result.newcomer_assignment),
@@ -74,6 +77,7 @@ def result_from(method: str, seed: int, about: Mapping[str, Any], arrays: Mappin
         prompts=arrays["prompts"],
         **{name: arrays.get(name) for name in _OPTIONAL},
         trust=about["trust"],
+        pool=pool_from(about["pool"]) if about.get("pool") else None,
         examples=tuple(Example(**example) for example in about["examples"]),
         newcomers=tuple(about["newcomers"]),
         newcomer_metrics={

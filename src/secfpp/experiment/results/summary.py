@@ -188,17 +188,26 @@ def client_prompt(
     def own(array: np.ndarray | None) -> np.ndarray | None:
         return None if array is None else array[i]
 
+    def remembered(array: np.ndarray | None) -> np.ndarray | None:
+        """The client's own rows of a memory, which others may have more of."""
+        if array is None or learned.visual_memory is None or learned.visual_bias is None:
+            return own(array)
+        rows: np.ndarray = array[i][:, np.isfinite(learned.visual_bias[i]).all(0)]
+        return rows
+
     return ClientPrompt(
         prompt=learned.prompts[i],
         domain_prompt=own(learned.domain_prompts),
         familiar=own(learned.familiar),
-        visual_weights=own(learned.visual_weights),
-        visual_bias=own(learned.visual_bias),
+        visual_weights=remembered(learned.visual_weights),
+        visual_bias=remembered(learned.visual_bias),
         text_weight=own(learned.text_weight),
+        visual_memory=remembered(learned.visual_memory),
         log_prior=own(learned.log_priors),
         backbone=backbone.name,
         backbone_digest=backbone.digest,
-        trust=1.0 if learned.domain_prompts is None else learned.trust,
+        trust=1.0 if learned.familiar is None else learned.trust,
+        pool=None if learned.domain_prompts is None else learned.pool,
         image_mean=known.mean if known else None,
         image_spread=known.spread if known else None,
         novelty_threshold=known.threshold if known else None,

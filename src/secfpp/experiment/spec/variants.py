@@ -101,6 +101,10 @@ KNOWN: Mapping[str, Variant] = {
     "coop_local+means": Variant(
         "And the client's own class means: what can be had alone", "coop_local", {"class_means": {"levels": "own"}}
     ),
+    **{
+        f"{name}+means": Variant("And the client's own class means", name, {"class_means": {"levels": "own"}})
+        for name in ("fedpgp", "ifca_prompt")
+    },
     "secfpp+clear": Variant(
         "A server that sees descriptors and updates: the same bits, faster",
         "secfpp",
