@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from secfpp.data.catalog import DatasetSpec
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.sources import SourceSettings, share_out
 from secfpp.errors import DataError, MissingExtraError, Problem
@@ -138,3 +139,13 @@ def _picture(card: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     small = turned.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box)
     lit = np.asarray(small, dtype=np.float64) * rng.uniform(0.75, 1.1) + rng.normal(0, 4, (SIDE, SIDE, 1))
     return np.round(lit.clip(0, 255)).astype(np.uint8)
+
+
+DATASETS = (
+    DatasetSpec(
+        "cards",
+        "playing cards of six real decks, as Debian's gnome-cards-data installs them (secfpp[cards])",
+        CardSettings,
+        load_cards,
+    ),
+)

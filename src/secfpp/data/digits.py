@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from secfpp.data.catalog import DatasetSpec
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.sources import SourceSettings, share_out
 from secfpp.errors import DataError, MissingExtraError, Problem
@@ -129,3 +130,13 @@ def _choose(labels: np.ndarray, settings: DigitSettings, source: str, seed: Seed
         for part, chosen in zip(parts, np.split(rows[:needed], ends[:-1]), strict=True):
             parts[part].append(chosen)
     return {part: np.concatenate(rows) for part, rows in parts.items()}
+
+
+DATASETS = (
+    DatasetSpec(
+        "digits",
+        "handwritten digits of two collections, out of installed packages (secfpp[digits])",
+        DigitSettings,
+        load_digits,
+    ),
+)

@@ -18,6 +18,7 @@ from itertools import combinations
 import numpy as np
 
 from secfpp.cachedir import sub_cache
+from secfpp.data.catalog import DatasetSpec
 from secfpp.data.conventions import Convention, agreement, conventions, dealt
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.icon_style import PARTS, IconStyle
@@ -157,3 +158,13 @@ def _cached(settings: IconSettings, seed: int, make: Callable[[], dict[str, np.n
     key = [_VERSION, seed, described, pool_digest(), version("QtAwesome"), version("pillow")]
     path = sub_cache("icons") / f"{sha256(json.dumps(key).encode()).hexdigest()[:24]}.safetensors"
     return cached_arrays(path, make)
+
+
+DATASETS = (
+    DatasetSpec(
+        "icons",
+        "functional icons in six styles, rendered from icon fonts (ships with SecFPP)",
+        IconSettings,
+        load_icons,
+    ),
+)
