@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from secfpp.cachedir import sub_cache
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.data.holdings import PARTS, Holding, Part, Picture
 from secfpp.data.partition import dirichlet_shares, split_by_shares
@@ -45,6 +47,14 @@ class OwnSettings:
     memory_gib: float = MEMORY_GIB
     grey_window: tuple[float, float] | None = None
     template: str = "a photo of a {}"
+
+    spills: ClassVar[bool] = False
+    """Whether images that do not fit in memory go into a file of the cache."""
+
+    @property
+    def most(self) -> dict[Part, int]:
+        """Most images of each part per class, and client or domain; 0 is all."""
+        return {"train": self.shots, "validation": 0, "test": 0}
 
     def __post_init__(self) -> None:
         if problems := self.problems():
@@ -109,7 +119,11 @@ def federated(
     bundles = [bundle for plan in plans for bundle in (*_training(plan), plan.test)]
     pictures = [picture for bundle in bundles for picture in bundle]
     images, window = read_scaled(
-        [picture.path for picture in pictures], settings.size, settings.memory_gib, settings.grey_window
+        [picture.source for picture in pictures],
+        settings.size,
+        settings.memory_gib,
+        settings.grey_window,
+        spill=sub_cache("images") if settings.spills else None,
     )
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[picture.label] for picture in pictures], dtype=np.int64)
@@ -139,7 +153,7 @@ def _plan(holding: Holding, parts: Sequence[Part], settings: OwnSettings, seed: 
         shuffled = [pictures[i] for i in order_in(seed, holding, label, len(pictures))]
         for part, own in held.items():
             found = [picture for picture in shuffled if part_of[picture] == part]
-            own += found[: settings.shots] if settings.shots and part == "train" else found
+            own += found[: settings.most[part] or None]
     train, validation, test = (held[part] for part in PARTS)
     if holding.client:
         return _Plan(holding.domain, {holding.client: (train, validation)}, test)
