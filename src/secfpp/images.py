@@ -49,6 +49,7 @@ THREADS = 8
 SHOWN = 10
 """Broken files that one message names."""
 
+
 class Stored(Protocol):
     """An image that is no file of its own, such as a row of a table; its text names it in messages."""
 
