@@ -7,10 +7,13 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, is_dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from secfpp.data.collection import Collection
 
 GROUP = "secfpp.datasets"
 """The entry point group in which other packages offer theirs."""
@@ -29,12 +32,14 @@ class DatasetSpec:
         description: one line for ``secfpp list datasets``.
         settings: a dataclass, whose fields are the other keys of the table ``[data]``.
         load: the data set of an instance of `settings` and a seed; the same for the same.
+        survey: the images of an instance of `settings` before they are dealt and read, where they lie on a disk.
     """
 
     name: str
     description: str
     settings: type[Any]
     load: Callable[[Any, int], FederatedDataset]
+    survey: Callable[[Any], Collection] | None = None
 
 
 def datasets() -> dict[str, DatasetSpec]:
