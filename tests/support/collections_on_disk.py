@@ -11,8 +11,6 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from support.picture_folders import picture
-
 DOMAINNET = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
 OFFICE = ("amazon", "caltech", "dslr", "webcam")
 
@@ -157,9 +155,3 @@ def domain_lists(
                 held = [above + path for path, _ in rows], [classes[label] for _, label in rows]
                 written = held if part == "train" else tuple(np.array(each, dtype=object) for each in held)
                 (folder / f"{domain}_{part}.pkl").write_bytes(pickle.dumps(written))
-
-
-__all__ = [name for name in dir() if not name.startswith("_")] and [
-    "DOMAINNET", "OFFICE", "caltech101", "cifar", "domain_lists", "dtd", "food101", "in_folders", "noisy",
-    "oxford_flowers", "oxford_pets", "picture", "zhou",
-]  # fmt: skip
