@@ -129,9 +129,20 @@ def dataset_of(name: str, description: str, settings: type[S], read: Callable[[S
 
 
 def collected(
-    name: str, listed: Sequence[Listed], template: str = "a photo of a {}", facts: Mapping[str, object] | None = None
+    name: str,
+    listed: Sequence[Listed],
+    template: str = "a photo of a {}",
+    facts: Mapping[str, object] | None = None,
+    classes: Sequence[str] = (),
 ) -> Collection:
     """A collection of what it lists, checked; no image is opened.
+
+    Args:
+        name: of the collection.
+        listed: its images.
+        template: a hand-written prompt.
+        facts: for the report.
+        classes: all names in order, where there could be some without an image.
 
     Raises:
         DataError: every image that is not there, or is listed twice; a number with two names and a name with two
@@ -150,11 +161,12 @@ def collected(
         held.setdefault(each.domain, []).append(replace(each.picture, label=label))
     numbered = [(each.place, each.number, class_name(each.picture.label)) for each in listed]
     problems += disagreements(numbered)
-    classes = tuple(dict.fromkeys(label for _, _, label in sorted(numbered, key=lambda row: row[1])))
-    problems += [f"class {a}: the same as {b} but for capitals" for a, b in other_spellings([(c, c) for c in classes])]
+    by_number = [label for _, _, label in sorted(numbered, key=lambda row: row[1])]
+    names = tuple(dict.fromkeys([class_name(each) for each in classes] or by_number))
+    problems += [f"class {a}: the same as {b} but for capitals" for a, b in other_spellings([(c, c) for c in names])]
     raise_all(problems)
     holdings = tuple(Holding(f"{name}, {domain}", domain, "", tuple(own)) for domain, own in held.items())
-    return Collection(name, classes, holdings, template, facts or {})
+    return Collection(name, names, holdings, template, facts or {})
 
 
 def disagreements(numbered: Iterable[tuple[str, int, str]]) -> Iterator[str]:

@@ -94,7 +94,7 @@ def chosen(name: str, folder: Path, entries: Mapping[str, Sequence[Entry]], sett
         for entry in own
         if (label := class_name(entry.picture.label)) in number
     ]
-    return collected(name, listed)
+    return collected(name, listed, classes=wanted)
 
 
 def _pickled(file: Path, folder: Path, domain: str, part: Part) -> list[Entry]:

@@ -103,7 +103,7 @@ def reader(version: Version) -> Callable[[CifarSettings], Collection]:
                 )
                 for i, (image, label) in enumerate(zip(images, labels, strict=True))
             ]
-        return collected(version.name, listed)
+        return collected(version.name, listed, classes=names)
 
     return read
 
