@@ -14,7 +14,7 @@ from platformdirs import user_cache_path
 
 from secfpp.errors import ConfigError, Problem
 
-SUB_CACHES = ("features", "icons")
+SUB_CACHES = ("features", "icons", "images")
 VARIABLE = "SECFPP_CACHE"
 
 

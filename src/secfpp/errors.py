@@ -32,7 +32,15 @@ class ConfigError(SecFPPError, ValueError):
 
 
 class DataError(SecFPPError):
-    """Data that cannot be used; names the file, line or record, and the remedy."""
+    """Data that cannot be used; names the file, line or record, and the remedy.
+
+    Attributes:
+        findings: every single thing that is wrong, where the text names the first few only.
+    """
+
+    def __init__(self, text: str, findings: Sequence[str] = ()) -> None:
+        self.findings = tuple(findings) or (text,)
+        super().__init__(text)
 
 
 class DiskFullError(SecFPPError):

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from secfpp.grey_depth import (
     window_for,
 )
 from secfpp.image_names import find_images, formats, passed_over
+from secfpp.storage import roomy
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,6 +49,16 @@ THREADS = 8
 SHOWN = 10
 """Broken files that one message names."""
 
+
+class Stored(Protocol):
+    """An image that is no file of its own, such as a row of a table; its text names it in messages."""
+
+    def content(self) -> bytes | np.ndarray:
+        """The content of an image file, or pixels uint8 [height, width, 3]; its errors are a `DataError`."""
+        ...
+
+
+ImageSource: TypeAlias = "Path | Stored"
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image | np.ndarray"
 """A path of an image or folder, a Pillow image, or uint8 [height, width, 3]."""
 ImagesLike: TypeAlias = "ImageLike | Sequence[ImageLike]"
@@ -62,22 +73,24 @@ def read_images(
 
 
 def read_scaled(
-    paths: Sequence[Path],
+    paths: Sequence[ImageSource],
     size: int = SIZE,
     memory_gib: float = MEMORY_GIB,
     grey_window: GreyWindow | None = None,
     trained: GreyWindow | None = None,
+    spill: Path | None = None,
 ) -> tuple[np.ndarray, GreyWindow | None]:
     """The images as uint8 [n, size, size, 3], of animations the first picture; and the window of deep grey values.
 
     Args:
-        paths: image files.
+        paths: image files, or images that are stored elsewhere.
         size: side in pixels.
         memory_gib: most memory for them, in GiB.
         grey_window: grey values of more than 8 bits that are black and white; if not given, the range of the bits in
             use over all these images, of which a `DataWarning` tells.
         trained: the window of the training images, if they are known: it is taken where `grey_window` is not given, and
             a `DataWarning` tells where the images do not go with it.
+        spill: a folder that takes those that do not fit in memory, in a file without a name, read as needed.
 
     Returns:
         The images, and the window by which some of them were scaled (None if there were none).
@@ -85,15 +98,16 @@ def read_scaled(
     Raises:
         ConfigError: a window between whose ends nothing lies.
         DataError: more than fit in `memory_gib`, or files that cannot be read; names each, at most `SHOWN`.
+        DiskFullError: no room for them in `spill`.
     """
     require_window(grey_window)
     needed = len(paths) * size**2 * 3 / 2**30
-    if needed > memory_gib:
+    if needed > memory_gib and spill is None:
         raise DataError(
             f"{len(paths):,} images of {size} x {size} pixels need {needed:.1f} GiB of memory, more than the limit of "
             f"{memory_gib:g}: take fewer at a time, or smaller ones"
         )
-    images = np.empty((len(paths), size, size, 3), dtype=np.uint8)
+    images = roomy((len(paths), size, size, 3), spill if needed > memory_gib else None)
     deep, colours, values = dict[int, int](), dict[int, int](), dict[int, float]()
     stated = grey_window or trained
 
@@ -138,7 +152,7 @@ def _each(task: Callable[[int], None], indices: Sequence[int]) -> None:
     """Run `task` for each index, several at a time.
 
     Raises:
-        DataError: those of the tasks, at most `SHOWN` of them.
+        DataError: those of the tasks; its text has at most `SHOWN` of them, its `findings` all.
     """
 
     def problem(index: int) -> str:
@@ -156,7 +170,7 @@ def _each(task: Callable[[int], None], indices: Sequence[int]) -> None:
             raise
     if broken:
         more = f"; and {len(broken) - SHOWN} more files" if len(broken) > SHOWN else ""
-        raise DataError("\n".join(broken[:SHOWN]) + more)
+        raise DataError("\n".join(broken[:SHOWN]) + more, broken)
 
 
 def read_content(
@@ -177,7 +191,7 @@ def read_content(
         DataError: no image, one that is too large, or deep grey values without a window.
     """
     window = grey_window or trained
-    with _no_size_warning(), _image(BytesIO(content), size) as image:
+    with _no_size_warning(), _image(content, size) as image:
         if (high := largest_high_byte(image)) is not None:
             require_used(high, 1)
         if not is_deep(image):
@@ -192,22 +206,30 @@ def read_content(
 
 
 @contextmanager
-def _opened(path: Path, size: int) -> Iterator[Image]:
-    """An image file, opened but not yet decoded; whatever goes wrong is a `DataError` that names it."""
+def _opened(source: ImageSource, size: int) -> Iterator[Image]:
+    """An image, opened but not yet decoded; whatever goes wrong is a `DataError` that names it."""
     try:
-        with _image(path, size) as image:
+        content = source if isinstance(source, Path) else source.content()
+        with _pixels(content) if isinstance(content, np.ndarray) else _image(content, size) as image:
             yield image
     except DataError as error:
-        raise DataError(f"{path}: {error}. Replace or remove the file") from error
+        raise DataError(f"{source}: {error}. Replace or remove the file") from error
 
 
 @contextmanager
-def _image(source: Path | BytesIO, size: int) -> Iterator[Image]:
+def _pixels(pixels: np.ndarray) -> Iterator[Image]:
+    from PIL import Image
+
+    yield Image.fromarray(pixels)
+
+
+@contextmanager
+def _image(source: Path | bytes, size: int) -> Iterator[Image]:
     """An image, opened but not yet decoded; whatever goes wrong is a `DataError` that does not name it."""
     from PIL import Image
 
     try:
-        with Image.open(source, formats=formats()) as image:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=formats()) as image:
             _require_modest(image)
             image.draft("RGB", (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
             yield image

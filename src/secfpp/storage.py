@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -59,6 +60,26 @@ def room_for(path: Path, size: int) -> Iterator[None]:
         missing = size - shutil.disk_usage(folder).free
         short = f"{missing if missing > 0 else size:,} bytes more are needed"
         raise DiskFullError(f"no room left in {folder} for {path.name}: {short} ({error.strerror})") from error
+
+
+def roomy(shape: tuple[int, ...], folder: Path | None) -> np.ndarray:
+    """Room for bytes, uint8 of this shape: in memory, or in a file in `folder` that ends with the array.
+
+    Raises:
+        DiskFullError: there is no room for it in `folder`.
+        OSError: `folder` cannot be written.
+    """
+    if folder is None or 0 in shape:
+        return np.empty(shape, dtype=np.uint8)
+    size = math.prod(shape)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file, room_for(folder / "images", size):
+        if size > shutil.disk_usage(folder).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        file.truncate(size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk would otherwise kill the process that writes
+        return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
 
 
 def cached_arrays(path: Path, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

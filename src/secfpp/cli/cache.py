@@ -19,7 +19,7 @@ def cache(
     action: Action = typer.Argument(
         Action.SIZE, metavar="where|size|clear", help="Show its place or size, or empty it."
     ),
-    only: str | None = typer.Option(None, help="Clear this part only: features or icons."),
+    only: str | None = typer.Option(None, help="Clear this part only: features, icons or images."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Show or empty the cache of image features and rendered images; all of it can be made again."""

@@ -1,22 +1,26 @@
-"""Data sets by name: one row each."""
+"""Data sets by name. A module of this package or of `secfpp.data.collections` offers those in its ``DATASETS``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from secfpp.data.cards import CardSettings, load_cards
-from secfpp.data.digits import DigitSettings, load_digits
 from secfpp.data.federated import FederatedDataset
-from secfpp.data.folders import FolderSettings, load_folder
-from secfpp.data.icons import IconSettings, load_icons
-from secfpp.data.tables import TableSettings, load_table
 from secfpp.errors import ConfigError
 from secfpp.plugins import offered
 
+if TYPE_CHECKING:
+    from secfpp.data.collection import Collection
+
 GROUP = "secfpp.datasets"
 """The entry point group in which other packages offer theirs."""
+
+
+PACKAGES = ("secfpp.data", "secfpp.data.collections")
+"""Whose modules are looked at for ``DATASETS``."""
 
 
 @dataclass(frozen=True)
@@ -28,36 +32,14 @@ class DatasetSpec:
         description: one line for ``secfpp list datasets``.
         settings: a dataclass, whose fields are the other keys of the table ``[data]``.
         load: the data set of an instance of `settings` and a seed; the same for the same.
+        survey: the images of an instance of `settings` before they are dealt and read, where they lie on a disk.
     """
 
     name: str
     description: str
     settings: type[Any]
     load: Callable[[Any, int], FederatedDataset]
-
-
-_ROWS = (
-    DatasetSpec(
-        "icons",
-        "functional icons in six styles, rendered from icon fonts (ships with SecFPP)",
-        IconSettings,
-        load_icons,
-    ),
-    DatasetSpec(
-        "digits",
-        "handwritten digits of two collections, out of installed packages (secfpp[digits])",
-        DigitSettings,
-        load_digits,
-    ),
-    DatasetSpec(
-        "cards",
-        "playing cards of six real decks, as Debian's gnome-cards-data installs them (secfpp[cards])",
-        CardSettings,
-        load_cards,
-    ),
-    DatasetSpec("folder", "your own images, in folders by client and class", FolderSettings, load_folder),
-    DatasetSpec("table", "your own images, in a table by client and class (CSV, Parquet)", TableSettings, load_table),
-)
+    survey: Callable[[Any], Collection] | None = None
 
 
 def datasets() -> dict[str, DatasetSpec]:
@@ -66,7 +48,7 @@ def datasets() -> dict[str, DatasetSpec]:
     Raises:
         ConfigError: an entry point that cannot be used; names the package and what it should be.
     """
-    found = {row.name: row for row in _ROWS}
+    found = {row.name: row for row in _own()}
     for place, row in offered(GROUP, "data set"):
         if not isinstance(row, DatasetSpec) or not is_dataclass(row.settings):
             raise ConfigError(f"{place} should be a secfpp.DatasetSpec, whose settings are a dataclass, not {row!r}")
@@ -74,3 +56,10 @@ def datasets() -> dict[str, DatasetSpec]:
             raise ConfigError(f"{place} is called {row.name!r}, as another data set is: rename it there")
         found[row.name] = row
     return found
+
+
+def _own() -> Iterator[DatasetSpec]:
+    for place in PACKAGES:
+        package = importlib.import_module(place)
+        for module in pkgutil.iter_modules(package.__path__, f"{place}."):
+            yield from getattr(importlib.import_module(module.name), "DATASETS", ())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from secfpp.data.catalog import DatasetSpec
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.folder_survey import Layout, survey
 from secfpp.data.own_images import OwnSettings, federated
@@ -66,3 +67,13 @@ def load_folder(source: str | os.PathLike[str] | FolderSettings, seed: int = 0) 
         warnings.warn(f"{root}: {passed_over(others)}", DataWarning, stacklevel=2)
     facts = {"layout": settings.layout, "files passed over": dict(others) or "none"}
     return federated(root.resolve().name, holdings, settings, seed, facts)
+
+
+DATASETS = (
+    DatasetSpec(
+        "folder",
+        "your own images, in folders by client and class",
+        FolderSettings,
+        load_folder,
+    ),
+)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from secfpp.images import ImageSource, Stored
+
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 SPELLINGS: dict[str, Part] = {
@@ -27,19 +29,26 @@ FEWEST = 3
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file.
+    """An image.
 
     Attributes:
-        path: of the file.
+        path: of its file, or of the one that it is stored in.
         label: name of its class.
         part: where the user put it; None leaves that to us.
         group: what it shares with others that must be on the same side of a split, such as a patient; may be empty.
+        stored: where in that file, if it is no image file of its own.
     """
 
     path: Path
     label: str
     part: Part | None = None
     group: str = ""
+    stored: Stored | None = None
+
+    @property
+    def source(self) -> ImageSource:
+        """What it is read from."""
+        return self.stored or self.path
 
 
 @dataclass(frozen=True)

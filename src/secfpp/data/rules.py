@@ -37,7 +37,7 @@ def raise_all(problems: Sequence[str]) -> None:
     """
     if problems:
         more = f"; and {len(problems) - SHOWN} more problems" if len(problems) > SHOWN else ""
-        raise DataError("\n".join(problems[:SHOWN]) + more)
+        raise DataError("\n".join(problems[:SHOWN]) + more, problems)
 
 
 def repeated(names: Sequence[str]) -> Iterator[tuple[int, int]]:

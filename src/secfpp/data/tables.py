@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from secfpp.data.catalog import DatasetSpec
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.holdings import FEWEST, SPELLINGS, Holding, Part, Picture, class_name, other_spellings
 from secfpp.data.own_images import OwnSettings, federated
@@ -193,3 +194,13 @@ class _Reading:
                 for label, pictures in classes.items()
                 if one_by_one and len(pictures) < FEWEST
             ]
+
+
+DATASETS = (
+    DatasetSpec(
+        "table",
+        "your own images, in a table by client and class (CSV, Parquet)",
+        TableSettings,
+        load_table,
+    ),
+)
