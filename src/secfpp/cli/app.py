@@ -14,6 +14,7 @@ from secfpp.cli import (
     attack,
     audit,
     cache,
+    data,
     deploying,
     doctor,
     flower,
@@ -123,6 +124,7 @@ deploying.serve.command("flower-link")(flower.serve_flower_link)
 deploying.serve.command("flower")(flower.serve_flower)
 app.command()(rehearsing.rehearse)
 app.add_typer(privacy.privacy, name="privacy")
+app.add_typer(data.data, name="data")
 app.command("list")(listing.list_)
 app.command()(doctor.doctor)
 app.command()(cache.cache)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from secfpp.data.collection import Collection
 from secfpp.data.federated import FederatedDataset, Split
-from secfpp.data.holdings import PARTS, SPELLINGS
+from secfpp.data.holdings import PARTS
 from secfpp.data.near_duplicates import NEAR, difference_hashes, near_pairs
 from secfpp.images import ImageSource, read_small, to_square
 
@@ -64,7 +64,8 @@ class Findings:
     def imbalance(self) -> float | None:
         """Training images of the largest class, as a multiple of the smallest one's; None if one has none."""
         counts = [parts.get("train", 0) + parts.get("open", 0) for parts in self.classes.values()]
-        return max(counts) / min(counts) if counts and min(counts) else None
+        fewest = min(counts, default=0)
+        return max(counts) / fewest if fewest else None
 
     @property
     def remarks(self) -> list[str]:
@@ -154,21 +155,3 @@ def _compared(
         for a, b, bits in near_pairs(hashes, telling, parts, most)
     ]
     return Findings({label: dict(own) for label, own in counts.items()}, twins=sorted(twins, key=lambda t: t.bits))
-
-
-def guess_layout(levels: Sequence[frozenset[str]]) -> str:
-    """The layout of a folder of images, by the names of folders on each level above the images.
-
-    Args:
-        levels: those names, the top level first.
-
-    Returns:
-        As `secfpp.data.folder_survey.Layout`; of clients rather than domains, where it could be either.
-    """
-    parts = [i for i, names in enumerate(levels) if names and all(name.lower() in SPELLINGS for name in names)]
-    named = {1: ["class"], 2: ["client", "class"], 3: ["domain", "client", "class"]}
-    split = [parts[0]] if parts and len(levels) > 1 else []
-    rest = named.get(len(levels) - len(split), ["domain", "client", "class"])
-    for at in split:
-        rest = [*rest[:at], "split", *rest[at:]]
-    return "/".join(rest)
