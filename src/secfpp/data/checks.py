@@ -20,6 +20,8 @@ from secfpp.images import ImageSource, read_small, to_square
 
 SIDE = 32
 """Side in pixels at which images are compared."""
+MOST_TWINS = 10_000
+"""Pairs of images that look the same after which no more are looked for."""
 UNEVEN = 10
 """Times as many training images of a class as of another from which on that is remarked."""
 

@@ -28,12 +28,12 @@ from support.collections_on_disk import (
 FOLDER = Path(__file__).parents[3] / "configs" / "published"
 PRESETS = sorted(path.stem for path in FOLDER.glob("*.toml"))
 FIGURES = sorted(path.stem for path in (FOLDER / "figures").glob("*.toml"))
-PARTS = (20, 8, 4)
+PARTS = (4, 2, 1)
 MAKE: dict[str, Callable[[Path], Any]] = {
-    "dp-fpl-caltech101": lambda root: caltech101(root, PARTS),
-    "dp-fpl-pets": lambda root: oxford_pets(root, PARTS),
-    "dp-fpl-flowers": lambda root: oxford_flowers(root, PARTS),
-    "dp-fpl-food101": lambda root: food101(root, PARTS),
+    "dp-fpl-caltech101": lambda root: caltech101(root, PARTS, more=9),
+    "dp-fpl-pets": lambda root: oxford_pets(root, PARTS, more=9),
+    "dp-fpl-flowers": lambda root: oxford_flowers(root, PARTS, more=9),
+    "dp-fpl-food101": lambda root: food101(root, PARTS, more=9),
     "cifar10-100-clients": lambda root: cifar(root, 10, per_class=80, test=2),
     "cifar100-100-clients": lambda root: cifar(root, 100, per_class=12, test=1),
     "domainnet-6x5": lambda root: domain_lists(root / "DomainNet", DOMAINNET, TEN, 5, 1, "txt"),
