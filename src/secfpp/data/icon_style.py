@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from secfpp.data.conventions import Convention
+from secfpp.data.dealing import PARTS as HELD
+from secfpp.data.dealing import USUAL_MINIMUM
 from secfpp.data.federated import ClientData, Split
 from secfpp.data.glyphs import Glyph, rasterise
-from secfpp.data.partition import dirichlet_shares, split_by_shares
+from secfpp.data.partitions.base import Held, Pool
 from secfpp.data.pools import Drawings, DrawingSplit
 from secfpp.data.styles import render
 from secfpp.seeding import Seed, derive
@@ -29,7 +32,6 @@ class IconStyle:
         labels: the label names.
         tables: the conventions that occur in it, by the style whose own each is.
         followed: the key in `tables` of each client's.
-        held: part -> which images each client holds.
         tested: concepts of the test; a picture of one serves all conventions.
     """
 
@@ -49,15 +51,17 @@ class IconStyle:
         self.number = {own: f"c{i}" for i, own in enumerate(tables, start=1)}
         shots = {"train": settings.shots, "validation": settings.validation_shots, "test": settings.test_shots}
         self.target = {part: np.repeat(np.arange(len(labels), dtype=np.int64), n) for part, n in shots.items()}
-        seed = derive(root, "partition", name)
-        shares = dirichlet_shares(len(labels), len(followed), settings.alpha, seed)
-        self.held = {
-            part: split_by_shares(
-                self.target[part], shares, derive(seed, part), minimum=min(8, shots[part]), names=self.names
-            )
-            for part in ("train", "validation")
-        }
         self.tested = list(dict.fromkeys(table[label] for table in self.tables.values() for label in labels))
+
+    @cached_property
+    def held(self) -> Held:
+        """Which images each client holds, where clients of the style follow several conventions."""
+        labels = {part: self.target[part] for part in HELD}
+        shots = {"train": self.settings.shots, "validation": self.settings.validation_shots}
+        minimum = {part: min(USUAL_MINIMUM, n) for part, n in shots.items()}
+        seed = derive(self.root, "partition", self.name)
+        pool = Pool(labels, len(self.labels), self.names, seed, self.settings.alpha, minimum)
+        return self.settings.partition.split(pool)
 
     def render(self, split: DrawingSplit, part: str) -> np.ndarray:
         """Pictures uint8 [n, 48, 48, 3]: of each, a drawing of its concept at random, then a glyph of that."""
@@ -77,22 +81,28 @@ class IconStyle:
         """What each picture of a part shows."""
         if part == "test":
             return [concept for concept in self.tested for _ in range(self.settings.test_shots)]
+        if len(self.tables) == 1:
+            table = next(iter(self.tables.values()))
+            return [table[self.labels[label]] for label in self.target[part].tolist()]
         shown = [""] * len(self.target[part])
         for own, images in zip(self.followed, self.held[part], strict=True):
             for image in images:
                 shown[image] = self.tables[own][self.labels[self.target[part][image]]]
         return shown
 
+    def splits(self, images: dict[str, np.ndarray]) -> dict[str, Split]:
+        """The style's images of each part, where all its clients follow one convention."""
+        return {part: Split(images[f"{self.name}.{part}"], self.target[part]) for part in PARTS}
+
     def clients(self, images: dict[str, np.ndarray]) -> list[ClientData]:
-        """The style's clients."""
+        """The style's clients, each with its convention."""
         found = []
         for i, (name, own) in enumerate(zip(self.names, self.followed, strict=True)):
             train, validation = (
                 Split(images[f"{self.name}.{part}"][self.held[part][i]], self.target[part][self.held[part][i]])
-                for part in ("train", "validation")
+                for part in HELD
             )
-            group = "" if self.settings.alignment == 1 else self.number[own]
-            found.append(ClientData(name, self._domain(own), train, validation, group))
+            found.append(ClientData(name, self._domain(own), train, validation, self.number[own]))
         return found
 
     def tests(self, images: dict[str, np.ndarray]) -> dict[str, Split]:
@@ -106,4 +116,4 @@ class IconStyle:
         return found
 
     def _domain(self, own: str) -> str:
-        return self.name if self.settings.alignment == 1 else f"{self.name}/{self.number[own]}"
+        return f"{self.name}/{self.number[own]}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
 from itertools import combinations
@@ -20,9 +20,12 @@ import numpy as np
 from secfpp.cachedir import sub_cache
 from secfpp.data.catalog import DatasetSpec
 from secfpp.data.conventions import Convention, agreement, conventions, dealt
-from secfpp.data.federated import FederatedDataset
+from secfpp.data.dealing import deal
+from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.data.icon_style import PARTS, IconStyle
 from secfpp.data.label_shift import rotations
+from secfpp.data.partitions.base import Partition
+from secfpp.data.partitions.by_domain import ByDomain
 from secfpp.data.pools import (
     DrawingSplit,
     downstream_designers,
@@ -56,8 +59,10 @@ class IconSettings:
         shots: training images per class and domain.
         validation_shots: validation images per class and domain.
         test_shots: test images per class and domain.
-        clients_per_domain: clients of each domain.
-        alpha: Dirichlet concentration of classes over a domain's clients.
+        clients_per_domain: clients for each picture style.
+        alpha: Dirichlet concentration of classes over clients, where the partition is by Dirichlet.
+        partition: who holds what; ``by_domain`` deals each style's pictures to clients of its own. One that mixes
+            styles needs `alignment` = 1.
         domains: picture styles to use.
         designer: hold out all drawings of this designer for test (ph, ri, ei, msc); empty: split each
             concept's independent drawings at random.
@@ -72,6 +77,7 @@ class IconSettings:
     test_shots: int = 16
     clients_per_domain: int = 5
     alpha: float = 0.3
+    partition: Partition = field(default_factory=ByDomain)
     domains: tuple[str, ...] = tuple(DOMAINS)
     designer: str = ""
 
@@ -88,6 +94,11 @@ class IconSettings:
         ]
         if self.alignment < 1 and len(self.domains) < 2:
             problems.append(Problem("data.alignment", self.alignment, "below 1 it needs two or more domains"))
+        if self.alignment < 1 and self.partition.mixes:
+            allowed = (
+                "mixes styles, but with data.alignment below 1 clients of a style differ: by_domain, or alignment = 1"
+            )
+            problems.append(Problem("data.partition.kind", self.partition.kind, allowed))
         if not self.alpha > 0:
             problems.append(Problem("data.alpha", self.alpha, "must be positive"))
         if self.designer and self.designer not in downstream_designers():
@@ -123,9 +134,29 @@ def load_icons(settings: IconSettings, seed: int) -> FederatedDataset:
         seed,
         lambda: {f"{name}.{part}": style.render(split, part) for name, style in styles.items() for part in PARTS},
     )
-    clients = tuple(client for style in styles.values() for client in style.clients(images))
-    test = {domain: own for style in styles.values() for domain, own in style.tests(images).items()}
-    return FederatedDataset("icons", names, clients, test, "an icon symbol for {}", _facts(split, [*tables.values()]))
+    clients, test = _dealt(styles, images, settings, root)
+    return FederatedDataset(
+        "icons", names, tuple(clients), test, "an icon symbol for {}", _facts(split, [*tables.values()])
+    )
+
+
+def _dealt(
+    styles: dict[str, IconStyle], images: dict[str, np.ndarray], settings: IconSettings, root: Seed
+) -> tuple[list[ClientData], dict[str, Split]]:
+    """Clients, and the test images of their domains."""
+    if settings.alignment < 1:
+        clients = [client for style in styles.values() for client in style.clients(images)]
+        return clients, {domain: own for style in styles.values() for domain, own in style.tests(images).items()}
+    shots = {"train": settings.shots, "validation": settings.validation_shots}
+    return deal(
+        settings.partition,
+        {name: style.splits(images) for name, style in styles.items()},
+        len(styles[settings.domains[0]].labels),
+        clients_per_domain=settings.clients_per_domain,
+        alpha=settings.alpha,
+        shots=shots,
+        seed=root,
+    )
 
 
 def _tables(
@@ -153,8 +184,12 @@ def _cached(settings: IconSettings, seed: int, make: Callable[[], dict[str, np.n
     values = asdict(settings)
     unseen = {name for name, off in _KNOBS.items() if values[name] == off}  # a knob that is off names no new pictures
     if settings.alignment == 1:
-        unseen |= {"alpha", "clients_per_domain"}  # who holds a picture does not matter to it
+        unseen |= {"alpha", "clients_per_domain", "partition"}  # who holds a picture does not matter to it
+    elif settings.partition == ByDomain():
+        unseen |= {"partition"}
     described = {name: value for name, value in values.items() if name not in unseen}
+    if "partition" in described:
+        described["partition"] = repr(settings.partition)
     key = [_VERSION, seed, described, pool_digest(), version("QtAwesome"), version("pillow")]
     path = sub_cache("icons") / f"{sha256(json.dumps(key).encode()).hexdigest()[:24]}.safetensors"
     return cached_arrays(path, make)

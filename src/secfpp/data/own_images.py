@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
 from secfpp.cachedir import sub_cache
+from secfpp.data.dealing import USUAL_MINIMUM, Table, joined, tables
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.data.holdings import PARTS, Holding, Part, Picture
-from secfpp.data.partition import dirichlet_shares, split_by_shares
+from secfpp.data.partitions.base import Partition, Pool
+from secfpp.data.partitions.by_domain import ByDomain
 from secfpp.data.splits import holding_seed, order_in, split
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.grey_depth import GreyWindow, window_problems
@@ -24,8 +26,9 @@ class OwnSettings:
     """How own images are split, shared out and read.
 
     Attributes:
-        clients_per_domain: clients that a domain's images are dealt to, where no clients are named.
-        alpha: Dirichlet concentration of classes over them; small is uneven.
+        clients_per_domain: clients for each domain that images are dealt to, where no clients are named.
+        alpha: Dirichlet concentration of classes over them, where the partition is by Dirichlet; small is uneven.
+        partition: how they are dealt, where no clients are named; ``by_domain`` gives each domain clients of its own.
         validation: share of each class's images for validation, at least one image; where no split is given.
         test: share of each class's images for the test, at least one image; where no split is given.
         shots: most training images per class, and client or domain; 0 is all.
@@ -39,6 +42,7 @@ class OwnSettings:
 
     clients_per_domain: int = 5
     alpha: float = 0.3
+    partition: Partition = field(default_factory=ByDomain)
     validation: float = 0.2
     test: float = 0.2
     shots: int = 0
@@ -115,7 +119,7 @@ def federated(
     """
     classes = tuple(classes or sorted({picture.label for holding in holdings for picture in holding.pictures}))
     parts = split(holdings, settings.validation, settings.test, seed)
-    plans = [_plan(holding, own, settings, seed) for holding, own in zip(holdings, parts, strict=True)]
+    plans = _plans(holdings, parts, classes, settings, seed)
     bundles = [bundle for plan in plans for bundle in (*_training(plan), plan.test)]
     pictures = [picture for bundle in bundles for picture in bundle]
     images, window = read_scaled(
@@ -138,15 +142,44 @@ def federated(
         name,
         classes,
         tuple(clients),
-        {domain: _joined(own) for domain, own in tests.items()},
+        {domain: joined(own) for domain, own in tests.items()},
         settings.template,
         {**facts, "images": len(pictures), **_scale(window)},
         grey_window=window,
     )
 
 
-def _plan(holding: Holding, parts: Sequence[Part], settings: OwnSettings, seed: int) -> _Plan:
-    """Put a holding's pictures in order, class by class, and deal them to clients if it is a domain's."""
+def _plans(
+    holdings: Sequence[Holding],
+    parts: Sequence[Sequence[Part]],
+    classes: Sequence[str],
+    settings: OwnSettings,
+    seed: int,
+) -> list[_Plan]:
+    """Who gets what: pictures of clients are theirs, those of domains are dealt."""
+    held = [_ordered(holding, own, settings, seed) for holding, own in zip(holdings, parts, strict=True)]
+    named = next((holding for holding in holdings if holding.client), None)
+    if named and settings.partition != ByDomain():
+        raise DataError(
+            f"{named.place}: these images are client {named.client!r}'s, so that data.partition = "
+            f"{settings.partition.kind!r} has nothing to deal: leave it out, or give domains and classes alone"
+        )
+    if settings.partition.mixes and len(holdings) > 1:
+        (table,) = tables(settings.partition, [holding.domain for holding in holdings], settings.clients_per_domain)
+        together = {part: [picture for own in held for picture in own[part]] for part in PARTS}
+        return [_dealt("all domains", table, together, classes, settings, derive(seed, "folder", table.domain, ""))]
+    plans = []
+    for holding, own in zip(holdings, held, strict=True):
+        if holding.client:
+            plans.append(_Plan(holding.domain, {holding.client: (own["train"], own["validation"])}, own["test"]))
+        else:
+            (table,) = tables(settings.partition, [holding.domain], settings.clients_per_domain)
+            plans.append(_dealt(holding.place, table, own, classes, settings, holding_seed(seed, holding)))
+    return plans
+
+
+def _ordered(holding: Holding, parts: Sequence[Part], settings: OwnSettings, seed: int) -> dict[Part, list[Picture]]:
+    """A holding's pictures of each part in order, class by class, no more of a class than asked for."""
     part_of = dict(zip(holding.pictures, parts, strict=True))
     held: dict[Part, list[Picture]] = {part: [] for part in PARTS}
     for label, pictures in holding.by_class().items():
@@ -154,27 +187,37 @@ def _plan(holding: Holding, parts: Sequence[Part], settings: OwnSettings, seed: 
         for part, own in held.items():
             found = [picture for picture in shuffled if part_of[picture] == part]
             own += found[: settings.most[part] or None]
-    train, validation, test = (held[part] for part in PARTS)
-    if holding.client:
-        return _Plan(holding.domain, {holding.client: (train, validation)}, test)
-    names = [f"{holding.domain}-{i}" for i in range(settings.clients_per_domain)]
-    if (fewest := min(len(train), len(validation))) < len(names):
+    return held
+
+
+def _dealt(
+    place: str,
+    table: Table,
+    held: Mapping[Part, list[Picture]],
+    classes: Sequence[str],
+    settings: OwnSettings,
+    seed: Seed,
+) -> _Plan:
+    """The pictures of each client; where shares are drawn nobody has less than half an even share, or nothing."""
+    names = table.names
+    if (fewest := min(len(held["train"]), len(held["validation"]))) < len(names):
         raise DataError(
-            f"{holding.place}: too few images for {len(names)} clients: "
-            f"set data.clients_per_domain to at most {fewest}, or add images"
+            f"{place}: too few images for {len(names)} clients: set data.clients_per_domain to at most "
+            f"{fewest * settings.clients_per_domain // len(names)}, or add images"
         )
-    own_seed = holding_seed(seed, holding)
-    known = list(holding.by_class())
-    shares = dirichlet_shares(len(known), len(names), settings.alpha, own_seed)
-    dealt = [_dealt(held[part], known, shares, derive(own_seed, part)) for part in PARTS[:2]]
-    return _Plan(holding.domain, dict(zip(names, zip(*dealt, strict=True), strict=True)), test)
-
-
-def _dealt(pictures: list[Picture], known: list[str], shares: np.ndarray, seed: Seed) -> list[list[Picture]]:
-    """The pictures of each client, of the classes `known`; nobody has less than half an even share, or nothing."""
-    labels = np.array([known.index(picture.label) for picture in pictures])
-    least = max(1, min(8, len(pictures) // (2 * shares.shape[1])))
-    return [[pictures[i] for i in held] for held in split_by_shares(labels, shares, seed, minimum=least)]
+    labels = {picture.label for own in held.values() for picture in own}
+    number = {label: i for i, label in enumerate(label for label in classes if label in labels)}
+    pool = Pool(
+        {part: np.array([number[picture.label] for picture in held[part]]) for part in PARTS[:2]},
+        len(number),
+        names,
+        seed,
+        settings.alpha,
+        {part: max(1, min(USUAL_MINIMUM, len(held[part]) // (2 * len(names)))) for part in PARTS[:2]},
+    )
+    dealt = settings.partition.split(pool)
+    pictures = ([[held[part][i] for i in own] for own in dealt[part]] for part in PARTS[:2])
+    return _Plan(table.domain, dict(zip(names, zip(*pictures, strict=True), strict=True)), held["test"])
 
 
 def _training(plan: _Plan) -> Iterator[list[Picture]]:
@@ -182,12 +225,6 @@ def _training(plan: _Plan) -> Iterator[list[Picture]]:
     for train, validation in plan.clients.values():
         yield train
         yield validation
-
-
-def _joined(splits: Sequence[Split]) -> Split:
-    if len(splits) == 1:
-        return splits[0]
-    return Split(np.concatenate([s.images for s in splits]), np.concatenate([s.labels for s in splits]))
 
 
 def _scale(window: GreyWindow | None) -> dict[str, object]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from secfpp.data.federated import ClientData, FederatedDataset, Split
+from secfpp.data.dealing import deal
+from secfpp.data.federated import FederatedDataset, Split
 from secfpp.data.label_shift import rotations
-from secfpp.data.partition import dirichlet_shares, split_by_shares
+from secfpp.data.partitions.base import Partition
+from secfpp.data.partitions.by_domain import ByDomain
 from secfpp.errors import ConfigError, Problem
 from secfpp.seeding import derive
 
@@ -27,8 +29,9 @@ class SourceSettings:
         shots: training images per class and source.
         validation_shots: validation images per class and source.
         test_shots: test images per class and source.
-        clients_per_domain: clients of each source.
-        alpha: Dirichlet concentration of classes over a source's clients.
+        clients_per_domain: clients for each source.
+        alpha: Dirichlet concentration of classes over clients, where the partition is by Dirichlet.
+        partition: who holds what; ``by_domain`` deals each source to clients of its own.
     """
 
     label_shift: float = 0.0
@@ -37,6 +40,7 @@ class SourceSettings:
     test_shots: int = 16
     clients_per_domain: int = 5
     alpha: float = 0.3
+    partition: Partition = field(default_factory=ByDomain)
 
     def __post_init__(self) -> None:
         if problems := self.problems():
@@ -69,7 +73,7 @@ def share_out(
     seed: int,
     facts: Mapping[str, object],
 ) -> FederatedDataset:
-    """A data set of `clients_per_domain` clients for each source, which is their domain.
+    """A data set of `clients_per_domain` clients for each source, their domain unless the partition mixes them.
 
     Args:
         name: of the data set.
@@ -81,21 +85,19 @@ def share_out(
     """
     root = derive(seed, name)
     named = rotations(list(pictures), len(classes), settings.label_shift, derive(root, "label-shift"))
-    clients: list[ClientData] = []
-    tests = {}
-    for source, own in pictures.items():
-        seeded = derive(root, "partition", source)
-        labels = {part: np.repeat(named[source], n).astype(np.int64) for part, n in settings.images.items()}
-        names = [f"{source}-{i}" for i in range(settings.clients_per_domain)]
-        shares = dirichlet_shares(len(classes), len(names), settings.alpha, seeded)
-        held = {
-            part: split_by_shares(
-                labels[part], shares, derive(seeded, part), minimum=min(8, settings.images[part]), names=names
-            )
-            for part in PARTS[:2]
+    sources = {
+        source: {
+            part: Split(own[part], np.repeat(named[source], n).astype(np.int64)) for part, n in settings.images.items()
         }
-        for i, client in enumerate(names):
-            train, validation = (Split(own[part][held[part][i]], labels[part][held[part][i]]) for part in PARTS[:2])
-            clients.append(ClientData(client, source, train, validation))
-        tests[source] = Split(own["test"], labels["test"])
+        for source, own in pictures.items()
+    }
+    clients, tests = deal(
+        settings.partition,
+        sources,
+        len(classes),
+        clients_per_domain=settings.clients_per_domain,
+        alpha=settings.alpha,
+        shots=settings.images,
+        seed=root,
+    )
     return FederatedDataset(name, tuple(classes), tuple(clients), tests, TEMPLATE, facts)
