@@ -50,6 +50,9 @@ def test_a_preset_builds_its_data_set(name: str, tmp_path: Path, monkeypatch: py
     data = load_dataset(load_config(FOLDER / f"{name}.toml", small), 0)
     (expected,) = [n for family, n in CLIENTS.items() if name.startswith(family)]
     assert len(data.clients) == expected and all(len(client.train) for client in data.clients)
+    if name.startswith("dp-fpl"):
+        held = [set(client.train.labels.tolist()) for client in data.clients]
+        assert sum(map(len, held)) == len(set.union(*held)) == len(data.classes) == 12  # nobody shares a class
 
 
 @pytest.mark.parametrize("name", PRESETS)
