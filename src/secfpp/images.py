@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
+from secfpp.cachedir import VARIABLE
 from secfpp.errors import DataError, DataWarning
 from secfpp.grey_depth import (
     GreyWindow,
@@ -107,7 +108,13 @@ def read_scaled(
             f"{len(paths):,} images of {size} x {size} pixels need {needed:.1f} GiB of memory, more than the limit of "
             f"{memory_gib:g}: take fewer at a time, or smaller ones"
         )
-    images = roomy((len(paths), size, size, 3), spill if needed > memory_gib else None)
+    try:
+        images = roomy((len(paths), size, size, 3), spill if needed > memory_gib else None)
+    except OSError as error:
+        raise DataError(
+            f"{needed:.1f} GiB of images cannot be kept in {spill}: {error.strerror}: set {VARIABLE} to a folder that "
+            f"can be written, or allow more memory than {memory_gib:g} GiB"
+        ) from error
     deep, colours, values = dict[int, int](), dict[int, int](), dict[int, float]()
     stated = grey_window or trained
 

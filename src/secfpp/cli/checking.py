@@ -86,8 +86,9 @@ def _looked(
 ) -> tuple[Findings, FirstLook | None]:
     """What was found, and what the model makes of the data if they can be used at all."""
     from secfpp.data.catalog import datasets
-    from secfpp.data.checks import Findings, look_at_arrays, look_at_files
+    from secfpp.data.checks import Findings, broken_images, look_at_arrays, look_at_files
     from secfpp.data.collection import CollectionSettings, with_parts
+    from secfpp.data.folders import FolderSettings
     from secfpp.errors import DataError, DataWarning
     from secfpp.experiment.run.training import load_dataset
 
@@ -101,6 +102,8 @@ def _looked(
             findings = look_at_files(collection, bits)
         except DataError as error:
             findings.problems += error.findings
+            if isinstance(settings, FolderSettings):
+                findings.problems += broken_images(Path(settings.root).expanduser())
     if findings.problems:
         return findings, None
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -16,6 +17,8 @@ from secfpp.data.collection import Collection
 from secfpp.data.federated import FederatedDataset, Split
 from secfpp.data.holdings import PARTS
 from secfpp.data.near_duplicates import NEAR, difference_hashes, near_pairs
+from secfpp.errors import DataError
+from secfpp.image_names import find_images
 from secfpp.images import ImageSource, read_small, to_square
 
 SIDE = 32
@@ -116,6 +119,15 @@ def look_at_files(collection: Collection, most: int = NEAR) -> Findings:
                 if part in given and not parts.get(part)
             ]
     return found
+
+
+def broken_images(root: Path) -> list[str]:
+    """What is wrong with images below a folder, whatever its levels; nothing where there is no image."""
+    try:
+        files, _ = find_images(root)
+    except DataError:
+        return []
+    return list(read_small(files, SIDE)[1].values())
 
 
 def look_at_arrays(dataset: FederatedDataset, most: int = NEAR) -> Findings:

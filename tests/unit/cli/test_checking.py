@@ -129,8 +129,11 @@ def test_own_images_are_seen_by_a_model_that_is_named() -> None:
 
 def test_a_folder_that_is_not_as_it_should_be_is_told_whole() -> None:
     in_folders(Path("photos"), [f"c{i}" for i in range(14)], 1)
+    Path("photos/c3/c3_0000.jpg").write_bytes(b"no image")
     found = told("photos", code=1)
-    assert len(found["problems"]) == 14 and all("1 of the 3 images" in each for each in found["problems"])
+    assert len(found["problems"]) == 15
+    assert all("1 of the 3 images" in each for each in found["problems"][:14])
+    assert found["problems"][14] == f"photos/c3/c3_0000.jpg: {DAMAGED}"
 
 
 def test_the_root_is_kept_for_worker_processes(here: Path) -> None:
