@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from secfpp.data.checks import Findings
+    from secfpp.data.federated import FederatedDataset
     from secfpp.experiment.spec.config import ExperimentConfig
     from secfpp.runtime.first_look import FirstLook
 
@@ -89,7 +89,7 @@ def _looked(
     from secfpp.data.checks import Findings, broken_images, look_at_arrays, look_at_files
     from secfpp.data.collection import CollectionSettings, with_parts
     from secfpp.data.folders import FolderSettings
-    from secfpp.errors import DataError, DataWarning
+    from secfpp.errors import ConfigError, DataError
     from secfpp.experiment.run.training import load_dataset
 
     spec, settings = datasets()[config.data.name], config.data.settings
@@ -107,30 +107,31 @@ def _looked(
     if findings.problems:
         return findings, None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore" if spec.survey is None else "default", DataWarning)
-            dataset = load_dataset(config, seed)
-    except DataError as error:
-        findings.problems += error.findings
+        dataset = load_dataset(config, seed)
+    except (ConfigError, DataError) as error:
+        findings.problems += error.findings if isinstance(error, DataError) else [str(error)]
         return findings, None
     if spec.survey is None:
         findings = look_at_arrays(dataset, bits)
     if not with_model:
         return findings, None
+    look = None
+    try:
+        look = _first_look(config, dataset, images, seed)
+        said = "the hand-written prompt is no better than guessing: do class names and labels agree?"
+        findings.told += [f"{domain}: {said}" for domain in look.near_chance()]
+    except ConfigError as error:
+        findings.told.append(f"no model has looked at the images: {error}")
+    return findings, look
+
+
+def _first_look(config: ExperimentConfig, dataset: FederatedDataset, images: int, seed: int) -> FirstLook:
     from secfpp.models.backbone import load_backbone
     from secfpp.runtime.first_look import first_look
 
     model = config.backbone
     loaded = load_backbone(model.name, device=model.device, threads=model.threads, dtype=model.dtype)
-    return findings, first_look(dataset, loaded, images, seed)
-
-
-def _remarks(findings: Findings, look: FirstLook | None) -> list[str]:
-    near = look.near_chance() if look else []
-    return findings.remarks + [
-        f"{domain}: the hand-written prompt is no better than guessing: do class names and labels agree?"
-        for domain in near
-    ]
+    return first_look(dataset, loaded, images, seed)
 
 
 def _table(config: ExperimentConfig, findings: Findings, look: FirstLook | None) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def _table(config: ExperimentConfig, findings: Findings, look: FirstLook | None)
         "data": config.data.name,
         "usable": not findings.problems,
         "problems": findings.problems,
-        "remarks": _remarks(findings, look),
+        "remarks": findings.remarks,
         "images": findings.images,
         "classes": findings.classes,
         "imbalance": findings.imbalance,
@@ -171,7 +172,7 @@ def _print(config: ExperimentConfig, findings: Findings, look: FirstLook | None)
             f"hand-written prompt, model {config.backbone.name}, accuracy in % (chance {look.chance:.1f})",
             [["domain", "accuracy", "images"], *rows],
         )
-    for title, found in (("remarks", _remarks(findings, look)), ("problems", findings.problems)):
+    for title, found in (("remarks", findings.remarks), ("problems", findings.problems)):
         if found:
             typer.echo(f"\n{title}: {len(found)}")
             for line in found:

@@ -54,11 +54,13 @@ class Findings:
         classes: class -> part -> images; the part is ``open`` where nobody has split them yet.
         problems: what stops a run, each with its place.
         twins: images that look the same.
+        told: what else is to be remarked.
     """
 
     classes: dict[str, dict[str, int]]
     problems: list[str] = field(default_factory=list)
     twins: list[Twins] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     @property
     def images(self) -> int:
@@ -84,7 +86,7 @@ class Findings:
             )
         if crossed := [pair for pair in self.twins if pair.labels[0] != pair.labels[1]]:
             found.append(f"{len(crossed)} of these pairs are of two classes: one of the labels is wrong")
-        return found
+        return found + self.told
 
 
 def look_at_files(collection: Collection, most: int = NEAR) -> Findings:

@@ -101,6 +101,26 @@ def test_labels_that_are_no_better_than_guessed_are_remarked() -> None:
     assert any("do class names and labels agree?" in each for each in remarks)
 
 
+def test_a_partition_that_cannot_be_is_a_problem() -> None:
+    caltech101(Path("data"))
+    for partition, words in (
+        ("{kind='pathological', classes=4}", "data.partition.classes = 4: there are 3 classes"),
+        ("{kind='pathological'}", "client caltech101-3 cannot be filled"),
+    ):
+        found = told(
+            "c.toml", "--data-root", "data", "--set", f"data.partition={partition}",
+            "--set", "data.clients_per_domain=4", code=1,
+        )  # fmt: skip
+        assert len(found["problems"]) == 1 and words in found["problems"][0] and found["images"] == 60
+
+
+def test_without_the_model_everything_else_is_told() -> None:
+    caltech101(Path("data"))
+    found = told("c.toml", "--data-root", "data", "--backbone", "nowhere")
+    assert found["usable"] and found["images"] == 60 and found["zero_shot"] is None
+    assert found["remarks"][0].startswith("no model has looked at the images: ") and "nowhere" in found["remarks"][0]
+
+
 @pytest.mark.parametrize(
     ("folders", "layout"),
     [
