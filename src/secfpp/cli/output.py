@@ -34,7 +34,7 @@ def aligned(rows: Sequence[Sequence[str]], gap: int = 3) -> list[str]:
     ]
 
 
-ACCURACIES = {"own": "own", "own_domain": "own domain", "other_domains": "other domains"}
+ACCURACIES = {"own": "own", "own_domain": "own domain", "other_domains": "other domains", "neighbour": "neighbour"}
 """Metrics that are printed, with the heads of their columns."""
 
 

@@ -133,8 +133,10 @@ def measure(
 
     With a_i(D, c) the accuracy of client i on class c of domain D, d its own domain and h_i its training
     histogram: `own` = sum_c h_i(c) a_i(d, c), `own_domain` = mean_c a_i(d, c), `other_domains` = mean
-    over other domains and c. With a class prior the log-prior of the declared target shifts the logits: the
-    client's own for `own`, a uniform one (no shift) elsewhere. Keys ending in ``_no_prior`` have it off everywhere.
+    over other domains and c. Where no two clients of a domain have a class in common (see `neighbours`), `neighbour` =
+    mean of a_i(d, c) over the classes of the other clients of d, as in DP-FPL (arXiv 2501.13904). With a class prior
+    the log-prior of the declared target shifts the logits: the client's own for `own`, a uniform one (no shift)
+    elsewhere. Keys ending in ``_no_prior`` have it off everywhere.
 
     Args:
         contexts: the clients.
@@ -175,7 +177,24 @@ def measure(
         "own_domain_no_prior": own_domain,
         "other_domains_no_prior": other,
     }
+    if theirs := neighbours(contexts):
+        figures["neighbour"] = [_mean_over(a, of) for a, of in zip(mine, theirs, strict=True)]
+        figures["neighbour_no_prior"] = figures["neighbour"]
     return {name: 100 * np.array(values, dtype=np.float64) for name, values in figures.items()}
+
+
+def neighbours(contexts: Sequence[ClientContext]) -> list[np.ndarray]:
+    """For each client the classes that others of its domain train on, bool [n_cls].
+
+    Empty where two clients of a domain have a class in common, or no domain has two clients: they then have no
+    neighbours in this sense.
+    """
+    held = np.stack([context.histogram > 0 for context in contexts])
+    domains = np.array([context.data.domain for context in contexts])
+    together = np.stack([held[domains == domain].sum(0) for domain in domains])
+    if together.max() > 1 or len(set(domains)) == len(domains):
+        return []
+    return list((together > 0) & ~held)
 
 
 def validation_accuracy(
@@ -191,6 +210,12 @@ def validation_accuracy(
         hits = logits.argmax(1).cpu().numpy() == context.data.validation.labels
         accuracies.append(100 * hits.mean() if len(hits) else np.nan)
     return np.array(accuracies, dtype=np.float64)
+
+
+def _mean_over(accuracies: np.ndarray, classes: np.ndarray) -> float:
+    """Mean accuracy over some classes, those that have test images; nan where there are none."""
+    known = accuracies[classes & ~np.isnan(accuracies)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _weighted(accuracies: np.ndarray, histogram: np.ndarray) -> float:

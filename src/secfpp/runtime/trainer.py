@@ -258,7 +258,7 @@ def train(
     if planned:
         chosen, beside = predicting(algorithm, ordered, state.clients, state.chosen)
         selected = measure(ordered, chosen, dataset.test, predictor, beside)
-        metrics |= {f"{name}_selected": selected[name] for name in ("own", "own_domain", "other_domains")}
+        metrics |= {f"{name}_selected": own for name, own in selected.items() if not name.endswith("_no_prior")}
     clusters = state.server.assignment.cluster_of if state.server.assignment else None
     states = [state.clients[context.client] for context in ordered]
     described = clusters is not None and all("descriptor" in own for own in states)
@@ -336,7 +336,8 @@ def _measured(
     """`measure` of clients as they are now."""
     prompts = prompts_of(algorithm, contexts, state.clients)
     texts, visual = predicting(algorithm, contexts, state.clients, prompts)
-    return measure(contexts, texts, dataset.test, algorithm.predictor, visual)
+    found = measure(contexts, texts, dataset.test, algorithm.predictor, visual)
+    return {name: own for name, own in found.items() if not name.startswith("neighbour")}  # not all clients are here
 
 
 def per_round(clients: int, participation: float) -> int:

@@ -8,7 +8,7 @@ from secfpp.algorithms.base import ServerState
 from secfpp.data.federated import ClientData, Split
 from secfpp.models.scoring import Predictor, class_accuracies, cosine_logits, smoothed_log_prior
 from secfpp.runtime.checkpoint import TrainingState
-from secfpp.runtime.evaluation import class_features, measure, validation_accuracy
+from secfpp.runtime.evaluation import class_features, measure, neighbours, validation_accuracy
 from secfpp.runtime.trainer import _choose
 
 N_CLASSES = 3
@@ -129,3 +129,26 @@ def test_scoring_pieces():
     assert logits.shape == (1, 3, 3) and logits[0, 1].tolist() == [0, 5, 0]
     accuracy = class_accuracies(logits, torch.tensor([0, 1, 1]), 3)
     assert accuracy[0, :2].tolist() == [1, 0.5] and torch.isnan(accuracy[0, 2])
+
+
+def test_neighbours_are_the_other_clients_classes_where_no_class_is_shared():
+    backbone = Toy()
+    clients = [context("x", "d", [3, 0, 0], backbone), context("y", "d", [0, 1, 4], backbone)]
+    test = {"d": split([0, 0, 1, 2], [0, 0, 1, 1])}
+    figures = measure(clients, class_features(clients, np.zeros((2, 1, 3), np.float32)), test, Predictor())
+    # class 0 right twice, class 1 right once of two, class 2 without a test image
+    assert figures["neighbour"].tolist() == pytest.approx([50, 100])
+    assert np.array_equal(figures["neighbour"], figures["neighbour_no_prior"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([("d", [1, 1, 0]), ("d", [0, 1, 1])], []),
+        ([("d", [1, 0, 0]), ("e", [0, 1, 0])], []),
+        ([("d", [1, 0, 0]), ("d", [0, 0, 2]), ("e", [1, 1, 1])], [[0, 0, 1], [1, 0, 0], [0, 0, 0]]),
+    ],
+)
+def test_only_clients_of_a_domain_that_share_no_class_have_neighbours(rows, found):
+    clients = [context(str(i), domain, histogram, Toy()) for i, (domain, histogram) in enumerate(rows)]
+    assert [own.tolist() for own in neighbours(clients)] == found

@@ -34,6 +34,9 @@ METRICS = (
     Metric("own", "Own", "accuracy on the client's own mix of classes, in its own domain"),
     Metric("own_domain", "Own domain", "accuracy on all classes alike, in the client's own domain"),
     Metric("other_domains", "Other domains", "accuracy on all classes alike, in domains the client never saw"),
+    Metric(
+        "neighbour", "Neighbour", "accuracy on the classes of the other clients of its domain, none of which it has"
+    ),
     Metric(WORST, "Worst client", "own accuracy of the client that has the lowest"),
 )
 

@@ -15,6 +15,7 @@ from secfpp.experiment.report import comparison, plots
 from secfpp.experiment.report.client_map import client_map
 from secfpp.experiment.report.comparison import Estimate, Estimates, Metric, Summary
 from secfpp.experiment.report.groupings import groupings
+from secfpp.experiment.report.holdings_map import HoldingsMap
 from secfpp.experiment.report.plots import Dot, Line, Scale
 from secfpp.experiment.report.samples import Samples, guesses
 from secfpp.experiment.report.why_charts import explained
@@ -75,7 +76,13 @@ class Promise:
     parts: Mapping[str, str]
 
 
-def render_report(summary: Summary, results: Sequence[RunResult], samples: Samples, config_toml: str) -> str:
+def render_report(
+    summary: Summary,
+    results: Sequence[RunResult],
+    samples: Samples,
+    config_toml: str,
+    held: HoldingsMap | None = None,
+) -> str:
     """The page as HTML text; also of a comparison that is not finished.
 
     Args:
@@ -83,6 +90,7 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         results: the runs it was made from; methods may lack seeds that others have.
         samples: images to show.
         config_toml: the complete settings; the other methods are compared with their ``[method]``.
+        held: who holds which classes.
     """
     environment = Environment(
         loader=PackageLoader("secfpp.experiment.report"),
@@ -122,6 +130,7 @@ def render_report(summary: Summary, results: Sequence[RunResult], samples: Sampl
         rounds=by_round(results),
         strokes=[(plots.stroke(index), name) for index, name in enumerate(_trained(results))],
         clients=client_map(results, reference) if reference else None,
+        held=held,
         groupings=groupings(results),
         explained=explained(results, reference),
         samples=samples,

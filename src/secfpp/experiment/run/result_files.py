@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from secfpp.errors import ConfigError, DataError, Problem
+from secfpp.experiment.report.holdings_map import holdings_map
 from secfpp.experiment.report.page import render_report
 from secfpp.experiment.report.samples import Samples
 from secfpp.experiment.results.cells import FinishedCell, failure, load_cell
 from secfpp.experiment.results.explained import Why, explanations
+from secfpp.experiment.results.holdings import partition_figures
 from secfpp.experiment.results.run_directory import RunDirectory
 from secfpp.experiment.results.summary import costs_lines, metrics_lines, summarize
 from secfpp.experiment.run.timing import times
@@ -57,7 +59,7 @@ class ResultFiles:
             name for origin in origins for name in origin.versions if name not in ("workers", "cores")
         )
         seeds = sorted({cell.seed for cell in self.cells})
-        partitions = {str(seed): self.directory.read_json(f"partitions/{seed}.json") for seed in seeds}
+        partitions = {str(seed): self._partition(seed) for seed in seeds}
         missing = [cell for cell in self.plan.cells if cell not in self.cells]
         share = settings["participation"]
         algorithms = {label: known_algorithm(table) for label, table in self.plan.methods.items()}
@@ -72,7 +74,7 @@ class ResultFiles:
             "versions": {name: _united(o.versions.get(name, "missing") for o in origins) for name in names},
             "seconds": times(origin.versions for origin in origins),
             "git": _united(o.git for o in origins if o.git) or None,
-            "data": {seed: (table or {}).get("facts", {}) for seed, table in partitions.items()},
+            "data": {seed: _facts(table) for seed, table in partitions.items()},
         }
 
     def write(self) -> dict[str, Any]:
@@ -93,7 +95,14 @@ class ResultFiles:
             config = (self.directory.path / "config.toml").read_text(encoding="utf-8")
         except OSError as error:
             raise DataError(f"{error.filename} cannot be read ({error.strerror}): put it back") from error
-        return render_report(summary, self.ordered(), samples, config)
+        seed = min(cell.seed for cell in self.cells)
+        table = self._partition(seed)
+        held = holdings_map(seed, table) if table.get("clients") else None
+        return render_report(summary, self.ordered(), samples, config, held)
+
+    def _partition(self, seed: int) -> dict[str, Any]:
+        """What is kept of a seed's data; empty if nothing is."""
+        return self.directory.read_json(f"partitions/{seed}.json") or {}
 
     def write_report(self, summary: Mapping[str, Any]) -> None:
         """Write ``report.html`` if anything is finished."""
@@ -172,6 +181,12 @@ def known_algorithm(table: Mapping[str, Any]) -> FederatedAlgorithm | None:
     settings = dict(table)
     declared = methods().get(settings.pop("name", ""))
     return None if declared is None else build(declared, settings, "method", [])
+
+
+def _facts(table: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data set says of itself, and the numbers of its class x client matrix."""
+    figures = {"partition": partition_figures(table)} if table.get("clients") else {}
+    return {**table.get("facts", {}), **figures}
 
 
 def _united(values: Iterable[str]) -> str:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from traceback import format_exc
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from secfpp.errors import ConfigError, DataError, DataWarning, DiskFullError, SecFPPError
 from secfpp.experiment.results.cells import FinishedCell, checkpoint_file, note_failure, save_cell
+from secfpp.experiment.results.holdings import partition_table
 from secfpp.experiment.results.run_directory import RunDirectory, git_revision, versions
 from secfpp.experiment.results.summary import novelties, prompt_files
 from secfpp.experiment.results.tensorboard import live_events
@@ -202,20 +203,6 @@ def load_dataset(config: ExperimentConfig, seed: int) -> FederatedDataset:
             "mend the package that it is from"
         )
     return hold_out(dataset, config.held_out, seed) if config.held_out else dataset
-
-
-def partition_table(dataset: FederatedDataset) -> dict[str, Any]:
-    """Who holds how many training and validation images of each class."""
-    n_classes = len(dataset.classes)
-    clients = {
-        client.name: {
-            "domain": client.domain,
-            "train": client.train.histogram(n_classes).tolist(),
-            "validation": client.validation.histogram(n_classes).tolist(),
-        }
-        for client in dataset.clients
-    }
-    return {"classes": list(dataset.classes), "clients": clients}
 
 
 def encode_images(dataset: FederatedDataset, backbone: Backbone) -> None:

@@ -12,8 +12,9 @@ import torch
 
 from secfpp.errors import ConfigError, DataError, DiskFullError, Problem, ProtocolError
 from secfpp.experiment.results.cells import cell_file, checkpoint_file, error_file, load_cell
+from secfpp.experiment.results.holdings import partition_table
 from secfpp.experiment.run import training
-from secfpp.experiment.run.training import Event, SeedTask, described, partition_table, train_seed
+from secfpp.experiment.run.training import Event, SeedTask, described, train_seed
 from secfpp.experiment.spec.config import parse_config
 from secfpp.experiment.spec.plan import Cell, Plan
 from secfpp.models.novelty import Novelty
