@@ -11,6 +11,7 @@ from PIL import Image
 
 from secfpp.data.collection import deal
 from secfpp.data.collections.huggingface import HuggingFaceSettings, read
+from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.errors import ConfigError, DataError, DataWarning, MissingExtraError
 from secfpp.images import read_images
 from support.collections_on_disk import in_folders
@@ -88,6 +89,15 @@ def test_a_folder_of_images_by_class_is_read_from_the_files(tmp_path: Path) -> N
     held += [i.tobytes() for i in data.test["photos"].images]
     files = [tmp_path / "photos" / path for own in paths for path in own]
     assert sorted(held) == sorted(image.tobytes() for image in read_images(files, 12))
+
+
+@pytest.mark.parametrize("vehicle", ["train", "test_tube", "training shoe", "dev"])
+def test_a_class_that_the_library_takes_for_a_split_loses_no_images(vehicle: str, tmp_path: Path) -> None:
+    """See findings/datasets_class_called_train.sh."""
+    in_folders(tmp_path / "photos", ("bus", "car", vehicle), 8)
+    assert "only 8 of its 24 images were found" in refused(tmp_path / "photos")
+    data = load_folder(FolderSettings(root=str(tmp_path / "photos"), layout="class", clients_per_domain=2, size=12))
+    assert data.classes == tuple(sorted(("bus", "car", vehicle.replace("_", " "))))
 
 
 def test_columns_are_named_where_they_cannot_be_told_apart(tmp_path: Path) -> None:
