@@ -122,6 +122,12 @@ def test_labels_may_be_names_or_numbers_that_are_named(tmp_path: Path) -> None:
     named = plain.remove_columns("label").add_column("kind", [CLASSES[i % 3] for i in range(30)])
     named.save_to_disk(str(tmp_path / "named"))
     assert load(tmp_path / "named", label="kind").classes == ("mug", "water lilly", "zebra")
+    more = plain.remove_columns("label").add_column("kind", ["ant", *(CLASSES[i % 3] for i in range(29))])
+    hf.DatasetDict(train=more, test=named).save_to_disk(str(tmp_path / "more"))
+    assert "class 'ant' has no image for the test" in refused(tmp_path / "more", label="kind")
+    hf.DatasetDict(train=named, test=more).save_to_disk(str(tmp_path / "last"))
+    found = read(HuggingFaceSettings(dataset=str(tmp_path / "last"), label="kind"))
+    assert found.classes == ("ant", "mug", "water lilly", "zebra")
 
 
 def test_a_class_without_an_image_is_named(tmp_path: Path) -> None:

@@ -106,11 +106,11 @@ def read(settings: HuggingFaceSettings) -> Collection:
         part: Part | None = None if len(splits) == 1 else SPELLINGS[name.lower()]
         known = settings.classes or getattr(table.features[label], "names", ())
         labels = _labels(whose, table[label], label, known)
-        order += known or sorted(set(labels))
+        order += known
         for row, named in enumerate(labels):
             domain = place.stem if domains is None else str(domains[row])
             listed.append((Cell(whose, row, encoded), named, part, domain))
-    number = {label: i for i, label in enumerate(dict.fromkeys(order))}
+    number = {label: i for i, label in enumerate(dict.fromkeys(order or sorted({named for _, named, _, _ in listed})))}
     return collected(
         place.stem,
         [
