@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
+from secfpp.cachedir import VARIABLE
 from secfpp.errors import DataError, DataWarning
 from secfpp.grey_depth import (
     GreyWindow,
@@ -107,7 +108,13 @@ def read_scaled(
             f"{len(paths):,} images of {size} x {size} pixels need {needed:.1f} GiB of memory, more than the limit of "
             f"{memory_gib:g}: take fewer at a time, or smaller ones"
         )
-    images = roomy((len(paths), size, size, 3), spill if needed > memory_gib else None)
+    try:
+        images = roomy((len(paths), size, size, 3), spill if needed > memory_gib else None)
+    except OSError as error:
+        raise DataError(
+            f"{needed:.1f} GiB of images cannot be kept in {spill}: {error.strerror}: set {VARIABLE} to a folder that "
+            f"can be written, or allow more memory than {memory_gib:g} GiB"
+        ) from error
     deep, colours, values = dict[int, int](), dict[int, int](), dict[int, float]()
     stated = grey_window or trained
 
@@ -148,12 +155,38 @@ def _tell_other_depth(stated: GreyWindow | None, trained: GreyWindow | None, val
         warnings.warn(told, DataWarning, stacklevel=3)
 
 
+def read_small(sources: Sequence[ImageSource], size: int) -> tuple[np.ndarray, dict[int, str]]:
+    """Images for a look at them, and those that cannot be read; deep grey values are scaled image by image.
+
+    Args:
+        sources: image files, or images that are stored elsewhere.
+        size: side in pixels.
+
+    Returns:
+        uint8 [n, size, size, 3], black where there is a finding; and what is wrong, by position.
+    """
+    images = np.zeros((len(sources), size, size, 3), dtype=np.uint8)
+
+    def read(index: int) -> None:
+        with _opened(sources[index], size) as image:
+            images[index] = to_square(image, size)
+
+    return images, _failures(read, range(len(sources)))
+
+
 def _each(task: Callable[[int], None], indices: Sequence[int]) -> None:
     """Run `task` for each index, several at a time.
 
     Raises:
         DataError: those of the tasks; its text has at most `SHOWN` of them, its `findings` all.
     """
+    if broken := list(_failures(task, indices).values()):
+        more = f"; and {len(broken) - SHOWN} more files" if len(broken) > SHOWN else ""
+        raise DataError("\n".join(broken[:SHOWN]) + more, broken)
+
+
+def _failures(task: Callable[[int], None], indices: Sequence[int]) -> dict[int, str]:
+    """What went wrong, by index, where `task` is run for each of them, several at a time."""
 
     def problem(index: int) -> str:
         try:
@@ -164,13 +197,10 @@ def _each(task: Callable[[int], None], indices: Sequence[int]) -> None:
 
     with _no_size_warning(), ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         try:
-            broken = [found for found in pool.map(problem, indices) if found]
+            return {i: found for i, found in zip(indices, pool.map(problem, indices), strict=True) if found}
         except BaseException:
             pool.shutdown(cancel_futures=True)  # else an interrupted reader would first read all the rest
             raise
-    if broken:
-        more = f"; and {len(broken) - SHOWN} more files" if len(broken) > SHOWN else ""
-        raise DataError("\n".join(broken[:SHOWN]) + more, broken)
 
 
 def read_content(

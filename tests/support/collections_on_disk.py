@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from PIL import Image
@@ -18,10 +19,15 @@ OFFICE = ("amazon", "caltech", "dslr", "webcam")
 def noisy(path: Path, label: int, number: int, side: int = 16) -> Path:
     """An image of noise that is brighter for a higher label; no two are alike."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([label, number, len(path.parts)])
+    rng = np.random.default_rng([label, number, crc32("/".join(path.parts[-4:]).encode())])
     pixels = rng.integers(0, 120, (side, side, 3)) + 20 * (label % 7)
     Image.fromarray(pixels.astype(np.uint8)).save(path)
     return path
+
+
+def further(more: int) -> tuple[str, ...]:
+    """Names of so many more classes."""
+    return tuple(f"thing_{chr(97 + i)}" for i in range(more))
 
 
 def in_folders(root: Path, classes: Sequence[str], n: int) -> list[list[str]]:
@@ -42,15 +48,15 @@ def zhou(file: Path, paths: Sequence[Sequence[str]], names: Sequence[str], parts
     file.write_text(json.dumps(table))
 
 
-def caltech101(root: Path, parts: tuple[int, int, int] = (10, 4, 6), split: bool = True) -> Path:
-    """Five classes, two of which do not count; three of them renamed."""
+def caltech101(root: Path, parts: tuple[int, int, int] = (10, 4, 6), split: bool = True, more: int = 0) -> Path:
+    """Three classes, two of them renamed, and `more`; and two that do not count."""
     folder = root / "caltech-101"
     images = folder / "101_ObjectCategories"
-    folders = ("Faces", "airplanes", "water_lilly")
+    folders = ("Faces", "airplanes", "water_lilly", *further(more))
     paths = in_folders(images, folders, sum(parts))
     in_folders(images, ("BACKGROUND_Google", "Faces_easy"), 2)
     if split:
-        zhou(folder / "split_zhou_Caltech101.json", paths, ("face", "airplane", "water_lilly"), parts)
+        zhou(folder / "split_zhou_Caltech101.json", paths, ("face", "airplane", *folders[2:]), parts)
     return root
 
 
@@ -64,21 +70,22 @@ def plain_folders(
     return root
 
 
-def food101(root: Path, parts: tuple[int, int, int] = (10, 4, 6), split: bool = True) -> Path:
-    """Three dishes."""
-    return plain_folders(root, "food-101", "split_zhou_Food101.json", ("apple_pie", "ramen", "waffles"), parts, split)
+def food101(root: Path, parts: tuple[int, int, int] = (10, 4, 6), split: bool = True, more: int = 0) -> Path:
+    """Three dishes; and `more`."""
+    dishes = ("apple_pie", "ramen", "waffles", *further(more))
+    return plain_folders(root, "food-101", "split_zhou_Food101.json", dishes, parts, split)
 
 
-def dtd(root: Path, parts: tuple[int, int, int] = (10, 4, 6), split: bool = True) -> Path:
-    """Three textures."""
+def dtd(root: Path, parts: tuple[int, int, int] = (10, 4, 6), split: bool = True, more: int = 0) -> Path:
+    """Three textures; and `more`."""
     split_file = "split_zhou_DescribableTextures.json"
-    return plain_folders(root, "dtd", split_file, ("banded", "dotted", "woven"), parts, split)
+    return plain_folders(root, "dtd", split_file, ("banded", "dotted", "woven", *further(more)), parts, split)
 
 
-def oxford_pets(root: Path, parts: tuple[int, int, int] = (10, 4, 6), split: bool = True) -> Path:
-    """Three breeds, numbered otherwise than by their names."""
+def oxford_pets(root: Path, parts: tuple[int, int, int] = (10, 4, 6), split: bool = True, more: int = 0) -> Path:
+    """Three breeds, numbered otherwise than by their names; and `more`."""
     folder = root / "oxford_pets"
-    breeds = ("Siamese", "great_pyrenees", "Bombay")
+    breeds = ("Siamese", "great_pyrenees", "Bombay", *further(more))
     n_train, n_validation, _ = parts
     lists: dict[str, list[str]] = {"trainval.txt": ["# IMAGE CLASS-ID SPECIES BREED-ID"], "test.txt": []}
     paths = []
@@ -96,11 +103,12 @@ def oxford_pets(root: Path, parts: tuple[int, int, int] = (10, 4, 6), split: boo
     return root
 
 
-def oxford_flowers(root: Path, parts: tuple[int, int, int] = (10, 4, 6), split: bool = True) -> Path:
-    """Three flowers, whose images follow each other in turn."""
+def oxford_flowers(root: Path, parts: tuple[int, int, int] = (10, 4, 6), split: bool = True, more: int = 0) -> Path:
+    """Three flowers, whose images follow each other in turn; and `more`."""
     folder = root / "oxford_flowers"
     names = {"1": "pink primrose", "2": "hard-leaved pocket orchid", "10": "globe thistle"}
-    labels = np.tile([2, 10, 1], sum(parts))
+    names |= {str(20 + i): name for i, name in enumerate(further(more))}
+    labels = np.tile([2, 10, 1, *range(20, 20 + more)], sum(parts))
     for at, label in enumerate(labels, 1):
         noisy(folder / "jpg" / f"image_{at:05d}.jpg", int(label), at)
     savemat(folder / "imagelabels.mat", {"labels": labels[None].astype(np.uint8)})

@@ -11,7 +11,7 @@ from PIL import Image
 
 from secfpp import images
 from secfpp.errors import DataError
-from secfpp.images import as_array, read_images, to_square
+from secfpp.images import as_array, read_images, read_scaled, read_small, to_square
 from support.picture_folders import picture
 
 
@@ -187,3 +187,40 @@ NO_IMAGES = (np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((2, 4, 4, 1), np.ui
 def test_what_is_no_image_is_refused_with_what_would_do(wrong: object) -> None:
     with pytest.raises(DataError, match="give"):
         as_array(wrong)  # type: ignore[arg-type]
+
+
+def test_images_that_fit_neither_in_memory_nor_on_a_disk_are_told_of(tmp_path: Path) -> None:
+    file = picture(tmp_path / "a.png")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"set SECFPP_CACHE to a folder that can be written, or allow more memory"):
+        read_scaled([file], 16, 1e-9, spill=tmp_path / "file" / "images")
+
+
+def test_a_look_at_images_names_the_broken_ones_by_position(tmp_path: Path) -> None:
+    files = [picture(tmp_path / f"{i}.png", (i, 50, 50)) for i in range(30)]
+    for i in (3, 20):
+        files[i].write_bytes(b"no image")
+    images, broken = read_small(files, 8)
+    assert sorted(broken) == [3, 20] and broken[3].startswith(f"{files[3]}: damaged, or not an image")
+    assert images[:, 0, 0, 0].tolist() == [0 if i in broken else i for i in range(30)]
+
+
+def test_every_broken_image_is_a_finding_though_the_message_names_ten(tmp_path: Path) -> None:
+    files = [picture(tmp_path / f"{i}.png") for i in range(12)]
+    for file in files:
+        file.write_bytes(b"no image")
+    with pytest.raises(DataError, match="and 2 more files") as caught:
+        read_images(files, 8)
+    assert [each.partition(":")[0] for each in caught.value.findings] == [str(file) for file in files]
+
+
+def test_pixels_that_are_stored_elsewhere_are_read_as_they_are() -> None:
+    class Rows:
+        def __init__(self, pixels: np.ndarray) -> None:
+            self.pixels = pixels
+
+        def content(self) -> np.ndarray:
+            return self.pixels
+
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(read_images([Rows(one) for one in pixels], 32), pixels)

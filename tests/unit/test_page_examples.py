@@ -14,7 +14,11 @@ from typer.testing import CliRunner
 from secfpp.cli.app import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"python-api.md": {"python": 6, "console": 2}, "own-data.md": {"python": 5, "console": 1}}
+PAGES = {
+    "python-api.md": {"python": 6, "console": 2},
+    "own-data.md": {"python": 5, "console": 1},
+    "data/index.md": {"python": 2, "console": 2},
+}
 """Pages whose blocks are run, with how many there are at least."""
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"(?<![\w-])\d+\.\d+")

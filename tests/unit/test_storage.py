@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from secfpp.errors import DiskFullError
-from secfpp.storage import atomic_write, cached_arrays
+from secfpp.storage import atomic_write, cached_arrays, roomy
 
 
 class Maker:
@@ -83,3 +83,20 @@ def test_a_full_cache_costs_time_only(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", no_room(errno.ENOSPC))
     with pytest.warns(RuntimeWarning, match="bytes more are needed"):
         assert cached_arrays(tmp_path / "x.safetensors", Maker())["b"].item() == 1
+
+
+def test_room_in_a_file_ends_with_the_array(tmp_path):
+    folder = tmp_path / "deep"
+    held, spilt = roomy((3, 4), None), roomy((3, 4), folder)
+    assert not isinstance(held, np.memmap) and isinstance(spilt, np.memmap)
+    assert held.shape == spilt.shape == (3, 4) and held.dtype == spilt.dtype == np.uint8
+    spilt[1] = 7
+    assert spilt.sum() == 28 and list(folder.iterdir()) == []
+    assert roomy((0, 4), folder).shape == (0, 4)
+
+
+def test_room_that_a_disk_does_not_have_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(DiskFullError, match="for images: 200 bytes more are needed"):
+        roomy((30, 40), tmp_path)
+    assert list(tmp_path.iterdir()) == []

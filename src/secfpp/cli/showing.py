@@ -9,6 +9,8 @@ from typing import Any
 
 import typer
 
+from secfpp.cli.checking import DATA_ROOT
+
 SHADES = " .:-=+*#%@"
 """From no image of a class to as many as anybody has, where numbers do not fit."""
 
@@ -17,6 +19,7 @@ def show(
     config: Path = typer.Argument(metavar="CONFIG.toml", help="The config that names the data."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting, e.g. data.partition=iid."),
     seed: int | None = typer.Option(None, min=0, help="Of the data set; the config's first one if not given."),
+    data_root: Path | None = DATA_ROOT,
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print how many training images of each class each client holds, as a config deals them; nothing is trained."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from secfpp.cli.checking import DATA_ROOT
 from secfpp.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def run(
     set_: list[str] = SET,
     method: str = typer.Option("", metavar="LABEL", help="Train this method or variant, not the config's own method."),
     resume: bool = RESUME,
+    data_root: Path | None = DATA_ROOT,
     transcript: Path | None = typer.Option(
         None, metavar="DIR", help="Write every message there as it is sent; secfpp transcript DIR lists them."
     ),
@@ -130,6 +132,7 @@ def compare(
     ),
     seeds: str = typer.Option("", metavar="SEEDS", help="E.g. 100,101 or 100-104; those of the config if not given."),
     set_: list[str] = SET,
+    data_root: Path | None = DATA_ROOT,
     workers: int | None = typer.Option(
         None, min=1, help="Seeds to train side by side; as many as processors and memory allow if not given."
     ),

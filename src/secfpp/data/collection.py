@@ -169,6 +169,12 @@ def collected(
     return Collection(name, names, holdings, template, facts or {})
 
 
+def unread(name: str, holdings: Sequence[Holding], classes: Sequence[str] = ()) -> Collection:
+    """Holdings of whatever kind as a collection; classes are those of their images, sorted, if not given."""
+    labels = sorted({picture.label for holding in holdings for picture in holding.pictures})
+    return Collection(name, tuple(classes or labels), tuple(holdings))
+
+
 def disagreements(numbered: Iterable[tuple[str, int, str]]) -> Iterator[str]:
     """What is wrong with numbers and names of classes that are listed side by side, as rows (place, number, name)."""
     names: dict[int, str] = {}

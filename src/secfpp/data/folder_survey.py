@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from secfpp.data.holdings import FEWEST, SPELLINGS, Holding, Picture, class_name, composed, other_spellings
 from secfpp.data.rules import raise_all
 from secfpp.errors import DataError
-from secfpp.image_names import USUAL, counted, ending_of, is_image_name, passed_over
+from secfpp.image_names import USUAL, counted, ending_of, find_images, is_image_name, passed_over
 
 Layout = Literal[
     "client/class",
@@ -45,6 +45,23 @@ def survey(root: Path, layout: Layout, min_classes: int = 2) -> tuple[list[Holdi
     """
     found = _Survey(root, layout, min_classes)
     return found.take(), found.others
+
+
+def guess_layout(root: Path) -> Layout:
+    """The layout that the names and depth of folders suggest; of clients, where it could be clients or domains.
+
+    Raises:
+        DataError: no such folder, or no image in it.
+    """
+    images, _ = find_images(root)
+    above = [path.relative_to(root).parts[:-1] for path in images]
+    depth = min(4, max(map(len, above)))
+    names = [{parts[level].lower() for parts in above if len(parts) > level} for level in range(depth)]
+    split = [level for level, found in enumerate(names[:-1]) if found <= SPELLINGS.keys()][:1]
+    kinds = {1: ["class"], 2: ["client", "class"]}.get(depth - len(split), ["domain", "client", "class"])
+    for level in split:
+        kinds = [*kinds[:level], "split", *kinds[level:]]
+    return cast(Layout, "/".join(kinds))
 
 
 @dataclass

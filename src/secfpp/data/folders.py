@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from secfpp.data.catalog import DatasetSpec
+from secfpp.data.collection import Collection, unread
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.folder_survey import Layout, survey
 from secfpp.data.own_images import OwnSettings, federated
@@ -69,11 +70,19 @@ def load_folder(source: str | os.PathLike[str] | FolderSettings, seed: int = 0) 
     return federated(root.resolve().name, holdings, settings, seed, facts)
 
 
+def survey_folder(settings: FolderSettings) -> Collection:
+    """The images of a folder before they are split, dealt or read; errors as for `load_folder`."""
+    root = Path(settings.root).expanduser()
+    holdings, _ = survey(root, settings.layout, settings.min_classes)
+    return unread(root.resolve().name, holdings)
+
+
 DATASETS = (
     DatasetSpec(
         "folder",
         "your own images, in folders by client and class",
         FolderSettings,
         load_folder,
+        survey_folder,
     ),
 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from secfpp.data.catalog import DatasetSpec
+from secfpp.data.collection import Collection, unread
 from secfpp.data.federated import FederatedDataset
 from secfpp.data.holdings import FEWEST, SPELLINGS, Holding, Part, Picture, class_name, other_spellings
 from secfpp.data.own_images import OwnSettings, federated
@@ -196,11 +197,17 @@ class _Reading:
             ]
 
 
+def survey_table(settings: TableSettings) -> Collection:
+    """The images of a table before they are split, dealt or read; errors as for `load_table`."""
+    return unread(Path(settings.file).stem, table_holdings(settings), settings.classes)
+
+
 DATASETS = (
     DatasetSpec(
         "table",
         "your own images, in a table by client and class (CSV, Parquet)",
         TableSettings,
         load_table,
+        survey_table,
     ),
 )

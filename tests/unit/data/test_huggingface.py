@@ -11,6 +11,7 @@ from PIL import Image
 
 from secfpp.data.collection import deal
 from secfpp.data.collections.huggingface import HuggingFaceSettings, read
+from secfpp.data.folders import FolderSettings, load_folder
 from secfpp.errors import ConfigError, DataError, DataWarning, MissingExtraError
 from secfpp.images import read_images
 from support.collections_on_disk import in_folders
@@ -90,6 +91,15 @@ def test_a_folder_of_images_by_class_is_read_from_the_files(tmp_path: Path) -> N
     assert sorted(held) == sorted(image.tobytes() for image in read_images(files, 12))
 
 
+@pytest.mark.parametrize("vehicle", ["train", "test_tube", "training shoe", "dev"])
+def test_a_class_that_the_library_takes_for_a_split_loses_no_images(vehicle: str, tmp_path: Path) -> None:
+    """See findings/datasets_class_called_train.sh."""
+    in_folders(tmp_path / "photos", ("bus", "car", vehicle), 8)
+    assert "only 8 of its 24 images were found" in refused(tmp_path / "photos")
+    data = load_folder(FolderSettings(root=str(tmp_path / "photos"), layout="class", clients_per_domain=2, size=12))
+    assert data.classes == tuple(sorted(("bus", "car", vehicle.replace("_", " "))))
+
+
 def test_columns_are_named_where_they_cannot_be_told_apart(tmp_path: Path) -> None:
     two = table(45).add_column("thumb", [None] * 45).cast_column("thumb", hf.Image())
     two = two.add_column("site", [f"site {i % 2}" for i in range(45)])
@@ -112,6 +122,12 @@ def test_labels_may_be_names_or_numbers_that_are_named(tmp_path: Path) -> None:
     named = plain.remove_columns("label").add_column("kind", [CLASSES[i % 3] for i in range(30)])
     named.save_to_disk(str(tmp_path / "named"))
     assert load(tmp_path / "named", label="kind").classes == ("mug", "water lilly", "zebra")
+    more = plain.remove_columns("label").add_column("kind", ["ant", *(CLASSES[i % 3] for i in range(29))])
+    hf.DatasetDict(train=more, test=named).save_to_disk(str(tmp_path / "more"))
+    assert "class 'ant' has no image for the test" in refused(tmp_path / "more", label="kind")
+    hf.DatasetDict(train=named, test=more).save_to_disk(str(tmp_path / "last"))
+    found = read(HuggingFaceSettings(dataset=str(tmp_path / "last"), label="kind"))
+    assert found.classes == ("ant", "mug", "water lilly", "zebra")
 
 
 def test_a_class_without_an_image_is_named(tmp_path: Path) -> None:

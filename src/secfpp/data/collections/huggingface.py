@@ -19,6 +19,7 @@ from secfpp.cachedir import sub_cache
 from secfpp.data.collection import ROOT_VARIABLE, Collection, CollectionSettings, Listed, collected, dataset_of
 from secfpp.data.holdings import SPELLINGS, Part, Picture
 from secfpp.errors import DataError, DataWarning, MissingExtraError, Problem
+from secfpp.image_names import find_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +106,11 @@ def read(settings: HuggingFaceSettings) -> Collection:
         part: Part | None = None if len(splits) == 1 else SPELLINGS[name.lower()]
         known = settings.classes or getattr(table.features[label], "names", ())
         labels = _labels(whose, table[label], label, known)
-        order += known or sorted(set(labels))
+        order += known
         for row, named in enumerate(labels):
             domain = place.stem if domains is None else str(domains[row])
             listed.append((Cell(whose, row, encoded), named, part, domain))
-    number = {label: i for i, label in enumerate(dict.fromkeys(order))}
+    number = {label: i for i, label in enumerate(dict.fromkeys(order or sorted({named for _, named, _, _ in listed})))}
     return collected(
         place.stem,
         [
@@ -139,6 +140,8 @@ def _splits(settings: HuggingFaceSettings) -> Mapping[str, Any]:
     except Exception as error:  # the library raises whatever it stumbles over
         raise DataError(f"{settings.dataset}: cannot be read as a data set: {type(error).__name__}: {error}") from error
     found = dict(loaded) if isinstance(loaded, Mapping) else {"train": loaded}
+    if place is not None:
+        _require_all_images(place, sum(map(len, found.values())))
     others = [name for name in found if name.lower() not in SPELLINGS]
     known = {name: table for name, table in found.items() if name not in others and len(table)}
     if not known:
@@ -146,6 +149,23 @@ def _splits(settings: HuggingFaceSettings) -> Mapping[str, Any]:
     if others:
         warnings.warn(f"{settings.dataset}: splits not used: {', '.join(others)}", DataWarning, stacklevel=4)
     return known
+
+
+def _require_all_images(place: Path, rows: int) -> None:
+    """Refuse a folder of which the library left images out: it takes a class ``train`` or ``test_tube`` for a split.
+
+    Raises:
+        DataError: names the folder, and what reads it.
+    """
+    try:
+        images = len(find_images(place)[0]) if place.is_dir() else 0
+    except DataError:  # no image: tables of encoded ones
+        return
+    if images > rows:
+        raise DataError(
+            f"{place}: only {rows} of its {images} images were found: folders whose names hold train, test, validation "
+            'or the like are taken for splits; read it with name = "folder", which takes them as they are'
+        )
 
 
 def _loaded(library: Any, settings: HuggingFaceSettings, place: Path | None) -> Any:

@@ -55,6 +55,6 @@ LAYOUT = CoopLayout(
     "jpg",
     "split_zhou_OxfordFlowers.json",
     unsplit,
-    "a photo of a flower, a {}",
+    "a photo of a flower called {}",
 )
 DATASETS = (LAYOUT.dataset(),)

@@ -50,6 +50,5 @@ LAYOUT = CoopLayout(
     "images",
     "split_zhou_OxfordPets.json",
     unsplit,
-    "a photo of a pet, a {}",
 )
 DATASETS = (LAYOUT.dataset(),)
