@@ -66,17 +66,19 @@ def test_payloads_a_slow_site_and_a_site_that_dies(bound: Bound, federation: Fed
         {"special": {"north": "sleep:4"}, "deadline": 1.5},
         {"deadline": 20.0},
         {"special": {"south": "die"}, "deadline": 20.0},
+        {"deadline": 20.0, "to": ["south"]},
         {"deadline": 20.0},
     ]
     ended, told = ran(bound, tmp_path, job(tmp_path, "payloads", steps))
     assert (ended.status, ended.why, ended.engine) == (0, "", "FINISHED:COMPLETED")
-    assert [step["same"] for step in told] == [True] * 9
+    assert [step["same"] for step in told] == [True] * 10
     assert [step["replies"] for step in told] == [
         *[NAMES] * 5,
         ["east", "south"],  # late is absent, at the deadline
         NAMES,  # and there again the next time
         ["east", "north"],  # dead is absent at once
-        ["east", "north"],
+        ["south"],  # and is started again for the next request
+        NAMES,
     ]
     assert 1.4 < told[5]["seconds"] < 3.0
     assert told[7]["seconds"] < 10.0

@@ -134,6 +134,15 @@ class FederatedAlgorithm(ABC):
             if hasattr(self, part):
                 getattr(self, part).require(clients)
 
+    def prepare(self, clients: int, classes: int) -> None:
+        """Compute now what rounds would have to wait for, of public numbers only; no result depends on it.
+
+        Args:
+            clients: who are likely to take part in a round.
+            classes: how many there are.
+        """
+        return
+
     def forewarn(self, clients: int, numbers: int) -> str:
         """What to tell before training about a choice of settings that is not likely to work; empty if nothing.
 

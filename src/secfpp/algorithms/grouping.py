@@ -82,6 +82,11 @@ class FindsGroups(SharesClassSums):
             problems.append(Problem("clusterer.kind", self.clusterer.kind, allowed))
         return problems
 
+    def prepare(self, clients: int, classes: int) -> None:
+        """See `secfpp.algorithms.base.FederatedAlgorithm.prepare`."""
+        if self.descriptor == "class_residuals":
+            self.clusterer.prepare(clients, classes * self.directions)
+
     def first_descriptor(self, context: ClientContext) -> np.ndarray:
         """The descriptor before training, float32; zeros where it is not known yet."""
         if self.descriptor == "features":

@@ -1,6 +1,6 @@
 """A site's work in a process of its own: requests go in and replies come out over a socket.
 
-An engine's process only passes bytes on. If the work dies, the engine does not: from then on the site answers nothing.
+An engine's process only passes bytes on. If the work dies, the engine does not, and may start it again.
 If the engine's process dies, the work ends too, at once or after what it is doing, and within `GRACE` seconds.
 """
 
@@ -53,11 +53,17 @@ class Child:
         with other:
             command = [sys.executable, "-m", __name__, opener, str(folder), str(other.fileno())]
             self._process = subprocess.Popen(command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, stdout=2)
+        self._answered = self._gone = False
 
     @property
     def pid(self) -> int:
         """The process's number."""
         return self._process.pid
+
+    @property
+    def died(self) -> bool:
+        """Whether the process has ended after it answered something: one that never did would end again."""
+        return self._answered and (self._gone or self._process.poll() is not None)
 
     def ask(self, message: bytes, patience: float) -> bytes:
         """The reply to `message`, however long the work takes.
@@ -75,11 +81,14 @@ class Child:
             send(self._socket, message)
             reply = receive(self._socket)
         except OSError as error:
+            self._gone = True
             raise NoAnswerError("the site's process has ended") from error
         finally:
             self._turn.release()
         if reply is None:
+            self._gone = True
             raise NoAnswerError("the site's process has ended")
+        self._answered = True
         return reply
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,8 @@ def run_at_sites(
     about = {"run": agreed.run, "digest": agreed.digest, "agreed": agreed.table}
     hall = _Hall(driver)
     hall.missed = {str(client) for row in state.rows[-1:] for client in _listed(row["missed"])}
+    driver.failures = [_failure(row["round"], one) for row in state.rows for one in _listed(row.get("failures"))]
+    algorithm.prepare(len(transport.sites), len(agreed.classes))
     hall.enter(driver.open(about, state.round), state.round)
     planned = algorithm.planned(agreed.rounds)
     for number in range(state.round + 1, planned + 1):
@@ -116,9 +118,9 @@ def run_at_sites(
         if lost:
             lost += f"; no answer from {', '.join(sorted(driver.aside))}" * bool(driver.aside)
             _log.warning("round %d is lost: %s", number, lost)
-        failed = {client for round_, client, *_ in driver.failures if round_ == number}
-        hall.missed = set(driver.clients.difference(present)) | driver.aside | failed
-        state.rows.append({"round": number, "lost": lost, "missed": sorted(hall.missed)})
+        failed = [one for round_, *one in driver.failures if round_ == number]
+        hall.missed = set(driver.clients.difference(present)) | driver.aside | {client for client, *_ in failed}
+        state.rows.append({"round": number, "lost": lost, "missed": sorted(hall.missed), "failures": failed})
         hall.enter(driver.commit(about), number)
         state.round = number
         state.seconds += time.perf_counter() - started
@@ -200,8 +202,13 @@ def _told(done: Progress) -> None:
     _log.info("round %d of %d %s, %.1f s", done.round, done.rounds, ended, done.seconds)
 
 
-def _listed(value: object) -> list[object]:
+def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _failure(round_: object, told: Sequence[object]) -> tuple[int, ClientId, str, str]:
+    client, step, kind = map(str, told)
+    return int(str(round_)), client, step, kind
 
 
 class _Hall:

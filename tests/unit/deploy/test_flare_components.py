@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -123,8 +124,45 @@ def test_a_relay_answers_the_server_and_nobody_else(bound: Bound) -> None:
     other = context(bound, "north", caller="south")
     assert relay.answer(message=b"x", patience=1.0, context=other) is None
     assert relay.identity(context=other) is None
-    assert relay.answer(message=b"die", patience=1.0, context=context(bound, "north")) is None
+    relay.stop(context=context(bound, "north"))
     assert relay.answer(message=b"x", patience=1.0, context=context(bound, "north")) is None
+
+
+def until_dead(pid: int) -> None:
+    end = time.monotonic() + 20.0
+    while time.monotonic() < end:
+        try:
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+        except OSError:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {pid} is still there")
+
+
+def test_work_that_died_is_started_again_once_it_had_answered(bound: Bound) -> None:
+    relay, asked = EchoRelay(), {"patience": 1.0, "context": context(bound, "north")}
+    relay.start(context=context(bound, "north"))
+    assert relay.answer(message=b"x", **asked) == b"x"
+    first = int((bound.sites["north"] / "pid").read_text())
+    assert relay.answer(message=b"die", **asked) is None
+    until_dead(first)
+    assert relay.answer(message=b"y", **asked) == b"y"
+    assert int((bound.sites["north"] / "pid").read_text()) != first
+    relay.stop(context=context(bound, "north"))
+
+
+def test_work_that_cannot_begin_is_not_started_again_and_again(bound: Bound, monkeypatch: pytest.MonkeyPatch) -> None:
+    relay, asked = EchoRelay(), {"patience": 1.0, "context": context(bound, "north")}
+    monkeypatch.setattr(EchoRelay, "opener", "support.flare_parts:refuse")
+    relay.start(context=context(bound, "north"))
+    assert relay._child is not None
+    first = relay._child.pid
+    until_dead(first)
+    assert relay.answer(message=b"x", **asked) is None
+    assert relay.answer(message=b"x", **asked) is None
+    assert relay._child.pid == first
     relay.stop(context=context(bound, "north"))
 
 

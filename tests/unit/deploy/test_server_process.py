@@ -193,6 +193,20 @@ def test_a_server_that_ends_still_knows_who_missed_an_average(here: Here, agreed
     assert len({state["domain_prompt.base"].tobytes() for state in states(here, agreed).values()}) == 1
 
 
+def test_a_server_that_ends_still_knows_what_failed_where(here: Here, agreed: Agreed, tmp_path: Path) -> None:
+    def ends(done: Progress) -> None:
+        if done.round == 1:
+            here.start("ben")  # in the middle of the run: what it is asked next is of a run that is not open there
+        if done.round == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run_at_sites(here, agreed, tmp_path / "server", on_round=ends)
+    served = run_at_sites(here, agreed, tmp_path / "server", resume=True)
+    assert [(one["round"], one["site"], one["kind"]) for one in served.to_json()["failures"]] == [(2, "ben", "closed")]
+    assert served.rounds == 4 and served.behind == ()
+
+
 def test_a_checkpoint_of_another_run_is_refused(here: Here, agreed: Agreed, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / CHECKPOINT, TrainingState(ServerState(), {}, np.empty(0), np.empty(0)), "another")
     with pytest.raises(DataError, match="belongs to other settings"):

@@ -22,7 +22,8 @@ from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.protocol import wire
 from secfpp.runtime.envelope import Part, Reply, Request
 from secfpp.runtime.site import DONE
-from support.sites import FAST, agreed_on, make_sites, pictures, roster_of
+from secfpp.secure.clustering.plain_agreement import Agreement
+from support.sites import CLASSES, FAST, NAMES, agreed_on, make_sites, pictures, roster_of
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,15 @@ def test_a_round_is_carried_out_and_logged(anna: OpenSite, agreed: Agreed, folde
     assert (asked["what"], asked["digest"], asked["peer"]) == ("run", agreed.digest, ENGINE)
     assert [one["kind"] for one in requests] == ["open", "ask", "commit"]
     assert not SiteFolder(folder).log(OTHERS).path.exists()
+
+
+def test_what_rounds_would_wait_for_is_prepared_when_a_run_is_opened(
+    anna: OpenSite, agreed: Agreed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[tuple[int, int]] = []
+    monkeypatch.setattr(Agreement, "prepare", lambda own, clients, dimensions: prepared.append((clients, dimensions)))
+    assert Server(anna).open(agreed).refused == ""
+    assert prepared == [(len(NAMES), len(CLASSES) * FAST.directions)]
 
 
 @pytest.mark.parametrize(

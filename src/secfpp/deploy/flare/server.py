@@ -28,6 +28,9 @@ from secfpp.errors import SecFPPError
 _IDENTITY_SECONDS = 60.0
 _MARGIN = 1.0
 
+_CALLS = "nvflare.collab.runtime.cell_dispatcher"
+"""FLARE's log of calls: two lines for each, in four formats; more work than to carry the bytes."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -118,6 +121,7 @@ class Server:
         Raises:
             RuntimeError: another exit status, so that FLARE counts the job as failed.
         """
+        logging.getLogger(_CALLS).setLevel(logging.WARNING)
         job = Path(context.workspace.get_run_dir(context.app.get_prop(FL_CONTEXT_PROP).get_job_id()))
         try:
             binding = ServerBinding.load(Path(context.workspace.get_root_dir()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +19,8 @@ class Relay:
     """Answers the server only; no setting comes from the job.
 
     Where the site's folder is says the kit on the site's own disk (`SiteBinding`). A reply of None means
-    that the site has no answer: why is said in the site's own log and nowhere else.
+    that the site has no answer: why is said in the site's own log and nowhere else. Work that died is started again
+    with the next request.
     """
 
     opener: ClassVar[str] = "secfpp.deploy.site_process:open_site"
@@ -28,6 +30,7 @@ class Relay:
         # FLARE imports PyTorch into every worker that has it installed: 200 MB that a relay does not need.
         sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
         self._child: Child | None = None
+        self._turn, self._folder = threading.Lock(), Path()
         self._identity: dict[str, Any] = {}
 
     @init
@@ -39,7 +42,8 @@ class Relay:
         """
         binding = SiteBinding.load(Path(context.workspace.get_root_dir()))
         self._identity = {"certificate": binding.certificate(), "signature": binding.signature}
-        self._child = Child(self.opener, binding.folder)
+        self._folder = binding.folder
+        self._child = Child(self.opener, self._folder)
 
     @publish
     def identity(self, context: Any) -> dict[str, Any] | None:
@@ -56,9 +60,9 @@ class Relay:
             context: the call's, by FLARE; says who calls.
         """
         try:
-            if context.caller != "server" or self._child is None:
+            if context.caller != "server" or (child := self._living()) is None:
                 return None
-            return self._child.ask(message, patience)
+            return child.ask(message, patience)
         except Exception as error:  # no text of an error may travel
             _log.warning("no answer: %s", type(error).__name__)
             return None
@@ -66,5 +70,16 @@ class Relay:
     @final
     def stop(self, context: Any) -> None:
         """End the work."""
-        if self._child is not None:
-            self._child.close()
+        with self._turn:
+            child, self._child = self._child, None
+        if child is not None:
+            child.close()
+
+    def _living(self) -> Child | None:
+        """The work, started again if it died; None before its start and after its end."""
+        with self._turn:
+            if self._child is not None and self._child.died:
+                _log.warning("the site's work has died and is started again")
+                self._child.close()
+                self._child = Child(self.opener, self._folder)
+            return self._child

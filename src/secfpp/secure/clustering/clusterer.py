@@ -62,6 +62,15 @@ class Clusterer(ABC):
         """
         return
 
+    def prepare(self, clients: int, dimensions: int) -> None:
+        """Compute now what grouping would have to wait for, of public numbers only; no result depends on it.
+
+        Args:
+            clients: who are likely to be grouped.
+            dimensions: numbers in a descriptor.
+        """
+        return
+
 
 @dataclass(frozen=True)
 class OneCluster(Clusterer):

@@ -64,6 +64,10 @@ class Agreement(Searching):
             self_products=False,
         )
 
+    def prepare(self, clients: int, dimensions: int) -> None:
+        """See `Clusterer.prepare`: what partitions of noise reach, which does not depend on the round."""
+        agreement.allowances(self.search(clients, dimensions, 0, 0), 1.0)
+
     def require_shape(self, clients: int, dimensions: int) -> None:
         """Refuse too many clients, or numbers in a descriptor, for exact arithmetic.
 

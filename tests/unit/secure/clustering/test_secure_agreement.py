@@ -12,6 +12,7 @@ import pytest
 from secfpp.errors import ClientError, ConfigError, DropoutError, FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Ask, ClientState
+from secfpp.secure.clustering import agreement
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.session import greet, greeted
 from support.agreement_runs import ANNOUNCE, COMPUTED, EXCHANGES, SECURE, AgreementRun, disagreeing
@@ -324,3 +325,12 @@ def test_another_cohort_is_asked_for_nothing() -> None:
     after = run.driver.run(run.clusterer.place(Cohort({**run.cohort.weights}, 0, 0), "z", old, {"c01"}))
     assert "c02" not in after.cluster_of
     assert run.driver.costs.up.get("c02", 0) == 0 and watch.exchange == -1
+
+
+def test_what_noise_reaches_is_known_before_clients_are_grouped() -> None:
+    clusterer, facts = SecureAgreement(restarts=5), {"threshold": 1, "seed": 7, "round": 3, "spread": 2.0}
+    agreement._noise.cache_clear()
+    clusterer.prepare(8, 24)
+    made = agreement._noise.cache_info().misses
+    clusterer.grouping({**facts, "clients": list("abcdefgh"), "holders": list("abcdefgh"), "dimensions": 24})
+    assert made == agreement._noise.cache_info().misses == 1
