@@ -56,6 +56,7 @@ def examine() -> Iterator[Finding]:
         "secfpp": _package,
         "python": _python,
         "packages": _packages,
+        "arithmetic": _arithmetic,
         "cpu": _cpu,
         "memory": _memory,
         "device": _device,
@@ -96,6 +97,15 @@ def _packages() -> Finding:
     if missing:
         return Finding("packages", "fail", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
     return Finding("packages", "ok", ", ".join(found))
+
+
+def _arithmetic() -> Finding:
+    from secfpp.crypto.kernel import compiled
+
+    if compiled:
+        return Finding("arithmetic", "ok", "on shares: compiled")
+    remedy = "install a C compiler (Debian: apt install gcc) and secfpp again; unset SECFPP_KERNEL if it is set"
+    return Finding("arithmetic", "warn", "on shares: numpy, which gives the same and is slower", remedy)
 
 
 def _cpu() -> Finding:

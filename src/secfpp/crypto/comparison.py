@@ -41,6 +41,7 @@ from secfpp.crypto.arithmetic import (
     together,
 )
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.kernel import MOST_BITS, compiled
 from secfpp.errors import FieldRangeError
 
 _BLOCK = 1 << 14
@@ -264,6 +265,9 @@ def walsh_hadamard(table: Elements, bits: int) -> Elements:
 def _at(values: Elements, digits: np.ndarray, bits: int) -> tuple[Elements, Elements]:
     """[digit of t > digits] and [digit of t = digits], both [count], from characters [2^bits - 1, count]."""
     greater, equal = np.empty(digits.shape, np.uint64), np.empty(digits.shape, np.uint64)
+    if compiled and bits <= MOST_BITS:
+        compiled.compare(np.ascontiguousarray(values), digits.astype(np.uint64), greater, equal, bits)
+        return greater, equal
     for start in range(0, len(digits), _BLOCK >> bits):
         block = slice(start, start + (_BLOCK >> bits))
         exact = one_hot(values[:, block], bits)

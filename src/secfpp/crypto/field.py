@@ -4,15 +4,20 @@
 an element round. Matrix products go through float64 BLAS on limbs of 21 bits: the products of two limbs are below 2^42,
 so that sums of up to 682 of them, three limb products to a weight, are exact below 2^53.
 
+All of this is numpy. Where `secfpp.crypto.kernel` is compiled it does the same faster, and this is what it is tested
+against.
+
 Nothing here is secret-dependent in its control flow or memory access.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 
+from secfpp.crypto.kernel import compiled, elementwise
 from secfpp.errors import FieldRangeError
 
 Elements = np.ndarray
@@ -23,6 +28,8 @@ _BITS = 61
 _LOW32, _LOW29 = np.uint64(0xFFFFFFFF), np.uint64((1 << 29) - 1)
 _S3, _S29, _S32, _S61 = np.uint64(3), np.uint64(29), np.uint64(32), np.uint64(61)
 _LIMB, _LIMB_MASK, _INNER = np.uint64(21), np.uint64((1 << 21) - 1), 682
+_LARGE = 1 << 24
+"""Products of elements in a matrix product from which on BLAS is faster than the kernel."""
 _BLOCK = 1 << 14
 """Elements multiplied at a time: the temporaries of a block stay in the processor's cache."""
 
@@ -74,11 +81,15 @@ class PrimeField:
     @staticmethod
     def add(left: Elements, right: Elements) -> Elements:
         """Sum, elementwise, with broadcasting."""
+        if compiled:
+            return elementwise(compiled.add, np.asarray(left), np.asarray(right))
         return _once(left + right)
 
     @staticmethod
     def sub(left: Elements, right: Elements) -> Elements:
         """Difference, elementwise, with broadcasting."""
+        if compiled:
+            return elementwise(compiled.sub, np.asarray(left), np.asarray(right))
         return _once(left + (_P - right))
 
     @staticmethod
@@ -90,6 +101,8 @@ class PrimeField:
     def mul(left: Elements, right: Elements) -> Elements:
         """Product, elementwise, with broadcasting."""
         left, right = np.asarray(left), np.asarray(right)
+        if compiled:
+            return elementwise(compiled.mul, left, right)
         shape = np.broadcast_shapes(left.shape, right.shape)
         size = int(np.prod(shape, dtype=np.int64))
         if size <= _BLOCK:
@@ -162,6 +175,13 @@ class PrimeField:
     def matmul(left: Elements, right: Elements) -> Elements:
         """Matrix product [..., m, k] x [..., k, n] -> [..., m, n], exact."""
         inner = left.shape[-1]
+        if compiled and left.shape[:-2] == right.shape[:-2] and left.ndim > 1:
+            shape = (*left.shape[:-1], right.shape[-1])
+            if 0 < math.prod(shape) * inner <= _LARGE:
+                result = np.empty(shape, np.uint64)
+                left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
+                compiled.matmul(left, right, result, shape[-2], inner, shape[-1])
+                return result
         total: Elements | None = None
         for start in range(0, max(inner, 1), _INNER):
             part = _limb_product(left[..., start : start + _INNER], right[..., start : start + _INNER, :])

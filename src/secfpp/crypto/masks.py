@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.kernel import compiled
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import weights_at_zero
 
@@ -76,6 +77,9 @@ def masked(
     for start in range(0, result.size, _BLOCK):
         block = PrimeField.mul(result[start : start + _BLOCK], weight)
         for stream, first in pads:
+            if compiled:
+                compiled.pad(stream.words(block.shape), block, not first)
+                continue
             pad = stream.elements(block.shape)
             block = PrimeField.add(block, pad) if first else PrimeField.sub(block, pad)
         result[start : start + _BLOCK] = block

@@ -25,6 +25,7 @@ from secfpp.crypto.arithmetic import Shared
 from secfpp.crypto.checks import bit_defects
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.gate import Gate, Idle
+from secfpp.crypto.kernel import compiled
 from secfpp.crypto.randomness import Stream
 
 Kind = tuple[str, int]
@@ -117,6 +118,9 @@ def extract(dealt: Sequence[Elements], threshold: int, start: int = 0, stop: int
         block = slice(first, min(first + _BLOCK, first + stop - start, m))
         total = PrimeField.add(dealt[row][block], dealt[kept][block])
         for t in range(1, threshold):
+            if compiled:
+                compiled.muladd(np.ascontiguousarray(dealt[kept + t][block]), _cauchy(row, t, threshold), total)
+                continue
             total = PrimeField.add(total, PrimeField.mul(dealt[kept + t][block], _cauchy(row, t, threshold)))
         result[len(result) - (stop - start) :][: len(total)] = total
         start += len(total)

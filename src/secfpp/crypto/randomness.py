@@ -13,6 +13,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.kernel import compiled
 from secfpp.seeding import Entropy
 
 
@@ -37,6 +38,10 @@ class Stream:
 
     def elements(self, shape: tuple[int, ...]) -> Elements:
         """Uniform field elements of `shape`."""
+        if compiled:
+            drawn = np.empty(shape, np.uint64)
+            compiled.elements(self.words(shape), drawn)
+            return drawn
         words = self.words(shape) >> np.uint64(64 - PrimeField.bits)
         return np.where(words == PrimeField.p, np.uint64(0), words)
 

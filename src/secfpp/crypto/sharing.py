@@ -20,6 +20,7 @@ from itertools import combinations
 import numpy as np
 
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.kernel import compiled
 from secfpp.crypto.randomness import Stream
 from secfpp.errors import DropoutError, ProtocolError, TamperError
 
@@ -102,20 +103,23 @@ class LagrangeCode:
         flat = data.reshape(self.blocks, -1)
         shares = np.empty((self.holders, flat.shape[1]), np.uint64)
         for start in range(0, flat.shape[1], _BLOCK):
-            shares[:, start : start + _BLOCK] = self._encode(flat[:, start : start + _BLOCK], stream)
+            self._encode(flat[:, start : start + _BLOCK], stream, shares, start)
         return shares.reshape(self.holders, *data.shape[1:])
 
-    def _encode(self, data: Elements, stream: Stream) -> Elements:
+    def _encode(self, data: Elements, stream: Stream, shares: Elements, start: int) -> None:
         masks = stream.elements((self.threshold, data.shape[1]))
-        shares = np.empty((self.holders, data.shape[1]), np.uint64)
-        if self.blocks == 1:  # f = block + m_0 x + m_1 x^2 + ..., so the signs of x and -x tell odd from even terms
-            for j in range(0, self.holders, 2):
-                even, odd = _parts([data[0], *masks], j // 2)
-                shares[j] = PrimeField.add(even, odd)
-                if j + 1 < self.holders:
-                    shares[j + 1] = PrimeField.sub(even, odd)
-            return shares
-        return PrimeField.matmul(_encoding(self), np.concatenate([data, masks]))
+        if self.blocks == 1 and compiled:
+            compiled.encode(np.ascontiguousarray(data), masks, shares, self.holders, start)
+            return
+        into = shares[:, start : start + data.shape[1]]
+        if self.blocks > 1:
+            into[:] = PrimeField.matmul(_encoding(self), np.concatenate([data, masks]))
+            return
+        for j in range(0, self.holders, 2):  # f = block + m_0 x + m_1 x^2 + ..., and -x differs in the odd terms' sign
+            even, odd = _parts([data[0], *masks], j // 2)
+            into[j] = PrimeField.add(even, odd)
+            if j + 1 < self.holders:
+                into[j + 1] = PrimeField.sub(even, odd)
 
     def decode(self, shares: Mapping[int, Elements], degree: int = 1) -> Elements:
         """The blocks [blocks, ...] of products of `degree` codewords; redundant shares are checked.

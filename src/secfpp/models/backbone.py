@@ -6,7 +6,7 @@ Image features are computed once and cached on disk; class features are computed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,12 +22,11 @@ from secfpp.models.cache import FeatureCache
 from secfpp.models.checkpoint import Checkpoint, load_checkpoint
 from secfpp.models.class_names import Vocabulary
 from secfpp.models.public_images import public_images
-from secfpp.models.text_prefix import ClassTokens, PrefixTextEncoder
+from secfpp.models.text_prefix import ClassTokens
 
-__all__ = ["Backbone", "BackboneSpec", "ClassTokens", "ClipBackbone", "load_backbone"]
+__all__ = ["Backbone", "BackboneSpec", "ClassTokens", "DualEncoder", "load_backbone"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-EAGER_TOKENS = 256  # on a CPU plain attention is the faster one up to about this many patches
 BATCH_TOKENS = {"cpu": 1_500, "cuda": 50_000, "mps": 12_000}  # patches encoded at once
 
 
@@ -52,6 +51,10 @@ class Backbone(Protocol):
 
     def features(self, images: np.ndarray) -> Tensor:
         """uint8 [n, height, width, 3] -> float32 [n, projection], unit length."""
+        ...
+
+    def patch_features(self, images: np.ndarray) -> Tensor:
+        """uint8 [n, height, width, 3] -> float32 [n, patches, projection], of each patch, unit length."""
         ...
 
     def keeping_nothing(self) -> Backbone:
@@ -83,35 +86,29 @@ class Backbone(Protocol):
         ...
 
 
-class ClipBackbone:
-    """A Hugging Face CLIP as a `Backbone`; made by `load_backbone`."""
+class DualEncoder:
+    """Two frozen towers as a `Backbone`; made by `load_backbone`."""
 
     def __init__(
         self, name: str, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, cache: Path
     ) -> None:
-        config, digest = checkpoint.model.config, checkpoint.digest()
-        vision = config.vision_config
+        digest = checkpoint.digest()
+        towers = checkpoint.family.towers(checkpoint, device, dtype)
         self.spec = BackboneSpec(
             name=name,
-            text_dim=config.text_config.hidden_size,
-            context_length=config.text_config.max_position_embeddings,
-            projection=config.projection_dim,
-            image_size=vision.image_size,
+            text_dim=towers.text_dim,
+            context_length=towers.layout.places,
+            projection=towers.projection,
+            image_size=towers.image_size,
             digest=digest,
         )
         self.device, self.dtype = device, dtype
-        self.logit_scale = float(checkpoint.model.logit_scale.exp())
-        patches = (vision.image_size // vision.patch_size) ** 2 + 1
-        self._batch = max(1, BATCH_TOKENS[device.type] // patches)
+        self.logit_scale, self.logit_bias = towers.logit_scale, towers.logit_bias
+        self._batch = max(1, BATCH_TOKENS[device.type] // towers.image_tokens)
         self._cache, self._processor = FeatureCache(cache), checkpoint.images
         self._vocabulary = Vocabulary(name, checkpoint.tokenizer)
         self._public_mean: np.ndarray | None = None
-        self._start_id, self._end_id = checkpoint.start_id, checkpoint.end_id
-        self._legacy_end = checkpoint.legacy_end
-        model = checkpoint.model.to(device, dtype)
-        model.set_attn_implementation("eager" if device.type == "cpu" and patches <= EAGER_TOKENS else "sdpa")
-        self._vision, self._projection = model.vision_model, model.visual_projection
-        self._text = PrefixTextEncoder(model, checkpoint.start_id)
+        self._towers = towers
         self._table = self._pixel_table()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -121,7 +118,7 @@ class ClipBackbone:
         keeps = self._cache.folder is not None
         return _again, (self.spec.name, self.spec.digest, str(self.device), dtype, folder, keeps)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ClipBackbone:
+    def __deepcopy__(self, memo: dict[int, Any]) -> DualEncoder:
         """Itself, as nothing in it changes."""
         return self
 
@@ -134,28 +131,44 @@ class ClipBackbone:
         Raises:
             DataError: another shape or number type.
         """
+        return self._cached(images, "", self._towers.image)
+
+    def patch_features(self, images: np.ndarray) -> Tensor:
+        """Unit-length features of each patch, float32 [n, patches, projection] on `device`; cached on disk.
+
+        Those of the last layer, taken to where `features` are: by the norm and the projection that the model has for
+        the token of the whole image. So do methods that compare patches with class names (FedOTP, arXiv 2403.00041).
+
+        Args:
+            images: as for `features`.
+
+        Raises:
+            DataError: as there.
+        """
+        return self._cached(images, "/patches", self._towers.patches)
+
+    def _cached(self, images: np.ndarray, kind: str, way: Callable[[Tensor], Tensor]) -> Tensor:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise DataError(
                 f"images are {images.dtype} of shape {images.shape}; give uint8 [n, height, width, 3] with RGB values"
             )
-        key = self._cache.key(f"{self.spec.digest}/{self.dtype}", images)
-        return torch.from_numpy(self._cache.get(key, lambda: self._encode(images))).to(self.device)
+        key = self._cache.key(f"{self.spec.digest}/{self.dtype}{kind}", images)
+        return torch.from_numpy(self._cache.get(key, lambda: self._encode(images, way))).to(self.device)
 
-    def keeping_nothing(self) -> ClipBackbone:
+    def keeping_nothing(self) -> DualEncoder:
         """The same model with the same weights in memory, of whose images nothing is cached on disk."""
         other = object.__new__(type(self))  # copy.copy would load it anew, see __reduce__
         other.__dict__.update(self.__dict__ | {"_cache": FeatureCache(None)})
         return other
 
     @torch.no_grad()
-    def _encode(self, images: np.ndarray) -> np.ndarray:
-        features = np.empty((len(images), self.spec.projection), dtype=np.float32)
-        for at in range(0, len(images), self._batch):
-            pixels = torch.from_numpy(self._pixels(images[at : at + self._batch])).to(self.device, self.dtype)
-            pooled = self._vision(pixel_values=pixels).pooler_output
-            projected = self._projection(pooled).float()
-            features[at : at + self._batch] = F.normalize(projected, dim=-1).cpu().numpy()
-        return features
+    def _encode(self, images: np.ndarray, way: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """Unit-length features of what `way` makes of pixels [n, 3, size, size]."""
+        parts, some = [], images if len(images) else np.zeros((1, *images.shape[1:]), np.uint8)
+        for at in range(0, len(some), self._batch):
+            pixels = torch.from_numpy(self._pixels(some[at : at + self._batch])).to(self.device, self.dtype)
+            parts.append(F.normalize(way(pixels).float(), dim=-1).cpu().numpy())
+        return np.concatenate(parts)[: len(images)]
 
     def _pixels(self, images: np.ndarray) -> np.ndarray:
         """The checkpoint's own image processing: uint8 [n, height, width, 3] -> float32 [n, 3, size, size]."""
@@ -198,19 +211,16 @@ class ClipBackbone:
                 ignores, such as case), one with a character that the vocabulary lacks, or one that is too long; all
                 of them.
         """
-        room = self.spec.context_length - n_ctx - 2
+        layout = self._towers.layout
+        room = layout.room(n_ctx)
         if n_ctx < 0 or room < 1:
-            allowed = f"0 to {self.spec.context_length - 3} for a model that reads {self.spec.context_length} tokens"
+            allowed = f"0 to {layout.room(1)} for a model that reads {layout.places} tokens"
             raise ConfigError([Problem("n_ctx", n_ctx, allowed)])
         if not names:
             raise ConfigError([Problem("class names", list(names), "at least one name")])
         if problems := self._vocabulary.problems(names, room, n_ctx):
             raise ConfigError(problems)
-        ids = [self._vocabulary.ids(name) for name in names]
-        end_id, longest = self._end_id, max(map(len, ids)) + 1
-        padded = torch.tensor([row + [end_id] * (longest - len(row)) for row in ids])
-        end = padded.argmax(dim=1) if self._legacy_end else (padded == end_id).int().argmax(dim=1)
-        return ClassTokens(tuple(names), padded, end)
+        return layout.class_tokens(tuple(names), [self._vocabulary.ids(name) for name in names])
 
     def class_features(self, prompts: Tensor, tokens: ClassTokens) -> Tensor:
         """Unit-length class features, float32 [k, n_cls, projection], of prompts [k, n_ctx, text_dim].
@@ -219,7 +229,7 @@ class ClipBackbone:
             ConfigError: prompts of another width, or too many context vectors for the class names.
         """
         self._require_width(prompts, "prompts")
-        return self._text(prompts.to(self.device), tokens)
+        return self._towers.text(prompts.to(self.device), tokens)
 
     def single_class_features(self, contexts: Tensor, tokens: ClassTokens) -> Tensor:
         """Unit-length class features, float32 [n_cls, projection], of contexts [n_cls, n_ctx, text_dim], one a class.
@@ -230,7 +240,7 @@ class ClipBackbone:
         self._require_width(contexts, f"{len(tokens.names)} classes")
         if len(contexts) != len(tokens.names):
             raise ConfigError([Problem("contexts", len(contexts), f"one for each of {len(tokens.names)} classes")])
-        return self._text.single(contexts.to(self.device), tokens)
+        return self._towers.text.single(contexts.to(self.device), tokens)
 
     def _require_width(self, prompts: Tensor, what: str) -> None:
         if prompts.ndim != 3 or prompts.shape[-1] != self.spec.text_dim:
@@ -239,9 +249,11 @@ class ClipBackbone:
 
     def embed(self, text: str, *, whole: bool = False) -> Tensor:
         """Token embeddings of `text`, float32 [n_tokens, text_dim], with start and end token if `whole`."""
-        tokens = [self._start_id, *self._vocabulary.ids(text), self._end_id] if whole else self._vocabulary.ids(text)
+        layout, tokens = self._towers.layout, self._vocabulary.ids(text)
+        if whole:
+            tokens = [*layout.start, *tokens, layout.end]
         ids = torch.tensor(tokens, dtype=torch.long, device=self.device)
-        return F.embedding(ids, self._text.tokens).float()
+        return F.embedding(ids, self._towers.text.tokens).float()
 
     def initial_prompt(self, text: str, n_ctx: int) -> np.ndarray:
         """float32 [n_ctx, text_dim]: the last `n_ctx` embeddings of `text`, repeated from its start if there are fewer.
@@ -272,7 +284,7 @@ def load_backbone(
     dtype: str = "float32",
     cache_dir: Path | None = None,
 ) -> Backbone:
-    """Load a frozen CLIP.
+    """Load a frozen CLIP, or another model of `secfpp.models.families`.
 
     Args:
         name: ``mini`` (the embedded model), a checkpoint's directory, or its name on the Hugging Face hub.
@@ -298,7 +310,7 @@ def load_backbone(
     checkpoint = load_checkpoint(name)
     if threads is not None:
         torch.set_num_threads(threads)
-    return ClipBackbone(name, checkpoint, chosen, DTYPES[dtype], sub_cache("features", cache_dir))
+    return DualEncoder(name, checkpoint, chosen, DTYPES[dtype], sub_cache("features", cache_dir))
 
 
 def require_model(model: Backbone, name: str, digest: str) -> None:

@@ -1,4 +1,4 @@
-"""What lies under a checkpoint's name if it is no plain CLIP of Hugging Face, and how to make one of it.
+"""What lies under a checkpoint's name if no family of models takes it as it is, and how to make one of it.
 
 Many formats keep CLIP's weights, and some look like Hugging Face's at first sight. Read as a CLIP, weights that have no
 place in it would be left out and the rest would score at chance, so each of them is told apart by what it is.
@@ -7,7 +7,7 @@ place in it would be left out and the rest would score at chance, so each of the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,18 @@ from typing import Any
 WEIGHTS = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
+OTHER_KINDS = {
+    "clipseg": "its CLIP is OpenAI's, which its makers did not train; give openai/clip-vit-base-patch16",
+    "xclip": "its image tower reads videos, not images; give the CLIP that it began from, such as "
+    "openai/clip-vit-base-patch32",
+    "owlvit": "it was trained to compare boxes in an image with names, not images; give the CLIP that it began from, "
+    "such as openai/clip-vit-base-patch32",
+    "owlv2": "it was trained to compare boxes in an image with names, not images; give a CLIP, such as "
+    "openai/clip-vit-base-patch16",
+    "siglip2": "its image tower takes images of any shape (NaFlex); give a SigLIP 2 of one size, of which config.json "
+    "says 'siglip', such as google/siglip2-base-patch16-224",
+}
+"""Kinds of models that hold two towers and are not read, and why."""
 SAVE = "save it with CLIPModel.save_pretrained(FOLDER), its tokenizer and image processor beside it"
 MERGE = (
     "give a merged model: with peft, model.merge_and_unload().save_pretrained(FOLDER), tokenizer and image processor "
@@ -99,35 +111,50 @@ def folder_reason(files: Files) -> str:
     return f"it holds {kind.is_}: {kind.remedy}" if kind else ""
 
 
-def missing_files(files: Files) -> str:
-    """What a folder with a ``config.json`` lacks of a checkpoint, and what it is instead; empty if nothing."""
+def missing_files(files: Files, tokenizer: Sequence[Sequence[str]]) -> str:
+    """What a folder with a ``config.json`` lacks of a checkpoint, and what it is instead; empty if nothing.
+
+    Args:
+        files: the folder's.
+        tokenizer: the files that a tokenizer may be made of, in each way that it may.
+    """
     if files.has_any(ADAPTER.files):
         return f"it holds {ADAPTER.is_}: {ADAPTER.remedy}"
     if not files.has_any(WEIGHTS):
         return folder_reason(files) or f"it has no weights: {' or '.join(WEIGHTS[::2])} is missing; {SAVE}"
-    if not files.has("tokenizer.json") and not (files.has("vocab.json") and files.has("merges.txt")):
+    if not any(all(map(files.has, way)) for way in tokenizer):
+        first, *others = (" or ".join(way) for way in tokenizer)
         return (
-            "it has no tokenizer: tokenizer.json is missing, and so is vocab.json or merges.txt; copy them from the "
+            f"it has no tokenizer: {first} is missing, and so is {', '.join(others)}; copy them from the "
             "model that it was made from, or write them with tokenizer.save_pretrained(FOLDER)"
         )
     return ""
 
 
-def config_reason(config: Mapping[str, Any]) -> str:
-    """Why a model with this ``config.json`` is no plain CLIP; empty if it may be one."""
-    kind, made = config.get("model_type"), config.get("architectures") or ["CLIPModel"]
+def config_reason(config: Mapping[str, Any], families: Sequence[str]) -> str:
+    """Why a model with this ``config.json`` is of none of these `families`; empty if it may be of one."""
+    kind = config.get("model_type")
     if "quantization_config" in config:
         how = config["quantization_config"]
         method = how.get("quant_method", "unknown") if isinstance(how, Mapping) else how
         return f"it is quantised (quantization_config, {method}): {QUANTISED}"
-    if kind in ("clip_vision_model", "clip_text_model"):
-        return f"its model_type is {kind!r}, one of CLIP's two towers: give the whole model ('clip')"
-    if kind != "clip":
-        return f"its model_type is {kind!r}; only CLIP checkpoints ('clip') are supported"
-    if made != ["CLIPModel"]:
+    tower = next((f for f in families if kind in (f"{f}_vision_model", f"{f}_text_model")), None)
+    if tower:
+        return f"its model_type is {kind!r}, one of the two towers of {tower!r}: give the whole model"
+    if kind in OTHER_KINDS:
+        return f"its model_type is {kind!r}: {OTHER_KINDS[kind]}"
+    if kind not in families:
+        return f"its model_type is {kind!r}; only {', '.join(map(repr, families))} can be read"
+    return ""
+
+
+def architecture_reason(config: Mapping[str, Any], expected: str) -> str:
+    """Why what ``config.json`` says it holds is not the class `expected`; empty if it is."""
+    made = config.get("architectures") or [expected]
+    if made != [expected]:
         return (
-            f"it holds a {', '.join(map(str, made))} (architectures), not a CLIPModel with both towers and "
-            "projections: give the CLIP that it was made from; if its image tower was trained further, load that CLIP, "
+            f"it holds a {', '.join(map(str, made))} (architectures), not a {expected} with both towers: give the "
+            f"{expected} that it was made from; if its image tower was trained further, load that one, "
             "put the tower's weights into its vision_model, and save it with save_pretrained"
         )
     return ""

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import CLIPModel
 
 from secfpp.errors import ConfigError, DataError
-from secfpp.models.backbone import ClipBackbone, load_backbone
+from secfpp.models.backbone import DualEncoder, load_backbone
 from secfpp.models.public_images import public_images
 from support.tiny_clip import END, START, TinyClip
 
@@ -74,10 +74,32 @@ def test_no_shortcut_where_the_processor_looks_at_neighbours(tmp_path: Path) -> 
     path = tmp_path / "preprocessor_config.json"
     path.write_text(path.read_text().replace('"shortest_edge": 32', '"shortest_edge": 40'))
     enlarging = load_backbone(str(tmp_path))
-    assert isinstance(enlarging, ClipBackbone)
+    assert isinstance(enlarging, DualEncoder)
     assert enlarging._table is None
     images = noise(3, 32, 32)
     torch.testing.assert_close(enlarging.features(images), own_features(tmp_path, images), atol=2e-6, rtol=0)
+
+
+def test_patches_are_projected_as_the_whole_image_is(backbone: Any, folder: Path) -> None:
+    from transformers import AutoImageProcessor
+
+    images, model = noise(50, 32, 32), CLIPModel.from_pretrained(folder)
+    pixels = AutoImageProcessor.from_pretrained(folder, backend="pil")(list(images), return_tensors="pt")
+    with torch.no_grad():
+        hidden = model.vision_model(**pixels).last_hidden_state
+        expected = F.normalize(model.visual_projection(model.vision_model.post_layernorm(hidden)), dim=-1)
+    found = backbone.patch_features(images)
+    assert found.shape == (50, hidden.shape[1] - 1, backbone.spec.projection)
+    torch.testing.assert_close(found, expected[:, 1:], atol=2e-6, rtol=0)
+    torch.testing.assert_close(backbone.features(images), expected[:, 0], atol=2e-6, rtol=0)
+    torch.testing.assert_close(backbone.patch_features(images), found, atol=0, rtol=0)
+
+
+def test_no_images_have_no_features(backbone: Any) -> None:
+    for size in (32, 48):
+        nothing = np.zeros((0, size, size, 3), np.uint8)
+        assert backbone.features(nothing).shape == (0, backbone.spec.projection)
+        assert backbone.patch_features(nothing).shape[::2] == (0, backbone.spec.projection)
 
 
 def test_features_come_from_the_disk_the_second_time(
@@ -142,10 +164,10 @@ def test_class_features_are_the_checkpoints_own_on_plain_text(tmp_path: Path, le
 @pytest.mark.parametrize(("legacy", "places"), [(True, [0, 2]), (False, [1, 2])])
 def test_legacy_checkpoints_read_at_the_largest_id(tmp_path: Path, legacy: bool, places: list[int]) -> None:
     backbone = load_backbone(str(replace(TINY, legacy_end=legacy).save(tmp_path)))
-    assert isinstance(backbone, ClipBackbone)
+    assert isinstance(backbone, DualEncoder)
     backbone._vocabulary.tokenizer.add_tokens(["newword"])  # its id is beyond the end token's
     tokens = backbone.class_tokens(["newword", "security message"], 4)
-    new, end = backbone._vocabulary.ids("newword")[0], backbone._end_id
+    new, end = backbone._vocabulary.ids("newword")[0], backbone._towers.layout.end
     assert new > end
     assert tokens.ids[0].tolist() == [new, end, end]
     assert tokens.end.tolist() == places
@@ -263,7 +285,7 @@ def test_a_model_that_keeps_nothing_computes_the_same(folder: Path, tmp_path: Pa
     again = pickle.loads(pickle.dumps(quiet))
     features = [model.features(images) for model in (quiet, again)]
     assert list(tmp_path.rglob("*.safetensors")) == []
-    assert again._cache.folder is None and quiet._vision is usual._vision
+    assert again._cache.folder is None and quiet._towers is usual._towers
     for found in features:
         torch.testing.assert_close(found, usual.features(images), rtol=0, atol=0)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1

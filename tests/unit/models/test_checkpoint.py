@@ -27,12 +27,14 @@ def test_a_checkpoint_is_frozen_and_its_processor_needs_pillow_only(folder: Path
     assert not loaded.model.training
     assert not any(weight.requires_grad for weight in loaded.model.parameters())
     assert type(loaded.images).__name__.endswith("Pil")
-    assert loaded.start_id == loaded.end_id - 1
-    assert not loaded.legacy_end
+    layout = loaded.family.layout(loaded)
+    assert layout.start == (layout.end - 1,)
+    assert not layout.read_at_largest
 
 
 def test_both_end_token_conventions_are_told_apart(tmp_path: Path) -> None:
-    assert load_checkpoint(str(TinyClip(legacy_end=True).save(tmp_path))).legacy_end
+    legacy = load_checkpoint(str(TinyClip(legacy_end=True).save(tmp_path)))
+    assert legacy.family.layout(legacy).read_at_largest
 
 
 def test_mini_is_the_embedded_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,9 +62,19 @@ def test_a_directory_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
         load_checkpoint(str(tmp_path))
 
 
-def test_another_kind_of_model_is_refused(folder: Path) -> None:
-    edit(folder / "config.json", model_type="siglip")
-    with pytest.raises(ConfigError, match="model_type is 'siglip'; only CLIP"):
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("flava", r"model_type is 'flava'; only .clip.*can be read"),
+        ("siglip2", "images of any shape.*siglip2-base-patch16-224"),
+        ("owlvit", "boxes in an image"),
+        ("xclip", "reads videos"),
+        ("clipseg", "give openai/clip-vit-base-patch16"),
+    ],
+)
+def test_another_kind_of_model_is_refused(folder: Path, kind: str, words: str) -> None:
+    edit(folder / "config.json", model_type=kind)
+    with pytest.raises(ConfigError, match=words):
         load_checkpoint(str(folder))
 
 

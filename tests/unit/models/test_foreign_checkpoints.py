@@ -161,14 +161,16 @@ def test_adapters_in_files_of_their_own_are_refused(folder: Path) -> None:
 
 def test_a_classifier_is_refused_by_name(folder: Path) -> None:
     CLIPForImageClassification(CLIPConfig.from_pretrained(folder)).save_pretrained(folder)
-    refused(folder, r"a CLIPForImageClassification \(architectures\), not a CLIPModel .*: give the CLIP that it was")
+    refused(
+        folder, r"a CLIPForImageClassification \(architectures\), not a CLIPModel .*: give the CLIPModel that it was"
+    )
     edit_config(folder, architectures=["CLIPModel"])
     refused(folder, r"hold 'classifier.bias', a classifier, which is not used here")
 
 
 def test_one_tower_is_refused(folder: Path) -> None:
     CLIPTextModel(CLIPConfig.from_pretrained(folder).text_config).save_pretrained(folder)
-    refused(folder, "its model_type is 'clip_text_model', one of CLIP's two towers: give the whole model")
+    refused(folder, "its model_type is 'clip_text_model', one of the two towers of .clip.: give the whole model")
 
 
 def test_a_config_that_makes_no_sense_is_no_traceback(folder: Path) -> None:

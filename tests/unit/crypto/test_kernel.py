@@ -1,0 +1,153 @@
+"""The compiled kernel gives what numpy gives, element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secfpp.crypto import comparison, field, kernel, masks, material, randomness, sharing
+from secfpp.crypto.field import PrimeField as F
+from secfpp.crypto.masks import masked
+from secfpp.crypto.material import extract
+from secfpp.crypto.randomness import Stream
+from secfpp.crypto.sharing import LagrangeCode
+
+pytestmark = pytest.mark.skipif(kernel.compiled is None, reason="no kernel in this installation")
+MODULES = (comparison, field, masks, material, randomness, sharing)
+EDGES = np.array([0, 1, 2, F.half, F.half + 1, F.p - 2, F.p - 1], np.uint64)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def in_numpy(way: Callable[[], Any]) -> Any:
+    """What `way` gives without the kernel."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in MODULES:
+            patch.setattr(module, "compiled", None)
+        return way()
+
+
+def elements(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Uniform ones, with all that is special among them."""
+    drawn = rng.integers(0, F.p, shape, dtype=np.uint64)
+    return np.where(rng.random(shape) < 0.3, rng.choice(EDGES, shape), drawn)
+
+
+def same(way: Callable[[], Any]) -> None:
+    np.testing.assert_array_equal(way(), in_numpy(way), strict=True)
+
+
+SHAPES = [
+    ((), ()), ((5,), ()), ((), (5,)), ((0,), ()), ((3, 4), (3, 4)), ((3, 4), (4,)), ((3, 1), (1, 4)),
+    ((2, 3, 1), (3, 7)), ((40_000,), (1,)), ((3, 40_000), (3, 1)), ((70_000, 3), (3,)), ((0, 4), (4,)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", [F.add, F.sub, F.mul])
+@pytest.mark.parametrize(("left", "right"), SHAPES)
+def test_elementwise(way: Any, left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    a, b = elements(rng, *left), elements(rng, *right)
+    same(lambda: way(a, b))
+    assert np.array_equal(way(a, b), way(np.broadcast_to(a, np.broadcast_shapes(left, right)), b))
+
+
+@pytest.mark.parametrize("way", [F.add, F.sub, F.mul])
+def test_every_pair_of_what_is_special(way: Any) -> None:
+    a, b = (part.reshape(-1) for part in np.meshgrid(EDGES, EDGES))
+    same(lambda: way(a, b))
+    same(lambda: way(a[::2], b[::2]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(1, 70), st.integers(1, 140), st.integers(1, 20), st.sampled_from([(), (1,), (3,)]))
+def test_matrix_products(seed: int, rows: int, inner: int, columns: int, batch: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = elements(rng, *batch, rows, inner), elements(rng, *batch, inner, columns)
+    same(lambda: F.matmul(a, b))
+
+
+def test_sums_of_the_largest_products_do_not_overflow() -> None:
+    largest = np.full((2, 1000), F.p - 1, np.uint64)
+    assert F.matmul(largest, largest.T).tolist() == [[1000] * 2] * 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(1, 122), st.integers(1, 9), st.integers(1, 3000))
+def test_shares(seed: int, holders: int, threshold: int, count: int) -> None:
+    code = LagrangeCode(max(holders, threshold + 1), threshold)
+    data, key = elements(np.random.default_rng(seed), 1, count), seed.to_bytes(32, "big")
+    same(lambda: code.encode(data, Stream(key)))
+
+
+def test_shares_of_more_than_a_block() -> None:
+    data = elements(np.random.default_rng(1), 1, 20_001)
+    same(lambda: LagrangeCode(16, 2).encode(data, Stream(bytes(32))))
+
+
+def test_what_is_drawn_and_what_answers_are_masked_by() -> None:
+    values = [elements(np.random.default_rng(2), 3, 7), elements(np.random.default_rng(3), 20_000)]
+    same(lambda: Stream(bytes(32)).elements((5, 1000)))
+    for own in (0, 3, 9):
+        same(lambda own=own: masked(values, [0, 2, 3, 5, 9], own, 2, lambda other: bytes([own ^ other]) * 32))
+
+
+def test_the_word_of_all_ones_is_drawn_as_zero() -> None:
+    words, drawn = np.array([2**64 - 1, 2**64 - 8, 8, 7], np.uint64), np.empty(4, np.uint64)
+    kernel.compiled.elements(words, drawn)
+    assert drawn.tolist() == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("threshold", [1, 2, 5])
+def test_extracted_elements(threshold: int) -> None:
+    dealt = [elements(np.random.default_rng(i), 300) for i in range(2 * threshold + 2)]
+    same(lambda: extract(dealt, threshold))
+    same(lambda: extract(dealt, threshold, 17, 350))
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_digits_compared(bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    characters = elements(rng, (1 << bits) - 1, 2000)
+    digits = rng.integers(0, 1 << bits, 2000)
+    same(lambda: np.stack(comparison._at(characters, digits, bits)))
+
+
+def test_arrays_that_do_not_go_together_are_refused() -> None:
+    three, four, compiled = np.zeros(3, np.uint64), np.zeros(4, np.uint64), kernel.compiled
+    for wrong in (
+        lambda: compiled.add(three, three, four),
+        lambda: compiled.mul(three, four, four),
+        lambda: compiled.elements(three, four),
+        lambda: compiled.pad(three, four, True),
+        lambda: compiled.muladd(three, three, three),
+        lambda: compiled.encode(three, three, four, 2, 0),
+        lambda: compiled.encode(three, three, np.zeros(6, np.uint64), 2, 1),
+        lambda: compiled.matmul(three, four, four, 1, 3, 1),
+        lambda: compiled.compare(three, np.array([2], np.uint64), three[:1].copy(), three[:1].copy(), 1),
+        lambda: compiled.compare(three[:1], np.array([2], np.uint64), three[:1].copy(), three[:1].copy(), 1),
+    ):
+        with pytest.raises(ValueError, match="do not go together"):
+            wrong()
+    with pytest.raises(TypeError, match="2 arguments, not 3"):
+        compiled.add(three, three)
+
+
+def test_an_array_that_may_not_be_written_to_is_not() -> None:
+    three = np.zeros(3, np.uint64)
+    three.setflags(write=False)
+    with pytest.raises(ValueError, match="read-only"):
+        kernel.compiled.add(three, three, three)
+
+
+def test_numpy_does_it_all_if_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECFPP_KERNEL", "numpy")
+    assert kernel._load() is None
+    monkeypatch.delenv("SECFPP_KERNEL")
+    assert kernel._load() is not None
+    monkeypatch.setattr(kernel, "REVISION", -1)
+    assert kernel._load() is None
