@@ -106,7 +106,7 @@ class DualEncoder:
         self.logit_scale, self.logit_bias = towers.logit_scale, towers.logit_bias
         self._batch = max(1, BATCH_TOKENS[device.type] // towers.image_tokens)
         self._cache, self._processor = FeatureCache(cache), checkpoint.images
-        self._vocabulary = Vocabulary(name, checkpoint.tokenizer)
+        self._vocabulary = Vocabulary(name, checkpoint.tokenizer, checkpoint.cleaned)
         self._public_mean: np.ndarray | None = None
         self._towers = towers
         self._table = self._pixel_table()

@@ -7,7 +7,7 @@ a name with such a character would be read as another one.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,10 +24,12 @@ class Vocabulary:
     Attributes:
         model: the model's name, for messages.
         tokenizer: of Hugging Face, with a start and an end token.
+        cleaned: what the model's own software makes of a text before it is cut into tokens.
     """
 
     model: str
     tokenizer: Any
+    cleaned: Callable[[str], str] | None = None
     _known: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     def ids(self, text: str) -> list[int]:
@@ -50,6 +52,8 @@ class Vocabulary:
             )
         if not self._special().isdisjoint(self.ids(text)):
             return "it holds what the tokenizer writes for the start or end of a text: leave that out"
+        if self.cleaned and self.ids(clean := self.cleaned(text)) != self.ids(text):
+            return f"the software of the model {self.model!r} reads it as {clean!r}: write that"
         return ""
 
     def problems(self, names: Sequence[str], room: int, n_ctx: int) -> list[Problem]:

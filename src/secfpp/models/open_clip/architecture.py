@@ -57,6 +57,14 @@ class ResNet:
     stages: tuple[int, ...]
     heads: int
 
+    def fields(self) -> dict[str, Any]:
+        """What tells it from another, as transformers' configurations call such things."""
+        return {
+            "hidden_size": self.width,
+            "num_hidden_layers": list(self.stages),
+            "num_attention_heads": self.heads,
+        }
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -89,9 +97,15 @@ class Architecture:
     norm_last: bool = False
 
     @property
+    def image_tokens(self) -> int:
+        """How many tokens an image is where it is most of them, by which batches are cut."""
+        step = 4 if isinstance(self.image, ResNet) else self.patch_size
+        return (self.image_size // step) ** 2 + 1
+
+    @property
     def plain(self) -> bool:
-        """Whether the image tower is the one of OpenAI's vision transformers, which transformers' ``CLIPModel`` is."""
-        return isinstance(self.image, Transformer) and self.norm_first and not self.averaged
+        """Whether it is one of OpenAI's vision transformers, which transformers' ``CLIPModel`` is."""
+        return isinstance(self.image, Transformer) and self.norm_first and not self.averaged and self.end is None
 
 
 def refusal(model: Mapping[str, Any]) -> str:

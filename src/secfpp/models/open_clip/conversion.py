@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from secfpp.models.open_clip.architecture import Architecture, Transformer
+from secfpp.models.open_clip.weights import is_weight
 
 BLOCK = {
     "ln_1": "layer_norm1", "ln_2": "layer_norm2", "attn.out_proj": "self_attn.out_proj", "mlp.c_fc": "mlp.fc1",
@@ -107,11 +108,10 @@ class Renamed:
         self.norm("visual.ln_post", f"{inside}post_layernorm", d)
         self.rename("visual.proj", "visual_projection.weight", d, shape.projection, turned=True)
 
-    def rest(self, prefix: str) -> dict[str, Tensor]:
-        """The weights left whose names begin with `prefix`, without it; they are then done with."""
-        return {
-            name.removeprefix(prefix): self._left.pop(name) for name in list(self._left) if name.startswith(prefix)
-        }
+    def module(self, prefix: str, module: nn.Module) -> dict[str, Tensor]:
+        """The weights that `module` has, called so behind `prefix`."""
+        shapes = {name: tuple(weight.shape) for name, weight in module.state_dict().items() if is_weight(name)}
+        return {name: self.take(prefix + name, shape) for name, shape in shapes.items()}
 
     def logit_bias(self) -> float:
         """What the model adds to every score, 0 if nothing."""

@@ -1,14 +1,13 @@
 """The ResNet image tower of OpenAI's RN50 to RN50x64 (Radford et al., arXiv 2103.00020, section 2.4).
 
-A ResNet-D (He et al., arXiv 1812.01187) with three convolutions in its stem, with every stride taken by averaging (Zhang,
-arXiv 1904.11486), and with attention at its end: the mean of all places asks, all places answer. Names of weights are
-those of the published checkpoints.
+A ResNet-D (He et al., arXiv 1812.01187) with three convolutions in its stem, with every stride taken by averaging
+(Zhang, arXiv 1904.11486), and with attention at its end: the mean of all places asks, all places answer. Names of
+weights are those of the published checkpoints.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -37,8 +36,10 @@ class Bottleneck(nn.Module):
         self.stride = stride
         self.downsample: nn.Sequential | None = None
         if stride > 1 or inputs != outputs:
-            parts = OrderedDict([("0", _convolution(inputs, outputs, 1)), ("1", nn.BatchNorm2d(outputs))])
-            self.downsample = nn.Sequential(cast("OrderedDict[str, nn.Module]", parts))
+            parts: OrderedDict[str, nn.Module] = OrderedDict(
+                [("0", _convolution(inputs, outputs, 1)), ("1", nn.BatchNorm2d(outputs))]
+            )
+            self.downsample = nn.Sequential(parts)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, inputs, h, w] -> [n, 4 width, h / stride, w / stride]."""
@@ -73,7 +74,7 @@ class AttentionPool(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """[n, places, width] -> [n, heads, places, width / heads]."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class ModifiedResNet(nn.Module):

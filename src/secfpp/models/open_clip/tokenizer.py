@@ -1,8 +1,8 @@
 """CLIP's tokenizer for checkpoints of open_clip and OpenAI, of which most come without one.
 
 Their own software carries the vocabulary with it, in a file of the merges of its byte pairs. Its special tokens are
-called ``<start_of_text>`` and ``<end_of_text>`` there, and ``<|startoftext|>`` and ``<|endoftext|>`` by transformers, which
-would add two more under its names.
+called ``<start_of_text>`` and ``<end_of_text>`` there, and ``<|startoftext|>`` and ``<|endoftext|>`` by transformers,
+which would add two more under its names.
 
 Both cut a text alike, but open_clip cleans it before (``ftfy``, HTML): `cleaned` says what it makes of it.
 """

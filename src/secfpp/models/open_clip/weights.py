@@ -16,12 +16,18 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask", "num_batches_tracked")
+"""Sizes, masks and counters that files hold among weights."""
 SCRIPT = "__torch__."
 
 
 class ScriptObject:
     """A module of a TorchScript archive, as the names and values of its attributes."""
+
+
+def is_weight(name: str) -> bool:
+    """Whether a number of this name is one that a model computes with."""
+    return name.rpartition(".")[2] not in NOT_WEIGHTS
 
 
 def is_script(path: Path) -> bool:
@@ -56,7 +62,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {
         name: weight.float() if weight.is_floating_point() else weight
         for name, weight in plain.items()
-        if name.rpartition(".")[2] not in NOT_WEIGHTS
+        if is_weight(name)
     }
 
 
