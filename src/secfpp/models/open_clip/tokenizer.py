@@ -14,6 +14,7 @@ import html
 import importlib
 import importlib.util
 import unicodedata
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ def tokenizer(merges: Path) -> Any:
     """
     from tokenizers.pre_tokenizers import ByteLevel
 
-    lines = gzip.decompress(merges.read_bytes()).decode().split("\n")[1 : USED + 1]
+    try:
+        lines = gzip.decompress(merges.read_bytes()).decode().split("\n")[1 : USED + 1]
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{merges} is not OpenAI's file of merges ({error})") from error
     pairs = [tuple(line.split()) for line in lines]
     if len(pairs) != USED or any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"{merges} is not OpenAI's file of merges")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,19 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask", "num_batches_tracked")
 """Sizes, masks and counters that files hold among weights."""
-SCRIPT = "__torch__."
 
 
 class ScriptObject:
     """A module of a TorchScript archive, as the names and values of its attributes."""
+
+
+def _plain(values: object, *_: object) -> object:
+    """Stands for the functions that give a list in such an archive its type."""
+    return values
+
+
+STAND_INS: tuple[tuple[str, Callable[..., Any]], ...] = (("__torch__.", ScriptObject), ("torch.jit._pickle.", _plain))
+"""How names in a TorchScript archive begin, and what is taken for what they name."""
 
 
 def is_weight(name: str) -> bool:
@@ -76,10 +84,11 @@ def _read_script(path: Path) -> object:
                 copy.writestr(entry.filename, archive.read(entry))
     data.seek(0)
     foreign = get_unsafe_globals_in_checkpoint(data)
-    if strange := [name for name in foreign if not name.startswith(SCRIPT)]:
-        raise ValueError(f"it holds {strange[0]}, which is no module")
+    taken = {name: stand_in for name in foreign for begin, stand_in in STAND_INS if name.startswith(begin)}
+    if strange := set(foreign) - set(taken):
+        raise ValueError(f"it holds {min(strange)}, which is no module")
     data.seek(0)
-    with safe_globals([(ScriptObject, name) for name in foreign]):
+    with safe_globals([(stand_in, name) for name, stand_in in taken.items()]):
         return torch.load(data, map_location="cpu", weights_only=True)
 
 
