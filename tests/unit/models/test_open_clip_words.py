@@ -77,9 +77,9 @@ def test_texts_of_many_kinds_are_cut_alike() -> None:
 @pytest.mark.parametrize(("text", "plain"), UNLIKE.items())
 def test_texts_that_open_clip_cleans_are_refused_with_what_it_reads(text: str, plain: str) -> None:
     assert ours(text) != theirs(text) == theirs(plain) == ours(plain)
-    reason = Vocabulary("a model", true_tokenizer(), cleaned).unreadable(text)
+    reason = Vocabulary("a model", true_tokenizer(), cleaned=cleaned).unreadable(text)
     assert f"reads it as {plain!r}: write that" in reason
-    assert Vocabulary("a model", true_tokenizer(), cleaned).unreadable(plain) == ""
+    assert Vocabulary("a model", true_tokenizer(), cleaned=cleaned).unreadable(plain) == ""
     assert Vocabulary("a model", true_tokenizer()).unreadable(text) == ""
 
 
@@ -94,7 +94,7 @@ def test_whatever_is_taken_is_cut_as_open_clip_cuts_it(text: str) -> None:
     import ftfy
 
     mended = ftfy.fix_encoding(text) != text
-    if not mended and not Vocabulary("a model", true_tokenizer(), cleaned).unreadable(text):
+    if not mended and not Vocabulary("a model", true_tokenizer(), cleaned=cleaned).unreadable(text):
         assert ours(text) == theirs(text)
 
 
