@@ -107,7 +107,11 @@ class DualEncoder:
         self._batch = max(1, BATCH_TOKENS[device.type] // towers.image_tokens)
         self._cache, self._processor = FeatureCache(cache), checkpoint.images
         self._vocabulary = Vocabulary(
-            name, checkpoint.tokenizer, lower=towers.layout.lower, spaced=towers.layout.spaced
+            name,
+            checkpoint.tokenizer,
+            lower=towers.layout.lower,
+            spaced=towers.layout.spaced,
+            cleaned=checkpoint.cleaned,
         )
         self._public_mean: np.ndarray | None = None
         self._towers = towers

@@ -23,7 +23,7 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def load_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint called `name`: ``mini``, a directory, or a name on the Hugging Face hub.
+    """The checkpoint called `name`: ``mini``, a directory, one of OpenAI's files, or a name on the Hugging Face hub.
 
     A name on the hub is looked up in the local cache first and downloaded only if it is not there.
 
@@ -31,10 +31,8 @@ def load_checkpoint(name: str) -> Checkpoint:
         ConfigError: nothing can be loaded under that name, or it is not a complete checkpoint of any family.
     """
     folder = MINI if name == "mini" else Path(name).expanduser()
-    if folder.is_dir():
+    if folder.exists():
         return _load(name, str(folder), local=True)
-    if folder.is_file():
-        raise refuse(name, file_reason(name))
     if name == "mini":
         raise refuse(name, f"the embedded model is not in this installation ({folder}): install secfpp again")
     if not HUB_NAME.fullmatch(name):
@@ -70,13 +68,16 @@ def _load(name: str, source: str, local: bool) -> Checkpoint:
 def _read(name: str, source: str, local: bool) -> Checkpoint:
     files = Files(source, local)
     config, missing = _config(files)
-    if config is not None and (reason := config_reason(config, [each.name for each in families()])):
-        raise refuse(name, reason)
+    strange = config_reason(config, [each.name for each in families()]) if config is not None else ""
+    if strange and config is not None and "model_type" in config:
+        raise refuse(name, strange)
     for family in families():
         if family.takes(files, config):
             return family.load(name, files)
     if missing is None:
-        raise refuse(name, f"no family of models takes it: {', '.join(each.name for each in families())}")
+        raise refuse(name, strange or f"no family of models takes it: {', '.join(each.name for each in families())}")
+    if Path(source).is_file():
+        raise refuse(name, file_reason(name))
     reason = folder_reason(files)
     if Path(source).is_dir():
         lacks = "the directory has no config.json, so it is not a Hugging Face checkpoint"
@@ -86,7 +87,7 @@ def _read(name: str, source: str, local: bool) -> Checkpoint:
 
 def _config(files: Files) -> tuple[Mapping[str, Any] | None, OSError | None]:
     """What ``config.json`` says, or why it cannot be had."""
-    if Path(files.source).is_dir() and not files.has("config.json"):
+    if Path(files.source).exists() and not files.has("config.json"):
         return None, OSError("no config.json")
     hf: Any = importlib.import_module("transformers")
     try:

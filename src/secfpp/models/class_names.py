@@ -7,7 +7,7 @@ a name with such a character would be read as another one.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,12 +27,14 @@ class Vocabulary:
         lower: whether the model was trained on lower-case texts only, so that all are read so.
         spaced: whether a word within a text has other tokens than one at its start, so that a name, which stands behind
             a context, is read with a space before it.
+        cleaned: what the model's own software makes of a text before it is cut into tokens.
     """
 
     model: str
     tokenizer: Any
     lower: bool = False
     spaced: bool = False
+    cleaned: Callable[[str], str] | None = None
     _known: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     def ids(self, text: str) -> list[int]:
@@ -60,6 +62,8 @@ class Vocabulary:
             )
         if not self._special().isdisjoint(self.ids(text)):
             return "it holds what the tokenizer writes for the start or end of a text: leave that out"
+        if self.cleaned and self.ids(clean := self.cleaned(text)) != self.ids(text):
+            return f"the software of the model {self.model!r} reads it as {clean!r}: write that"
         return ""
 
     def problems(self, names: Sequence[str], room: int, n_ctx: int) -> list[Problem]:

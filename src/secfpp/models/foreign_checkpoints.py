@@ -48,10 +48,10 @@ ADAPTER = Format(("adapter_config.json",), "an adapter of PEFT that is not merge
 FORMATS = (
     ADAPTER,
     Format(
-        ("open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-        "a model of open_clip",
-        "most published ones are on the hub in Hugging Face format too, in the same repository or under openai/ and "
-        "laion/; for others https://github.com/mlfoundations/open_clip/issues/591 has a script that converts",
+        ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+        "weights of open_clip without their open_clip_config.json, which says of what model",
+        "save both with open_clip.push_to_hf_hub.save_for_hf, or write open_clip's file of the model as model_cfg in "
+        '{"model_cfg": {...}, "preprocess_cfg": {}}',
     ),
     Format(
         ("tf_model.h5", "flax_model.msgpack"),
@@ -66,16 +66,16 @@ FORMATS = (
     ),
     Format(
         ("*.pt", "*.pth", "*.ckpt", "*.gguf"),
-        "a file of weights that Hugging Face's reader does not know (of OpenAI's clip, open_clip or a training)",
-        "OpenAI's models are on the hub as openai/clip-vit-base-patch16 and others; a training of your own is "
-        "converted by transformers' models/clip/convert_clip_original_pytorch_to_hf.py",
+        "a file of weights that does not say of what model (of open_clip or a training)",
+        "put a training of open_clip as open_clip_pytorch_model.bin beside an open_clip_config.json; OpenAI's own "
+        "models are read by the path of their .pt file, and are on the hub as openai/clip-vit-base-patch16 and others",
     ),
 )
 
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a checkpoint, in a directory or in the local cache of the hub."""
+    """The files of a checkpoint, in a directory or in the local cache of the hub; none beside a file that is all."""
 
     source: str
     local: bool
@@ -84,12 +84,18 @@ class Files:
         """Whether there is such a file; patterns with ``*`` are looked for in directories only."""
         if Path(self.source).is_dir():
             return any(Path(self.source).glob(pattern))
-        if "*" in pattern:
-            return False
+        return "*" not in pattern and self.path(pattern) is not None
+
+    def path(self, name: str) -> Path | None:
+        """Where the file of this name is; None if there is none."""
+        if Path(self.source).exists():
+            path = Path(self.source) / name
+            return path if path.is_file() else None
         from transformers.utils.hub import cached_file
 
         quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-        return cached_file(self.source, pattern, local_files_only=self.local, **quiet) is not None
+        found = cached_file(self.source, name, local_files_only=self.local, **quiet)
+        return None if found is None else Path(found)
 
     def has_any(self, patterns: Iterable[str]) -> bool:
         """Whether there is one of them."""
@@ -100,7 +106,7 @@ def file_reason(name: str) -> str:
     """Why one file is no checkpoint, and what to do."""
     kind = next((each for each in FORMATS if any(Path(name).match(pattern) for pattern in each.files)), None)
     told = f" ({kind.is_}): {kind.remedy}" if kind else f": {SAVE}"
-    return f"it is a file, not the directory of a Hugging Face checkpoint{told}"
+    return f"it is a file, not the directory of a checkpoint{told}"
 
 
 def folder_reason(files: Files) -> str:

@@ -179,16 +179,15 @@ def test_a_config_that_makes_no_sense_is_no_traceback(folder: Path) -> None:
 
 
 def open_clip_writes(folder: Path) -> None:
-    """Names of weights as open_clip has them; no file of Hugging Face's."""
+    """A training's weights, moved without what says of which model they are."""
     only(folder, "tokenizer.json")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"embed_dim": 24}, "preprocess_cfg": {}}))
     save_file(
         {"visual.conv1.weight": torch.ones(2, 2), "ln_final.bias": torch.ones(2)},
         folder / "open_clip_model.safetensors",
     )
 
 
-def openai_writes(folder: Path) -> None:
+def a_training_writes(folder: Path) -> None:
     only(folder, "tokenizer.json")
     torch.save({"visual.proj": torch.ones(2, 2)}, folder / "ViT-B-16.pt")
 
@@ -212,8 +211,8 @@ def loses_its_weights(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (open_clip_writes, "it holds a model of open_clip: most published ones are on the hub"),
-        (openai_writes, "a file of weights that .* does not know .* openai/clip-vit-base-patch16"),
+        (open_clip_writes, "weights of open_clip without their open_clip_config.json"),
+        (a_training_writes, "a file of weights that does not say of what model .* openai/clip-vit-base-patch16"),
         (optimum_writes, "an ONNX graph, which cannot be turned back: give the checkpoint that it was exported from"),
         (flax_writes, "TensorFlow or Flax: with transformers 4"),
         (loses_its_weights, "it has no weights: model.safetensors or pytorch_model.bin is missing; save it"),
@@ -236,7 +235,7 @@ def test_a_pipeline_of_sentence_transformers_says_where_its_clip_is(folder: Path
 
 
 def test_a_file_instead_of_a_directory_is_told_what_it_is(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    refused(folder / "model.safetensors", "it is a file, not the directory of a Hugging Face checkpoint: save it")
+    refused(folder / "model.safetensors", "it is a file, not the directory of a checkpoint: save it")
     monkeypatch.chdir(tmp_path)
     Path("ViT-B-16.pt").write_bytes(b"x")  # its name could be one on the hub
     refused(Path("ViT-B-16.pt"), "it is a file.* openai/clip-vit-base-patch16")

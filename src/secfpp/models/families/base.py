@@ -118,12 +118,16 @@ class Towers:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint: the model in float32 on the CPU, its tokenizer and image processor, and its family."""
+    """A loaded checkpoint: the model in float32 on the CPU, its tokenizer and image processor, and its family.
+
+    `cleaned` says what the model's own software makes of a text before it is cut into tokens, where it makes anything.
+    """
 
     family: Family
     model: Any
     tokenizer: Any
     images: Any
+    cleaned: Callable[[str], str] | None = None
 
     def digest(self) -> str:
         """Hash of weights, architecture, vocabulary and image processing; not of how they are stored."""
@@ -137,6 +141,8 @@ class Checkpoint:
         if self.family.name != FIRST:
             parts["family"] = self.family.name
             parts["layout"] = repr(self.family.layout(self))
+        if particulars := self.family.particulars(self):
+            parts["particulars"] = particulars
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=dict).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(repr((name, tuple(tensor.shape))).encode())
@@ -165,6 +171,10 @@ class Family(ABC):
     @abstractmethod
     def layout(self, checkpoint: Checkpoint) -> Layout:
         """How a text lies in the places of the checkpoint's text tower."""
+
+    def particulars(self, checkpoint: Checkpoint) -> str:
+        """What tells models of the same weights apart and no field of their configurations says; part of the digest."""
+        return ""
 
     @abstractmethod
     def towers(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Towers:

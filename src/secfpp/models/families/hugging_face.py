@@ -56,14 +56,8 @@ class HuggingFaceFamily(Family):
         )
         if reason := weights_reason(report["missing_keys"], report["unexpected_keys"]):
             raise refuse(name, reason)
-        broken = [key for key, weight in model.state_dict().items() if not weight.isfinite().all()]
-        if broken:
-            raise refuse(
-                name,
-                f"its weights are not finite (NaN or infinite), in {broken[0]!r} and {len(broken) - 1} more: a "
-                "training that diverged or an overflow in float16; give an earlier checkpoint, or save it again in "
-                "float32",
-            )
+        if reason := infinite_reason(model):
+            raise refuse(name, reason)
         # Pillow's resampling is what the checkpoints were evaluated with, and needs no torchvision.
         pillow: dict[str, Any] = {"use_fast": False}
         if importlib.util.find_spec("transformers.image_processing_backends"):
@@ -79,7 +73,7 @@ class HuggingFaceFamily(Family):
             tokenizer=tokenizer,
             images=hf.AutoImageProcessor.from_pretrained(source, local_files_only=local, **pillow),
         )
-        if reason := self.disagreement(checkpoint) or _vocabulary_reason(checkpoint):
+        if reason := self.disagreement(checkpoint) or vocabulary_reason(checkpoint):
             raise refuse(name, reason)
         return checkpoint
 
@@ -98,7 +92,19 @@ def moved(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> A
     return model
 
 
-def _vocabulary_reason(checkpoint: Checkpoint) -> str:
+def infinite_reason(model: Any) -> str:
+    """Which weights of a model are not finite; empty if all are."""
+    broken = [key for key, weight in model.state_dict().items() if not weight.isfinite().all()]
+    if not broken:
+        return ""
+    return (
+        f"its weights are not finite (NaN or infinite), in {broken[0]!r} and {len(broken) - 1} more: a training that "
+        "diverged or an overflow in float16; give an earlier checkpoint, or save it again in float32"
+    )
+
+
+def vocabulary_reason(checkpoint: Checkpoint) -> str:
+    """Why the tokenizer's ids are not those of the model; empty if they may be."""
     known, size = checkpoint.tokenizer.get_vocab().values(), checkpoint.model.config.text_config.vocab_size
     if max(known) >= size:
         return f"its tokenizer has ids beyond the model's vocabulary of {size}"
