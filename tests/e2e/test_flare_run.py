@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,24 +105,48 @@ def test_a_run_over_flare_gives_the_bits_of_a_run_without_it(tmp_path: Path) -> 
     stage.require_the_bits_of_a_run_without_an_engine()
 
 
+def once_a_round_is_committed(stage: Stage, kill: Callable[[], object]) -> threading.Thread:
+    """Kills something of a run after its first rounds, in a thread."""
+    checkpoint = stage.folder / "runs" / stage.agreed.run / CHECKPOINT
+
+    def wait() -> None:
+        until = time.monotonic() + 200
+        while not checkpoint.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        kill()
+
+    killer = threading.Thread(target=wait)
+    killer.start()
+    return killer
+
+
 @pytest.mark.slow
 def test_a_server_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     stage = Stage(tmp_path, rounds=40)
-    checkpoint = tmp_path / "runs" / stage.agreed.run / CHECKPOINT
+    with Federation(stage.kits) as running:
+        running.start_all()
+        killer = once_a_round_is_committed(stage, lambda: running.kill(SERVER))
+        stage.serve(ends=1)
+        killer.join()
+        running.start_server()
+        assert "FINISHED:COMPLETED" in stage.serve("--resume")
+    stage.require_the_bits_of_a_run_without_an_engine()
+
+
+@pytest.mark.slow
+def test_a_worker_of_flare_that_was_killed_ends_the_job_and_the_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, rounds=40)
     with Federation(stage.kits) as running:
         running.start_all()
 
         def kill() -> None:
-            until = time.monotonic() + 200
-            while not checkpoint.exists() and time.monotonic() < until:
-                time.sleep(0.01)
-            running.kill(SERVER)
+            (worker,) = (one for one in running.processes("ben") if "worker_process" in " ".join(one.cmdline()))
+            worker.kill()
 
-        killer = threading.Thread(target=kill)
-        killer.start()
-        stage.serve(ends=1)
+        killer = once_a_round_is_committed(stage, kill)
+        told = stage.serve(ends=1)
         killer.join()
-        running.start_server()
+        assert "FLARE ended the job as FINISHED" in told and "--resume" in told
         assert "FINISHED:COMPLETED" in stage.serve("--resume")
     stage.require_the_bits_of_a_run_without_an_engine()
 

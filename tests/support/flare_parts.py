@@ -78,7 +78,8 @@ class Bound:
     sites: dict[str, Path]
 
     def federation(self) -> Federation:
-        return Federation(self.kits, {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"})
+        path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return Federation(self.kits, {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
 
 
 def bound_kits(

@@ -39,6 +39,7 @@ import numpy as np
 
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.randomness import Stream
+from secfpp.crypto.sharing import interpolation_beyond
 from secfpp.errors import FieldRangeError
 
 _P = PrimeField.p
@@ -75,7 +76,7 @@ class _Rows:
     @property
     def beyond(self) -> Elements:
         """Matrix [length, length + 1] from values at 0..length to those at length + 1..2 length."""
-        return _beyond(self.length)
+        return interpolation_beyond(self.length)
 
     def extended(self, values: Elements, masks: Elements) -> Elements:
         """Values [..., count, size] and masks [..., count] as polynomials' values at 0..2 length."""
@@ -373,19 +374,6 @@ def _weights_at(point: int, degree: int) -> Elements:
         after.append(after[-1] * (point - degree + node) % _P)
     parts = zip(before, reversed(after), _inverse_differences(degree), strict=True)
     return np.array([a * b % _P * c % _P for a, b, c in parts], np.uint64)
-
-
-@lru_cache(maxsize=64)
-def _beyond(length: int) -> Elements:
-    """`secfpp.crypto.sharing.interpolation` from 0..length to length + 1..2 length, by binomials.
-
-    The weight of node i at t is (-1)^(length - i) binom(t, i) binom(t - i - 1, length - i).
-    """
-    rows = [
-        [(-1) ** (length - i) * math.comb(t, i) * math.comb(t - i - 1, length - i) % _P for i in range(length + 1)]
-        for t in range(length + 1, 2 * length + 1)
-    ]
-    return np.array(rows, np.uint64)
 
 
 @lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ Sources: A. Shamir, How to share a secret (1979); Q. Yu et al., Lagrange coded c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -56,6 +57,19 @@ def interpolation(sources: tuple[int, ...], targets: tuple[int, ...]) -> Element
             row.append(above * pow(below, -1, _P) % _P)
         rows.append(row)
     return np.array(rows, np.uint64).reshape(len(targets), len(sources))
+
+
+@lru_cache(maxsize=64)
+def interpolation_beyond(length: int) -> Elements:
+    """The `interpolation` from 0..length to length + 1..2 length, by binomials.
+
+    The weight of node i at t is (-1)^(length - i) binom(t, i) binom(t - i - 1, length - i).
+    """
+    rows = [
+        [(-1) ** (length - i) * math.comb(t, i) * math.comb(t - i - 1, length - i) % _P for i in range(length + 1)]
+        for t in range(length + 1, 2 * length + 1)
+    ]
+    return np.array(rows, np.uint64)
 
 
 @lru_cache(maxsize=512)

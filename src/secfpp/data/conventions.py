@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from secfpp.data.glyphs import read_table
 from secfpp.errors import ConfigError, DataError, Problem
@@ -37,6 +36,8 @@ def convention(options: Mapping[str, Sequence[str]], seed: Seed, fixed: Mapping[
     Raises:
         DataError: no such table exists.
     """
+    from scipy.optimize import linear_sum_assignment  # 40 MB, which own images do not need
+
     labels = sorted(options)
     concepts = sorted({concept for names in options.values() for concept in names})
     column = {concept: j for j, concept in enumerate(concepts)}

@@ -42,6 +42,14 @@ def test_newcomers_join_with_the_same_bits(dataset, backbone):
     assert all(np.array_equal(own, here.newcomer_metrics[m]) for m, own in spread_out.newcomer_metrics.items())
 
 
+@pytest.mark.parametrize("name", ["secfpp", "promptfl"])
+def test_a_run_in_which_some_clients_take_part_has_the_same_bits(name, dataset, backbone):
+    share = {"rounds": 4, "participation": 0.5}
+    engine = LocalEngine(3)
+    assert_same(run(dataset, backbone, name, engine=engine, **share), run(dataset, backbone, name, **share))
+    assert engine.processes == 3
+
+
 def test_a_run_goes_on_on_a_cluster_and_off_it(dataset, backbone, tmp_path):
     whole = run(dataset, backbone, rounds=4)
     for first, then in ((LocalEngine(2), None), (None, LocalEngine(3))):

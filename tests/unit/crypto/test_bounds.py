@@ -12,7 +12,7 @@ from secfpp.crypto.bounds import Bound, Challenge, coefficients_of, digits_of
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.crypto.randomness import Stream
-from secfpp.crypto.sharing import LagrangeCode, interpolation
+from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import FieldRangeError
 from secfpp.seeding import SystemEntropy
 from support.long_updates import digits_for
@@ -294,9 +294,3 @@ def test_a_challenge_at_a_secret_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     at_secret.__dict__["_drawn"] = np.array([3, *drawn._drawn[1:]], np.uint64)
     with pytest.raises(FieldRangeError, match="holds a secret"):
         at_secret.__post_init__()
-
-
-@pytest.mark.parametrize("length", [1, 2, 5, 38])
-def test_values_beyond_consecutive_ones_are_those_of_the_interpolation(length: int) -> None:
-    known, beyond = tuple(range(length + 1)), tuple(range(length + 1, 2 * length + 1))
-    assert np.array_equal(bounds._beyond(length), interpolation(known, beyond))

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from secfpp.crypto.field import PrimeField
 from secfpp.crypto.randomness import Stream
-from secfpp.crypto.sharing import MOST_HOLDERS, LagrangeCode, alpha, beta, interpolation, weights_at_zero
+from secfpp.crypto.sharing import (
+    MOST_HOLDERS,
+    LagrangeCode,
+    alpha,
+    beta,
+    interpolation,
+    interpolation_beyond,
+    weights_at_zero,
+)
 from secfpp.errors import DropoutError, ProtocolError, TamperError
 
 P = PrimeField.p
@@ -214,3 +222,9 @@ def test_codes_that_cannot_be_are_refused(sizes: tuple[int, int, int]) -> None:
 def test_data_of_another_number_of_blocks_is_refused() -> None:
     with pytest.raises(ProtocolError, match=r"shape \(3, 2\): the first axis holds the 2 blocks"):
         LagrangeCode(5, 1, 2).encode(random_data(3, 2), Stream(KEY))
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 38])
+def test_values_beyond_consecutive_ones_are_those_of_the_interpolation(length: int) -> None:
+    known, beyond = tuple(range(length + 1)), tuple(range(length + 1, 2 * length + 1))
+    assert np.array_equal(interpolation_beyond(length), interpolation(known, beyond))

@@ -166,6 +166,14 @@ def test_work_that_cannot_begin_is_not_started_again_and_again(bound: Bound, mon
     relay.stop(context=context(bound, "north"))
 
 
+def test_a_relay_is_made_where_there_is_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: object) -> object:
+        raise OSError("no such library")
+
+    monkeypatch.setattr("ctypes.CDLL", absent)
+    assert EchoRelay().opener == EchoRelay.opener
+
+
 def test_a_relay_starts_the_products_own_site_and_takes_nothing_from_the_job() -> None:
     assert Relay.opener == "secfpp.deploy.site_process:open_site"
     assert Server.program == "secfpp.deploy.server_process:serve"
