@@ -136,7 +136,8 @@ class Checkpoint:
         }
         if self.family.name != FIRST:
             parts["family"] = self.family.name
-            parts["layout"] = repr(self.family.layout(self))
+            layout = self.family.layout(self)
+            parts["special"] = [*layout.start, layout.end, layout.pad]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=dict).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(repr((name, tuple(tensor.shape))).encode())
