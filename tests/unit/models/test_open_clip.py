@@ -14,9 +14,8 @@ from transformers import CLIPConfig, CLIPModel
 from secfpp.models.backbone import DualEncoder, load_backbone
 from secfpp.models.checkpoint import load_checkpoint
 from support import open_clip_itself as itself
-from support.open_clip_itself import RESNET, model_cfg
+from support.open_clip_itself import RESNET, model_cfg, noise
 from support.tiny_clip import tiny_tokenizer
-from unit.models.test_backbone import noise
 
 pytestmark = itself.needs_open_clip
 NAMES = ("cat", "dog bicycle", "security message", "a photo of the bird")
