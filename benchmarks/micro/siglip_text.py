@@ -3,7 +3,7 @@
 Random weights at the shape of SigLIP B/16's text tower (width 768, 12 layers, 64 places), the 100 class names of
 CIFAR-100 and one prompt of 16 vectors. A model that transformers has loaded asks for gradients of its weights, and a
 loop that does not switch that off computes them in every step; the second way is the same loop with weights frozen. The
-ways run in turn in one process, and the table gives each one's best time over the repeats.
+ways run in turn in one process, and the table gives each one's least processor time over the repeats, of all threads.
 
 Run: python benchmarks/micro/siglip_text.py --threads 1 --repeats 3
 """
@@ -85,13 +85,13 @@ def main() -> None:
     for _ in range(arguments.repeats):
         for name, (encode, weights) in ways.items():
             model.requires_grad_(weights)
-            begin = time.perf_counter()
+            begin = time.process_time()
             results[name] = step(encode, start)
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(time.process_time() - begin)
             model.zero_grad(set_to_none=True)
     print(f"{len(classes.names)} classes, {N_CTX} context vectors, {arguments.layers} layers, float32,")
-    print(f"{arguments.threads} threads, best of {arguments.repeats}")
-    print(f"{'one training step':<30}{'seconds':>9}{'ours is':>9}{'features':>11}{'gradient':>11}")
+    print(f"{arguments.threads} thread(s), best of {arguments.repeats}")
+    print(f"{'one training step':<30}{'CPU s':>9}{'ours is':>9}{'features':>11}{'gradient':>11}")
     expected, slope = results["transformers, weights frozen"]
     for name, times in seconds.items():
         features, gradient = results[name]

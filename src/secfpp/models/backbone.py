@@ -48,6 +48,8 @@ class Backbone(Protocol):
     spec: BackboneSpec
     device: torch.device
     logit_scale: float
+    logit_bias: float
+    """What a sigmoid of one class's score takes beside it; see `secfpp.models.families.base.Towers`."""
 
     def features(self, images: np.ndarray) -> Tensor:
         """uint8 [n, height, width, 3] -> float32 [n, projection], unit length."""

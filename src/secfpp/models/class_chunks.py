@@ -1,8 +1,8 @@
 """Class features within a bound of memory: classes in chunks, of which each is computed again for its gradients.
 
-What a text encoder keeps of its forward pass until the backward pass grows with the classes. Beyond a bound they are
-encoded chunk by chunk, and only the features of a chunk are kept; the backward pass encodes one chunk after the other
-again (Chen et al., arXiv 1604.06174). Gradients are those of the whole up to rounding.
+What a text encoder keeps of its forward pass until the backward pass grows with classes and prompts. Beyond a bound
+they are encoded chunk by chunk, and only the features of a chunk are kept; the backward pass encodes one chunk after
+the other again (Chen et al., arXiv 1604.06174). Gradients are those of the whole up to rounding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from secfpp.models.text_layers import ClassTokens
 
-ON_CPU = 2**30
+ON_CPU = 3 * 2**30
 """Bytes of a forward pass that are kept at once on a CPU."""
 ON_GPU = 0.25
 """The same as a share of a GPU's memory."""
@@ -41,16 +41,21 @@ class ClassChunks:
     def encoded(self, encode: Encode, prompts: Tensor, classes: ClassTokens, each: float) -> Tensor:
         """Features [k, n_cls, projection] of `prompts` that stand before all `classes`.
 
+        How classes are cut does not depend on the number of prompts, so that a client gets the same with others beside
+        it as alone.
+
         Args:
             encode: features of some of the classes.
             prompts: [k, n, d].
             classes: all of them.
-            each: bytes that one class takes, of all prompts.
+            each: bytes that one class of one prompt takes.
         """
         parts = self.parts(classes, each)
-        if len(parts) == 1:
+        together = max(1, int(self.bound // (each * max(len(part.names) for part in parts))))
+        if len(parts) == 1 and len(prompts) <= together:
             return encode(classes, prompts)
-        return torch.cat([_again(encode, part, prompts) for part in parts], dim=1)
+        groups = prompts.split(together)
+        return torch.cat([torch.cat([_again(encode, part, group) for part in parts], dim=1) for group in groups])
 
     def encoded_single(self, encode: Encode, contexts: Tensor, classes: ClassTokens, each: float) -> Tensor:
         """Features [n_cls, projection] of `contexts` [n_cls, n, d], one for each class; otherwise the same."""

@@ -55,7 +55,7 @@ class BidirectionalTextEncoder:
         def some(part: ClassTokens, contexts: Tensor) -> Tensor:
             return self._encode(contexts[:, None], self._plan(part, contexts.shape[-2]))
 
-        return self._chunks.encoded(some, prompts, classes, len(prompts) * self._bytes())
+        return self._chunks.encoded(some, prompts, classes, self._bytes())
 
     def single(self, contexts: Tensor, classes: ClassTokens) -> Tensor:
         """Unit-length class features [n_cls, projection] with a context for each single class [n_cls, n, d].

@@ -95,7 +95,7 @@ class PrefixTextEncoder:
             return self._encode(prompts, self._plan(part, prompts.shape[1], single=False))
 
         tokens = float((classes.end + 1).float().mean())
-        return self._chunks.encoded(some, prompts, classes, len(prompts) * tokens * self._blocks.bytes_per_token())
+        return self._chunks.encoded(some, prompts, classes, tokens * self._blocks.bytes_per_token())
 
     def single(self, contexts: Tensor, classes: ClassTokens) -> Tensor:
         """Unit-length class features [n_cls, projection] with a context for each single class [n_cls, n, d].

@@ -92,7 +92,7 @@ def test_what_a_class_is_said_to_take_is_near_what_it_takes(make: Any) -> None:
     encoder._chunks.parts = lambda classes, each: asked.append(each) or parts(classes, each)
     prompts = torch.randn(64, 3, 32).requires_grad_()
     found = kept(lambda: encoder(prompts, classes))
-    assert 0.5 < 9 * asked[0] / found < 1.5
+    assert 0.5 < 64 * 9 * asked[0] / found < 1.5
 
 
 @pytest.mark.parametrize("make", [clip, siglip])
@@ -111,6 +111,26 @@ def test_many_gradients_at_once_go_through_chunks(make: Any) -> None:
     whole = gradients()
     encoder._chunks.bound = 1
     assert (gradients() - whole).abs().max() < 1e-5 * whole.abs().max()
+
+
+@pytest.mark.parametrize("make", [clip, siglip])
+def test_many_prompts_are_encoded_some_at_a_time(make: Any) -> None:
+    encoder, classes = make()
+    prompts = torch.randn(7, 3, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    whole = encoder(prompts, classes)
+    (expected,) = torch.autograd.grad(whole.square().sum(-1)[..., ::2].sum() + whole[..., ::3].sum(), prompts)
+    asked: list[float] = []
+    parts, encode, sizes = encoder._chunks.parts, encoder._encode, []
+    encoder._chunks.parts = lambda classes, each: asked.append(each) or parts(classes, each)
+    encoder._encode = lambda prompts, plan: sizes.append(len(prompts)) or encode(prompts, plan)
+    encoder(prompts[:1], classes)
+    encoder._chunks.bound = 3.5 * 9 * asked[0]
+    sizes.clear()
+    features = encoder(prompts, classes)
+    assert sizes == [3, 3, 1]
+    (found,) = torch.autograd.grad(features.square().sum(-1)[..., ::2].sum() + features[..., ::3].sum(), prompts)
+    torch.testing.assert_close(features, whole, atol=1e-6, rtol=0)
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_without_gradients_chunks_are_encoded_once() -> None:
@@ -142,4 +162,4 @@ def test_the_same_parts_are_given_again() -> None:
     chunks = ClassChunks(torch.device("cpu"), 100)
     assert chunks.parts(classes, 50)[0] is chunks.parts(classes, 50)[0]
     assert len(chunks.parts(classes, 1)) == 1
-    assert encoder._chunks.bound == 2**30
+    assert encoder._chunks.bound == 3 * 2**30

@@ -16,8 +16,10 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, SiglipModel
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from secfpp.errors import ConfigError
+from secfpp.errors import ConfigError, DataError
 from secfpp.models.backbone import load_backbone
+from secfpp.models.coop_checkpoint import to_coop
+from secfpp.models.prompt_file import ClientPrompt
 from secfpp.models.text_bidirectional import BidirectionalTextEncoder
 from secfpp.models.text_layers import ClassTokens
 from support.tiny_siglip import TinySiglip, siglip_2_tokenizer, siglip_tokenizer
@@ -169,6 +171,22 @@ def test_room_for_names_has_no_start_token(backbone: Any) -> None:
     with pytest.raises(ConfigError, match="cannot tell it from 'cat'"):
         backbone.class_tokens(["cat", "CAT"], 4)
     assert len(backbone.embed("cat dog", whole=True)) == 3
+
+
+def test_prompts_have_no_place_in_coops_layout(backbone: Any) -> None:
+    prompt = ClientPrompt(
+        prompt=np.zeros((3, 32), np.float32),
+        classes=NAMES,
+        backbone=backbone.spec.name,
+        backbone_digest=backbone.spec.digest,
+        client="a",
+        method="coop_local",
+        rounds=1,
+        image_size=32,
+    )
+    assert prompt.predict(noise(2, 32, 32), backbone=backbone)[0] in NAMES
+    with pytest.raises(DataError, match=r"without a start token.*keep the prompt"):
+        to_coop(prompt, backbone)
 
 
 def test_logit_scale_is_the_factor(backbone: Any) -> None:

@@ -140,7 +140,8 @@ class Checkpoint:
         }
         if self.family.name != FIRST:
             parts["family"] = self.family.name
-            parts["layout"] = repr(self.family.layout(self))
+            layout = self.family.layout(self)
+            parts["special"] = [*layout.start, layout.end, layout.pad]
         if particulars := self.family.particulars(self):
             parts["particulars"] = particulars
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=dict).encode())

@@ -67,10 +67,10 @@ class OpenClip(Family):
         return Layout(places=shape.places, start=start, end=end, pad=end, read_at_largest=shape.end is None)
 
     def particulars(self, checkpoint: Checkpoint) -> str:
-        """How an image's feature is taken from the tower, and what is added to a score."""
+        """Where a text's feature is read, how an image's is taken from the tower, and what is added to a score."""
         shape = checkpoint.model.shape
         taken = f"norm_first={shape.norm_first} averaged={shape.averaged} norm_last={shape.norm_last}"
-        return f"{taken} logit_bias={checkpoint.model.logit_bias}"
+        return f"end={shape.end} {taken} logit_bias={checkpoint.model.logit_bias}"
 
     def towers(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Towers:
         """Both towers; patches are taken to where features are by the same norm, attention and projection."""
