@@ -87,10 +87,13 @@ EXTRAS_run :=
 EXTRAS_test := [test]
 EXTRAS_dev := [test,dev]
 EXTRAS_flare := [test,flare]
+# What is compared with open_clip is imported without torchvision, which its distribution asks for.
+LONE := open_clip_torch
 
 $(VENV)/.ready-%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the versions of constraints.txt into $(VENV) ..."
 	@$(PIP) install --progress-bar on --constraint constraints.txt --editable '.$(EXTRAS_$*)'
+	@$(if $(findstring test,$(EXTRAS_$*)),$(PIP) install --quiet --constraint constraints.txt --no-deps $(LONE))
 	@touch $@
 
 $(PEERS)/.ready: benchmarks/peers/requirements.txt | $(BIN)/python

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -102,6 +103,11 @@ def save(
     if words:
         tiny_tokenizer(WORDS).save_pretrained(to)
     return to
+
+
+def noise(n: int, height: int, width: int) -> np.ndarray:
+    """Random images, uint8 [n, height, width, 3]."""
+    return np.random.default_rng(0).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
 
 
 def text_features(model: Any, prompt: torch.Tensor, rows: list[list[int]], places: int) -> torch.Tensor:

@@ -18,7 +18,7 @@ class Group(StrEnum):
 
 BACKBONES = {
     "mini": "the embedded CLIP for 48-pixel icons; needs no download",
-    "<directory>": "a CLIP checkpoint in Hugging Face format on this disk",
+    "<directory>": "a checkpoint on this disk, in the format of Hugging Face or open_clip; or a .pt of OpenAI",
     "<hub name>": "any CLIP of the Hugging Face hub, e.g. openai/clip-vit-base-patch16; downloaded once",
 }
 

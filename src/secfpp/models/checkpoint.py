@@ -14,6 +14,7 @@ from typing import Any
 
 from secfpp.errors import ConfigError
 from secfpp.models.families.base import Checkpoint, families, refuse
+from secfpp.models.families.hugging_face import HuggingFaceFamily
 from secfpp.models.foreign_checkpoints import Files, config_reason, file_reason, folder_reason
 
 __all__ = ["Checkpoint", "load_checkpoint"]
@@ -68,7 +69,8 @@ def _load(name: str, source: str, local: bool) -> Checkpoint:
 def _read(name: str, source: str, local: bool) -> Checkpoint:
     files = Files(source, local)
     config, missing = _config(files)
-    strange = config_reason(config, [each.name for each in families()]) if config is not None else ""
+    known = [each.model_type for each in families() if isinstance(each, HuggingFaceFamily)]
+    strange = config_reason(config, known) if config is not None else ""
     if strange and config is not None and "model_type" in config:
         raise refuse(name, strange)
     for family in families():

@@ -14,9 +14,8 @@ from transformers import CLIPConfig, CLIPModel
 from secfpp.models.backbone import DualEncoder, load_backbone
 from secfpp.models.checkpoint import load_checkpoint
 from support import open_clip_itself as itself
-from support.open_clip_itself import RESNET, model_cfg
+from support.open_clip_itself import RESNET, model_cfg, noise
 from support.tiny_clip import tiny_tokenizer
-from unit.models.test_backbone import noise
 
 pytestmark = itself.needs_open_clip
 NAMES = ("cat", "dog bicycle", "security message", "a photo of the bird")
@@ -143,3 +142,15 @@ def test_models_of_the_same_weights_that_pool_otherwise_have_other_digests(tmp_p
         for i, way in enumerate(ways)
     }
     assert len(digests) == 3
+
+
+def test_a_feature_is_read_at_the_largest_id_or_at_the_end_token_as_the_configuration_says(tmp_path: Path) -> None:
+    """Both are the same place where the end token has the largest id, as in CLIP's own vocabulary."""
+    end = tiny_tokenizer().eos_token_id
+    for pooling, largest in (({}, True), ({"pool_type": "eos", "eos_id": end}, False)):
+        config = model_cfg(text=pooling) | {"vision_cfg": RESNET}
+        checkpoint = load_checkpoint(str(itself.save(itself.made(config), config, tmp_path)))
+        layout = checkpoint.family.layout(checkpoint)
+        assert layout.read_at_largest is largest
+        above = [[end + 1, 3], [5]]
+        assert layout.class_tokens(("a", "b"), above).end.tolist() == ([0, 1] if largest else [2, 1])

@@ -16,14 +16,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from secfpp.errors import ConfigError
+from secfpp.models import checkpoint
 from secfpp.models.backbone import load_backbone
 from secfpp.models.checkpoint import load_checkpoint
+from secfpp.models.foreign_checkpoints import Files
 from secfpp.models.open_clip import tokenizer
 from secfpp.models.open_clip.architecture import architecture, refusal
 from secfpp.models.open_clip.weights import read_weights
 from support import open_clip_itself as itself
-from support.open_clip_itself import RESNET, model_cfg
-from unit.models.test_backbone import noise
+from support.open_clip_itself import RESNET, model_cfg, noise
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 FORMER = "open_clip_pytorch_model.bin"
@@ -290,7 +291,8 @@ def test_every_configuration_that_open_clip_has_is_taken_or_refused_for_a_reason
     assert not any(said[name] for name in TAKEN)
     for name, config in found.items():
         own = not config["vision_cfg"].get("timm_model_name") and not config["text_cfg"].get("hf_model_name")
-        plain = own and not config["text_cfg"].get("no_causal_mask") and "multimodal_cfg" not in config
+        usual = not config["text_cfg"].get("no_causal_mask") and not config["text_cfg"].get("tokenizer_kwargs")
+        plain = own and usual and "multimodal_cfg" not in config
         assert bool(said[name]) != plain, name
         assert not plain or architecture(config).places == config["text_cfg"]["context_length"]
 
@@ -306,6 +308,7 @@ def test_every_configuration_that_open_clip_has_is_taken_or_refused_for_a_reason
         ({"image_size": [32, 48]}, {}, "only squares are read"),
         ({"registers": 4}, {}, "vision_cfg.registers, which is not known here"),
         ({"act_kwargs": {"inplace": True}}, {}, "vision_cfg.act_kwargs"),
+        ({}, {"tokenizer_kwargs": {"clean": "canonicalize"}}, "text_cfg.tokenizer_kwargs"),
         ({}, {"norm_kwargs": {"bias": False}}, "text_cfg.norm_kwargs"),
     ],
 )
@@ -323,6 +326,31 @@ def test_a_folder_without_a_tokenizer_says_where_to_get_one(folder: Path, monkey
     content["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "facebook/xlm-v-base"
     (folder / CONFIG).write_text(json.dumps(content))
     refused(folder, "copy tokenizer.json of facebook/xlm-v-base")
+
+
+def test_another_vocabulary_than_clips_keeps_capitals_and_its_own_tokenizer(folder: Path) -> None:
+    edit_model(folder, text_cfg=model_cfg(text={"hf_tokenizer_name": "facebook/xlm-v-base"})["text_cfg"])
+    loaded = load_checkpoint(str(folder))
+    assert loaded.tokenizer.get_vocab() == itself.tiny_tokenizer().get_vocab()
+    assert loaded.cleaned is not None and loaded.cleaned("Men\u2019s Cat") == "Men's Cat"
+    edit_model(folder, text_cfg=model_cfg()["text_cfg"])
+    own = load_checkpoint(str(folder)).cleaned
+    assert own is not None and own("Men\u2019s Cat") == "men's cat"
+
+
+def test_what_the_cache_of_the_hub_lacks_is_asked_of_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """open_clip itself leaves configuration and weights there, without the tokenizer that lies beside them."""
+    asked: list[tuple[str, bool]] = []
+
+    def path(files: Files, name: str) -> Path | None:
+        asked.append((name, files.local))
+        return None if files.local and "tokenizer" in name else Files.path(Files(str(folder), True), name)
+
+    monkeypatch.setattr(tokenizer, "CARRIERS", ())
+    monkeypatch.setattr(checkpoint, "Files", type("Cached", (Files,), {"path": path}))
+    with pytest.raises(ConfigError, match="openai/no-such-clip"):  # there is no hub here to give it
+        load_checkpoint("openai/no-such-clip")
+    assert ("tokenizer.json", True) in asked and ("tokenizer.json", False) in asked
 
 
 def test_an_end_token_that_the_tokenizer_does_not_write_is_refused(folder: Path) -> None:

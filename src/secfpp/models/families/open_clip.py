@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,10 @@ class OpenClip(Family):
         return Layout(places=shape.places, start=start, end=end, pad=end, read_at_largest=shape.end is None)
 
     def particulars(self, checkpoint: Checkpoint) -> str:
-        """How an image's feature is taken from the tower, and what is added to a score."""
+        """Where a text's feature is read, how an image's is taken from the tower, and what is added to a score."""
         shape = checkpoint.model.shape
         taken = f"norm_first={shape.norm_first} averaged={shape.averaged} norm_last={shape.norm_last}"
-        return f"{taken} logit_bias={checkpoint.model.logit_bias}"
+        return f"end={shape.end} {taken} logit_bias={checkpoint.model.logit_bias}"
 
     def towers(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Towers:
         """Both towers; patches are taken to where features are by the same norm, attention and projection."""
@@ -99,7 +100,8 @@ class OpenClip(Family):
         words = _tokenizer(name, files, model)
         made = _model(name, shape, weights).eval().requires_grad_(False)
         family = self if isinstance(made, OpenClipModel) else Clip()
-        return Checkpoint(family, made, words, images.processor(preprocess, shape.image_size), cleaned)
+        software = partial(cleaned, lower=not _other_words(model))
+        return Checkpoint(family, made, words, images.processor(preprocess, shape.image_size), software)
 
 
 def _settings(files: Files) -> Mapping[str, Any]:
@@ -118,21 +120,30 @@ def _weights(name: str, files: Files) -> Path:
         return Path(files.source)
     found = next((path for each in WEIGHTS if (path := files.path(each))), None)
     if found is None:
-        reason = f"it has {CONFIG} but no weights: {' or '.join(WEIGHTS)} is missing"
-        raise OSError(reason) if files.local and not Path(files.source).is_dir() else refuse(name, reason)
+        raise _lacks(name, files, f"it has {CONFIG} but no weights: {' or '.join(WEIGHTS)} is missing")
     return found
+
+
+def _lacks(name: str, files: Files, reason: str) -> Exception:
+    """The error that a file is missing; the hub may still have what the cache lacks."""
+    cached = files.local and not Path(files.source).exists()
+    return OSError(reason) if cached else refuse(name, reason)
+
+
+def _other_words(model: Mapping[str, Any]) -> str:
+    """The name of the tokenizer, where a ``model_cfg`` names one that is not CLIP's; else empty."""
+    named = str(model.get("text_cfg", {}).get("hf_tokenizer_name") or "")
+    return "" if named.startswith(OPENAI) else named
 
 
 def _tokenizer(name: str, files: Files, model: Mapping[str, Any]) -> Any:
     """The tokenizer whose files lie there, or CLIP's own where the model was trained with that."""
     hf: Any = importlib.import_module("transformers")
-    other = model.get("text_cfg", {}).get("hf_tokenizer_name")
     there = files.has("tokenizer.json") or (files.has("vocab.json") and files.has("merges.txt"))
-    if other and not str(other).startswith(OPENAI):
+    if other := _other_words(model):
         if not there:
-            raise refuse(
-                name, f"it has no tokenizer: copy tokenizer.json of {other} (hf_tokenizer_name) into its folder"
-            )
+            reason = f"it has no tokenizer: copy tokenizer.json of {other} (hf_tokenizer_name) into its folder"
+            raise _lacks(name, files, reason)
         return hf.AutoTokenizer.from_pretrained(files.source, local_files_only=files.local)
     if there:
         own = hf.CLIPTokenizer.from_pretrained(files.source, local_files_only=files.local)
@@ -143,10 +154,12 @@ def _tokenizer(name: str, files: Files, model: Mapping[str, Any]) -> Any:
                 f"tokens of its own: put open_clip's {MERGES} in its place",
             )
         return own
-    merges = files.path(MERGES) or merges_file(Path(files.source).parent)
+    source = Path(files.source)
+    merges = files.path(MERGES) or merges_file(source.parent if source.is_file() else None)
     if merges is None:
-        raise refuse(
+        raise _lacks(
             name,
+            files,
             f"it has no tokenizer: copy tokenizer.json of openai/clip-vit-base-patch16 or {MERGES} of OpenAI's clip "
             "into its folder, or install the file with `pip install --no-deps open_clip_torch`",
         )

@@ -12,8 +12,8 @@ from typing import Any
 HUB = "such as laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 ATTENTION = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
 NO_MATTER = (
-    "patch_dropout", "output_tokens", "pad_id", "eos_id", "hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs",
-    "hf_model_pretrained", "hf_proj_type", "hf_pooler_type", "timm_model_pretrained", "timm_pool", "timm_proj",
+    "patch_dropout", "output_tokens", "pad_id", "eos_id", "hf_tokenizer_name", "tokenizer_mode", "hf_model_pretrained",
+    "hf_proj_type", "hf_pooler_type", "timm_model_pretrained", "timm_pool", "timm_proj",
     "timm_proj_bias", "timm_drop", "timm_drop_path", "attn_pooler_queries", "attn_pooler_heads", "pos_embed_type",
 )  # fmt: skip
 """Of training, of towers that are refused by another field, or found in the weights."""
@@ -21,6 +21,7 @@ READ = (
     "width", "layers", "heads", "head_width", "mlp_ratio", "patch_size", "image_size", "ls_init_value", "no_ln_pre",
     "final_ln_after_pool", "pool_type", "act_kwargs", "norm_kwargs", "context_length", "vocab_size", "block_type",
     "attentional_pool", "timm_model_name", "hf_model_name", "embed_cls", "no_causal_mask", "proj_bias", "proj_type",
+    "tokenizer_kwargs",
 )  # fmt: skip
 TANH = {"approximate": "tanh"}
 
@@ -98,8 +99,8 @@ class Architecture:
 
     @property
     def image_tokens(self) -> int:
-        """How many tokens an image is where it is most of them, by which batches are cut."""
-        step = 4 if isinstance(self.image, ResNet) else self.patch_size
+        """How many tokens an image is, by which batches are cut; of a ResNet, its places after the second stage."""
+        step = 8 if isinstance(self.image, ResNet) else self.patch_size
         return (self.image_size // step) ** 2 + 1
 
     @property
@@ -176,6 +177,8 @@ def _unusual(where: str, tower: Mapping[str, Any]) -> str:
     """Why blocks of this tower are none of CLIP's; empty if they are."""
     if special := [key for key in ATTENTION if tower.get(key)]:
         return f"its attention is not CLIP's ({where}.{special[0]}): give one without, {HUB}"
+    if settings := tower.get("tokenizer_kwargs"):
+        return f"its tokenizer is used in a way that is not known here ({where}.tokenizer_kwargs = {settings})"
     if tower.get("block_type") not in (None, "default"):
         return f"its blocks are not CLIP's ({where}.block_type = {tower['block_type']!r}): give one without, {HUB}"
     if strange := [key for key in tower if key not in (*NO_MATTER, *READ, *ATTENTION)]:

@@ -35,9 +35,9 @@ SHAPES = (range(0x0132, 0x0134), range(0x0149, 0x014A), range(0x01C4, 0x01CD), r
 """Letters that Unicode has as ligatures, digraphs, wide and narrow forms of plain ones."""
 
 
-def merges_file(folder: Path) -> Path | None:
+def merges_file(folder: Path | None = None) -> Path | None:
     """The file of merges in a checkpoint's folder or in an installed package; None if there is none."""
-    beside = [folder / MERGES]
+    beside = [folder / MERGES] if folder else []
     for package in CARRIERS:
         spec = importlib.util.find_spec(package)
         beside += [Path(place) / MERGES for place in (spec.submodule_search_locations or ())] if spec else []
@@ -65,12 +65,15 @@ def tokenizer(merges: Path) -> Any:
     return clip(vocab={token: i for i, token in enumerate(tokens)}, merges=pairs)
 
 
-def cleaned(text: str) -> str:
+def cleaned(text: str, lower: bool = True) -> str:
     """What open_clip reads for `text`: entities of HTML, typographic quotes, ligatures and wide letters in plain ones.
+
+    All letters are lower case with CLIP's own vocabulary, and stay as they are (`lower`) with another.
 
     Not done is what ``ftfy`` does for text that was decoded wrongly before, such as ``Ã¼``.
     """
     while (unescaped := html.unescape(text)) != text:
         text = unescaped
     plain = "".join(unicodedata.normalize("NFKC", c) if any(ord(c) in each for each in SHAPES) else c for c in text)
-    return unicodedata.normalize("NFC", " ".join(plain.translate(REPLACED).split())).lower()
+    composed = unicodedata.normalize("NFC", " ".join(plain.translate(REPLACED).split()))
+    return composed.lower() if lower else composed
