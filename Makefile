@@ -7,12 +7,13 @@ FUZZ_SECONDS ?= 60
 BIN := $(VENV)/bin
 PEERS := build/peers
 FLOWER := build/flower
+PARTITIONS := build/partitions
 ONE_THREAD := OMP_NUM_THREADS=1
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo deploy-demo test test-slow test-flare test-flower fuzz check lint types layers docs smoke bench bench-cost bench-peers format clean
+.PHONY: help demo deploy-demo test test-slow test-partitions test-flare test-flower fuzz check lint types layers docs smoke bench bench-cost bench-peers format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +29,9 @@ test: $(VENV)/.ready-test ## the test suite without the slow tests, on all cores
 
 test-slow: $(VENV)/.ready-test ## only the slow tests
 	$(BIN)/python -m pytest -m slow
+
+test-partitions: $(PARTITIONS)/.ready ## our partitions beside those of flwr-datasets, in a virtual environment of their own
+	$(ONE_THREAD) PYTHONPATH=src $(PARTITIONS)/bin/python -m pytest -q --noconftest -c /dev/null --rootdir . tests/unit/data/test_partition_peers.py
 
 deploy-demo: $(VENV)/.ready-flare ## four sites and a server on NVIDIA FLARE on this machine, with the bits of one process; one minute
 	@$(ONE_THREAD) $(BIN)/secfpp rehearse --engine flare --sites 4 --set rounds=6
@@ -93,6 +97,12 @@ $(PEERS)/.ready: benchmarks/peers/requirements.txt | $(BIN)/python
 	@echo "Installing the peers into $(PEERS), once ..."
 	@$(BIN)/python -m venv $(PEERS)
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip install --progress-bar on --requirement $<
+	@touch $@
+
+$(PARTITIONS)/.ready: tests/unit/data/partition_peers.txt | $(BIN)/python
+	@echo "Installing flwr-datasets into $(PARTITIONS), once ..."
+	@$(BIN)/python -m venv $(PARTITIONS)
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PARTITIONS)/bin/python -m pip install --progress-bar on --requirement $<
 	@touch $@
 
 $(FLOWER)/.ready: pyproject.toml constraints-flower.txt | $(BIN)/python

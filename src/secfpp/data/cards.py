@@ -1,9 +1,10 @@
 """Playing cards of real decks: the vector drawings that Debian's package gnome-cards-data installs.
 
-A source is a deck, a class a rank. The drawings belong to their authors and come under licenses of their own (GPL and
-LGPL); they are read where they are installed, and none is included here. Of each rank two suits are for training, one
-for validation and one for the test, the same ones in every deck, so that no card is on two sides and near-copies of a
-card in another deck are not either. Pictures of one card differ by how it lies: turned, scaled, shifted, lit.
+A source is a deck, a class a rank or a suit. The drawings belong to their authors and come under licenses of their own
+(GPL and LGPL); they are read where they are installed, and none is included here. Of each rank two suits are for
+training, one for validation and one for the test (of each suit seven, three and three ranks), the same ones in every
+deck, so that no card is on two sides and near-copies of a card in another deck are not either. Pictures of one card
+differ by how it lies: turned, scaled, shifted, lit.
 """
 
 from __future__ import annotations
@@ -22,15 +23,31 @@ from secfpp.data.sources import SourceSettings, share_out
 from secfpp.errors import DataError, MissingExtraError, Problem
 from secfpp.seeding import Seed, derive
 
-CLASSES = ("ace", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "jack", "queen", "king")
+RANKS = ("ace", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "jack", "queen", "king")
+SUITS = ("clubs", "diamonds", "hearts", "spades")
 SIDE = 48
 """Side in pixels of the pictures."""
 CARD = 96
 """Height in pixels at which a deck's cards are drawn, about."""
 TABLE = 160
 """Side in pixels of the table on which a card is turned."""
-SUITS, ROWS = 4, 5  # the fifth row holds jokers and a back
+ROWS = 5  # the fifth holds jokers and a back
 PACKAGE = "gnome-cards-data"
+
+
+@dataclass(frozen=True)
+class Side:
+    """What cards are told apart by: the classes, what else a card has, and how many of these each part gets."""
+
+    classes: tuple[str, ...]
+    others: str
+    cards: dict[str, int]
+
+
+SIDES = {
+    "rank": Side(RANKS, "suits", {"train": 2, "validation": 1, "test": 1}),
+    "suit": Side(SUITS, "ranks", {"train": 7, "validation": 3, "test": 3}),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +57,20 @@ class CardSettings(SourceSettings):
     Attributes:
         root: the folder with the decks, NAME.svgz or NAME.svg.
         decks: the sources; names of files without their ending.
+        label: what the classes are, ``rank`` (13) or ``suit`` (4).
     """
 
     root: str = "/usr/share/aisleriot/cards"
     decks: tuple[str, ...] = ("anglo_poker", "paris", "neoclassical", "ornamental", "swiss-xvii", "tango")
+    label: str = "rank"
 
     def problems(self) -> list[Problem]:
         """All values that cannot work."""
         found = super().problems()
         if not self.decks or len(set(self.decks)) < len(self.decks):
             found.append(Problem("data.decks", self.decks, "name at least one deck, none twice"))
+        if self.label not in SIDES:
+            found.append(Problem("data.label", self.label, f"one of {', '.join(SIDES)}"))
         return found
 
 
@@ -61,17 +82,24 @@ def load_cards(settings: CardSettings, seed: int) -> FederatedDataset:
         DataError: the decks are not installed, lack one that is named, or are not laid out as decks are.
     """
     files = _files(Path(settings.root).expanduser(), settings.decks)
-    suits = derive(seed, "cards", "suits").numpy().permuted(np.tile(np.arange(SUITS), (len(CLASSES), 1)), axis=1)
-    sides = {"train": suits[:, :2], "validation": suits[:, 2:3], "test": suits[:, 3:]}
+    side = SIDES[settings.label]
+    others = np.tile(np.arange(sum(side.cards.values())), (len(side.classes), 1))
+    dealt = np.split(
+        derive(seed, "cards", side.others).numpy().permuted(others, axis=1),
+        np.cumsum([*side.cards.values()])[:-1],
+        axis=1,
+    )
     pictures = {}
     for deck, file in files.items():
         cards = read_deck(file)
+        if settings.label == "suit":
+            cards = cards.swapaxes(0, 1)
         pictures[deck] = {
-            part: _lying(cards, sides[part], shots, derive(seed, "cards", deck, part))
-            for part, shots in settings.images.items()
+            part: _lying(cards, chosen, shots, derive(seed, "cards", deck, part))
+            for (part, shots), chosen in zip(settings.images.items(), dealt, strict=True)
         }
-    facts = {"cards per rank and deck": {part: own.shape[1] for part, own in sides.items()}}
-    return share_out("cards", CLASSES, pictures, settings, seed, facts)
+    facts = {f"cards per {settings.label} and deck": dict(side.cards)}
+    return share_out("cards", side.classes, pictures, settings, seed, facts)
 
 
 def _files(root: Path, decks: tuple[str, ...]) -> dict[str, Path]:
@@ -92,10 +120,10 @@ def read_deck(file: Path) -> np.ndarray:
         MissingExtraError: the package that draws them is not installed.
         DataError: no such drawing; names the file.
     """
-    drawn = rasterise(file, len(CLASSES) * round(CARD / 1.4))
-    height, width = drawn.shape[0] // ROWS, drawn.shape[1] // len(CLASSES)
-    cut = drawn[: height * ROWS, : width * len(CLASSES)]
-    cards = cut.reshape(ROWS, height, len(CLASSES), width, 4).swapaxes(1, 2)[:SUITS]
+    drawn = rasterise(file, len(RANKS) * round(CARD / 1.4))
+    height, width = drawn.shape[0] // ROWS, drawn.shape[1] // len(RANKS)
+    cut = drawn[: height * ROWS, : width * len(RANKS)]
+    cards = cut.reshape(ROWS, height, len(RANKS), width, 4).swapaxes(1, 2)[: len(SUITS)]
     if not 1.25 < height / max(width, 1) < 1.9 or cards[..., 3].max((2, 3)).min() == 0:
         raise DataError(f"{file}: not five rows of thirteen cards: name another deck in data.decks")
     return cards
@@ -120,11 +148,11 @@ def rasterise(file: Path, width: int) -> np.ndarray:
         return np.asarray(image.convert("RGBA"))
 
 
-def _lying(cards: np.ndarray, suits: np.ndarray, shots: int, seed: Seed) -> np.ndarray:
-    """Pictures uint8 [13 * shots, SIDE, SIDE, 3], class by class; the `suits` [13, k] of each rank take turns."""
+def _lying(cards: np.ndarray, others: np.ndarray, shots: int, seed: Seed) -> np.ndarray:
+    """Pictures uint8 [n_classes * shots, SIDE, SIDE, 3], class by class; its `others` [n_classes, k] take turns."""
     rng = seed.numpy()
-    chosen = [(suits[rank, i % suits.shape[1]], rank) for rank in range(len(CLASSES)) for i in range(shots)]
-    return np.stack([_picture(cards[suit, rank], rng) for suit, rank in chosen])
+    chosen = [(others[label, i % others.shape[1]], label) for label in range(len(others)) for i in range(shots)]
+    return np.stack([_picture(cards[other, label], rng) for other, label in chosen])
 
 
 def _picture(card: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -16,9 +16,9 @@ from PIL import Image
 
 from secfpp.data.catalog import DatasetSpec
 from secfpp.data.federated import FederatedDataset
-from secfpp.data.sources import SourceSettings, share_out
+from secfpp.data.sources import SourceSettings, choose, share_out
 from secfpp.errors import DataError, MissingExtraError, Problem
-from secfpp.seeding import Seed, derive
+from secfpp.seeding import derive
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SIDE = 48
@@ -73,7 +73,7 @@ def load_digits(settings: DigitSettings, seed: int) -> FederatedDataset:
     for source, file in files.items():
         images, labels = read_digits(file, COLLECTIONS[source].side, COLLECTIONS[source].full)
         facts[f"pictures of {source}"] = len(labels)
-        chosen = _choose(labels, settings, source, derive(seed, "digits", source, "split"))
+        chosen = choose(labels, CLASSES, settings.images, source, derive(seed, "digits", source, "split"))
         pictures[source] = {part: enlarged(images[rows]) for part, rows in chosen.items()}
     return share_out("digits", CLASSES, pictures, settings, seed, facts)
 
@@ -113,23 +113,6 @@ def enlarged(ink: np.ndarray) -> np.ndarray:
     grey = np.round(255 * (1 - ink)).astype(np.uint8)
     large = [np.asarray(Image.fromarray(one).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for one in grey]
     return np.repeat(np.stack(large)[..., None], 3, axis=-1)
-
-
-def _choose(labels: np.ndarray, settings: DigitSettings, source: str, seed: Seed) -> dict[str, np.ndarray]:
-    """Rows of each part, class by class."""
-    parts: dict[str, list[np.ndarray]] = {part: [] for part in settings.images}
-    needed = sum(settings.images.values())
-    for label, name in enumerate(CLASSES):
-        rows = derive(seed, label).numpy().permutation(np.flatnonzero(labels == label))
-        if len(rows) < needed:
-            raise DataError(
-                f"{source} has {len(rows)} pictures of {name!r}, but data.shots, data.validation_shots and "
-                f"data.test_shots ask for {needed}: lower them"
-            )
-        ends = np.cumsum([*settings.images.values()])
-        for part, chosen in zip(parts, np.split(rows[:needed], ends[:-1]), strict=True):
-            parts[part].append(chosen)
-    return {part: np.concatenate(rows) for part, rows in parts.items()}
 
 
 DATASETS = (

@@ -10,10 +10,10 @@ import numpy as np
 from secfpp.data.dealing import deal
 from secfpp.data.federated import FederatedDataset, Split
 from secfpp.data.label_shift import rotations
-from secfpp.data.partitions.base import Partition
+from secfpp.data.partitions.base import Partition, wrong
 from secfpp.data.partitions.by_domain import ByDomain
-from secfpp.errors import ConfigError, Problem
-from secfpp.seeding import derive
+from secfpp.errors import ConfigError, DataError, Problem
+from secfpp.seeding import Seed, derive
 
 PARTS = ("train", "validation", "test")
 TEMPLATE = "a picture of {}"
@@ -57,7 +57,7 @@ class SourceSettings:
             found.append(Problem("data.label_shift", self.label_shift, "must be in 0..1"))
         if not self.alpha > 0:
             found.append(Problem("data.alpha", self.alpha, "must be positive"))
-        return found
+        return found + wrong(self.partition)
 
     @property
     def images(self) -> dict[str, int]:
@@ -101,3 +101,33 @@ def share_out(
         seed=root,
     )
     return FederatedDataset(name, tuple(classes), tuple(clients), tests, TEMPLATE, facts)
+
+
+def choose(
+    labels: np.ndarray, classes: Sequence[str], images: Mapping[str, int], source: str, seed: Seed
+) -> dict[str, np.ndarray]:
+    """Rows of each part, class by class, none in two parts.
+
+    Args:
+        labels: of a source's pictures, int64 [n].
+        classes: their names.
+        images: part -> pictures of each class.
+        source: what it is called in errors.
+        seed: decides which.
+
+    Raises:
+        DataError: too few pictures of a class; names it.
+    """
+    parts: dict[str, list[np.ndarray]] = {part: [] for part in images}
+    needed = sum(images.values())
+    settings = " and ".join("data.shots" if part == "train" else f"data.{part}_shots" for part in images)
+    for label, name in enumerate(classes):
+        rows = derive(seed, label).numpy().permutation(np.flatnonzero(labels == label))
+        if len(rows) < needed:
+            raise DataError(
+                f"{source} has {len(rows)} pictures of {name!r}, but {settings} ask for {needed}: lower them"
+            )
+        ends = np.cumsum([*images.values()])
+        for part, chosen in zip(parts, np.split(rows[:needed], ends[:-1]), strict=True):
+            parts[part].append(chosen)
+    return {part: np.concatenate(rows) for part, rows in parts.items()}

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageColor, ImageDraw
 
 from secfpp.data import cards
-from secfpp.data.cards import CLASSES, CardSettings, load_cards, read_deck
+from secfpp.data.cards import RANKS, SUITS, CardSettings, load_cards, read_deck
 from secfpp.data.catalog import datasets
 from secfpp.errors import ConfigError, DataError, MissingExtraError
 
@@ -54,7 +54,7 @@ def rank_and_suit(image):
 
 def test_ranks_of_decks_with_suits_kept_apart(root):
     data = load_cards(replace(SMALL, root=str(root)), 0)
-    assert data.classes == CLASSES and data.domains == ("plain", "zipped") and len(data.clients) == 4
+    assert data.classes == RANKS and data.domains == ("plain", "zipped") and len(data.clients) == 4
     splits = [("test", split) for split in data.test.values()]
     splits += [(part, getattr(client, part)) for client in data.clients for part in ("train", "validation")]
     seen = {(part, rank): set() for part in ("train", "validation", "test") for rank in range(13)}
@@ -67,6 +67,24 @@ def test_ranks_of_decks_with_suits_kept_apart(root):
         sides = [seen[part, rank] for part in ("train", "validation", "test")]
         assert [len(side) for side in sides] == [2, 1, 1] and set.union(*sides) == {0, 1, 2, 3}
     assert data.facts == {"cards per rank and deck": {"train": 2, "validation": 1, "test": 1}}
+
+
+def test_suits_of_decks_with_ranks_kept_apart(root):
+    settings = replace(SMALL, root=str(root), label="suit", shots=14, validation_shots=6, test_shots=6)
+    data = load_cards(settings, 0)
+    assert data.classes == SUITS and data.test["plain"].histogram(4).tolist() == [6] * 4
+    splits = [("test", split) for split in data.test.values()]
+    splits += [(part, getattr(client, part)) for client in data.clients for part in ("train", "validation")]
+    seen = {(part, suit): set() for part in ("train", "validation", "test") for suit in range(4)}
+    for part, split in splits:
+        for image, label in zip(split.images, split.labels, strict=True):
+            rank, suit = rank_and_suit(image)
+            assert suit == label
+            seen[part, suit].add(rank)
+    for suit in range(4):
+        sides = [seen[part, suit] for part in ("train", "validation", "test")]
+        assert [len(side) for side in sides] == [7, 3, 3] and set.union(*sides) == set(range(13))
+    assert data.facts == {"cards per suit and deck": {"train": 7, "validation": 3, "test": 3}}
 
 
 def test_pictures_of_a_card_differ_and_repeat_with_the_seed(root):
@@ -108,8 +126,8 @@ def test_a_missing_package_is_told_with_the_command(monkeypatch, tmp_path):
 
 def test_bad_settings_are_refused():
     with pytest.raises(ConfigError, match=r"data\.decks") as caught:
-        CardSettings(decks=("tango", "tango"), shots=0)
-    assert len(caught.value.problems) == 2
+        CardSettings(decks=("tango", "tango"), shots=0, label="colour")
+    assert len(caught.value.problems) == 3
     assert datasets()["cards"].settings is CardSettings
 
 

@@ -8,6 +8,7 @@ import pytest
 from secfpp.data import digits
 from secfpp.data.catalog import datasets
 from secfpp.data.digits import CLASSES, DigitSettings, enlarged, load_digits, read_digits
+from secfpp.data.sources import choose
 from secfpp.errors import ConfigError, DataError, MissingExtraError
 
 SMALL = DigitSettings(shots=3, validation_shots=2, test_shots=2, clients_per_domain=2)
@@ -54,7 +55,7 @@ def test_permuted_names_differ_between_the_collections(installed):
 
 
 def test_the_same_seed_gives_the_same_and_no_picture_is_on_two_sides(installed):
-    rows = digits._choose(np.tile(np.arange(10), 7), SMALL, "mnist", digits.derive(0, "x"))
+    rows = choose(np.tile(np.arange(10), 7), CLASSES, SMALL.images, "mnist", digits.derive(0, "x"))
     assert len(np.unique(np.concatenate([*rows.values()]))) == 70
     assert np.array_equal(load_digits(SMALL, 1).clients[0].train.labels, load_digits(SMALL, 1).clients[0].train.labels)
 
