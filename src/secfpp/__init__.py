@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from secfpp.data.federated import ClientData, FederatedDataset, Split, hold_out
     from secfpp.data.folders import FolderSettings, load_folder
     from secfpp.data.icons import IconSettings, load_icons
+    from secfpp.data.partitions.base import Partition
+    from secfpp.data.partitions.by_domain import ByDomain
+    from secfpp.data.partitions.dirichlet import Dirichlet
+    from secfpp.data.partitions.iid import IID
+    from secfpp.data.partitions.pathological import Pathological
+    from secfpp.data.partitions.shards import Shards
     from secfpp.data.tables import TableSettings, load_table
     from secfpp.errors import (
         ClientError,
@@ -94,6 +100,12 @@ _HOME = {
     "data.federated": "ClientData FederatedDataset Split hold_out",
     "data.folders": "FolderSettings load_folder",
     "data.icons": "IconSettings load_icons",
+    "data.partitions.base": "Partition",
+    "data.partitions.by_domain": "ByDomain",
+    "data.partitions.dirichlet": "Dirichlet",
+    "data.partitions.iid": "IID",
+    "data.partitions.pathological": "Pathological",
+    "data.partitions.shards": "Shards",
     "data.tables": "TableSettings load_table",
     "errors": "ClientError ConfigError DataError DataWarning DropoutError MemoryWarning MissingExtraError "
     "NoiseWarning NotFittedError ProtocolError SecFPPError TamperError WireError",
@@ -125,10 +137,12 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.
 
 __all__ = [
     "DPFPL",
+    "IID",
     "Aggregator",
     "Ask",
     "Assignment",
     "Backbone",
+    "ByDomain",
     "ClassMeans",
     "ClassMeansLocal",
     "ClientContext",
@@ -143,6 +157,7 @@ __all__ = [
     "DataError",
     "DataWarning",
     "DatasetSpec",
+    "Dirichlet",
     "DropoutError",
     "EverybodysClassMeans",
     "FedPGP",
@@ -163,6 +178,8 @@ __all__ = [
     "NotFittedError",
     "OneCluster",
     "OracleClusters",
+    "Partition",
+    "Pathological",
     "Personalizer",
     "PlainAgreement",
     "PlainKMeans",
@@ -187,6 +204,7 @@ __all__ = [
     "SecurePoll",
     "Seed",
     "ServerState",
+    "Shards",
     "SoftPrompt",
     "Split",
     "TableSettings",

@@ -24,7 +24,7 @@ from secfpp.data.dealing import deal
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.data.icon_style import PARTS, IconStyle
 from secfpp.data.label_shift import rotations
-from secfpp.data.partitions.base import Partition
+from secfpp.data.partitions.base import Partition, wrong
 from secfpp.data.partitions.by_domain import ByDomain
 from secfpp.data.pools import (
     DrawingSplit,
@@ -94,7 +94,8 @@ class IconSettings:
         ]
         if self.alignment < 1 and len(self.domains) < 2:
             problems.append(Problem("data.alignment", self.alignment, "below 1 it needs two or more domains"))
-        if self.alignment < 1 and self.partition.mixes:
+        problems += wrong(self.partition)
+        if self.alignment < 1 and not problems and self.partition.mixes:
             allowed = (
                 "mixes styles, but with data.alignment below 1 clients of a style differ: by_domain, or alignment = 1"
             )

@@ -12,7 +12,7 @@ from secfpp.cachedir import sub_cache
 from secfpp.data.dealing import USUAL_MINIMUM, Table, joined, tables
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.data.holdings import PARTS, Holding, Part, Picture
-from secfpp.data.partitions.base import Partition, Pool
+from secfpp.data.partitions.base import Partition, Pool, wrong
 from secfpp.data.partitions.by_domain import ByDomain
 from secfpp.data.splits import holding_seed, order_in, split
 from secfpp.errors import ConfigError, DataError, Problem
@@ -83,7 +83,7 @@ class OwnSettings:
         ]
         if not found and self.validation + self.test >= 1:
             found.append(Problem("data.test", self.test, f"with validation = {self.validation} leaves no training"))
-        return found + window_problems(self.grey_window, "data.grey_window")
+        return found + wrong(self.partition) + window_problems(self.grey_window, "data.grey_window")
 
 
 @dataclass(frozen=True)

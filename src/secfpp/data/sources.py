@@ -10,7 +10,7 @@ import numpy as np
 from secfpp.data.dealing import deal
 from secfpp.data.federated import FederatedDataset, Split
 from secfpp.data.label_shift import rotations
-from secfpp.data.partitions.base import Partition
+from secfpp.data.partitions.base import Partition, wrong
 from secfpp.data.partitions.by_domain import ByDomain
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.seeding import Seed, derive
@@ -57,7 +57,7 @@ class SourceSettings:
             found.append(Problem("data.label_shift", self.label_shift, "must be in 0..1"))
         if not self.alpha > 0:
             found.append(Problem("data.alpha", self.alpha, "must be positive"))
-        return found
+        return found + wrong(self.partition)
 
     @property
     def images(self) -> dict[str, int]:

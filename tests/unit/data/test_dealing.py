@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -90,6 +91,12 @@ def test_icons_whose_meanings_cross_styles_are_not_mixed_but_may_be_dealt_otherw
     assert usual.groups and set(other.groups) == set(usual.groups)
     first, second = (set(client.train.labels.tolist()) for client in other.clients[:2])
     assert not first & second
+
+
+@pytest.mark.parametrize("settings", [SourceSettings, IconSettings, partial(FolderSettings, root="photos")])
+def test_a_name_where_python_wants_a_partition_is_refused(settings):
+    with pytest.raises(ConfigError, match=r"data\.partition = 'iid': a partition such as secfpp\.IID\(\)"):
+        settings(partition="iid")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from secfpp.data.partition import split_by_shares
-from secfpp.errors import DataError
+from secfpp.errors import DataError, Problem
 from secfpp.seeding import Seed, derive
 
 Held = dict[str, list[np.ndarray]]
@@ -56,6 +56,13 @@ class Partition(ABC):
             ConfigError: settings that do not suit the number of classes or clients.
             DataError: a client that would have nothing; names the first one.
         """
+
+
+def wrong(partition: object) -> list[Problem]:
+    """What is wrong with a setting that should be a partition, as in Python somebody may give its name alone."""
+    if isinstance(partition, Partition):
+        return []
+    return [Problem("data.partition", partition, "a partition such as secfpp.IID(); in TOML its name will do")]
 
 
 def by_shares(pool: Pool, shares: np.ndarray) -> Held:
