@@ -9,10 +9,12 @@ from typing import Any
 
 import typer
 
+from secfpp.experiment.report import comparison
+from secfpp.experiment.report.comparison import Estimate
 from secfpp.experiment.results import privacy_figures
 from secfpp.experiment.results.privacy_figures import epsilon_in_words, promised
 from secfpp.experiment.results.refused import in_words
-from secfpp.experiment.results.text import amount, counted, duration, points
+from secfpp.experiment.results.text import amount, counted, duration, p_value, points
 
 
 def print_json(value: object) -> None:
@@ -36,6 +38,8 @@ def aligned(rows: Sequence[Sequence[str]], gap: int = 3) -> list[str]:
 
 ACCURACIES = {"own": "own", "own_domain": "own domain", "other_domains": "other domains", "neighbour": "neighbour"}
 """Metrics that are printed, with the heads of their columns."""
+COMPARED = ("own", "own_domain")
+"""Those in which methods are compared seed by seed."""
 
 
 def results_table(summary: Mapping[str, Any]) -> list[list[str]]:
@@ -87,36 +91,25 @@ def newcomers_table(summary: Mapping[str, Any]) -> list[list[str]]:
 def differences_table(summary: Mapping[str, Any], method: str) -> list[list[str]]:
     """Paired differences of `method` against every other one, with a head, in percentage points.
 
-    Of each metric: the mean, its two-sided 95 % interval, and the one-sided 95 % lower bound.
+    Of each metric: the mean, its two-sided 95 % interval, the one-sided 95 % lower bound, and the p-value, corrected
+    for all methods of the column.
     """
-    of = {}
-    for entry in summary["differences"]:
-        if method == entry["method"]:
-            of[entry["against"], entry["metric"]] = entry
-        elif method == entry["against"]:
-            of[entry["method"], entry["metric"]] = reverse(entry)
-    rows = []
-    for other in summary["methods"]:
-        found = [of.get((other, metric)) for metric in ("own", "own_domain")]
-        if any(found):
-            rows.append([other, *(cell for entry in found for cell in _difference(entry))])
-    heads = [cell for metric in ("own", "own_domain") for cell in (ACCURACIES[metric], "95 % interval", "at least")]
+    of = {metric: comparison.differences(summary, method, metric) for metric in COMPARED}
+    rows = [
+        [other, *(cell for gaps in of.values() for cell in _difference(gaps.get(other)))]
+        for other in summary["methods"]
+        if any(other in gaps for gaps in of.values())
+    ]
+    heads = [cell for metric in COMPARED for cell in (ACCURACIES[metric], "95 % interval", "at least", "p")]
     return [["against", *heads], *rows] if rows else []
 
 
-def reverse(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A paired difference seen from the other method."""
-    interval, lower, upper = entry["ci95"], entry["lower95"], entry["upper95"]
-    return {
-        **entry,
-        "method": entry["against"],
-        "against": entry["method"],
-        "mean": -entry["mean"],
-        "ci95": interval and [-interval[1], -interval[0]],
-        "lower95": None if upper is None else -upper,
-        "upper95": None if lower is None else -lower,
-        "per_seed": [-gap for gap in entry["per_seed"]],
-    }
+def power_notes(summary: Mapping[str, Any], method: str) -> list[str]:
+    """What the seeds of `differences_table` cannot see: a line for each metric, or one for all."""
+    notes = {m: comparison.power_note(comparison.differences(summary, method, m).values()) for m in COMPARED}
+    if len(set(notes.values())) == 1:
+        return [note for note in list(notes.values())[:1] if note]
+    return [f"{ACCURACIES[metric]}: {note}" for metric, note in notes.items() if note]
 
 
 def print_results(summary: Mapping[str, Any], report: Path, against: str | None = None) -> None:
@@ -141,8 +134,12 @@ def print_results(summary: Mapping[str, Any], report: Path, against: str | None 
     print_block("without class prior", bare_table(summary))
     print_block("newcomers: clients that joined after training, and are in no figure above", newcomers_table(summary))
     if against is not None:
-        title = f"{against} minus the others, in points, paired by seed (at least: one-sided 95 % bound)"
-        print_block(title, differences_table(summary, against))
+        about = "at least: one-sided 95 % bound; p: paired t test, Holm-corrected"
+        print_block(
+            f"{against} minus the others, in points, paired by seed ({about})", differences_table(summary, against)
+        )
+        for note in power_notes(summary, against):
+            typer.echo(note)
     if missing := summary.get("missing"):
         typer.echo(f"\nmissing: {len(missing)} of {len(missing) + _cells(summary)} methods x seeds")
         for cell in missing:
@@ -182,12 +179,12 @@ def _with_interval(figure: Mapping[str, Any] | None) -> str:
     return f"{figure['mean']:.1f}" + (f" +-{(interval[1] - interval[0]) / 2:.1f}" if interval else "")
 
 
-def _difference(entry: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    if entry is None:
-        return "-", "-", "-"
-    interval, lower = entry["ci95"], entry["lower95"]
-    span = f"{signed(interval[0])} to {signed(interval[1])}" if interval else "-"
-    return signed(entry["mean"]), span, "-" if lower is None else signed(lower)
+def _difference(gap: Estimate | None) -> tuple[str, str, str, str]:
+    if gap is None:
+        return "-", "-", "-", "-"
+    span = f"{signed(gap.interval[0])} to {signed(gap.interval[1])}" if gap.interval else "-"
+    bound = "-" if gap.bound is None else signed(gap.bound)
+    return signed(gap.mean), span, bound, "-" if gap.p is None else p_value(gap.p)
 
 
 def signed(value: float) -> str:

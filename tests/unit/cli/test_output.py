@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from secfpp.cli.output import (
     aligned,
     bare_table,
     differences_table,
     newcomers_table,
+    power_notes,
     print_results,
     results_table,
-    reverse,
     signed,
 )
 from secfpp.experiment.results.summary import summarize
@@ -92,15 +93,29 @@ def test_differences_are_seen_from_the_chosen_method() -> None:
     assert [row[0] for row in rows] == ["a", "c"]
     # 2 +- t / sqrt(3), with t(0.975, 2) = 4.303 and t(0.95, 2) = 2.920
     assert rows[0][1:4] == ["+2.0", "-0.5 to +4.5", "+0.3"]
-    assert rows[1][1:4] == ["+11.0", "-", "-"]  # one seed shared
+    assert rows[1][1:5] == ["+11.0", "-", "-", "-"]  # one seed shared
     assert differences_table(summary, "a")[1][1:4] == ["-2.0", "-4.5 to +0.5", "-3.7"]
     assert differences_table(compared(1), "nobody") == []
 
 
-def test_reversing_twice_changes_nothing() -> None:
-    for entry in (*compared(1)["differences"], *compared(1, 2)["differences"]):
-        assert reverse(reverse(entry)) == entry
-        assert reverse(entry)["per_seed"] == [-gap for gap in entry["per_seed"]]
+def test_p_values_are_corrected_for_the_methods_of_a_column() -> None:
+    gaps = {"a": (2.0, 2.5, 3.1), "b": (0.4, 0.1, 0.9)}
+    results = [fake_result(m, s, 60 - gaps[m][s]) for m in gaps for s in range(3)]
+    results += [fake_result("x", s, 60.0) for s in range(3)]
+    head, *rows = differences_table(summarize("icons", "mini", 4, results), "x")
+    assert head[4] == head[8] == "p" and len(rows) == 2
+    single = sorted(float(ttest_1samp(of, 0).pvalue) for of in gaps.values())
+    assert [rows[0][4], rows[1][4]] == [f"{2 * single[0]:.3f}", f"{max(single[1], 2 * single[0]):.2f}"]
+
+
+def test_what_the_seeds_cannot_see_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = compared(1, 2, 3)  # spread 1, of the pair that shares three seeds
+    print_results(summary, Path("o"), "b")
+    assert "With these 3 seeds, true differences under 3.3 points" in capsys.readouterr().out
+    assert power_notes(compared(1), "b") == [
+        "One seed: nothing can be said about differences, neither that there are any nor that there are none."
+    ]
+    assert power_notes(summarize("icons", "mini", 4, [fake_result()]), "grouped") == []
 
 
 def test_what_is_missing_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from secfpp.experiment.results.security_costs import is_twin
+from secfpp.experiment.results.significance import detectable, holm, paired_p
 from secfpp.experiment.results.statistics import t_interval
 from secfpp.experiment.results.text import points
 
@@ -50,12 +51,15 @@ class Estimate:
         interval: 95 % t interval; None for one seed.
         per_seed: seed -> value.
         bound: one-sided 95 % lower bound, where known.
+        p: of a difference, the two-sided p-value of its paired t test, after Holm's correction for all methods that it
+            is shown with; None where there is no test.
     """
 
     mean: float
     interval: tuple[float, float] | None
     per_seed: Mapping[int, float]
     bound: float | None = None
+    p: float | None = None
 
     @property
     def span(self) -> str:
@@ -128,7 +132,10 @@ def reference(summary: Summary, table: Estimates, config_toml: str) -> str | Non
 
 
 def differences(summary: Summary, method: str, key: str) -> dict[str, Estimate]:
-    """Paired differences of `method` to every other one, ``method - other`` in points, by the other's name."""
+    """Paired differences of `method` to every other one, ``method - other`` in points, by the other's name.
+
+    Their p-values are corrected for each other (Holm): they are all that is said of this metric.
+    """
     found: dict[str, Estimate] = {}
     for entry in summary["differences"]:
         if entry["metric"] != key or method not in (entry["method"], entry["against"]):
@@ -142,7 +149,24 @@ def differences(summary: Summary, method: str, key: str) -> dict[str, Estimate]:
             {seed: sign * value for seed, value in zip(entry["seeds"], entry["per_seed"], strict=True)},
             None if bound is None else sign * bound,
         )
-    return {name: found[name] for name in summary["methods"] if name in found}
+    p_values = holm({name: paired_p(list(gap.per_seed.values())) for name, gap in found.items()})
+    return {name: replace(found[name], p=p_values[name]) for name in summary["methods"] if name in found}
+
+
+def power_note(figures: Iterable[Estimate]) -> str:
+    """What the seeds of some paired differences cannot see, as a sentence; empty without any difference."""
+    gaps = [list(figure.per_seed.values()) for figure in figures]
+    if not gaps:
+        return ""
+    if max(map(len, gaps)) < 2:
+        return "One seed: nothing can be said about differences, neither that there are any nor that there are none."
+    least = sorted(found for of in gaps if (found := detectable(of)) is not None)
+    if not least:
+        return ""
+    seeds = " or ".join(map(str, sorted({len(of) for of in gaps if len(of) > 1})))
+    low, high = points(least[0]), points(least[-1])
+    span = f"{high} points" if low == high else f"{low} to {high} points, by pair,"
+    return f"With these {seeds} seeds, true differences under {span} are seen in less than 80 % of such comparisons."
 
 
 def paired(table: Estimates, method: str, other: str, key: str) -> Estimate | None:

@@ -30,7 +30,7 @@ from secfpp.experiment.results.security_costs import (
     all_phase_costs,
     is_twin,
 )
-from secfpp.experiment.results.text import amount, duration, points
+from secfpp.experiment.results.text import amount, duration, p_value, points
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
@@ -58,11 +58,15 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Gaps:
-    """The paired differences of one metric, as a chart and as figures by the other method's name."""
+    """The paired differences of one metric, as a chart and as figures by the other method's name.
+
+    `power` says what so few seeds cannot see.
+    """
 
     metric: Metric
     chart: Markup
     figures: Mapping[str, Estimate]
+    power: str
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def render_report(
         "points": points,
         "amount": amount,
         "duration": duration,
+        "p_value": p_value,
         "breakable": plots.breakable,
     }
     table = comparison.estimates(summary, results)
@@ -270,7 +275,7 @@ def _gaps(summary: Summary, metrics: Sequence[Metric], reference: str | None) ->
             low, high = gap.interval or (-1, 1)
             rows.append(_dot(name, gap, True, kind="above" if low > ZERO else "below" if high < -ZERO else ""))
         chart = plots.intervals(f"{reference} ahead, {metric.title}, points", rows, scale)
-        found.append(Gaps(metric, chart, figures))
+        found.append(Gaps(metric, chart, figures, comparison.power_note(figures.values())))
     return found
 
 

@@ -15,6 +15,7 @@ from secfpp.experiment.results.explained import decision
 from secfpp.experiment.results.privacy_figures import privacy
 from secfpp.experiment.results.refused import refusals
 from secfpp.experiment.results.security_costs import security
+from secfpp.experiment.results.significance import detectable, paired_p
 from secfpp.experiment.results.statistics import adjusted_rand_index, can_be_judged, purity, t_bounds, t_interval
 from secfpp.images import SIZE
 from secfpp.models.novelty import Novelty
@@ -82,7 +83,9 @@ def differences(results: Sequence[RunResult]) -> list[dict[str, Any]]:
     """Paired differences ``method - against`` in percentage points, over the seeds both have.
 
     Each has ``metric``, ``mean``, ``ci95`` (a t interval over seeds), ``lower95`` and ``upper95`` (one-sided 95 %
-    bounds, by which non-inferiority is judged), ``seeds`` and ``per_seed``; null for what one seed cannot tell.
+    bounds, by which non-inferiority is judged), ``p`` (two-sided, of a paired t test, for this pair alone),
+    ``detectable`` (what so few seeds can see, see `significance.detectable`), ``seeds`` and ``per_seed``; null for what
+    one seed cannot tell.
     Pairing by seed takes out what the seed does to both alike (data, conventions, start).
     """
     methods = list(dict.fromkeys(result.method for result in results))
@@ -94,9 +97,9 @@ def differences(results: Sequence[RunResult]) -> list[dict[str, Any]]:
         for metric in _metrics(pair) if pair else ():
             gaps = [_mean(cells[first, seed], metric) - _mean(cells[second, seed], metric) for seed in seeds]
             lower, upper = t_bounds(gaps) or (None, None)
-            bounds = {"lower95": lower, "upper95": upper}
+            tested = {"lower95": lower, "upper95": upper, "p": paired_p(gaps), "detectable": detectable(gaps)}
             names = {"method": first, "against": second, "metric": metric}
-            found.append({**names, **_over_seeds(gaps), **bounds, "seeds": seeds})
+            found.append({**names, **_over_seeds(gaps), **tested, "seeds": seeds})
     return found
 
 

@@ -11,6 +11,13 @@ def points(value: float, signed: bool = False, digits: int = 1) -> str:
     return (f"+{text}" if signed and value > 0 else text).replace("-", "\N{MINUS SIGN}")
 
 
+def p_value(value: float | None) -> str:
+    """A p-value with what digits it needs; none is a dash."""
+    if value is None:
+        return "\N{EN DASH}"
+    return "<0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
 def counted(number: float, thing: str) -> str:
     """``one group``, ``6 groups``, ``3.5 groups``: how many of a thing whose plural takes an s."""
     return f"one {thing}" if number == 1 else f"{number:g} {thing}s"

@@ -156,6 +156,12 @@ def test_one_sided_bounds_are_in_the_figures() -> None:
     assert "+2.3" in words(section(rendered(two(3.0, (1, 2, 3), 0.1), **summary), "differences"))
 
 
+def test_p_values_and_what_cannot_be_seen_stand_beside_differences() -> None:
+    text = words(section(rendered(two(3.0, (1, 2, 3), 0.1)), "differences"))
+    assert "With these 3 seeds, true differences under" in text
+    assert "corrected for all methods of its table (Holm)" in text and "&lt;0.001" in text
+
+
 def test_an_unfinished_comparison_says_what_is_missing() -> None:
     results = [*two(3.0, (1, 2, 3), 0.2)][:-2]
     text = rendered(results)

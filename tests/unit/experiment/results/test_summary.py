@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from secfpp.experiment.results.summary import (
     client_prompts,
@@ -62,8 +63,11 @@ def test_differences_have_one_sided_bounds_for_non_inferiority() -> None:
     entry = next(e for e in differences(runs) if e["metric"] == "own")
     assert entry["lower95"] == pytest.approx(2 - 2.9200 / 3**0.5, abs=1e-3)  # t(0.95, 2) = 2.92
     assert entry["upper95"] == pytest.approx(2 + 2.9200 / 3**0.5, abs=1e-3)
+    assert entry["p"] == pytest.approx(ttest_1samp([1.0, 2.0, 3.0], 0).pvalue)
+    assert entry["detectable"] == pytest.approx(3.264, abs=1e-3)  # times their spread, 1
     alone = differences([fake_result("a", 1), fake_result("b", 1)])
-    assert {(e["ci95"], e["lower95"], e["upper95"]) for e in alone} == {(None, None, None)}
+    untold = ("ci95", "lower95", "upper95", "p", "detectable")
+    assert {tuple(e[name] for name in untold) for e in alone} == {(None,) * 5}
 
 
 def test_differences_use_shared_seeds_and_skip_strangers() -> None:
