@@ -80,6 +80,6 @@ def test_where_no_class_is_shared_nothing_is_known_of_anybody():
     features, labels = rng.normal(size=(8, 6)), np.repeat(np.arange(2), 4)
     own = ClassSums.of(features, labels, 4)
     nothing = ClassSums(np.zeros((4, 6)), np.zeros(4))
-    everybody = SharedSums(nothing, Scatter.of(features, labels, own), exposure=0.0, members=5)
+    everybody = SharedSums(nothing, 5, Scatter.of(features, labels, own))
     assert directions(everybody, 3, 0.1).shape == (6, 0)
     assert not class_residuals(own, everybody, 3, 0.1).any() and spread(everybody, 3) == 0
