@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from secfpp.experiment.report.holdings_map import holdings_map
 from secfpp.experiment.report.page import render_report
 from secfpp.experiment.report.samples import sample_images
+from secfpp.experiment.results.holdings import partition_table
 from secfpp.experiment.results.summary import summarize
 from secfpp.runtime.costs import Share
 from secfpp.runtime.evaluation import Example
@@ -52,7 +54,8 @@ def page(runs: list[Any], config: str = "rounds = 8\n") -> str:
     summary = {**summarize("icons", "mini", 8, runs), **about}
     for name in {"secfpp", LONG} & summary["methods"].keys():
         summary["methods"][name]["security"] |= PROMISES
-    return render_report(summary, runs, samples, config)
+    held = holdings_map(0, partition_table(toy_dataset(n_domains=len(DOMAINS))))
+    return render_report(summary, runs, samples, config, held)
 
 
 SHARES = {name: Share(20, 1200, up, 3 * up) for name, up in (("clusterer", 9_876), ("aggregator", 12_345_678))}

@@ -29,7 +29,7 @@ def feature_descriptor(context: ClientContext) -> np.ndarray:
 def directions(everybody: SharedSums, count: int, shrinkage: float) -> np.ndarray:
     """The directions in which classes differ most, in units of their spread, float64 [dim, count].
 
-    Linear discriminants of everybody's sums: all clients compute the same ones.
+    Linear discriminants of everybody's sums: all clients compute the same ones. None, where these have no class.
 
     Raises:
         ProtocolError: sums without scatter.
@@ -37,6 +37,8 @@ def directions(everybody: SharedSums, count: int, shrinkage: float) -> np.ndarra
     if everybody.scatter is None:
         raise ProtocolError("everybody's class sums came without their scatter")
     known = everybody.classes.counts > 0
+    if not known.any():
+        return np.zeros((everybody.classes.sums.shape[1], 0))
     means = everybody.classes.sums[known] / everybody.classes.counts[known, None]
     values, vectors = np.linalg.eigh(everybody.scatter.precision(shrinkage))
     whitening = vectors * np.sqrt(values)

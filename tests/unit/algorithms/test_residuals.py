@@ -73,3 +73,13 @@ def test_more_directions_than_there_are_leave_zeros():
     clients, shared = world([range(N_CLASSES)] * 4, 5)
     z = class_residuals(clients[0], shared, 16, 0.1).reshape(N_CLASSES, 16)
     assert not z[:, DIM:].any() and np.isfinite(z).all()
+
+
+def test_where_no_class_is_shared_nothing_is_known_of_anybody():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(8, 6)), np.repeat(np.arange(2), 4)
+    own = ClassSums.of(features, labels, 4)
+    nothing = ClassSums(np.zeros((4, 6)), np.zeros(4))
+    everybody = SharedSums(nothing, 5, Scatter.of(features, labels, own))
+    assert directions(everybody, 3, 0.1).shape == (6, 0)
+    assert not class_residuals(own, everybody, 3, 0.1).any() and spread(everybody, 3) == 0

@@ -24,7 +24,7 @@ class Pathological(Partition):
         classes: of each client, which then share classes; 0 divides the classes, so that no two clients have one in
             common.
         fixed: a seed by which classes are divided, whatever the run's seed. It does what the code of both papers does
-            for fewer than 20 clients, where it is 2023: numbers of classes are shuffled by Python's own generator, each
+            where no class is repeated, with 2023: numbers of classes are shuffled by Python's own generator, each
             client has the rounded quotient of them, the last one the rest. If not given, classes are divided by the
             run's seed, as evenly as possible.
     """
