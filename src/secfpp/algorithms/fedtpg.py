@@ -73,10 +73,9 @@ class FedTPG(PromptFL):
         prompt: np.ndarray = self.trained_prompts({"generator": generator}, [state])[0].numpy()
         return prompt
 
-    def generator(self, names_dim: int, prompt_shape: tuple[int, ...]) -> Generator:
+    def generator(self, names_dim: int, prompt_shape: Sequence[int]) -> Generator:
         """What the numbers in the slot ``generator`` are the weights of."""
-        n_ctx, text_dim = prompt_shape
-        return Generator(n_ctx, text_dim, names_dim, self.width, self.heads)
+        return Generator(prompt_shape[0], prompt_shape[1], names_dim, self.width, self.heads)
 
 
 @dataclass(frozen=True)
@@ -136,13 +135,11 @@ class Generator:
         query, key, value = (self._heads(x) for x in (part["queries"], seen @ part["key"], seen @ part["value"]))
         found = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2) @ part["mix"]
         hidden = F.gelu(F.layer_norm(found, found.shape[-1:]) @ part["up"] + part["up_bias"])
-        made: Tensor = (found + hidden @ part["down"] + part["down_bias"]) @ part["out"]
-        return made
+        return torch.matmul(found + hidden @ part["down"] + part["down_bias"], part["out"])
 
     def _heads(self, x: Tensor) -> Tensor:
         """[k, n, width] -> [k, heads, n, width / heads]."""
-        split: Tensor = x.unflatten(-1, (self.heads, -1))
-        return split.transpose(1, 2)
+        return torch.transpose(x.unflatten(-1, (self.heads, -1)), 1, 2)
 
 
 @torch.no_grad()
