@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from secfpp.algorithms.class_means_local import ClassMeansLocal
     from secfpp.algorithms.coop_local import CoOpLocal
     from secfpp.algorithms.dp_fpl import DPFPL
+    from secfpp.algorithms.fedotp import FedOTP
     from secfpp.algorithms.fedpgp import FedPGP
+    from secfpp.algorithms.fedpha import FedPHA
     from secfpp.algorithms.fedprox import FedProx
     from secfpp.algorithms.fedtpg import FedTPG
     from secfpp.algorithms.ifca_prompt import IFCAPrompt
+    from secfpp.algorithms.pfedprompt import PFedPrompt
     from secfpp.algorithms.promptfl import PromptFL
+    from secfpp.algorithms.promptfolio import PromptFolio
     from secfpp.algorithms.random_prompt import RandomPrompt
     from secfpp.algorithms.secfpp import SecFPP
     from secfpp.algorithms.secfpp_paper import SecFPPPaper
@@ -78,11 +82,15 @@ _HOME = {
     "algorithms.class_means_local": "ClassMeansLocal",
     "algorithms.coop_local": "CoOpLocal",
     "algorithms.dp_fpl": "DPFPL",
+    "algorithms.fedotp": "FedOTP",
     "algorithms.fedpgp": "FedPGP",
+    "algorithms.fedpha": "FedPHA",
     "algorithms.fedprox": "FedProx",
     "algorithms.fedtpg": "FedTPG",
     "algorithms.ifca_prompt": "IFCAPrompt",
+    "algorithms.pfedprompt": "PFedPrompt",
     "algorithms.promptfl": "PromptFL",
+    "algorithms.promptfolio": "PromptFolio",
     "algorithms.random_prompt": "RandomPrompt",
     "algorithms.secfpp": "SecFPP",
     "algorithms.secfpp_paper": "SecFPPPaper",
@@ -145,7 +153,9 @@ __all__ = [
     "DatasetSpec",
     "DropoutError",
     "EverybodysClassMeans",
+    "FedOTP",
     "FedPGP",
+    "FedPHA",
     "FedProx",
     "FedTPG",
     "FederatedAlgorithm",
@@ -163,6 +173,7 @@ __all__ = [
     "NotFittedError",
     "OneCluster",
     "OracleClusters",
+    "PFedPrompt",
     "Personalizer",
     "PlainAgreement",
     "PlainKMeans",
@@ -171,6 +182,7 @@ __all__ = [
     "Poll",
     "Program",
     "PromptFL",
+    "PromptFolio",
     "ProtocolError",
     "RandomClusters",
     "RandomPrompt",
