@@ -22,7 +22,7 @@ from secfpp.models.cache import FeatureCache
 from secfpp.models.checkpoint import Checkpoint, load_checkpoint
 from secfpp.models.class_names import Vocabulary
 from secfpp.models.public_images import public_images
-from secfpp.models.text_prefix import ClassTokens
+from secfpp.models.text_layers import ClassTokens
 
 __all__ = ["Backbone", "BackboneSpec", "ClassTokens", "DualEncoder", "load_backbone"]
 
@@ -48,6 +48,8 @@ class Backbone(Protocol):
     spec: BackboneSpec
     device: torch.device
     logit_scale: float
+    logit_bias: float
+    """What a sigmoid of one class's score takes beside it; see `secfpp.models.families.base.Towers`."""
 
     def features(self, images: np.ndarray) -> Tensor:
         """uint8 [n, height, width, 3] -> float32 [n, projection], unit length."""
@@ -106,7 +108,9 @@ class DualEncoder:
         self.logit_scale, self.logit_bias = towers.logit_scale, towers.logit_bias
         self._batch = max(1, BATCH_TOKENS[device.type] // towers.image_tokens)
         self._cache, self._processor = FeatureCache(cache), checkpoint.images
-        self._vocabulary = Vocabulary(name, checkpoint.tokenizer)
+        self._vocabulary = Vocabulary(
+            name, checkpoint.tokenizer, lower=towers.layout.lower, spaced=towers.layout.spaced
+        )
         self._public_mean: np.ndarray | None = None
         self._towers = towers
         self._table = self._pixel_table()
@@ -220,7 +224,7 @@ class DualEncoder:
             raise ConfigError([Problem("class names", list(names), "at least one name")])
         if problems := self._vocabulary.problems(names, room, n_ctx):
             raise ConfigError(problems)
-        return layout.class_tokens(tuple(names), [self._vocabulary.ids(name) for name in names])
+        return layout.class_tokens(tuple(names), [self._vocabulary.name_ids(name) for name in names])
 
     def class_features(self, prompts: Tensor, tokens: ClassTokens) -> Tensor:
         """Unit-length class features, float32 [k, n_cls, projection], of prompts [k, n_ctx, text_dim].

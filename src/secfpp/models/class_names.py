@@ -23,16 +23,26 @@ class Vocabulary:
 
     Attributes:
         model: the model's name, for messages.
-        tokenizer: of Hugging Face, with a start and an end token.
+        tokenizer: of Hugging Face, with an end token.
+        lower: whether the model was trained on lower-case texts only, so that all are read so.
+        spaced: whether a word within a text has other tokens than one at its start, so that a name, which stands behind
+            a context, is read with a space before it.
     """
 
     model: str
     tokenizer: Any
+    lower: bool = False
+    spaced: bool = False
     _known: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     def ids(self, text: str) -> list[int]:
         """The tokens of `text`, without start and end."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        read = text.lower() if self.lower else text
+        return list(self.tokenizer(read, add_special_tokens=False)["input_ids"])
+
+    def name_ids(self, name: str) -> list[int]:
+        """The tokens of a class name behind a context."""
+        return self.ids(f" {name}" if self.spaced else name)
 
     def lacking(self, text: str) -> list[str]:
         """The characters of `text` that the vocabulary has no token for, each once, in their order."""
@@ -57,7 +67,7 @@ class Vocabulary:
         problems: list[Problem] = []
         seen: dict[tuple[int, ...], int] = {}
         for at, name in enumerate(names):
-            row = tuple(self.ids(name))
+            row = tuple(self.name_ids(name))
             first = seen.setdefault(row, at)
             if not name.strip():
                 problems.append(Problem("class name", name, "a name with at least one letter or digit"))

@@ -43,9 +43,10 @@ def to_coop(prompt: ClientPrompt, backbone: Backbone | str | None = None) -> byt
 
     Raises:
         ConfigError: no such model, or class names that it refuses.
-        DataError: another model than the prompt was learned for.
+        DataError: another model than the prompt was learned for, or one that CoOp has no place for.
     """
     model = prompt.model(backbone)
+    _require_start_token(model)
     n_ctx = prompt.prompt.shape[-2]
     names = _texts(prompt.class_template, prompt.classes)
     model.class_tokens(names, n_ctx)  # refuses what does not fit
@@ -75,6 +76,7 @@ def from_coop(path: str | Path, classes: Sequence[str], backbone: Backbone, clie
             names or a model that are not those of the file; says which.
     """
     names = tuple(name.replace("_", " ") for name in classes)
+    _require_start_token(backbone)
     checkpoint = _load(Path(path))
     state = checkpoint.get("state_dict")
     if isinstance(state, Mapping) and (reason := relative_reason(state, len(names))):
@@ -110,6 +112,15 @@ def coop_template(prompt: ClientPrompt, backbone: Backbone) -> str:
     """How CoOp writes this prompt's class names, or how `prompt` does, if the model cannot read CoOp's way."""
     usable = _readable(TEMPLATES[0], prompt.classes, prompt.prompt.shape[-2], backbone)
     return TEMPLATES[0] if usable else prompt.class_template
+
+
+def _require_start_token(backbone: Backbone) -> None:
+    """Refuse a model whose texts begin with their first word, as SigLIP's do: CoOp keeps a start token too."""
+    if len(backbone.embed("", whole=True)) < 2:
+        raise DataError(
+            f"the model {backbone.spec.name!r} begins texts without a start token, but CoOp's layout has one: "
+            "keep the prompt in SecFPP's own file"
+        )
 
 
 class _Skipped:

@@ -27,7 +27,7 @@ OTHER_KINDS = {
     "says 'siglip', such as google/siglip2-base-patch16-224",
 }
 """Kinds of models that hold two towers and are not read, and why."""
-SAVE = "save it with CLIPModel.save_pretrained(FOLDER), its tokenizer and image processor beside it"
+SAVE = "save it with the model's save_pretrained(FOLDER), its tokenizer and image processor beside it"
 MERGE = (
     "give a merged model: with peft, model.merge_and_unload().save_pretrained(FOLDER), tokenizer and image processor "
     "beside it"

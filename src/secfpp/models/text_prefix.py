@@ -21,7 +21,6 @@ each, width ``d``, heads ``h``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,34 +30,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from secfpp.errors import ConfigError
+from secfpp.models.class_chunks import ClassChunks
+from secfpp.models.text_layers import Blocks, ClassTokens, Layer, affine
 
-Affine = tuple[Tensor, Tensor]  # weight, bias
 ROW = 32  # name tokens a row should hold: short rows pad linear layers, long ones waste attention
-QUICK_GELU = 1.702  # CLIP's activation is x * sigmoid(1.702 x)
-
-
-@dataclass(frozen=True, eq=False)
-class ClassTokens:
-    """Tokenised class names: `ids` [n_cls, longest] holds name and end token, then padding.
-
-    `end` [n_cls] is the index in `ids` at which the model reads the class's feature.
-    """
-
-    names: tuple[str, ...]
-    ids: Tensor
-    end: Tensor
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """Frozen weights of one block; the attention scale is folded into the query rows of `qkv`."""
-
-    norm1: Affine
-    qkv: Affine
-    out: Affine
-    norm2: Affine
-    up: Affine
-    down: Affine
 
 
 @dataclass(frozen=True)
@@ -77,21 +52,6 @@ class _Suffixes:
     def shape(self) -> tuple[int, int, int]:
         """(r, w, m)."""
         return self.mask.shape[0], self.mask.shape[1], self.end_mask.shape[1]
-
-
-def _affine(module: Any, scale: float = 1.0) -> Affine:
-    return module.weight.detach() * scale, module.bias.detach() * scale
-
-
-def _activation(name: str) -> tuple[Callable[[Tensor], Tensor], float]:
-    """A function f and a scale s such that the named activation is ``x -> f(s x) / s``."""
-    if name == "quick_gelu":
-        return F.silu, QUICK_GELU  # one fused kernel instead of three
-    if name == "gelu":
-        return F.gelu, 1.0
-    from transformers.activations import ACT2FN
-
-    return ACT2FN[name], 1.0
 
 
 def _pack(lengths: list[int]) -> list[list[int]]:
@@ -115,14 +75,13 @@ class PrefixTextEncoder:
 
     def __init__(self, model: Any, start_id: int) -> None:
         tower, config = model.text_model, model.config.text_config
-        self.heads, self.eps = config.num_attention_heads, config.layer_norm_eps
-        self._act, slope = _activation(config.hidden_act)
+        self._blocks = Blocks(tower, config)
         self.tokens = tower.embeddings.token_embedding.weight.detach()  # [vocabulary, d]
         self.positions = tower.embeddings.position_embedding.weight.detach()  # [context_length, d]
-        self._layers = [self._freeze(block, slope) for block in tower.encoder.layers]
-        self._norm = _affine(tower.final_layer_norm)
+        self._norm = affine(tower.final_layer_norm)
         self._projection = model.text_projection.weight.detach()
         self._start = self._start_states(start_id)
+        self._chunks = ClassChunks(self.tokens.device)
         self._plans: WeakKeyDictionary[ClassTokens, dict[tuple[int, bool], _Suffixes]] = WeakKeyDictionary()
 
     def __call__(self, prompts: Tensor, classes: ClassTokens) -> Tensor:
@@ -131,7 +90,12 @@ class PrefixTextEncoder:
         Raises:
             ConfigError: context and longest class name do not fit the model together.
         """
-        return self._encode(prompts, self._plan(classes, prompts.shape[1], single=False))
+
+        def some(part: ClassTokens, prompts: Tensor) -> Tensor:
+            return self._encode(prompts, self._plan(part, prompts.shape[1], single=False))
+
+        tokens = float((classes.end + 1).float().mean())
+        return self._chunks.encoded(some, prompts, classes, len(prompts) * tokens * self._blocks.bytes_per_token())
 
     def single(self, contexts: Tensor, classes: ClassTokens) -> Tensor:
         """Unit-length class features [n_cls, projection] with a context for each single class [n_cls, n, d].
@@ -139,24 +103,31 @@ class PrefixTextEncoder:
         Raises:
             ConfigError: context and longest class name do not fit the model together.
         """
-        features = self._encode(contexts, self._plan(classes, contexts.shape[1], single=True))  # [n_cls, w, projection]
-        return features[torch.arange(len(features)), classes.end]
+
+        def some(part: ClassTokens, contexts: Tensor) -> Tensor:
+            features = self._encode(
+                contexts, self._plan(part, contexts.shape[1], single=True)
+            )  # [n_cls, w, projection]
+            return features[torch.arange(len(features)), part.end]
+
+        tokens = contexts.shape[1] + int(classes.end.max()) + 1
+        return self._chunks.encoded_single(some, contexts, classes, tokens * self._blocks.bytes_per_token())
 
     def _encode(self, prompts: Tensor, plan: _Suffixes) -> Tensor:
         """Unit-length features [k, slots, projection] at the slots of `plan`."""
         k, n, _ = prompts.shape
         context = prompts.to(self.tokens) + self.positions[1 : 1 + n]
         x = torch.cat([context, plan.states.expand(k, -1, -1)], dim=1)  # [k, n + r w, d]
-        for depth, (layer, start) in enumerate(zip(self._layers, self._start, strict=True)):
+        for depth, (layer, start) in enumerate(zip(self._blocks.layers, self._start, strict=True)):
             start = start.expand(-1, k, -1, -1, -1)
-            if depth == len(self._layers) - 1:
+            if depth == len(self._blocks.layers) - 1:
                 x = self._last_layer(x, layer, start, n, plan)
                 break
-            qkv = F.linear(self._normalise(x if depth else context, layer.norm1), *layer.qkv)
+            qkv = self._blocks.project(x if depth else context, layer)
             if depth == 0:
                 qkv = torch.cat([qkv, plan.qkv.expand(k, -1, -1)], dim=1)
-            x = self._feed_forward(x + F.linear(self._attend(qkv, start, n, plan), *layer.out), layer)
-        features = F.linear(self._normalise(x[:, plan.slots], self._norm), self._projection)
+            x = self._blocks.feed_forward(x + F.linear(self._attend(qkv, start, n, plan), *layer.out), layer)
+        features = F.linear(self._blocks.normalise(x[:, plan.slots], self._norm), self._projection)
         return F.normalize(features.float(), dim=-1)
 
     def _attend(self, qkv: Tensor, start: Tensor, n: int, plan: _Suffixes) -> Tensor:
@@ -170,10 +141,10 @@ class PrefixTextEncoder:
         seen = torch.cat([seen_by_context, seen_by_names.flatten(2, 3)], dim=2)  # [k, h, n + r w, e]
         return seen.transpose(1, 2).flatten(2)
 
-    def _last_layer(self, x: Tensor, layer: _Layer, start: Tensor, n: int, plan: _Suffixes) -> Tensor:
+    def _last_layer(self, x: Tensor, layer: Layer, start: Tensor, n: int, plan: _Suffixes) -> Tensor:
         """The last block at the end tokens only, [k, n + r w, d] -> [k, r m, d]."""
         d, (r, w, m) = x.shape[-1], plan.shape
-        normed, (weight, bias) = self._normalise(x, layer.norm1), layer.qkv
+        normed, (weight, bias) = self._blocks.normalise(x, layer.norm1), layer.qkv
         key_values = self._split_heads(F.linear(normed, weight[d:], bias[d:]), 2)
         prefix, names = key_values.split([n, r * w], dim=3)
         prefix = torch.cat([start, prefix], dim=3)
@@ -181,11 +152,11 @@ class PrefixTextEncoder:
         query = self._split_heads(F.linear(normed[:, at_ends], weight[:d], bias[:d]), 1)[0].unflatten(2, (r, m))
         seen = _attention(query, self._row_keys(prefix, names.unflatten(3, (r, w))), plan.end_mask)
         seen = seen.flatten(2, 3).transpose(1, 2).flatten(2)
-        return self._feed_forward(x[:, at_ends] + F.linear(seen, *layer.out), layer)
+        return self._blocks.feed_forward(x[:, at_ends] + F.linear(seen, *layer.out), layer)
 
     def _split_heads(self, x: Tensor, parts: int) -> Tensor:
         """[k, tokens, parts d] -> [parts, k, h, tokens, e]."""
-        return x.view(*x.shape[:2], parts, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return x.view(*x.shape[:2], parts, self._blocks.heads, -1).permute(2, 0, 3, 1, 4)
 
     @staticmethod
     def _row_keys(prefix: Tensor, own: Tensor) -> Tensor:
@@ -193,35 +164,15 @@ class PrefixTextEncoder:
         shared = prefix.unsqueeze(3).expand(-1, -1, -1, own.shape[3], -1, -1)
         return torch.cat([shared, own], dim=4)
 
-    def _feed_forward(self, x: Tensor, layer: _Layer) -> Tensor:
-        hidden = self._act(F.linear(self._normalise(x, layer.norm2), *layer.up))
-        return x + F.linear(hidden, *layer.down)
-
-    def _normalise(self, x: Tensor, norm: Affine) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], norm[0], norm[1], self.eps)
-
-    def _freeze(self, block: Any, slope: float) -> _Layer:
-        seen, (down, down_bias) = block.self_attn, _affine(block.mlp.fc2)
-        scale = (self.tokens.shape[-1] // self.heads) ** -0.5
-        projections = [_affine(seen.q_proj, scale), _affine(seen.k_proj), _affine(seen.v_proj)]
-        return _Layer(
-            norm1=_affine(block.layer_norm1),
-            qkv=(torch.cat([weight for weight, _ in projections]), torch.cat([bias for _, bias in projections])),
-            out=_affine(seen.out_proj),
-            norm2=_affine(block.layer_norm2),
-            up=_affine(block.mlp.fc1, slope),
-            down=(down / slope, down_bias),
-        )
-
     @torch.no_grad()
     def _start_states(self, start_id: int) -> list[Tensor]:
         """The start token's key and value [2, 1, h, 1, e] in every layer; it sees nothing but itself."""
         states, d = [], self.tokens.shape[-1]
         x = self.tokens[start_id] + self.positions[0]
-        for layer in self._layers:
-            key_value = F.linear(self._normalise(x, layer.norm1), *layer.qkv)[d:]
-            states.append(key_value.view(2, 1, self.heads, 1, -1))
-            x = self._feed_forward(x + F.linear(key_value[d:], *layer.out), layer)
+        for layer in self._blocks.layers:
+            key_value = self._blocks.project(x, layer)[d:]
+            states.append(key_value.view(2, 1, self._blocks.heads, 1, -1))
+            x = self._blocks.feed_forward(x + F.linear(key_value[d:], *layer.out), layer)
         return states
 
     @torch.no_grad()
@@ -286,8 +237,7 @@ class PrefixTextEncoder:
         )
 
     def _first_projections(self, states: Tensor) -> Tensor:
-        first = self._layers[0]
-        return F.linear(self._normalise(states, first.norm1), *first.qkv)
+        return self._blocks.project(states, self._blocks.layers[0])
 
 
 def _causal(queries: int, keys: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.foreign_checkpoints import Files
-from secfpp.models.text_prefix import ClassTokens
+from secfpp.models.text_layers import ClassTokens
 
 MODEL_FIELDS = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps",
@@ -61,6 +61,8 @@ class Layout:
         end: the id that ends every text.
         pad: the id behind it.
         read_at_largest: the feature is read at the largest id, not at the first end token.
+        lower: texts are put in lower case before they are read.
+        spaced: names are read as what stands behind a space; see `secfpp.models.class_names.Vocabulary`.
     """
 
     places: int
@@ -68,6 +70,8 @@ class Layout:
     end: int
     pad: int
     read_at_largest: bool = False
+    lower: bool = False
+    spaced: bool = False
 
     def room(self, n_ctx: int) -> int:
         """How many tokens a class name may have behind `n_ctx` context vectors."""
@@ -132,7 +136,8 @@ class Checkpoint:
         }
         if self.family.name != FIRST:
             parts["family"] = self.family.name
-            parts["layout"] = repr(self.family.layout(self))
+            layout = self.family.layout(self)
+            parts["special"] = [*layout.start, layout.end, layout.pad]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=dict).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(repr((name, tuple(tensor.shape))).encode())

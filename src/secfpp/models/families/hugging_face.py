@@ -68,10 +68,15 @@ class HuggingFaceFamily(Family):
         pillow: dict[str, Any] = {"use_fast": False}
         if importlib.util.find_spec("transformers.image_processing_backends"):
             pillow = {"backend": "pil"}
+        try:
+            tokenizer = hf.AutoTokenizer.from_pretrained(source, local_files_only=local)
+        except ImportError as error:
+            reason = "its tokenizer needs a library that is not installed: pip install sentencepiece protobuf"
+            raise refuse(name, reason) from error
         checkpoint = Checkpoint(
             family=self,
             model=model.eval().requires_grad_(False),
-            tokenizer=hf.AutoTokenizer.from_pretrained(source, local_files_only=local),
+            tokenizer=tokenizer,
             images=hf.AutoImageProcessor.from_pretrained(source, local_files_only=local, **pillow),
         )
         if reason := self.disagreement(checkpoint) or _vocabulary_reason(checkpoint):

@@ -124,12 +124,10 @@ def _noise(n: int, dimensions: int, k_max: int, restarts: int, finalists: int, i
             self_products=False,
         )
         inner = products(np.rint(_NOISE * derive(draw, "noise").numpy().standard_normal((n, dimensions))))
-        best = dict.fromkeys(found, -(1 << 62))
-        for (k, _), labels in search.finished(inner).items():
-            if k > 1:
-                best[k] = max(best[k], -kmeans.inertia(inner, labels))
-        for k, objective in best.items():
-            found[k].append(objective)
+        finished = search.finished(inner)
+        for k, objectives in found.items():
+            runs = np.stack([labels for (clusters, _), labels in finished.items() if clusters == k])
+            objectives.append(-min(kmeans.inertias(inner, runs)))
     return {k: _mean_and_twice_deviation(values) for k, values in found.items()}
 
 

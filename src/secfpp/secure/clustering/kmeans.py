@@ -64,6 +64,19 @@ def inner_products(points: np.ndarray) -> np.ndarray:
     return products
 
 
+def exact_product(weights: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """``weights @ inner`` of integers, int64 [..., n]: by BLAS, in floating point, if all sums are exact in it.
+
+    Args:
+        weights: at least 0, [..., n].
+        inner: [n, n].
+    """
+    if int(weights.sum(-1).max(initial=0)) * int(np.abs(inner).max(initial=0)) < 1 << 53:
+        product: np.ndarray = (weights.astype(np.float64) @ inner.astype(np.float64)).astype(np.int64)
+        return product
+    return weights.astype(np.int64) @ inner.astype(np.int64)
+
+
 def lloyd(inner: np.ndarray, seeds: np.ndarray, iterations: int, pull: int) -> np.ndarray:
     """Assignments after `iterations` of Lloyd, for several runs at once.
 
@@ -87,7 +100,7 @@ def lloyd(inner: np.ndarray, seeds: np.ndarray, iterations: int, pull: int) -> n
     labels = np.zeros((runs, n), np.int64)
     for _ in range(iterations):
         weights = member.sum(-1)
-        inward = member @ inner
+        inward = exact_product(member, inner)
         norms = (member * inward).sum(-1)
         labels = nearest(norms[..., None] - 2 * weights[..., None] * inward, weights)
         member = pull * (labels[:, None, :] == np.arange(k)[:, None]) + start
@@ -140,11 +153,18 @@ def inertia(inner: np.ndarray, labels: np.ndarray) -> int:
         inner: inner products of all points, integers [n, n].
         labels: clusters of the points [n].
     """
+    return inertias(inner, labels[None])[0]
+
+
+def inertias(inner: np.ndarray, labels: np.ndarray) -> list[int]:
+    """`inertia` of several partitions `labels` [runs, n], whose clusters are numbered from 0."""
+    members = (labels[:, None] == np.arange(labels.max(initial=0) + 1)[:, None]).astype(np.int64)  # [runs, k, n]
+    within = (exact_product(members, inner) * members).sum(-1)
     total = INERTIA_SCALE * int(inner.trace())
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        total -= reciprocal(len(members)) * int(inner[np.ix_(members, members)].sum())
-    return total
+    return [
+        total - sum(reciprocal(size) * part for size, part in zip(sizes, parts, strict=True))
+        for sizes, parts in zip(members.sum(-1).tolist(), within.tolist(), strict=True)
+    ]
 
 
 def reciprocal(size: int) -> int:

@@ -227,3 +227,24 @@ def test_a_runs_cost_is_that_of_its_seeds() -> None:
     seeds = np.array([[0, 4], [2, 2], [7, 8]])
     expected = [sum(min(int(((p.astype(int) - points[s]) ** 2).sum()) for s in row) for p in points) for row in seeds]
     assert kmeans.seed_costs(products(points), seeds).tolist() == expected
+
+
+@pytest.mark.parametrize("longest", [1 << 10, 1 << 50])
+def test_products_of_weights_are_exact_however_large(longest: int) -> None:
+    rng = np.random.default_rng(0)
+    inner = rng.integers(-longest, longest, (9, 9), endpoint=True)
+    weights = rng.integers(0, 50, (4, 3, 9))
+    exact = weights.astype(object) @ inner.astype(object)
+    assert (kmeans.exact_product(weights, inner) == exact).all()
+
+
+def test_inertias_are_those_of_each_partition_alone() -> None:
+    points = np.random.default_rng(1).integers(-9, 10, (12, 5))
+    labels = np.random.default_rng(2).integers(0, 4, (6, 12))
+    found = kmeans.inertias(products(points), labels)
+    assert found == [kmeans.inertia(products(points), one) for one in labels]
+    for value, one in zip(found, labels, strict=True):
+        centres = np.stack(
+            [points[one == label].mean(0) if (one == label).any() else np.zeros(5) for label in range(4)]
+        )
+        assert value / kmeans.INERTIA_SCALE == pytest.approx(((points - centres[one]) ** 2).sum(), rel=1e-4)
