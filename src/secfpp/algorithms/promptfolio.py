@@ -29,7 +29,7 @@ class PromptFolio(TwoPrompts):
 
     name: ClassVar[str] = "promptfolio"
 
-    theta: float = 0.2
+    theta: float = 0.4
 
     def __post_init__(self) -> None:
         super().__post_init__()
