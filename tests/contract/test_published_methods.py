@@ -105,6 +105,18 @@ def test_class_means_and_prior_stand_beside_it(name: str, dataset: FederatedData
     assert np.array_equal(bare.metrics["own"], plain.metrics["own_no_prior"]) and bare.log_priors is None
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_on_shares_no_prompt_and_no_update_is_sent_in_the_clear(
+    name: str, dataset: FederatedDataset, backbone: Backbone
+) -> None:
+    transcript = Transcript(keep_contents=True)
+    run(dataset, backbone, make(name, aggregator=SecureMean()), transcript=transcript)
+    sent = [(key.partition(".")[0], array.dtype) for m in transcript for key, array in wire.decode(m.content).items()]
+    names = {key for key, _ in sent}
+    assert "envelopes" in names and not names & {"update", "total", "prompt", "generator", "left", "right"}
+    assert {dtype for key, dtype in sent if key == "base"} <= {np.dtype(np.uint8)}  # sealed, for those who lack it
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 @pytest.mark.parametrize("fate", ["before", "after"])
