@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from secfpp.algorithms.class_means_local import ClassMeansLocal
     from secfpp.algorithms.coop_local import CoOpLocal
     from secfpp.algorithms.dp_fpl import DPFPL
+    from secfpp.algorithms.fedotp import FedOTP
     from secfpp.algorithms.fedpgp import FedPGP
+    from secfpp.algorithms.fedpha import FedPHA
     from secfpp.algorithms.fedprox import FedProx
     from secfpp.algorithms.fedtpg import FedTPG
     from secfpp.algorithms.ifca_prompt import IFCAPrompt
+    from secfpp.algorithms.pfedprompt import PFedPrompt
     from secfpp.algorithms.promptfl import PromptFL
+    from secfpp.algorithms.promptfolio import PromptFolio
     from secfpp.algorithms.random_prompt import RandomPrompt
     from secfpp.algorithms.secfpp import SecFPP
     from secfpp.algorithms.secfpp_paper import SecFPPPaper
@@ -84,11 +88,15 @@ _HOME = {
     "algorithms.class_means_local": "ClassMeansLocal",
     "algorithms.coop_local": "CoOpLocal",
     "algorithms.dp_fpl": "DPFPL",
+    "algorithms.fedotp": "FedOTP",
     "algorithms.fedpgp": "FedPGP",
+    "algorithms.fedpha": "FedPHA",
     "algorithms.fedprox": "FedProx",
     "algorithms.fedtpg": "FedTPG",
     "algorithms.ifca_prompt": "IFCAPrompt",
+    "algorithms.pfedprompt": "PFedPrompt",
     "algorithms.promptfl": "PromptFL",
+    "algorithms.promptfolio": "PromptFolio",
     "algorithms.random_prompt": "RandomPrompt",
     "algorithms.secfpp": "SecFPP",
     "algorithms.secfpp_paper": "SecFPPPaper",
@@ -160,7 +168,9 @@ __all__ = [
     "Dirichlet",
     "DropoutError",
     "EverybodysClassMeans",
+    "FedOTP",
     "FedPGP",
+    "FedPHA",
     "FedProx",
     "FedTPG",
     "FederatedAlgorithm",
@@ -180,6 +190,7 @@ __all__ = [
     "OracleClusters",
     "Partition",
     "Pathological",
+    "PFedPrompt",
     "Personalizer",
     "PlainAgreement",
     "PlainKMeans",
@@ -188,6 +199,7 @@ __all__ = [
     "Poll",
     "Program",
     "PromptFL",
+    "PromptFolio",
     "ProtocolError",
     "RandomClusters",
     "RandomPrompt",

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from secfpp.algorithms.base import ClientContext
+from secfpp.algorithms.coop_local import CoOpLocal
 from secfpp.algorithms.training import Loss
 from secfpp.algorithms.two_prompts import TwoPrompts
 from secfpp.errors import ConfigError, Problem
@@ -28,7 +29,7 @@ class PromptFolio(TwoPrompts):
 
     name: ClassVar[str] = "promptfolio"
 
-    theta: float = 0.2
+    theta: float = 0.4
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,8 +38,9 @@ class PromptFolio(TwoPrompts):
 
     def objective(self, contexts: Sequence[ClientContext], states: Sequence[ClientState]) -> Loss:
         """See `TwoPrompts.objective`; a prompt of no weight is left out."""
-        of = super() if 0 < self.theta < 1 else super(TwoPrompts, self)
-        return of.objective(contexts, states)
+        if 0 < self.theta < 1:
+            return super().objective(contexts, states)
+        return CoOpLocal.objective(self, contexts, states)
 
     def trained_prompts(self, parameters: Mapping[str, Tensor], states: Sequence[ClientState]) -> Tensor:
         """See `CoOpLocal.trained_prompts`: the one prompt that has weight."""

@@ -110,6 +110,19 @@ def test_prompts_that_a_run_left_tell_members_beyond_the_start_prompt(
         raise secfpp(run).exception
 
 
+def test_what_patches_and_memories_say_is_attacked_too(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(CONFIG.replace("rounds = 8", "rounds = 2").replace("[0, 1]", "[0]"))
+    words = ["compare", str(tmp_path / "c.toml"), "--methods", "fedotp,pfedprompt", "--out", str(tmp_path / "r")]
+    result = CliRunner().invoke(app, [*words, "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    works(tmp_path / "r")
+    found = rows(tmp_path / "r")
+    assert ("fedotp", "prompt", "loss") in found and ("pfedprompt", "shared prompt", "loss") in found
+    assert found["fedotp", "predictions", "loss"]["auc"] != found["fedotp", "prompt", "loss"]["auc"]
+    remembered = found["pfedprompt", "predictions", "loss"]
+    assert remembered["verdict"] == "tells members" and remembered["auc"] > 0.9
+
+
 def test_a_split_that_is_easier_tells_nothing_of_the_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Test images are noise: every attack tells them from training images, on the start prompt as well."""
     load = training.load_dataset

@@ -145,6 +145,7 @@ def test_what_cannot_work_is_refused_before_anything_is_made() -> None:
         (("--targets", "prompfl"), "did you mean 'promptfl'"),
         (("--targets", "zero_shot"), "trains nothing"),
         (("--targets", "dp_fpl@8"), "than central: no shadows are trained under its noise"),
+        (("--targets", "fedotp"), "a method that sees an image as one feature"),
         (("--targets", "promptfl,promptfl"), "--targets"),
         (("--set", "participation=0.5"), "participation = 0.5"),
         (

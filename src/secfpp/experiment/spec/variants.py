@@ -103,7 +103,7 @@ KNOWN: Mapping[str, Variant] = {
     ),
     **{
         f"{name}+means": Variant("And the client's own class means", name, {"class_means": {"levels": "own"}})
-        for name in ("fedpgp", "ifca_prompt")
+        for name in ("fedpgp", "ifca_prompt", "promptfolio", "fedotp", "fedpha")
     },
     "secfpp+clear": Variant(
         "A server that sees descriptors and updates: the same bits, faster",
