@@ -79,7 +79,7 @@ def test_t_holders_read_nothing_of_shares_and_everything_where_they_have_no_mask
     clear = observe(dealt.dataset, backbone, open_, seed=1, rounds=4)
     sealed = observe(dealt.dataset, backbone, method, seed=1, rounds=4)
     encode = LagrangeCode._encode
-    monkeypatch.setattr(LagrangeCode, "_encode", lambda self, data, stream: encode(self, data, Nothing()))  # type: ignore[arg-type]
+    monkeypatch.setattr(LagrangeCode, "_encode", lambda self, data, stream, *into: encode(self, data, Nothing(), *into))  # type: ignore[arg-type]
     broken = observe(dealt.dataset, backbone, method, seed=1, rounds=4)
     alike = []
     for name in clear.contexts:
