@@ -202,7 +202,7 @@ def test_settings_under_which_nothing_can_be_promised_are_refused():
 def test_no_other_method_promises_anything():
     """One that comes to do so needs a branch above, or in another of the tests of privacy beside this file."""
     claims = {name for name in ALL if getattr(methods()[name], "mechanisms", ("none",)) != ("none",)}
-    assert claims <= {"secfpp", "secfpp_paper", "class_means", "promptfl", "dp_fpl"}
+    assert claims <= {"secfpp", "secfpp_paper", "class_means", "promptfl", "dp_fpl", "fedprox"}
     assert all(make(name).privacy_terms is None and make(name).not_covered is not None for name in ALL)
 
 
