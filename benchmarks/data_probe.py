@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from torch import Tensor
 from secfpp.data.catalog import datasets
 from secfpp.data.federated import ClientData, FederatedDataset, Split
 from secfpp.errors import ConfigError, Problem
-from secfpp.experiment.spec.config import merge, parse_override
+from secfpp.experiment.spec.layers import overridden
 from secfpp.experiment.spec.schema import build
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.models.prompt import SoftPrompt
@@ -124,10 +124,8 @@ def probe(dataset: FederatedDataset, backbone: Backbone) -> dict[str, float]:
     }
 
 
-def load(path: Path, overrides: Iterable[str], seed: int) -> FederatedDataset:
-    table = tomllib.loads(path.read_text())
-    for override in overrides:
-        table = merge(table, parse_override(override))
+def load(path: Path, overrides: Sequence[str], seed: int) -> FederatedDataset:
+    table = overridden(tomllib.loads(path.read_text()), overrides)
     values = dict(table["data"])
     spec = datasets()[values.pop("name")]
     problems: list[Problem] = []

@@ -66,7 +66,8 @@ def _config(target: Path, set_: list[str], layout: str, backbone: str) -> Experi
     """The experiment to look at; own images become one."""
     from secfpp.data.folder_survey import guess_layout
     from secfpp.data.tables import is_table
-    from secfpp.experiment.spec.config import load_config, merge, parse_config, parse_override
+    from secfpp.experiment.spec.config import load_config, parse_config
+    from secfpp.experiment.spec.layers import overridden
 
     model = [f"backbone.name={backbone}"] if backbone else []
     if target.is_dir():
@@ -75,10 +76,7 @@ def _config(target: Path, set_: list[str], layout: str, backbone: str) -> Experi
         own = {"name": "table", "file": str(target)}
     else:
         return load_config(target, [*set_, *model])
-    table: dict[str, Any] = {"data": own}
-    for override in [*set_, *model]:
-        table = merge(table, parse_override(override))
-    return parse_config(table)
+    return parse_config(overridden({"data": own}, [*set_, *model]))
 
 
 def _looked(

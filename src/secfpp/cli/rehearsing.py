@@ -26,16 +26,14 @@ def rehearse(
     The exit status is 1 if a bit, a message or a byte differs.
     """
     from secfpp.deploy.rehearsal import prepare, require_engine
-    from secfpp.experiment.spec.config import load_config, merge, parse_config, parse_override
+    from secfpp.experiment.spec.config import load_config, parse_config
+    from secfpp.experiment.spec.layers import overridden
 
     require_engine(engine)
     if config is not None:
         settings = load_config(config, set_)
     else:
-        table: dict[str, object] = {}
-        for override in set_:
-            table = merge(table, parse_override(override))
-        settings = parse_config(table)
+        settings = parse_config(overridden({}, set_))
     with tempfile.TemporaryDirectory(prefix="secfpp-rehearsal-") as room:
         rehearsal = prepare(out or Path(room) / "rehearsal", settings, sites, method, deadline)
         _play(rehearsal, engine, as_json)

@@ -13,7 +13,8 @@ from secfpp.data.collection import ROOT_VARIABLE
 from secfpp.data.collections.domainnet import TEN
 from secfpp.data.collections.office_caltech import TEN as OFFICE_TEN
 from secfpp.experiment.run.training import load_dataset
-from secfpp.experiment.spec.config import load_config, merge, parse_config, to_table
+from secfpp.experiment.spec.config import load_config, parse_config, to_table
+from secfpp.experiment.spec.layers import merge
 from support.collections_on_disk import (
     DOMAINNET,
     OFFICE,

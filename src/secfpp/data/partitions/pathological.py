@@ -37,13 +37,11 @@ class Pathological(Partition):
         if self.classes < 0:
             raise ConfigError([Problem("data.partition.classes", self.classes, "classes of a client: at least 0")])
         if self.fixed is not None and self.classes:
-            raise ConfigError(
-                [
-                    Problem(
-                        "data.partition.fixed", self.fixed, "divides the classes: it needs data.partition.classes = 0"
-                    )
-                ]
+            allowed = (
+                f"divides the classes, and data.partition.classes = {self.classes} has clients share them: "
+                'set data.partition.fixed = "none", or data.partition.classes = 0'
             )
+            raise ConfigError([Problem("data.partition.fixed", self.fixed, allowed)])
 
     def split(self, pool: Pool) -> Held:
         """Give classes to clients, and deal each class evenly."""

@@ -7,13 +7,14 @@ tables ``[data]``, ``[backbone]``, ``[method]`` and ``[variants."name"]``. ``nam
 dataclass. A variant has ``base``, a method or another variant, and the settings that differ from it
 (`secfpp.experiment.spec.variants` has some that every config knows); a base that is the method of
 ``[method]`` has that table's settings. A file may begin with ``extends``, the path of another one
-whose tables it changes.
+whose tables it changes. ``[published]`` has figures that others published of the experiment, with which a report
+compares; it is usually the file ``figures/NAME.toml`` beside the config (`secfpp.experiment.spec.published`), and one
+that extends a config keeps its figures.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ import tomli_w
 from annotated_types import Ge, Gt, Le, Len, Lt
 
 from secfpp.errors import ConfigError, Problem
+from secfpp.experiment.spec.layers import overridden, read_table
+from secfpp.experiment.spec.published import Published, figures_beside, parse_published
 from secfpp.experiment.spec.schema import Table, build, check, dotted, dump, one_of, setting_names
 from secfpp.experiment.spec.variants import KNOWN, root
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from secfpp.data.catalog import DatasetSpec
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=,@-]*")
-_TOP = ("seed", "seeds", "rounds", "participation", "held_out", "data", "backbone", "method", "variants")
+_TOP = ("seed", "seeds", "rounds", "participation", "held_out", "data", "backbone", "method", "variants", "published")
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class ExperimentConfig:
     variants: Mapping[str, MethodChoice] = field(default_factory=dict)
     participation: float = 1.0
     held_out: float = 0.0
+    published: Published | None = None
 
     def labels(self, catalog: Catalog | None = None) -> tuple[str, ...]:
         """What a comparison has if not told otherwise: untrained methods, others, ``[method]``, its variants."""
@@ -139,70 +143,14 @@ class ExperimentConfig:
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), catalog: Catalog | None = None) -> ExperimentConfig:
-    """Read a TOML file, apply ``key=value`` `overrides` in turn, and check everything.
+    """Read a TOML file, apply ``key=value`` `overrides`, and check everything.
 
     Raises:
         ConfigError: no such file, not TOML, or bad values (all of them).
     """
-    table = _read(path, ())
-    for override in overrides:
-        table = merge(table, parse_override(override))
-    return parse_config(table, catalog)
-
-
-def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """The table of a file, on top of those of the files that it extends."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the config {str(path)!r}: {error.strerror}; give the path of a TOML file"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    if "extends" not in table:
-        return table
-    base, seen = table.pop("extends"), (*above, path.resolve())
-    if not isinstance(base, str):
-        raise ConfigError([Problem("extends", base, 'the path of a TOML file beside this one, e.g. "icons.toml"')])
-    if (path.parent / base).resolve() in seen:
-        raise ConfigError([Problem("extends", base, f"leads back to {path.name}: a file cannot extend itself")])
-    return merge(_read(path.parent / base, seen), table)
-
-
-def parse_override(text: str) -> dict[str, Any]:
-    """``a.b=c`` as a nested table; `c` is a TOML value, or a string if it is not one."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError([Problem("--set", text, "should be key=value, e.g. --set method.training.lr=0.002")])
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        quoted = value.strip().replace("\\", "\\\\").replace('"', '\\"')
-        try:
-            return tomllib.loads(f'{key} = "{quoted}"')
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError([Problem("--set", text, f"is not key=value in TOML: {error}")]) from error
-
-
-def merge(base: Table, changes: Table) -> dict[str, Any]:
-    """`base` with `changes` on top, table by table.
-
-    A change of ``kind`` or ``name`` starts that table afresh, since the other keys belong to what
-    was chosen before; ``seed`` replaces ``seeds`` and the other way round.
-    """
-    if any(word in changes and changes[word] != base.get(word) for word in ("kind", "name")):
-        return dict(changes)
-    merged = dict(base)
-    for one, other in (("seed", "seeds"), ("seeds", "seed")):
-        if one in changes:
-            merged.pop(other, None)
-    for key, value in changes.items():
-        old = merged.get(key)
-        if isinstance(old, str) and isinstance(value, Mapping):
-            old = {"kind": old}
-        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
-    return merged
+    catalog = catalog or Catalog.installed()
+    table = read_table(path, lambda file: figures_beside(file, catalog.methods))
+    return parse_config(overridden(table, overrides), catalog)
 
 
 def parse_config(table: Table, catalog: Catalog | None = None) -> ExperimentConfig:
@@ -222,11 +170,12 @@ def parse_config(table: Table, catalog: Catalog | None = None) -> ExperimentConf
     method = _named(table, "method", "secfpp", catalog.methods, problems)
     variants = _Variants(table.get("variants", {}), method and MethodChoice(*method), catalog, problems).all()
     tables = {"method": method and method[1], "data": data and data[1], "backbone": backbone}
+    published = parse_published(table.get("published", "none"), catalog.methods, problems)
     strays = [Problem(dotted(key), table[key], _at_home(key, tables)) for key in table if key not in _TOP]
     if strays or problems or data is None or method is None:
         raise ConfigError(strays + problems)
     return ExperimentConfig(
-        seeds, rounds, DataChoice(*data), backbone, MethodChoice(*method), variants, share, held_out
+        seeds, rounds, DataChoice(*data), backbone, MethodChoice(*method), variants, share, held_out, published
     )
 
 
@@ -241,6 +190,7 @@ def to_table(config: ExperimentConfig) -> dict[str, Any]:
         "backbone": dump(config.backbone),
         "method": {"name": config.method.name, **dump(config.method.algorithm)},
         "variants": {label: {"base": v.name, **dump(v.algorithm)} for label, v in config.variants.items()},
+        **({} if config.published is None else {"published": dump(config.published)}),
     }
 
 

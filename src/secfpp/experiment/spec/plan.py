@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.experiment.spec.config import ExperimentConfig, to_table
-from secfpp.experiment.spec.schema import dotted, dump
+from secfpp.experiment.spec.schema import dump, flat
 
 if TYPE_CHECKING:
     from secfpp.algorithms.base import FederatedAlgorithm
@@ -132,20 +132,12 @@ class Plan:
 
 def differences(old: Table, new: Table) -> dict[str, tuple[Any, Any]]:
     """Dotted keys whose values differ, with both values; ``"(absent)"`` for a key that one side lacks."""
-    before, after = dict(_flat(old)), dict(_flat(new))
+    before, after = flat(old), flat(new)
     return {
         key: (before.get(key, "(absent)"), after.get(key, "(absent)"))
         for key in [*before, *(key for key in after if key not in before)]
         if key not in before or key not in after or before[key] != after[key]
     }
-
-
-def _flat(table: Table, prefix: tuple[str, ...] = ()) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in table.items():
-        place = (*prefix, name)
-        found += _flat(value, place) if isinstance(value, Mapping) else [(dotted(*place), value)]
-    return found
 
 
 def _as_json(table: Table) -> dict[str, Any]:

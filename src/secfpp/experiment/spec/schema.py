@@ -1,8 +1,8 @@
 """Plain frozen dataclasses from nested tables and back, naming every bad value at once.
 
-A *component* is a field whose type is a dataclass or an abstract base class. An abstract one is
-chosen by ``kind`` among its concrete subclasses, each of which has a class variable ``kind``; where nothing else is
-set, the kind alone stands for it.
+A *component* is a field whose type is a dataclass or an abstract base class; a tuple of dataclasses is a list of
+tables. An abstract one is chosen by ``kind`` among its concrete subclasses, each of which has a class variable
+``kind``; where nothing else is set, the kind alone stands for it.
 All other values are *leaves*, checked by pydantic in strict mode (a string is never a number).
 None, which TOML lacks, is written ``"none"``.
 """
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -35,6 +35,15 @@ def dotted(*parts: str) -> str:
     """A dotted key as TOML writes it: ``dotted("variants", "a+b", "lr")`` is ``variants."a+b".lr``."""
     bare = (part if part.replace("_", "").replace("-", "").isalnum() else json.dumps(part) for part in parts if part)
     return ".".join(bare)
+
+
+def flat(table: Table, *above: str) -> dict[str, Any]:
+    """The values of nested tables by dotted keys; `above` are the keys of the tables that `table` is in."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        place = (*above, name)
+        found |= flat(value, *place) if isinstance(value, Mapping) else {dotted(*place): value}
+    return found
 
 
 def one_of(value: object, known: Iterable[str], what: str) -> str:
@@ -87,13 +96,13 @@ def build(declared: type, table: object, key: str, problems: list[Problem], star
     if cls is None:
         return None
     hints = get_type_hints(cls, include_extras=True)
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    fields = {field.name: field for field in _settings(cls)}
     given: dict[str, Any] = {}
-    bad: list[Problem] = [
-        Problem(f"{key}.{dotted(name)}", values[name], _inside(name, key, fields, start) or one_of(name, fields, "key"))
-        for name in values
-        if name not in fields
-    ]
+    bad: list[Problem] = []
+    for name in values:
+        if name not in fields:
+            home = _inside(name, key, fields, start) or _of_another_kind(name, key, declared, cls)
+            bad.append(Problem(f"{key}.{dotted(name)}", values[name], home or one_of(name, fields, "key")))
     for name, field in fields.items():
         default = getattr(start, name) if type(start) is cls else _default(field)
         if name in values:
@@ -118,13 +127,21 @@ def _inside(name: str, key: str, fields: Mapping[str, dataclasses.Field[Any]], s
     return f"unknown key; did you mean {key}.{homes[0]}.{name}?" if homes else ""
 
 
+def _of_another_kind(name: str, key: str, declared: type, cls: type) -> str:
+    """What to say of a setting that `cls` lacks and other kinds of `declared` have; empty if none has."""
+    homes = [kind for kind, other in kinds(declared).items() if name in {field.name for field in _settings(other)}]
+    if not homes:
+        return ""
+    wanted = " or ".join(f'{key}.kind = "{kind}"' for kind in sorted(homes))
+    return f"the kind {vars(cls).get('kind')} has no such setting: leave it out, or set {wanted} beside it"
+
+
 def _table_wanted(declared: type, key: str) -> str:
     """What to give for a component, in Python and in TOML."""
     options = kinds(declared)
     example = f'{{"kind": {json.dumps(min(options))}}}, or the kind alone' if options else None
     if example is None:
-        field = next(field for field in dataclasses.fields(declared) if field.init)
-        example = f"{{{json.dumps(field.name)}: ...}}"
+        example = f"{{{json.dumps(_settings(declared)[0].name)}: ...}}"
     return f"should be a table of settings: {example}; in TOML [{key}]"
 
 
@@ -132,7 +149,12 @@ def setting_names(settings: object) -> set[str]:
     """The names of the fields of a dataclass instance; none of anything else."""
     if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
         return set()
-    return {field.name for field in dataclasses.fields(settings) if field.init}
+    return {field.name for field in _settings(type(settings))}
+
+
+def _settings(cls: type) -> list[dataclasses.Field[Any]]:
+    """The fields of a dataclass that can be given."""
+    return [field for field in dataclasses.fields(cls) if field.init]
 
 
 def dump(value: object) -> Any:
@@ -140,9 +162,7 @@ def dump(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         chosen: Any = type(value)
         kind = {"kind": chosen.kind} if hasattr(chosen, "kind") else {}
-        return kind | {
-            field.name: dump(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init
-        }
+        return kind | {field.name: dump(getattr(value, field.name)) for field in _settings(chosen)}
     if isinstance(value, Mapping):
         return {str(name): dump(item) for name, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -197,6 +217,12 @@ def _choose(declared: type, values: dict[str, Any], key: str, problems: list[Pro
 
 
 def _value(hint: Any, value: object, key: str, problems: list[Problem], default: object) -> Any:
+    each = get_args(hint)[0] if get_origin(hint) is tuple and get_args(hint)[1:] == (...,) else None
+    if dataclasses.is_dataclass(each) and isinstance(each, type):
+        if not isinstance(value, (list, tuple)):
+            problems.append(Problem(key, value, f"should be a list of tables; in TOML [[{key}]]"))
+            return None
+        return tuple(build(each, table, f"{key}[{i}]", problems) for i, table in enumerate(value))
     inner = [part for part in get_args(hint) if part is not NoneType] if NoneType in get_args(hint) else [hint]
     component = inner[0] if len(inner) == 1 and isinstance(inner[0], type) else None
     if component is None or not (dataclasses.is_dataclass(component) or ABC in component.__mro__):
@@ -214,10 +240,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def _construct(cls: type, given: dict[str, Any], table: object, key: str, problems: list[Problem]) -> Any:
     """Call `cls`, so that its own checks add to `problems` too (once per key)."""
-    if any(
-        field.init and field.name not in given and _default(field) is dataclasses.MISSING
-        for field in dataclasses.fields(cls)
-    ):
+    if any(field.name not in given and _default(field) is dataclasses.MISSING for field in _settings(cls)):
         return None
     known = {problem.key for problem in problems}
     try:

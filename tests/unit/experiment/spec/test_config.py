@@ -11,11 +11,10 @@ from secfpp.experiment.spec.config import (
     BackboneSettings,
     ExperimentConfig,
     load_config,
-    merge,
     parse_config,
-    parse_override,
     to_toml,
 )
+from secfpp.experiment.spec.layers import merge, overridden, parse_override
 from support_experiment import Grouped, Means, Pooled, Single, ToySettings, Training, catalog
 
 FILE = """

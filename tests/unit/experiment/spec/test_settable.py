@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from secfpp.errors import ConfigError, Problem
-from secfpp.experiment.spec.config import ExperimentConfig, merge, parse_config, parse_override
+from secfpp.experiment.spec.config import ExperimentConfig, parse_config
+from secfpp.experiment.spec.layers import merge, parse_override
 from secfpp.experiment.spec.schema import mentioned
 from secfpp.experiment.spec.settable import as_set
 
