@@ -11,7 +11,7 @@ import typer
 
 from secfpp.experiment.report import comparison
 from secfpp.experiment.report.comparison import Estimate
-from secfpp.experiment.results import privacy_figures
+from secfpp.experiment.results import privacy_figures, published_figures
 from secfpp.experiment.results.privacy_figures import epsilon_in_words, promised
 from secfpp.experiment.results.refused import in_words
 from secfpp.experiment.results.text import amount, counted, duration, p_value, points
@@ -140,11 +140,43 @@ def print_results(summary: Mapping[str, Any], report: Path, against: str | None 
         )
         for note in power_notes(summary, against):
             typer.echo(note)
+    if published := summary.get("published"):
+        print_published(published)
     if missing := summary.get("missing"):
         typer.echo(f"\nmissing: {len(missing)} of {len(missing) + _cells(summary)} methods x seeds")
         for cell in missing:
             typer.echo(f"  {cell['method']}, seed {cell['seed']}: {cell['error'] or 'not finished'}")
     typer.echo(f"\nReport: {report.resolve()}")
+
+
+def published_table(entry: Mapping[str, Any]) -> list[list[str]]:
+    """The entry ``published`` of a summary as rows of text, with a head; empty if no method of it was run."""
+    noise = any(ours["noise"] for figure in entry["figures"] for ours in figure["ours"])
+    rows = [["method", "called there", "accuracy", "theirs", "here", "difference"]]
+    rows[0] += ["epsilon printed", "epsilon here"] * noise
+    for figure in entry["figures"]:
+        for ours in figure["ours"]:
+            names = [ours["label"], figure["called"]]
+            epsilons = [word or "-" for word in published_figures.epsilons(figure, ours, "inf")] * noise
+            for name, found in ours["accuracies"].items():
+                mean, theirs = None if found["mean"] is None else found, f"{found['theirs']:.2f}"
+                gap = "-" if mean is None else signed(found["difference"])
+                cells = [published_figures.ACCURACIES[name], theirs, _with_interval(mean), gap]
+                rows.append([*names, *cells, *epsilons])
+                names, epsilons = ["", ""], ["", ""] * noise
+    return rows if len(rows) > 1 else []
+
+
+def print_published(entry: Mapping[str, Any]) -> None:
+    """Published figures with what the run has beside them, and the settings that differ."""
+    typer.echo(f"\nbeside published figures: {entry['source']}\n{entry['table']} ({entry['url']})")
+    print_block("accuracy in %, mean over clients; difference: here minus theirs, in points", published_table(entry))
+    for line in (*published_figures.remarks(entry), *published_figures.notes(entry)):
+        typer.echo(line)
+    if about := published_figures.settings_in_words(entry):
+        typer.echo(about)
+    rows = published_figures.settings_rows(entry)
+    print_block("", [["setting", "theirs", "here", "methods"], *map(list, rows)] if rows else [])
 
 
 def decisions(summary: Mapping[str, Any]) -> list[str]:

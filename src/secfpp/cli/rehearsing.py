@@ -30,10 +30,7 @@ def rehearse(
     from secfpp.experiment.spec.layers import overridden
 
     require_engine(engine)
-    if config is not None:
-        settings = load_config(config, set_)
-    else:
-        settings = parse_config(overridden({}, set_))
+    settings = load_config(config, set_) if config else parse_config(overridden({}, set_))
     with tempfile.TemporaryDirectory(prefix="secfpp-rehearsal-") as room:
         rehearsal = prepare(out or Path(room) / "rehearsal", settings, sites, method, deadline)
         _play(rehearsal, engine, as_json)

@@ -19,6 +19,7 @@ from secfpp.experiment.report.holdings_map import HoldingsMap
 from secfpp.experiment.report.plots import Dot, Line, Scale
 from secfpp.experiment.report.samples import Samples, guesses
 from secfpp.experiment.report.why_charts import explained
+from secfpp.experiment.results import published_figures
 from secfpp.experiment.results.privacy_figures import epsilon_in_words
 from secfpp.experiment.results.refused import in_words
 from secfpp.experiment.results.security_costs import (
@@ -132,6 +133,8 @@ def render_report(
         reference=reference,
         gaps=_gaps(summary, metrics, reference),
         near=NEAR,
+        published=summary.get("published"),
+        beside=published_figures,
         rounds=by_round(results),
         strokes=[(plots.stroke(index), name) for index, name in enumerate(_trained(results))],
         clients=client_map(results, reference) if reference else None,

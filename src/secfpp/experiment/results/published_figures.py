@@ -14,9 +14,9 @@ from secfpp.experiment.spec.schema import flat
 ACCURACIES = {"own": "own", "own_no_prior": "own, no prior", "neighbour": "neighbour"}
 """Accuracies that stand beside published ones, and what they are called."""
 DEFINITIONS = (
-    "Own is not the same measure: theirs is of the test images of a client's own classes; here each class counts by its "
-    "share of the client's training images, with the client's class prior unless it says no prior. Neighbour here is the "
-    "mean over the classes of the other clients, without prior."
+    "Own is not the same measure: theirs is of the test images of a client's own classes; here each class counts by "
+    "its share of the client's training images, and the class prior is used unless it says no prior. Neighbour here is "
+    "the mean over the classes of the other clients, without prior."
 )
 
 
@@ -36,11 +36,11 @@ def published_figures(published: Published, methods: Mapping[str, Any], plan: Pl
         method it is: ``label``, ``seeds``, ``noise`` (whether it has a privacy mechanism), ``epsilon`` (what the run
         cost; null if that is infinite, or without noise) and ``accuracies``, for each of `ACCURACIES` ``theirs``,
         ``mean``, ``ci95`` and ``difference`` (mean minus theirs, in points), null where there is none here.
-        ``differing``: settings that differ, with ``key``, ``theirs``, ``ours`` and the ``methods`` of whose settings
-        it is (empty: of all); ``not_comparable``: settings of theirs that there is no such key of here, without
-        ``ours``; ``settings``, how many of theirs are known; ``unfinished``: label -> seeds that are not in its figures.
+        ``settings``, how many of theirs are compared, none while there are no figures of ours; ``differing``: those that differ, with ``key``, ``theirs``, ``ours``
+        and the ``methods`` that have it so (empty: it is of all); ``not_comparable``: the same without ``ours``, where
+        there is no such setting here; ``unfinished``: label -> seeds that are not in its figures.
     """
-    figures = [
+    figures: list[dict[str, Any]] = [
         {
             "method": figure.method,
             "called": figure.called,
@@ -64,8 +64,7 @@ def published_figures(published: Published, methods: Mapping[str, Any], plan: Pl
         "table": published.table,
         "url": published.url,
         "figures": figures,
-        "settings": len(flat(published.settings)),
-        **_settings(flat(published.settings), plan, shown),
+        **_settings(flat(published.settings) if shown else {}, plan, shown),
         "unfinished": {k: of for k, of in lacking.items() if of and plan.methods[k]["name"] in compared},
     }
 
@@ -88,8 +87,8 @@ def _ours(figure: PublishedFigure, label: str, method: Mapping[str, Any]) -> dic
     return {"label": label, "seeds": method["seeds"], "noise": noise, "epsilon": epsilon, "accuracies": accuracies}
 
 
-def _settings(theirs: Mapping[str, Any], plan: Plan, labels: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """``differing`` and ``not_comparable``: settings of all methods once, those of ``[method]`` for each of `labels`."""
+def _settings(theirs: Mapping[str, Any], plan: Plan, labels: Sequence[str]) -> dict[str, Any]:
+    """``settings``, ``differing`` and ``not_comparable``: what all methods share once, the methods' own for each of `labels`."""
     shared = flat({name: table for name, table in plan.settings.items() if name != "method"})
     shared["seeds"] = sorted({seed for seeds in plan.seeds.values() for seed in seeds})
     of = {label: flat({"method": plan.methods[label]}) for label in labels}
@@ -107,7 +106,7 @@ def _settings(theirs: Mapping[str, Any], plan: Plan, labels: Sequence[str]) -> d
             if same is None:
                 rows.append(same := {**row, "methods": []})
             same["methods"] += [label] * bool(label)
-    return {"differing": differing, "not_comparable": unknown}
+    return {"settings": len(theirs), "differing": differing, "not_comparable": unknown}
 
 
 def remarks(entry: Mapping[str, Any]) -> list[str]:
@@ -127,12 +126,14 @@ def remarks(entry: Mapping[str, Any]) -> list[str]:
 
 def notes(entry: Mapping[str, Any]) -> list[str]:
     """What is noted of the published figures that are shown, each note once."""
-    told = [_called(figure) + f": {figure['note']}." for figure in entry["figures"] if figure["note"] and figure["ours"]]
-    return list(dict.fromkeys(told))
+    shown = [figure for figure in entry["figures"] if figure["note"] and figure["ours"]]
+    return list(dict.fromkeys(f"{_called(figure)}: {figure['note']}." for figure in shown))
 
 
 def settings_in_words(entry: Mapping[str, Any]) -> str:
-    """A sentence about all settings together."""
+    """A sentence about all settings together; empty where none is compared."""
+    if not entry["settings"]:
+        return ""
     odd = len({row["key"] for rows in ("differing", "not_comparable") for row in entry[rows]})
     same = entry["settings"] - odd
     if not odd:
@@ -163,7 +164,7 @@ def _absent(figure: Mapping[str, Any]) -> str:
 
 
 def _called(figure: Mapping[str, Any]) -> str:
-    return figure["called"] + ("" if figure["epsilon"] is None else f" at epsilon {figure['epsilon']:g}")
+    return str(figure["called"]) + ("" if figure["epsilon"] is None else f" at epsilon {figure['epsilon']:g}")
 
 
 def _value(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ from secfpp.experiment.report.samples import Samples
 from secfpp.experiment.results.cells import FinishedCell, failure, load_cell
 from secfpp.experiment.results.explained import Why, explanations
 from secfpp.experiment.results.holdings import partition_figures
+from secfpp.experiment.results.published_figures import published_figures
 from secfpp.experiment.results.run_directory import RunDirectory
 from secfpp.experiment.results.summary import costs_lines, metrics_lines, summarize
 from secfpp.experiment.run.timing import times
 from secfpp.experiment.spec.plan import Cell, Plan
+from secfpp.experiment.spec.published import Published
 from secfpp.experiment.spec.schema import build, one_of
 
 if TYPE_CHECKING:
@@ -64,8 +67,11 @@ class ResultFiles:
         share = settings["participation"]
         algorithms = {label: known_algorithm(table) for label, table in self.plan.methods.items()}
         shared = settings["data"]["name"], settings["backbone"]["name"], settings["rounds"]
+        told = summarize(*shared, self.ordered(), algorithms, share)
+        published = _published(self._config())
         return {
-            **summarize(*shared, self.ordered(), algorithms, share),
+            **told,
+            **({"published": published_figures(published, told["methods"], self.plan)} if published else {}),
             "participation": share,
             "missing": [
                 {"method": cell.method, "seed": cell.seed, "error": failure(self.directory.path, cell)}
@@ -91,14 +97,17 @@ class ResultFiles:
             return None
         stored = self.directory.read_json("samples.json")
         samples = Samples((), (), {}) if stored is None else Samples.from_json(stored)
-        try:
-            config = (self.directory.path / "config.toml").read_text(encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"{error.filename} cannot be read ({error.strerror}): put it back") from error
         seed = min(cell.seed for cell in self.cells)
         table = self._partition(seed)
         held = holdings_map(seed, table) if table.get("clients") else None
-        return render_report(summary, self.ordered(), samples, config, held)
+        return render_report(summary, self.ordered(), samples, self._config(), held)
+
+    def _config(self) -> str:
+        """The complete settings as TOML text."""
+        try:
+            return (self.directory.path / "config.toml").read_text(encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read ({error.strerror}): put it back") from error
 
     def _partition(self, seed: int) -> dict[str, Any]:
         """What is kept of a seed's data; empty if nothing is."""
@@ -181,6 +190,23 @@ def known_algorithm(table: Mapping[str, Any]) -> FederatedAlgorithm | None:
     settings = dict(table)
     declared = methods().get(settings.pop("name", ""))
     return None if declared is None else build(declared, settings, "method", [])
+
+
+def _published(config_toml: str) -> Published | None:
+    """The published figures that stand in a run's complete settings.
+
+    Raises:
+        DataError: settings that somebody has changed so that they cannot be read.
+    """
+    problems: list[Problem] = []
+    try:
+        table = tomllib.loads(config_toml).get("published", "none")
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"config.toml of the run is no valid TOML ({error}): put it back") from error
+    found: Published | None = None if table == "none" else build(Published, table, "published", problems)
+    if problems:
+        raise DataError("config.toml of the run: " + "\n".join(map(str, problems)))
+    return found
 
 
 def _facts(table: Mapping[str, Any]) -> dict[str, Any]:

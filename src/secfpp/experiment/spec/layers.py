@@ -14,9 +14,7 @@ _AFRESH = ("kind", "name")
 """Keys whose change starts their table afresh."""
 
 
-def read_table(
-    path: Path, published: Callable[[Path], Table | None], above: tuple[Path, ...] = ()
-) -> dict[str, Any]:
+def read_table(path: Path, published: Callable[[Path], Table | None], above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The table of a file, on top of those of the files that it extends.
 
     Args:
@@ -101,7 +99,7 @@ def merge(base: Table, changes: Table, *, partial: bool = False) -> dict[str, An
         if one in changes:
             merged.pop(other, None)
     for key, value in changes.items():
-        old = merged.get(key)
+        old: Any = merged.get(key)
         if isinstance(old, str) and isinstance(value, Mapping):
             old = {"kind": old}
         if partial and isinstance(old, Mapping) and isinstance(value, str) and value != "none":

@@ -65,7 +65,7 @@ class Published:
     def __post_init__(self) -> None:
         named = [(figure.method, figure.epsilon) for figure in self.figures]
         problems = [
-            Problem(f"figures[{i}].method", figure.method, "has such a figure already, with this epsilon or without any")
+            Problem(f"figures[{i}].method", figure.method, "has a figure with the same epsilon, or none, already")
             for i, figure in enumerate(self.figures)
             if named.index((figure.method, figure.epsilon)) < i
         ]

@@ -14,7 +14,7 @@ from secfpp.experiment.spec.config import (
     parse_config,
     to_toml,
 )
-from secfpp.experiment.spec.layers import merge, overridden, parse_override
+from secfpp.experiment.spec.layers import merge, parse_override
 from support_experiment import Grouped, Means, Pooled, Single, ToySettings, Training, catalog
 
 FILE = """
