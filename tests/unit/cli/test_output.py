@@ -20,6 +20,7 @@ from secfpp.cli.output import (
 )
 from secfpp.experiment.results.summary import summarize
 from secfpp.runtime.trainer import RunResult
+from support import published_runs
 from support.explained_runs import explained_result, useless
 from support_experiment import fake_result
 
@@ -188,3 +189,30 @@ def test_one_group_has_a_reason_and_no_agreement(capsys: pytest.CaptureFixture[s
     }  # fmt: skip
     print_results(several, Path("o"))
     assert f"secfpp: seed 1: {reason}" in capsys.readouterr().out
+
+
+def test_published_figures_are_shown_with_ours_and_the_settings_that_differ(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(published_runs.summary(), Path("o"))
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "beside published figures: Somebody & Co, 2020" in shown
+    assert "pooled FedAll own 59.25 60.5 +-6.4 +1.2 - -" in shown
+    assert "own, no prior 59.25 52.5 +-6.4 -6.8" in shown and "neighbour 40.00 - -" in shown
+    assert "pooled+dp FedAll own 50.00 60.5 +-6.4 +10.5 0.1 18.7" in shown
+    assert "No run here of: absent (FedNone)." in shown and "FedAll: with <tricks>." in shown
+    assert "method.training.steps 7 5 pooled, pooled+slow" in shown
+    assert any(line.startswith("Own is not the same measure") for line in shown)
+
+
+def test_without_noise_epsilons_are_not_shown_and_equal_settings_have_no_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    equal = {"rounds": 50, "participation": 0.5, "dropout": 0.1}
+    published = replace(published_runs.PUBLISHED, settings=equal)
+    print_results(published_runs.summary(("pooled", "grouped"), published=published, settings=equal), Path("o"))
+    shown = capsys.readouterr().out
+    assert "All 3 settings that are known of theirs are the same here." in shown
+    assert "epsilon printed" not in shown and "setting  " not in shown
+    print_results(
+        published_runs.summary(("grouped",), published=replace(published, figures=published.figures[3:])), Path("o")
+    )
+    assert "called there" not in (shown := capsys.readouterr().out) and "No run here of: absent (FedNone)." in shown

@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
+from secfpp.algorithms.base import methods
 from secfpp.data.collection import ROOT_VARIABLE
 from secfpp.data.collections.domainnet import TEN
 from secfpp.data.collections.office_caltech import TEN as OFFICE_TEN
+from secfpp.experiment.results.published_figures import published_figures
 from secfpp.experiment.run.training import load_dataset
 from secfpp.experiment.spec.config import load_config, parse_config, to_table
 from secfpp.experiment.spec.layers import merge
+from secfpp.experiment.spec.plan import Plan
+from secfpp.experiment.spec.schema import flat
 from support.collections_on_disk import (
     DOMAINNET,
     OFFICE,
@@ -67,12 +71,10 @@ def test_the_head_of_a_preset_names_the_file_and_its_figures(name: str) -> None:
 def test_figures_say_where_they_stand_and_what_they_were_made_with(name: str) -> None:
     table = tomllib.loads((FOLDER / "figures" / f"{name}.toml").read_text())
     assert name in PRESETS
-    assert set(table) == {"source", "table", "url", "settings", "figures"}
-    assert all(isinstance(table[key], str) and table[key] for key in ("source", "table", "url"))
-    assert len({(each["method"], each.get("epsilon")) for each in table["figures"]}) == len(table["figures"])
-    for each in table["figures"]:
-        assert {"method", "called", "own"} <= set(each) <= {"method", "called", "own", "neighbour", "epsilon", "note"}
-        assert 0 < each["own"] < 100 and 0 < each.get("neighbour", 50) < 100
+    published = load_config(FOLDER / f"{name}.toml").published
+    assert published is not None and published.settings == table["settings"]
+    assert published.url.startswith("https://") and len(published.figures) == len(table["figures"]) > 0
+    assert all(figure.method in methods() and figure.own > 0 for figure in published.figures)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -80,3 +82,16 @@ def test_a_preset_has_the_settings_of_the_figures(name: str) -> None:
     table = tomllib.loads((FOLDER / "figures" / f"{name}.toml").read_text())
     own = to_table(load_config(FOLDER / f"{name}.toml"))
     assert to_table(parse_config(merge(own, table["settings"]))) == own
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_run_of_a_preset_has_every_setting_of_the_figures(name: str) -> None:
+    config = load_config(FOLDER / f"{name}.toml")
+    labels = [config.method.name, *config.variants]
+    reached = {"own": {"mean": 50.0, "ci95": None}, "seeds": [0], "privacy": {"unit": None, "epsilon": None}}
+    plan = Plan.of(config, config.choose(labels), "digest")
+    assert config.published is not None
+    told = published_figures(config.published, dict.fromkeys(labels, reached), plan)
+    assert {ours["label"] for figure in told["figures"] for ours in figure["ours"]} == set(labels)
+    assert told["settings"] == len(flat(config.published.settings)) >= 7
+    assert told["differing"] == told["not_comparable"] == []

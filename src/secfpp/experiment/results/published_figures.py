@@ -36,9 +36,10 @@ def published_figures(published: Published, methods: Mapping[str, Any], plan: Pl
         method it is: ``label``, ``seeds``, ``noise`` (whether it has a privacy mechanism), ``epsilon`` (what the run
         cost; null if that is infinite, or without noise) and ``accuracies``, for each of `ACCURACIES` ``theirs``,
         ``mean``, ``ci95`` and ``difference`` (mean minus theirs, in points), null where there is none here.
-        ``settings``, how many of theirs are compared, none while there are no figures of ours; ``differing``: those that differ, with ``key``, ``theirs``, ``ours``
-        and the ``methods`` that have it so (empty: it is of all); ``not_comparable``: the same without ``ours``, where
-        there is no such setting here; ``unfinished``: label -> seeds that are not in its figures.
+        ``settings``: how many of theirs are compared, none while there are no figures of ours; ``differing``: those
+        that differ, with ``key``, ``theirs``, ``ours`` and the ``methods`` that have it so (empty: it is of all);
+        ``not_comparable``: the same without ``ours``, where there is no such setting here; ``unfinished``: label ->
+        seeds that are not in its figures.
     """
     figures: list[dict[str, Any]] = [
         {
@@ -88,7 +89,7 @@ def _ours(figure: PublishedFigure, label: str, method: Mapping[str, Any]) -> dic
 
 
 def _settings(theirs: Mapping[str, Any], plan: Plan, labels: Sequence[str]) -> dict[str, Any]:
-    """``settings``, ``differing`` and ``not_comparable``: what all methods share once, the methods' own for each of `labels`."""
+    """What is said of settings: of those that all methods share once, of the methods' own for each of `labels`."""
     shared = flat({name: table for name, table in plan.settings.items() if name != "method"})
     shared["seeds"] = sorted({seed for seeds in plan.seeds.values() for seed in seeds})
     of = {label: flat({"method": plan.methods[label]}) for label in labels}

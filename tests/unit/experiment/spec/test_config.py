@@ -192,7 +192,7 @@ def test_merge_is_deep_and_another_kind_starts_afresh() -> None:
     assert merge({"seeds": [1]}, {"seed": 2}) == {"seed": 2}
 
 
-def test_load_reads_a_file_and_applies_overrides_in_turn(tmp_path: Path) -> None:
+def test_load_reads_a_file_and_applies_overrides(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(FILE)
     config = load_config(path, ["seed=9", "method.name=pooled", "method.training.lr=0.3"], catalog())
