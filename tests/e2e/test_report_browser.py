@@ -19,6 +19,7 @@ from secfpp.experiment.results.holdings import partition_table
 from secfpp.experiment.results.summary import summarize
 from secfpp.runtime.costs import Share
 from secfpp.runtime.evaluation import Example
+from support import published_runs
 from support.browser import Browser, find_browser
 from support.explained_runs import bare, explained_result, none_found, useful, useless
 from support.page_faults import faults
@@ -47,11 +48,11 @@ def results(names: tuple[str, ...], seeds: range, domains: tuple[str, ...] = DOM
     return found
 
 
-def page(runs: list[Any], config: str = "rounds = 8\n") -> str:
+def page(runs: list[Any], config: str = "rounds = 8\n", **more: Any) -> str:
     facts = {"0": {"drawings": {"train": 181, "test": 121}}}
     about = {"versions": {"python": "3.11.7"}, "git": "49e1768816a2686a4b1349b41cbcb84f5fc5f422", "data": facts}
     samples = sample_images(toy_dataset(n_domains=len(DOMAINS)), seed=0)
-    summary = {**summarize("icons", "mini", 8, runs), **about}
+    summary = {**summarize("icons", "mini", 8, runs), **about, **more}
     for name in {"secfpp", LONG} & summary["methods"].keys():
         summary["methods"][name]["security"] |= PROMISES
     held = holdings_map(0, partition_table(toy_dataset(n_domains=len(DOMAINS))))
@@ -82,6 +83,8 @@ WHY = {
     "secfpp+bare": [bare()],
 }
 LONG = "averyverylongmethodnamewithoutanyplacetobreakit" * 2
+_LONG_TOO = {"data": {"name": LONG}, "method": {"training": {"steps": 7}}, LONG: 3}
+OTHERS = published_runs.summary(published=replace(published_runs.PUBLISHED, settings=_LONG_TOO, url=LONG))["published"]
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +99,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "why": page(
             [explained_result(why, name, seed) for name, seeds in WHY.items() for seed, why in enumerate(seeds)]
         ),
+        "published": page(published_runs.runs(tuple(published_runs.LABELS)), published=OTHERS),
         "none": page([]),
     }
     for name, text in texts.items():
@@ -103,7 +107,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: (folder / f"{name}.html").as_uri() for name in texts}
 
 
-@pytest.mark.parametrize("name", ["demo", "many", "long", "crowd", "why", "none"])
+@pytest.mark.parametrize("name", ["demo", "many", "long", "crowd", "why", "published", "none"])
 def test_the_page_is_silent_alone_and_readable(browser: Browser, pages: dict[str, str], name: str) -> None:
     with browser.visit(pages[name]) as visit:
         for width in WIDTHS:
