@@ -7,7 +7,7 @@ tables ``[data]``, ``[backbone]``, ``[method]`` and ``[variants."name"]``. ``nam
 dataclass. A variant has ``base``, a method or another variant, and the settings that differ from it
 (`secfpp.experiment.spec.variants` has some that every config knows); a base that is the method of
 ``[method]`` has that table's settings. A file may begin with ``extends``, the path of another one
-whose tables it changes.
+whose tables it changes. A table ``[sweep]`` is for ``secfpp sweep`` alone: all others leave it unread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from secfpp.data.catalog import DatasetSpec
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=,@-]*")
-_TOP = ("seed", "seeds", "rounds", "participation", "held_out", "data", "backbone", "method", "variants")
+_TOP = ("seed", "seeds", "rounds", "participation", "held_out", "data", "backbone", "method", "variants", "sweep")
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,19 @@ def load_config(path: Path, overrides: Sequence[str] = (), catalog: Catalog | No
     Raises:
         ConfigError: no such file, not TOML, or bad values (all of them).
     """
+    return parse_config(load_table(path, overrides), catalog)
+
+
+def load_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The table of a TOML file, with those of the files that it extends below and `overrides` on top; not checked.
+
+    Raises:
+        ConfigError: no such file, or not TOML.
+    """
     table = _read(path, ())
     for override in overrides:
         table = merge(table, parse_override(override))
-    return parse_config(table, catalog)
+    return table
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
