@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_OUT ?= runs/demo
+LEADERBOARD_OUT ?= runs/leaderboard
 FUZZ_SECONDS ?= 60
 BIN := $(VENV)/bin
 PEERS := build/peers
@@ -13,7 +14,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo deploy-demo test test-slow test-partitions test-flare test-flower fuzz check lint types layers docs smoke bench bench-cost bench-peers format clean
+.PHONY: help demo leaderboard deploy-demo test test-slow test-partitions test-flare test-flower fuzz check lint types layers docs smoke bench bench-cost bench-peers format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +24,9 @@ demo: $(VENV)/.ready-run ## compare the methods on the embedded benchmark, one t
 	@$(BIN)/secfpp demo --out $(DEMO_OUT)
 	@echo "Results: $(CURDIR)/$(DEMO_OUT) (report.html, summary.json, metrics.jsonl)"
 	@echo "Next: . $(VENV)/bin/activate, then secfpp --help"
+
+leaderboard: $(VENV)/.ready-leaderboard ## every method on every included benchmark, hours; the same again goes on with it
+	@$(BIN)/secfpp sweep configs/leaderboard.toml --out $(LEADERBOARD_OUT)
 
 test: $(VENV)/.ready-test ## the test suite without the slow tests, on all cores
 	$(ONE_THREAD) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
@@ -84,6 +88,7 @@ clean: ## remove build products and caches (keeps .venv and runs)
 	find src tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 EXTRAS_run :=
+EXTRAS_leaderboard := [cards,digits]
 EXTRAS_test := [test]
 EXTRAS_dev := [test,dev]
 EXTRAS_flare := [test,flare]

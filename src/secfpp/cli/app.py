@@ -25,6 +25,7 @@ from secfpp.cli import (
     prompts,
     rehearsing,
     sites,
+    sweep,
     training,
     transcript,
     why,
@@ -105,6 +106,7 @@ app = typer.Typer(
 app.command()(training.demo)
 app.command()(training.run)
 app.command()(training.compare)
+app.command()(sweep.sweep)
 app.command()(training.report)
 app.command()(why.why)
 app.command()(audit.audit)

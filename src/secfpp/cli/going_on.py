@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-GOES_ON = {"demo": ("--resume",), "run": ("--resume",), "compare": (), "audit": (), "attack": ()}
+GOES_ON = {"demo": ("--resume",), "run": ("--resume",), "compare": (), "sweep": (), "audit": (), "attack": ()}
 """Commands that train, and what must be added to one to go on."""
 
 

@@ -154,11 +154,18 @@ def _strip(row: Dot, scale: Scale, mark: float | None) -> Markup:
 
 
 def lines(
-    title: str, series: Mapping[str, Line], x: Scale, y: Scale, focus: str | None = None, by: str = "round"
+    title: str,
+    series: Mapping[str, Line],
+    x: Scale,
+    y: Scale,
+    focus: str | None = None,
+    by: str = "round",
+    spans: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
 ) -> Markup:
     """One line per entry of `series`, coloured and dashed in their order; with `focus` the others step back.
 
-    `title` and `by` say what y and x are, for those who do not see it.
+    `title` and `by` say what y and x are, for those who do not see it. `spans` are intervals of a series, drawn as
+    upright bars: ``(x, low, high)``.
     """
     parts = [Markup('<path class="grid" d="M0 {0:.2f}H100"/>').format(100 - y.at(tick)) for tick in y.ticks]
     order = {name: index for index, name in enumerate(series)}
@@ -170,6 +177,10 @@ def lines(
         if name == focus:
             look = "line front"
         parts.append(Markup('<path class="{}" d="{}"/>').format(look, path))
+        bars = spans.get(name, ()) if spans and focus in (None, name) else ()
+        path = "".join(f"M{x.at(a):.2f} {100 - y.at(low):.2f}V{100 - y.at(high):.2f}" for a, low, high in bars)
+        if path:
+            parts.append(Markup('<path class="{} upright" d="{}"/>').format(look.partition(" d")[0], path))
     shown = [focus] if focus is not None else list(series)
     ends = (f"{name} ends at {series[name][-1][1]:.3g}" for name in shown if series[name])
     drawing = Markup(

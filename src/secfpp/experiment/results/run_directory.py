@@ -40,6 +40,10 @@ shards/         I-of-N: what `compare --shard I/N` trained, a directory like thi
 
 Of `secfpp attack` beside these: audit.json, audit.html and parts/.
 
+Of `secfpp sweep` instead:
+sweep.json      every figure at every combination of the settings; sweep.md, sweep.csv and sweep.html have the same
+points/         a directory like this one for each combination, of `secfpp compare`
+
 Of `secfpp audit` instead:
 audit.json      every attack with its figures, and audit.html, the same to look at
 parts/          TARGET/SEED.safetensors: what attacks said of each image; what is there is not attacked again
@@ -64,14 +68,18 @@ _OURS = (
     "parts",
     "shadows",
     "ledgers",
+    "points",
+    "sweep.json",
+    "sweep.md",
+    "sweep.csv",
+    "sweep.html",
 )
 _LOCK = ".lock"
 _DRAFT_SECONDS = 3600.0  # older files in writing are of a process that was killed, whatever else works there
 SHARDS = "shards"
 """The folder of a run directory that holds those of its shards, see `secfpp.experiment.run.shards`."""
-AUDIT = "audit"
-"""The command whose directories hold no run that others go on with."""
-_OTHER = {True: "holds something else than an audit", False: "holds an audit, not a run"}
+_KINDS = {"audit": ("an audit", "audit.html"), "sweep": ("a sweep", "sweep.html, or one of its points")}
+"""Commands whose directories hold no run that others go on with: what they hold, and what to open there."""
 
 
 class RunDirectory:
@@ -175,10 +183,10 @@ def open_run_directory(
     try:
         used = _in_use(path)
         replaces = force or (own and made_by(path) == command)
-        if used and not replaces and (made_by(path) == AUDIT) != (command == AUDIT):
-            raise ConfigError(
-                f"--out {path}: {_OTHER[command == AUDIT]}; choose another directory, or replace it with --force"
-            )
+        if used and not replaces and _kind(made_by(path)) != _kind(command):
+            kind, wanted = _kind(made_by(path)), _kind(command) or "a run"
+            told = f"{kind}, not {wanted}" if kind else f"something else than {wanted}"
+            raise ConfigError(f"--out {path}: holds {told}; choose another directory, or replace it with --force")
         if used and not replaces and not resume:
             raise ConfigError(
                 f"--out {path}: exists and is not empty; choose another directory, or replace it with --force"
@@ -209,8 +217,8 @@ def open_results(path: Path) -> Iterator[RunDirectory]:
         ConfigError: no run is there, or it is in use.
     """
     stored = stored_in(path)
-    if stored is not None and made_by(path) == AUDIT:
-        raise ConfigError(f"{path}: {_OTHER[False]}; open audit.html there")
+    if stored is not None and (kind := _kind(made_by(path))):
+        raise ConfigError(f"{path}: holds {kind}, not a run; open {_KINDS[made_by(path) or ''][1]} there")
     if stored is None:
         raise ConfigError(f"{path}: holds no run; give a directory that `secfpp run`, `compare` or `demo` made")
     lock = _locked(path)
@@ -231,7 +239,7 @@ def open_shard(out: Path, name: str, command: str) -> Iterator[RunDirectory]:
     """
     try:
         whole = stored_in(out)
-        if _in_use(out) and (whole is None or made_by(out) == AUDIT):
+        if _in_use(out) and (whole is None or _kind(made_by(out))):
             raise ConfigError(f"--out {out}: holds something else than such a run; choose another directory")
         path = out / SHARDS / name
         for folder in (out, path.parent, path):
@@ -251,6 +259,11 @@ def path_part(name: str) -> str:
     """`name` as one part of a path, whatever is in it."""
     part = quote(name, safe=" +=,@").replace("..", "%2E%2E")
     return "%2E" if part == "." else part
+
+
+def _kind(command: str | None) -> str:
+    """What a command's directory holds, if not a run."""
+    return _KINDS.get(command or "", ("", ""))[0]
 
 
 def _in_use(path: Path) -> bool:

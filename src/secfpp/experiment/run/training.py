@@ -164,27 +164,39 @@ def _feasible(
     task: SeedTask, dataset: FederatedDataset, backbone: Backbone, emit: Emit, engine: Engine | None
 ) -> SeedTask:
     """The task without cells whose settings do not fit the clients or class names: they fail before any encoding."""
-    from secfpp.runtime.trainer import per_round
-
     failed, told = set(), set[str]()
-    clients = per_round(len(dataset.clients), task.config.participation)
     for cell in task.cells:
-        algorithm = task.config.choose([cell.method])[cell.method].for_rounds(task.config.rounds)
         try:
-            if engine:
-                engine.require(algorithm)
-            if algorithm.trained:
-                told.add(require_memory(algorithm, clients, len(dataset.classes), task.seed))
-                algorithm.require(clients)
-                if warning := algorithm.forewarn(clients, algorithm.prompt.n_ctx * backbone.spec.text_dim):
-                    told.add(f"{cell.method}: {warning}")
-            backbone.class_tokens(dataset.classes, algorithm.prompt.n_ctx)
+            told |= require_fit(task.config, cell, dataset, backbone, engine)
         except SecFPPError as error:
             _fail(task, cell, error, emit)
             failed.add(cell)
-    for note in sorted(told - {""}):
+    for note in sorted(told):
         emit(Event("note", task.cells[0], f"seed {task.seed}: {note}"))
     return task.without(failed)
+
+
+def require_fit(
+    config: ExperimentConfig, cell: Cell, dataset: FederatedDataset, backbone: Backbone, engine: Engine | None = None
+) -> set[str]:
+    """Raise unless a method can be trained on the clients and class names of a data set; what is worth knowing of it.
+
+    Raises:
+        SecFPPError: it cannot.
+    """
+    from secfpp.runtime.trainer import per_round
+
+    algorithm, told = config.choose([cell.method])[cell.method].for_rounds(config.rounds), set[str]()
+    clients = per_round(len(dataset.clients), config.participation)
+    if engine:
+        engine.require(algorithm)
+    if algorithm.trained:
+        told.add(require_memory(algorithm, clients, len(dataset.classes), cell.seed))
+        algorithm.require(clients)
+        if warning := algorithm.forewarn(clients, algorithm.prompt.n_ctx * backbone.spec.text_dim):
+            told.add(f"{cell.method}: {warning}")
+    backbone.class_tokens(dataset.classes, algorithm.prompt.n_ctx)
+    return told - {""}
 
 
 def load_dataset(config: ExperimentConfig, seed: int) -> FederatedDataset:

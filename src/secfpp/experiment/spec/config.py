@@ -9,7 +9,8 @@ dataclass. A variant has ``base``, a method or another variant, and the settings
 ``[method]`` has that table's settings. A file may begin with ``extends``, the path of another one
 whose tables it changes. ``[published]`` has figures that others published of the experiment, with which a report
 compares; it is usually the file ``figures/NAME.toml`` beside the config (`secfpp.experiment.spec.published`), and one
-that extends a config keeps its figures.
+that extends a config keeps its figures. A table ``[sweep]`` is for ``secfpp sweep`` alone:
+all others leave it unread.
 """
 
 from __future__ import annotations
@@ -34,7 +35,19 @@ if TYPE_CHECKING:
     from secfpp.data.catalog import DatasetSpec
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=,@-]*")
-_TOP = ("seed", "seeds", "rounds", "participation", "held_out", "data", "backbone", "method", "variants", "published")
+_TOP = (
+    "seed",
+    "seeds",
+    "rounds",
+    "participation",
+    "held_out",
+    "data",
+    "backbone",
+    "method",
+    "variants",
+    "published",
+    "sweep",
+)
 
 
 @dataclass(frozen=True)
@@ -149,8 +162,17 @@ def load_config(path: Path, overrides: Sequence[str] = (), catalog: Catalog | No
         ConfigError: no such file, not TOML, or bad values (all of them).
     """
     catalog = catalog or Catalog.installed()
-    table = read_table(path, lambda file: figures_beside(file, catalog.methods))
-    return parse_config(overridden(table, overrides), catalog)
+    return parse_config(load_table(path, overrides, catalog), catalog)
+
+
+def load_table(path: Path, overrides: Sequence[str] = (), catalog: Catalog | None = None) -> dict[str, Any]:
+    """The table of a TOML file, with those of the files that it extends below and `overrides` on top; not checked.
+
+    Raises:
+        ConfigError: no such file, or not TOML.
+    """
+    methods = (catalog or Catalog.installed()).methods
+    return overridden(read_table(path, lambda file: figures_beside(file, methods)), overrides)
 
 
 def parse_config(table: Table, catalog: Catalog | None = None) -> ExperimentConfig:

@@ -1,0 +1,167 @@
+"""What a sweep found, as tables of text: for Markdown, the terminal and CSV. All are made from ``sweep.json``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from secfpp.experiment.report.comparison import METRICS
+from secfpp.experiment.results.text import p_value, points
+from secfpp.experiment.sweep.figures import BARE, CLAIMED
+
+DASH = "\N{EN DASH}"
+Content = Mapping[str, Any]
+Rows = list[list[str]]
+
+
+def title(key: str) -> str:
+    """The name of a metric."""
+    known = {metric.key: metric.title for metric in METRICS}
+    return known[key.removesuffix(BARE)] + (", no prior" if key.endswith(BARE) else "")
+
+
+def differs(content: Content, key: str) -> bool:
+    """Whether any method has another figure without the class prior."""
+    rows = [row["figures"] for point in content["points"] for row in point["methods"].values()]
+    return any(f"{key}{BARE}" in row and row[f"{key}{BARE}"] != row.get(key) for row in rows)
+
+
+def metrics(content: Content) -> list[str]:
+    """The metrics in which methods are compared, each also without the class prior where that is another figure."""
+    found = [key for key in CLAIMED if key in content["metrics"]]
+    return [*found, *(f"{key}{BARE}" for key in found if differs(content, key))]
+
+
+def claim(content: Content) -> list[str]:
+    """Whether any other method beats the reference, in sentences."""
+    if not any(point["differences"] for point in content["points"]):
+        return ["There is no other method to compare with yet."]
+    if not any(gap["ci95"] for point in content["points"] for gap in point["differences"]):
+        return ["One seed: nothing can be said about differences, neither that there are any nor that there are none."]
+    found = []
+    for end, what in (("", ""), (BARE, " without the class prior")):
+        if end and not any(differs(content, key) for key in CLAIMED):
+            continue
+        for key, name in (*((f"{k}{end}", title(k).lower()) for k in CLAIMED), (f"both{end}", "both at once")):
+            at = [(point, point["beaten"][key]) for point in content["points"] if point["beaten"][key]]
+            where = "; ".join(f"{place(point)} ({', '.join(methods)})" for point, methods in at)
+            head = f"On {name}{what} {content['reference']} is beaten at {len(at)} of {len(content['points'])} points"
+            found.append(f"{head}: {where}." if at else f"{head}.")
+    return found
+
+
+def missing(content: Content) -> str:
+    """What is not finished, as a sentence; empty if nothing."""
+    cells = content["missing"]
+    failed = sum(cell["error"] is not None for cell in cells)
+    told = f"Not finished: {len(cells)} methods x seeds" + (f", {failed} of which failed" if failed else "")
+    return f"{told}. The same command goes on." if cells else ""
+
+
+def place(point: Content) -> str:
+    """The values of a point."""
+    return ", ".join(f"{name}={label}" for name, label in point["at"].items())
+
+
+def overview(content: Content) -> Rows:
+    """For each point: the reference, and the rival that is nearest to it or furthest above, in each metric compared."""
+    keys = metrics(content)
+    names = [axis["name"] for axis in content["axes"]]
+    heads = [
+        cell for key in keys for cell in (f"{title(key)}: {content['reference']}", "best other", "more, 95 % interval")
+    ]
+    rows = [[*names, *heads]]
+    for point in content["points"]:
+        own = point["methods"].get(content["reference"])
+        row = [point["at"][name] for name in names]
+        for key in keys:
+            row.append(figure(own["figures"].get(key)) if own else DASH)
+            gaps = [g for g in point["differences"] if g["metric"] == key and point["methods"][g["method"]]["rival"]]
+            best = max(gaps, key=lambda gap: float(gap["mean"]), default=None)
+            row += [best["method"], difference(best)] if best else [DASH, DASH]
+        rows.append(row)
+    return rows
+
+
+def matrix(content: Content, key: str) -> Rows:
+    """One metric: points in rows, methods in columns."""
+    names = [axis["name"] for axis in content["axes"]]
+    rows = [[*names, *content["methods"]]]
+    for point in content["points"]:
+        figures = [point["methods"].get(method, {"figures": {}})["figures"].get(key) for method in content["methods"]]
+        rows.append([*(point["at"][name] for name in names), *map(figure, figures)])
+    return rows
+
+
+def gaps(content: Content, key: str) -> Rows:
+    """Differences to the reference in one metric: points in rows, the other methods in columns; empty without any."""
+    names = [axis["name"] for axis in content["axes"]]
+    others = [method for method in content["methods"] if method != content["reference"]]
+    rows = [[*names, *others]]
+    for point in content["points"]:
+        found = {gap["method"]: gap for gap in point["differences"] if gap["metric"] == key}
+        rows.append([*(point["at"][name] for name in names), *(difference(found.get(method)) for method in others)])
+    return rows if others else []
+
+
+def figure(entry: Content | None) -> str:
+    """A figure in percent, with half its 95 % interval."""
+    if entry is None:
+        return DASH
+    half = "" if entry["ci95"] is None else f" ±{(entry['ci95'][1] - entry['ci95'][0]) / 2:.1f}"
+    return points(entry["mean"]) + half
+
+
+def difference(gap: Content | None) -> str:
+    """A difference in points, its interval, and its corrected p-value."""
+    if gap is None:
+        return DASH
+    if gap["ci95"] is None:
+        return points(gap["mean"], signed=True)
+    low, high = (points(end, signed=True) for end in gap["ci95"])
+    return f"{points(gap['mean'], signed=True)} ({low} to {high}), p {p_value(gap['p_holm'])}"
+
+
+def markdown(content: Content) -> str:
+    """``sweep.md``."""
+    seeds = ", ".join(map(str, content["seeds"]))
+    parts = [f"# {content['reference']} and {len(content['methods']) - 1} others at {len(content['points'])} points"]
+    parts += [f"Accuracy in percent, means over clients and seeds {seeds}; ± is half a 95 % interval over seeds."]
+    parts += [*([missing(content)] if content["missing"] else []), *(f"* {line}" for line in claim(content))]
+    parts += ["## Against the best other method", _block(overview(content))]
+    for key in metrics(content):
+        parts += [f"## {title(key)}", _block(matrix(content, key))]
+        if rows := gaps(content, key):
+            about = (
+                f"More than {content['reference']}, in points, paired by seed; p after Holm's correction for the table:"
+            )
+            parts += [about, _block(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def csv_text(content: Content) -> str:
+    """``sweep.csv``: a line for each point, method and metric."""
+    names = [axis["name"] for axis in content["axes"]]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    heads = ["mean", "low", "high", "seeds", "more_than_reference", "more_low", "more_high", "p", "p_holm"]
+    writer.writerow([*names, "method", "metric", *heads])
+    for point in content["points"]:
+        found = {(gap["method"], gap["metric"]): gap for gap in point["differences"]}
+        for method, row in point["methods"].items():
+            for key, entry in row["figures"].items():
+                gap = found.get((method, key), {"mean": "", "ci95": None, "p": None, "p_holm": None})
+                ends = [*(entry["ci95"] or ("", "")), len(entry["per_seed"])]
+                more = [gap["mean"], *(gap["ci95"] or ("", "")), *(gap["p"], gap["p_holm"])]
+                cells = ["" if value is None else value for value in (entry["mean"], *ends, *more)]
+                writer.writerow([*(point["at"][name] for name in names), method, key, *cells])
+    return text.getvalue()
+
+
+def _block(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, with a head."""
+    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
