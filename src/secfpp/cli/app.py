@@ -25,6 +25,7 @@ from secfpp.cli import (
     prompts,
     rehearsing,
     sites,
+    tables,
     training,
     transcript,
     why,
@@ -106,6 +107,7 @@ app.command()(training.demo)
 app.command()(training.run)
 app.command()(training.compare)
 app.command()(training.report)
+app.command()(tables.table)
 app.command()(why.why)
 app.command()(audit.audit)
 app.command()(attack.attack)
