@@ -8,6 +8,7 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
+import pandas
 import pytest
 from markdown_it import MarkdownIt
 
@@ -169,7 +170,6 @@ def test_csv_by_seed_gives_the_same_means_and_differences() -> None:
 
 
 def test_csv_is_what_data_frames_want() -> None:
-    pandas: Any = pytest.importorskip("pandas")
     table = stacked("setting", {"a": named(NAMES), "b": named(NAMES)})
     frame = pandas.read_csv(io.StringIO(written(table, "csv")))
     assert set(frame["method"]) == set(NAMES) and set(frame["setting"]) == {"a", "b"}
