@@ -26,6 +26,7 @@ from secfpp.cli import (
     rehearsing,
     sites,
     sweep,
+    tables,
     training,
     transcript,
     why,
@@ -108,6 +109,7 @@ app.command()(training.run)
 app.command()(training.compare)
 app.command()(sweep.sweep)
 app.command()(training.report)
+app.command()(tables.table)
 app.command()(why.why)
 app.command()(audit.audit)
 app.command()(attack.attack)

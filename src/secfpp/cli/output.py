@@ -38,8 +38,6 @@ def aligned(rows: Sequence[Sequence[str]], gap: int = 3) -> list[str]:
 
 ACCURACIES = {"own": "own", "own_domain": "own domain", "other_domains": "other domains", "neighbour": "neighbour"}
 """Metrics that are printed, with the heads of their columns."""
-COMPARED = ("own", "own_domain")
-"""Those in which methods are compared seed by seed."""
 
 
 def results_table(summary: Mapping[str, Any]) -> list[list[str]]:
@@ -94,22 +92,21 @@ def differences_table(summary: Mapping[str, Any], method: str) -> list[list[str]
     Of each metric: the mean, its two-sided 95 % interval, the one-sided 95 % lower bound, and the p-value, corrected
     for all methods of the column.
     """
-    of = {metric: comparison.differences(summary, method, metric) for metric in COMPARED}
+    of = {metric: comparison.differences(summary, method, metric) for metric in comparison.COMPARED}
     rows = [
         [other, *(cell for gaps in of.values() for cell in _difference(gaps.get(other)))]
         for other in summary["methods"]
         if any(other in gaps for gaps in of.values())
     ]
-    heads = [cell for metric in COMPARED for cell in (ACCURACIES[metric], "95 % interval", "at least", "p")]
+    heads = [cell for metric in comparison.COMPARED for cell in (ACCURACIES[metric], "95 % interval", "at least", "p")]
     return [["against", *heads], *rows] if rows else []
 
 
 def power_notes(summary: Mapping[str, Any], method: str) -> list[str]:
     """What the seeds of `differences_table` cannot see: a line for each metric, or one for all."""
-    notes = {m: comparison.power_note(comparison.differences(summary, method, m).values()) for m in COMPARED}
-    if len(set(notes.values())) == 1:
-        return [note for note in list(notes.values())[:1] if note]
-    return [f"{ACCURACIES[metric]}: {note}" for metric, note in notes.items() if note]
+    return comparison.power_notes(
+        {ACCURACIES[m]: comparison.differences(summary, method, m).values() for m in comparison.COMPARED}
+    )
 
 
 def print_results(summary: Mapping[str, Any], report: Path, against: str | None = None) -> None:

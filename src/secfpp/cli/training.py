@@ -202,20 +202,24 @@ def compare(
 
 def report(
     directory: Path = typer.Argument(metavar="DIR", help="A directory that run, compare or demo made."),
-    out: Path | None = typer.Option(None, help="Write the page there instead of to DIR/report.html."),
+    out: Path | None = typer.Option(None, help="Write the page there, and nothing to DIR."),
     as_json: bool = JSON,
 ) -> None:
-    """Make the report of a run anew from its stored results, also while some are missing."""
+    """Make the report and the tables of a run anew from its stored results, also while some are missing."""
     from secfpp.cli.output import print_json, print_results
     from secfpp.experiment.results.run_directory import open_results
-    from secfpp.experiment.run.result_files import render_directory
+    from secfpp.experiment.run.result_files import finished_results
     from secfpp.storage import atomic_write
 
     page = out or directory / "report.html"
     with open_results(directory) as results:
-        summary, content = render_directory(results)
+        files = finished_results(results)
+        summary = files.summary()
         try:
-            atomic_write(page, content.encode())
+            if out:
+                atomic_write(page, files.report(summary).encode())
+            else:
+                files.write_pages(summary)
         except OSError as error:
             raise ConfigError([Problem("--out", str(page), f"cannot be written ({error.strerror})")]) from error
     if as_json:
@@ -241,15 +245,15 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def parse_labels(text: str, option: str = "--methods") -> tuple[str, ...]:
-    """``a,b`` as labels, given with an option; a comma inside a label is not supported here.
+def parse_labels(text: str, option: str = "--methods", what: str = "method") -> tuple[str, ...]:
+    """``a,b`` as labels of something, given with an option; a comma inside a label is not supported here.
 
     Raises:
         ConfigError: an empty label, or one named twice.
     """
     labels = tuple(word.strip() for word in text.split(","))
     if not all(labels) or len(set(labels)) < len(labels):
-        raise ConfigError([Problem(option, text, "should name each method once, with commas between")])
+        raise ConfigError([Problem(option, text, f"should name each {what} once, with commas between")])
     return labels
 
 

@@ -40,6 +40,8 @@ METRICS = (
     ),
     Metric(WORST, "Worst client", "own accuracy of the client that has the lowest"),
 )
+COMPARED = ("own", "own_domain")
+"""Keys of those in which tables compare methods seed by seed, unless asked for others."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,13 @@ def differences(summary: Summary, method: str, key: str) -> dict[str, Estimate]:
             {seed: sign * value for seed, value in zip(entry["seeds"], entry["per_seed"], strict=True)},
             None if bound is None else sign * bound,
         )
-    p_values = holm({name: paired_p(list(gap.per_seed.values())) for name, gap in found.items()})
-    return {name: replace(found[name], p=p_values[name]) for name in summary["methods"] if name in found}
+    return corrected({name: found[name] for name in summary["methods"] if name in found})
+
+
+def corrected(gaps: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """`gaps`, all paired differences that are said of one metric, with p-values that are corrected for each other."""
+    p_values = holm({name: paired_p(list(gap.per_seed.values())) for name, gap in gaps.items()})
+    return {name: replace(gap, p=p_values[name]) for name, gap in gaps.items()}
 
 
 def power_note(figures: Iterable[Estimate]) -> str:
@@ -167,6 +174,14 @@ def power_note(figures: Iterable[Estimate]) -> str:
     low, high = points(least[0]), points(least[-1])
     span = f"{high} points" if low == high else f"{low} to {high} points, by pair,"
     return f"With these {seeds} seeds, true differences under {span} are seen in less than 80 % of such comparisons."
+
+
+def power_notes(figures: Mapping[str, Iterable[Estimate]]) -> list[str]:
+    """`power_note` of the paired differences of each metric, by its title: a line for each, or one for all."""
+    notes = {title: power_note(gaps) for title, gaps in figures.items()}
+    if len(set(notes.values())) == 1:
+        return [note for note in list(notes.values())[:1] if note]
+    return [f"{title}: {note}" for title, note in notes.items() if note]
 
 
 def paired(table: Estimates, method: str, other: str, key: str) -> Estimate | None:

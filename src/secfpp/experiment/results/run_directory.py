@@ -36,6 +36,7 @@ samples.json    a few test images, for the report
 prompts/        METHOD/SEED/CLIENT.safetensors: the personal prompts
 tensorboard/    METHOD/SEED: events for TensorBoard, if asked for
 report.html     everything above, to look at; open it in a browser. `secfpp report DIR` makes it anew
+table.*         md, tex, csv, json: the figures as a table for papers and programs; `secfpp table DIR` makes others
 shards/         I-of-N: what `compare --shard I/N` trained, a directory like this one each
 
 Of `secfpp attack` beside these: audit.json, audit.html and parts/.
@@ -63,6 +64,10 @@ _OURS = (
     "prompts",
     "tensorboard",
     "report.html",
+    "table.md",
+    "table.tex",
+    "table.csv",
+    "table.json",
     "audit.json",
     "audit.html",
     "parts",

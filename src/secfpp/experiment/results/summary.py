@@ -239,6 +239,19 @@ def _features(backbone: Backbone, split: Split) -> np.ndarray:
     return features
 
 
+def clusters_of(run: RunResult) -> tuple[list[str], list[int]] | None:
+    """True groups and clusters of the clients that are in a cluster (-1: in none); None of a method without any."""
+    if run.assignment is None:
+        return None
+    pairs = [(d, c) for d, c in zip(run.true_groups, run.assignment, strict=True) if c >= 0]
+    return [domain for domain, _ in pairs], [cluster for _, cluster in pairs]
+
+
+def per_client(count: Mapping[str, int], run: RunResult) -> float:
+    """What clients of `run` sent or received, by their names, as a mean over all of them."""
+    return sum(count.values()) / len(run.clients)
+
+
 def _method(runs: Sequence[RunResult]) -> dict[str, Any]:
     entry: dict[str, Any] = {}
     for name in _metrics(runs):
@@ -248,8 +261,8 @@ def _method(runs: Sequence[RunResult]) -> dict[str, Any]:
     entry["newcomers"] = _newcomers(runs)
     entry["seconds"] = float(np.mean([run.seconds for run in runs]))
     entry["bytes"] = {
-        "client_up": float(np.mean([_per_client(run.costs.up, run) for run in runs])),
-        "client_down": float(np.mean([_per_client(run.costs.down, run) for run in runs])),
+        "client_up": float(np.mean([per_client(run.costs.up, run) for run in runs])),
+        "client_down": float(np.mean([per_client(run.costs.down, run) for run in runs])),
     }
     entry["exchanges"] = float(np.mean([run.costs.exchanges for run in runs]))
     entry["messages"] = float(np.mean([run.costs.messages for run in runs]))
@@ -272,12 +285,8 @@ def _newcomers(runs: Sequence[RunResult]) -> dict[str, Any] | None:
 
 
 def _clusters(runs: Sequence[RunResult]) -> dict[str, Any] | None:
-    """Clusters and their agreement with the true groups, of the clients that are in one (cluster -1: in none)."""
-    found = []
-    for run in runs:
-        if run.assignment is not None:
-            pairs = [(d, c) for d, c in zip(run.true_groups, run.assignment, strict=True) if c >= 0]
-            found.append(([domain for domain, _ in pairs], [cluster for _, cluster in pairs]))
+    """Clusters and their agreement with the true groups."""
+    found = [pair for run in runs if (pair := clusters_of(run))]
     if not found:
         return None
     counts = [len(set(clusters)) for _, clusters in found]
@@ -308,10 +317,6 @@ def _metrics(runs: Sequence[RunResult]) -> list[str]:
 
 def _mean(run: RunResult, metric: str) -> float:
     return float(np.nanmean(run.metrics[metric]))
-
-
-def _per_client(count: Mapping[str, int], run: RunResult) -> float:
-    return sum(count.values()) / len(run.clients)
 
 
 def _path_part(name: str) -> str:

@@ -1,16 +1,19 @@
-"""The files of a run directory that are made from its finished cells: summary, metrics, costs, report."""
+"""The files of a run directory that are made from its finished cells: summary, metrics, costs, report, tables."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from secfpp.errors import ConfigError, DataError, Problem
+from secfpp.experiment.report import comparison
 from secfpp.experiment.report.holdings_map import holdings_map
 from secfpp.experiment.report.page import render_report
 from secfpp.experiment.report.samples import Samples
+from secfpp.experiment.report.table_formats import FORMATS
+from secfpp.experiment.report.tables import ResultTable, result_table
 from secfpp.experiment.results.cells import FinishedCell, failure, load_cell
 from secfpp.experiment.results.explained import Why, explanations
 from secfpp.experiment.results.holdings import partition_figures
@@ -91,16 +94,40 @@ class ResultFiles:
         self.directory.write_json("summary.json", summary)
         return summary
 
-    def report(self, summary: Mapping[str, Any]) -> str | None:
-        """The report page; None while nothing is finished."""
-        if not self.cells:
-            return None
+    def report(self, summary: Mapping[str, Any]) -> str:
+        """The report page; something must be finished."""
         stored = self.directory.read_json("samples.json")
         samples = Samples((), (), {}) if stored is None else Samples.from_json(stored)
         seed = min(cell.seed for cell in self.cells)
         table = self._partition(seed)
         held = holdings_map(seed, table) if table.get("clients") else None
         return render_report(summary, self.ordered(), samples, self._config(), held)
+
+    def table(
+        self,
+        summary: Mapping[str, Any],
+        methods: Sequence[str] = (),
+        keys: Sequence[str] = (),
+        against: str | None = "",
+    ) -> ResultTable:
+        """The table of results; see `result_table`.
+
+        Args:
+            summary: what `summary` gave.
+            methods: labels of the rows; all if not given.
+            keys: of the columns; the usual ones if not given.
+            against: the method that differences are of; if empty, that of the settings, or else the best of the table;
+                None leaves differences out.
+
+        Raises:
+            ConfigError: a method or key that there are no results of.
+        """
+        results = self.ordered()
+        if against == "":
+            shown = {name: of for name, of in summary["methods"].items() if not methods or name in methods}
+            picked = {**summary, "methods": shown}
+            against = comparison.reference(picked, comparison.estimates(picked, results), self._config())
+        return result_table(summary, results, against, methods, keys)
 
     def _config(self) -> str:
         """The complete settings as TOML text."""
@@ -113,25 +140,31 @@ class ResultFiles:
         """What is kept of a seed's data; empty if nothing is."""
         return self.directory.read_json(f"partitions/{seed}.json") or {}
 
-    def write_report(self, summary: Mapping[str, Any]) -> None:
-        """Write ``report.html`` if anything is finished."""
-        if page := self.report(summary):
-            self.directory.write("report.html", page)
+    def pages(self, summary: Mapping[str, Any]) -> dict[str, str]:
+        """The report page and the tables, by the names of their files; empty while nothing is finished."""
+        if not self.cells:
+            return {}
+        table = self.table(summary)
+        tables = {f"table.{form.ending}": form.write(table) for form in FORMATS.values()}
+        return {"report.html": self.report(summary), **tables}
+
+    def write_pages(self, summary: Mapping[str, Any]) -> None:
+        """Write the files of `pages`."""
+        for name, content in self.pages(summary).items():
+            self.directory.write(name, content)
 
 
-def render_directory(directory: RunDirectory) -> tuple[dict[str, Any], str]:
-    """The summary and the report page of a run directory, from its cells alone.
+def finished_results(directory: RunDirectory) -> ResultFiles:
+    """What is finished in a run directory.
 
     Raises:
         DataError: a file that cannot be read, or no finished cell yet.
     """
     plan = stored_plan(directory)
     results = ResultFiles(directory, plan, read_cells(directory, plan))
-    summary = results.summary()
-    page = results.report(summary)
-    if page is None:
+    if not results.cells:
         raise DataError(f"{directory.path}: no method is finished on any seed yet; go on with the run first")
-    return summary, page
+    return results
 
 
 def explain_directory(directory: RunDirectory, method: str = "", seed: int | None = None) -> tuple[str, list[Why]]:

@@ -204,7 +204,7 @@ def run_experiment(
     summary["wall_seconds"] = time.perf_counter() - started
     directory.write_json("summary.json", summary)
     progress.preparing("writing the report")
-    results.write_report(summary)
+    results.write_pages(summary)
     return Outcome(summary, watcher.failures, tried)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from secfpp.errors import ConfigError, DataError, MissingExtraError, ProtocolError
 from secfpp.experiment.results.run_directory import open_results, open_run_directory
-from secfpp.experiment.run.result_files import render_directory
+from secfpp.experiment.run.result_files import finished_results
 from secfpp.experiment.sweep import make
 from secfpp.experiment.sweep.make import Outcome, run_sweep
 from secfpp.experiment.sweep.points import plan_sweep
@@ -96,7 +96,9 @@ def test_points_hold_what_their_comparison_measured(world: World) -> None:
 def test_each_comparison_is_a_run_that_others_read(world: World) -> None:
     swept()
     with open_results(Path("o/points/data.shots=4")) as directory:
-        summary, page = render_directory(directory)
+        results = finished_results(directory)
+        summary = results.summary()
+        page = results.report(summary)
     assert list(summary["methods"]) == ["pooled", "grouped@grouping.k_max=2", "grouped@grouping.k_max=5"]
     assert "grouped@" in page
     with pytest.raises(ConfigError, match=r"holds a sweep, not a run; open sweep\.html"), open_results(Path("o")):
