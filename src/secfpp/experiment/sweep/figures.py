@@ -60,7 +60,7 @@ def gather(sweep: Sweep, summaries: Mapping[str, Summary]) -> dict[str, Any]:
             {
                 "name": axis.name,
                 "labels": list(axis.labels),
-                "values": [choice.value for choice in axis.choices] if axis.numeric else None,
+                "values": None if axis.numbers is None else list(axis.numbers),
                 "of": "method" if axis.of_method else "run",
             }
             for axis in sweep.axes
