@@ -24,6 +24,7 @@ KEYS = ("over", "skip", "methods", "against")
 """What a ``[sweep]`` table can have."""
 SETTINGS = ("rounds", "participation", "held_out", "data", "backbone", "method")
 """The keys of a config that an axis can change."""
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 _TABLES = ("data", "backbone", "method")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.+-]*")
 
@@ -61,10 +62,13 @@ class Axis:
         return all(set(choice.changes) == {"method"} for choice in self.choices)
 
     @property
-    def numeric(self) -> bool:
-        """Whether all values are numbers, which can be drawn along a line."""
-        values = [choice.value for choice in self.choices]
-        return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    def numbers(self) -> tuple[float, ...] | None:
+        """The values, or the labels of named alternatives, if all are numbers, which can be drawn along a line."""
+        if self.named:
+            telling = all(_NUMBER.fullmatch(label) for label in self.labels)
+            return tuple(map(float, self.labels)) if telling else None
+        values = tuple(choice.value for choice in self.choices)
+        return values if all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in values) else None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ def gather(sweep: Sweep, summaries: Mapping[str, Summary]) -> dict[str, Any]:
     Returns:
         ``format``, ``reference``, ``methods``, ``seeds``, ``metrics``; ``axes``, each with ``name``, ``labels``,
         ``values`` (null unless all are numbers) and ``of`` (``method`` or ``run``); ``points``, see below;
-        ``missing``, the cells that are not finished; ``claim``: how often the reference is beaten in what.
+        ``missing``, the cells that are not finished; ``claim``: in what the reference is ``beaten`` at how
+        many ``of`` the points that have an interval for a difference to a rival.
 
         A point has ``at`` (axis -> label), ``directory``, ``reference`` (its name there), ``dataset``, ``methods``,
         ``differences`` and ``beaten``. A method has ``label`` (its name in that directory), ``rival`` (whether it is
@@ -59,14 +60,14 @@ def gather(sweep: Sweep, summaries: Mapping[str, Summary]) -> dict[str, Any]:
             {
                 "name": axis.name,
                 "labels": list(axis.labels),
-                "values": [choice.value for choice in axis.choices] if axis.numeric else None,
+                "values": None if axis.numbers is None else list(axis.numbers),
                 "of": "method" if axis.of_method else "run",
             }
             for axis in sweep.axes
         ],
         "points": points,
         "missing": _missing(sweep, summaries),
-        "claim": {key: sum(bool(point["beaten"][key]) for point in points) for key in BEATEN},
+        "claim": {key: _claim(points, key) for key in BEATEN},
     }
 
 
@@ -136,12 +137,28 @@ def _beaten(point: Mapping[str, Any]) -> dict[str, list[str]]:
     """Metric, or ``both`` -> the rivals that beat the reference."""
     found: dict[str, list[str]] = {key: [] for key in BEATEN}
     for gap in point["differences"]:
-        if gap["ci95"] and gap["ci95"][0] > ZERO and point["methods"][gap["method"]]["rival"]:
+        if gap["ci95"] and gap["ci95"][0] > ZERO and is_rival(point, gap["method"]):
             found[gap["metric"]].append(gap["method"])
     for end in ("", BARE):
         own, domain = (found[f"{key}{end}"] for key in CLAIMED)
         found[f"both{end}"] = [method for method in own if method in domain]
     return found
+
+
+def is_rival(point: Mapping[str, Any], method: str) -> bool:
+    """Whether that method is another one than the reference, and no variant of it."""
+    return bool(point["methods"][method]["rival"])
+
+
+def _claim(points: Sequence[Mapping[str, Any]], key: str) -> dict[str, int]:
+    """At how many of the points where it can be told the reference is beaten."""
+    metric = key.replace("both", CLAIMED[0])
+    told = [
+        point
+        for point in points
+        if any(g["metric"] == metric and g["ci95"] and is_rival(point, g["method"]) for g in point["differences"])
+    ]
+    return {"beaten": sum(bool(point["beaten"][key]) for point in told), "of": len(told)}
 
 
 def _missing(sweep: Sweep, summaries: Mapping[str, Summary]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import tomli_w
 
 from secfpp.errors import ConfigError, DiskFullError, SecFPPError
 from secfpp.experiment.results.run_directory import RunDirectory, open_run_directory, stored_in
+from secfpp.experiment.results.text import counted
 from secfpp.experiment.run.result_files import read_cells
 from secfpp.experiment.run.runner import Progress, run_experiment
 from secfpp.experiment.run.training import described, load_dataset, require_fit
@@ -66,7 +67,7 @@ def run_sweep(sweep: Sweep, directory: RunDirectory, progress: Progress, *, work
         DiskFullError: there is no room for what is to be kept.
     """
     left, total = _check(sweep, directory, progress)
-    progress.note(f"{sum(left.values())} methods x seeds to train at {sum(map(bool, left.values()))} of {_told(sweep)}")
+    progress.note(_told(left, total, len(sweep.points)))
     plan = {"axes": {axis.name: list(axis.labels) for axis in sweep.axes}, "methods": list(sweep.methods)}
     directory.start(tomli_w.dumps(sweep.table), plan)
     watcher = _Watcher(progress, total, total - sum(left.values()))
@@ -115,10 +116,13 @@ def write(sweep: Sweep, directory: RunDirectory) -> dict[str, Any]:
     return content
 
 
-def _told(sweep: Sweep) -> str:
-    comparisons = "one comparison" if len(sweep.places) == 1 else f"{len(sweep.places)} comparisons"
-    points = "one point" if len(sweep.points) == 1 else f"{len(sweep.points)} points"
-    return f"{comparisons}, {points}"
+def _told(left: Mapping[str, int], total: int, points: int) -> str:
+    """How much there is to train."""
+    cells, where = sum(left.values()), f"of {counted(len(left), 'comparison')}, {counted(points, 'point')}"
+    if not cells:
+        return f"nothing to train: all {total} methods x seeds {where} are finished"
+    done = f", {total - cells} are finished" if cells < total else ""
+    return f"{cells} methods x seeds to train at {sum(map(bool, left.values()))} {where}{done}"
 
 
 def _check(sweep: Sweep, directory: RunDirectory, progress: Progress) -> tuple[dict[str, int], int]:

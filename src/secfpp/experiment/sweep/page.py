@@ -65,6 +65,7 @@ def render_sweep(content: Content) -> str:
     keys = tables.metrics(content)
     page: str = environment.get_template("sweep.html.j2").render(
         content=content,
+        headline=tables.headline(content),
         claim=tables.claim(content),
         missing=tables.missing(content),
         overview=tables.overview(content) if keys else [],
@@ -135,7 +136,9 @@ def _lines(
             if figure:
                 at = float(values[point["at"][axis]])
                 series[method].append((at, figure["mean"]))
-                spans[method] += [(at, *figure["ci95"])] if figure["ci95"] else []
+                if figure["ci95"]:
+                    low, high = (min(max(end, 0.0), 100.0) for end in figure["ci95"])
+                    spans[method].append((at, low, high))
     return series, spans
 
 

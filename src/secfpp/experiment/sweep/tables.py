@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secfpp.experiment.report.comparison import METRICS
-from secfpp.experiment.results.text import p_value, points
-from secfpp.experiment.sweep.figures import BARE, CLAIMED
+from secfpp.experiment.results.text import counted, p_value, points
+from secfpp.experiment.sweep.figures import BARE, CLAIMED, is_rival
 
 DASH = "\N{EN DASH}"
 Content = Mapping[str, Any]
@@ -34,21 +34,25 @@ def metrics(content: Content) -> list[str]:
     return [*found, *(f"{key}{BARE}" for key in found if differs(content, key))]
 
 
+def headline(content: Content) -> str:
+    """What is compared, in a few words."""
+    others = counted(len(content["methods"]) - 1, "other method")
+    return f"{content['reference']} and {others} at {counted(len(content['points']), 'point')}"
+
+
 def claim(content: Content) -> list[str]:
     """Whether any other method beats the reference, in sentences."""
-    if not any(point["differences"] for point in content["points"]):
-        return ["There is no other method to compare with yet."]
-    if not any(gap["ci95"] for point in content["points"] for gap in point["differences"]):
-        return ["One seed: nothing can be said about differences, neither that there are any nor that there are none."]
+    if not any(entry["of"] for entry in content["claim"].values()):
+        return ["No other method can be compared by differences yet: that takes two seeds of both."]
     found = []
-    for end, what in (("", ""), (BARE, " without the class prior")):
-        if end and not any(differs(content, key) for key in CLAIMED):
-            continue
-        for key, name in (*((f"{k}{end}", title(k).lower()) for k in CLAIMED), (f"both{end}", "both at once")):
-            at = [(point, point["beaten"][key]) for point in content["points"] if point["beaten"][key]]
-            where = "; ".join(f"{place(point)} ({', '.join(methods)})" for point, methods in at)
-            head = f"On {name}{what} {content['reference']} is beaten at {len(at)} of {len(content['points'])} points"
-            found.append(f"{head}: {where}." if at else f"{head}.")
+    for key, entry in content["claim"].items():
+        what = (
+            title(key) if key in content["metrics"] else "Both at once" + (", no prior" if key.endswith(BARE) else "")
+        )
+        at = [(point, point["beaten"][key]) for point in content["points"] if point["beaten"][key]]
+        where = "; ".join(f"{place(point)} ({', '.join(methods)})" for point, methods in at)
+        told = f"{what}: {content['reference']} is beaten at {entry['beaten']} of {counted(entry['of'], 'point')}"
+        found += [told + (f": {where}." if at else ".")] if entry["of"] else []
     return found
 
 
@@ -69,18 +73,14 @@ def overview(content: Content) -> Rows:
     """For each point: the reference, and the rival that is nearest to it or furthest above, in each metric compared."""
     keys = metrics(content)
     names = [axis["name"] for axis in content["axes"]]
-    heads = [
-        cell for key in keys for cell in (f"{title(key)}: {content['reference']}", "best other", "more, 95 % interval")
-    ]
-    rows = [[*names, *heads]]
+    rows = [[*names, *(cell for key in keys for cell in (title(key), "best other, points more"))]]
     for point in content["points"]:
-        own = point["methods"].get(content["reference"])
+        own = point["methods"].get(content["reference"], {"figures": {}})["figures"]
         row = [point["at"][name] for name in names]
         for key in keys:
-            row.append(figure(own["figures"].get(key)) if own else DASH)
-            gaps = [g for g in point["differences"] if g["metric"] == key and point["methods"][g["method"]]["rival"]]
-            best = max(gaps, key=lambda gap: float(gap["mean"]), default=None)
-            row += [best["method"], difference(best)] if best else [DASH, DASH]
+            rivals = [gap for gap in point["differences"] if gap["metric"] == key and is_rival(point, gap["method"])]
+            best = max(rivals, key=lambda gap: float(gap["mean"]), default=None)
+            row += [figure(own.get(key)), f"{best['method']} {difference(best)}" if best else DASH]
         rows.append(row)
     return rows
 
@@ -127,10 +127,10 @@ def difference(gap: Content | None) -> str:
 def markdown(content: Content) -> str:
     """``sweep.md``."""
     seeds = ", ".join(map(str, content["seeds"]))
-    parts = [f"# {content['reference']} and {len(content['methods']) - 1} others at {len(content['points'])} points"]
+    parts = [f"# {headline(content)}"]
     parts += [f"Accuracy in percent, means over clients and seeds {seeds}; ± is half a 95 % interval over seeds."]
-    parts += [*([missing(content)] if content["missing"] else []), *(f"* {line}" for line in claim(content))]
-    parts += ["## Against the best other method", _block(overview(content))]
+    parts += [*([missing(content)] if content["missing"] else []), "\n".join(f"* {line}" for line in claim(content))]
+    parts += [f"## {content['reference']} and the best other method", _block(overview(content))]
     for key in metrics(content):
         parts += [f"## {title(key)}", _block(matrix(content, key))]
         if rows := gaps(content, key):

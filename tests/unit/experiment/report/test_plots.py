@@ -181,3 +181,16 @@ def test_png_uri_holds_the_same_pixels() -> None:
     kind, data = plots.png_uri(image).split(",")
     assert kind == "data:image/png;base64"
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), image)
+
+
+def test_upright_bars_stand_at_their_points_and_only_for_the_line_in_focus() -> None:
+    x, y = plots.Scale((0, 10)), plots.Scale((0, 50, 100))
+    series, spans = {"a": [(0, 40), (10, 60)], "b": [(5, 10)]}, {"a": [(0, 30, 50), (10, 55, 65)], "b": [(5, 0, 20)]}
+    both = plots.lines("own", series, x, y, spans=spans)
+    assert re.findall('<path class="([^"]* upright)" d="([^"]*)"', both) == [
+        ("line c0 upright", "M0.00 70.00V50.00M100.00 45.00V35.00"),
+        ("line c1 upright", "M50.00 100.00V80.00"),
+    ]
+    alone = plots.lines("own", series, x, y, "b", spans=spans)
+    assert re.findall('class="([^"]* upright)"', alone) == ["line front upright"]
+    assert "upright" not in plots.lines("own", series, x, y)

@@ -120,6 +120,7 @@ def test_the_same_again_trains_nothing_and_more_is_added(world: World) -> None:
     swept(told=told)
     assert world.trained == [] and Path("o/sweep.json").read_bytes() == before
     assert not any("checking" in said for said in told.said)
+    assert "nothing to train: all 12 methods x seeds of 2 comparisons, 4 points are finished" in told.said
     swept("data.shots=4,8,16", OVER[1], seeds=(3, 4, 5))
     assert len(world.trained) == 3 * 3 + 2 * 3  # a third value on three seeds, a third seed of the others
     swept(seeds=(3, 4))
@@ -143,6 +144,7 @@ def test_a_sweep_that_was_killed_goes_on(world: World) -> None:
     whole = swept(told=told).content
     assert len(world.trained) == 12 and len(set(map(str, world.trained))) == 6 and world.trained[:7] == done
     assert [cell for _, _, cell, _ in told.started] == [8, 9, 10, 11, 12]
+    assert "5 methods x seeds to train at 1 of 2 comparisons, 4 points, 7 are finished" in told.said
     assert whole == swept(out="p").content
 
 

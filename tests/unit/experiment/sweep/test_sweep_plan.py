@@ -90,6 +90,21 @@ def test_a_component_can_be_an_axis() -> None:
     assert [method.grouping.groups() for method in chosen.values()] == [1, 6]
 
 
+def test_axes_of_numbers_are_told_apart() -> None:
+    held = (
+        "[sweep.over.{}]\n2 = {{ method = {{ grouping = {{ k_max = 2 }} }} }}\n{} = {{ method.grouping.k_max = 4 }}\n"
+    )
+    extra = held.format("K", 4) + held.format("k", "some")
+    axes = planned("data.rho=0.5,1", "data.name=toy", "method.class_prior=true,false", extra=extra).axes
+    assert {axis.name: axis.numbers for axis in axes} == {
+        "K": (2.0, 4.0),
+        "k": None,
+        "data.rho": (0.5, 1),
+        "data.name": None,
+        "method.class_prior": None,
+    }
+
+
 def test_a_config_names_alternatives_skips_methods_and_the_reference() -> None:
     sweep = planned(extra=NAMED, methods=())
     assert (sweep.methods, sweep.reference) == (("pooled", "grouped"), "pooled")
