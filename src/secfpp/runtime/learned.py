@@ -88,6 +88,4 @@ def predicting(
 ) -> tuple[Tensor, Visual | None]:
     """What clients predict with: class features of their prompts, and what stands beside them."""
     texts = class_features(contexts, prompts)
-    parts = [algorithm.visual(context, states[context.client], texts[i : i + 1]) for i, context in enumerate(contexts)]
-    known = [part for part in parts if part is not None]
-    return texts, Visual.stacked(known) if known else None
+    return texts, algorithm.visuals(contexts, [states[context.client] for context in contexts], texts)
