@@ -152,7 +152,7 @@ def _by_images(contexts: Sequence[ClientContext]) -> dict[int, list[int]]:
     """Positions of the clients by how many validation images they have, of those who have some."""
     found: dict[int, list[int]] = {}
     for i, context in enumerate(contexts):
-        if images := len(context.data.validation):
+        if images := len(context.data.validation.labels):
             found.setdefault(images, []).append(i)
     return found
 
