@@ -23,8 +23,13 @@ from secfpp.cachedir import VARIABLE
 from secfpp.errors import DiskFullError
 
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write beside `path` with mode 0600, flush, then rename: a reader sees the old file or the whole new one.
+def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write beside `path` with mode 0600, then rename: a reader sees the old file or the whole new one.
+
+    Args:
+        path: of the file.
+        data: its content.
+        durable: wait until it is on the disk, so that this holds after a power failure too.
 
     Raises:
         DiskFullError: there is no room for it.
@@ -36,8 +41,9 @@ def atomic_write(path: Path, data: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.replace(draft, path)
         except BaseException:
             Path(draft).unlink(missing_ok=True)
@@ -85,15 +91,15 @@ def roomy(shape: tuple[int, ...], folder: Path | None) -> np.ndarray:
 def cached_arrays(path: Path, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays stored in `path`, or what `compute` returns, stored for next time.
 
-    The file carries a checksum: a damaged one is made again. A folder that cannot be written
-    costs time only: it is reported as a `RuntimeWarning`.
+    The file carries a checksum: a damaged one is made again, also one that a power failure cut short. A folder that
+    cannot be written costs time only: it is reported as a `RuntimeWarning`.
     """
     stored = _read(path)
     if stored is not None:
         return stored
     arrays = {name: np.array(value, order="C") for name, value in compute().items()}
     try:
-        atomic_write(path, save(arrays, metadata={"sha256": _checksum(arrays)}))
+        atomic_write(path, save(arrays, metadata={"sha256": _checksum(arrays)}), durable=False)
     except (OSError, DiskFullError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         warnings.warn(
@@ -126,7 +132,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 def write_record(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
     """Write arrays and anything that JSON can say beside them, atomically; ``about["format"]`` names the kind."""
-    contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     atomic_write(path, save(contiguous, metadata={"secfpp": json.dumps(about)}))
 
 

@@ -80,7 +80,7 @@ def test_a_write_that_fails_for_another_reason_says_so(tmp_path, monkeypatch):
 
 
 def test_a_full_cache_costs_time_only(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.fsync", no_room(errno.ENOSPC))
+    monkeypatch.setattr("os.replace", no_room(errno.ENOSPC))
     with pytest.warns(RuntimeWarning, match="bytes more are needed"):
         assert cached_arrays(tmp_path / "x.safetensors", Maker())["b"].item() == 1
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from secfpp.algorithms import figures
 from secfpp.algorithms.training import ClientContext, LocalTraining
-from secfpp.algorithms.visual import ClassMeans, weighed
+from secfpp.algorithms.visual import ClassMeans, all_weighed
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.prompt import SoftPrompt
 from secfpp.models.scoring import Predictor, Visual, cosine_logits
@@ -206,15 +206,21 @@ class FederatedAlgorithm(ABC):
         return Predictor(self.class_prior, self.prior_smoothing)
 
     def visual(self, context: ClientContext, state: ClientState, texts: Tensor) -> Visual | None:
-        """What a client predicts with beside its prompts, if anything; computed by the client, from its own images.
+        """`visuals` of one client."""
+        return self.visuals([context], [state], texts)
+
+    def visuals(self, contexts: Sequence[ClientContext], states: Sequence[ClientState], texts: Tensor) -> Visual | None:
+        """What clients predict with beside their prompts, if anything; computed by each from its own images alone.
 
         Args:
-            context: the client's.
-            state: the client's.
-            texts: class features of its `prompts`, float [1, levels, n_cls, projection].
+            contexts: the k clients.
+            states: theirs.
+            texts: class features of their `prompts`, float [k, levels, n_cls, projection].
         """
-        scorer = self.class_scorer(context, state, 1 if self.predictor.pool else texts.shape[1])
-        return None if scorer is None else weighed(context, texts, scorer, self.predictor)
+        levels = 1 if self.predictor.pool else texts.shape[1]
+        found = [self.class_scorer(context, state, levels) for context, state in zip(contexts, states, strict=True)]
+        scorers = [scorer for scorer in found if scorer is not None]
+        return all_weighed(contexts, texts, Visual.stacked(scorers), self.predictor) if scorers else None
 
     def class_scorer(self, context: ClientContext, state: ClientState, levels: int) -> Visual | None:
         """Unweighted scores by class means on each level of the prompts, if the method has such."""

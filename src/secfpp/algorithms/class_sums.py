@@ -8,6 +8,7 @@ norm to which an average clips is the influence of one client with so many image
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -52,13 +53,23 @@ def packed_size(n_classes: int, dim: int, scatter: bool) -> int:
 
 
 def unpacked(mean: np.ndarray, members: int, n_classes: int, dim: int, scale: float) -> SharedSums:
-    """The sums of `members` clients of whose vectors `mean` is the mean."""
-    total = mean * (members * scale)
+    """The sums of `members` clients of whose vectors `mean` is the mean; not to be written to."""
+    return _unpacked(mean.astype(np.float64).tobytes(), members, n_classes, dim, scale)
+
+
+@lru_cache(maxsize=16)  # clients that share a process share everybody's sums, and groups theirs
+def _unpacked(mean: bytes, members: int, n_classes: int, dim: int, scale: float) -> SharedSums:
+    total = np.frombuffer(mean) * (members * scale)
     sums, counts, rest = np.split(total, [n_classes * dim, n_classes * (dim + 1)])
-    classes = ClassSums(sums.reshape(n_classes, dim), np.maximum(counts, 0))
+    classes = ClassSums(_fixed(sums.reshape(n_classes, dim)), _fixed(np.maximum(counts, 0)))
     if not len(rest):
         return SharedSums(classes, members)
     products = np.zeros((dim, dim))
     upper = np.triu_indices(dim)
     products[upper] = products.T[upper] = rest[:-2]
-    return SharedSums(classes, members, Scatter(products, float(rest[-2])), float(rest[-1]) / members)
+    return SharedSums(classes, members, Scatter(_fixed(products), float(rest[-2])), float(rest[-1]) / members)
+
+
+def _fixed(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -55,8 +56,12 @@ class PFedPrompt(PromptFL):
         if problems:
             raise ConfigError(problems)
 
-    def visual(self, context: ClientContext, state: ClientState, texts: Tensor) -> Visual:
-        """See `FederatedAlgorithm.visual`: the client's memory, weighed."""
+    def visuals(self, contexts: Sequence[ClientContext], states: Sequence[ClientState], texts: Tensor) -> Visual:
+        """See `FederatedAlgorithm.visuals`: each client's memory, weighed."""
+        return Visual.stacked([self._weighed(context, texts[i : i + 1]) for i, context in enumerate(contexts)])
+
+    def _weighed(self, context: ClientContext, texts: Tensor) -> Visual:
+        """One client's."""
         memory = self.memory(context)
         weight = self._likeliest_weight(context, texts, memory) if self.memory_weight is None else self.memory_weight
         assert memory.memory is not None
@@ -82,4 +87,4 @@ class PFedPrompt(PromptFL):
         logits = prompt[0] + weights * remembered[0]
         if self.class_prior:
             logits = logits + torch.from_numpy(context.log_prior(self.prior_smoothing)).to(logits.device)
-        return WEIGHTS[likeliest(logits, labels)[1]]
+        return WEIGHTS[int(likeliest(logits, labels)[1])]

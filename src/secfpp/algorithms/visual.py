@@ -6,6 +6,7 @@ validation images are most likely, and tells nobody.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,8 @@ TEXT_WEIGHTS = (0.0, 0.25, 0.5, 1.0)
 VISUAL_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0)
 UNKNOWN = (0.5, 0.1)
 """The weights of prompts and class means of a client without validation images."""
+AT_ONCE = 2**18
+"""Logits computed at once where many clients are weighed: what they need stays in a processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,49 +117,84 @@ class ClassMeans:
 
 
 def weighed(context: ClientContext, texts: Tensor, scorer: Visual, predictor: Predictor) -> Visual:
-    """`scorer` with the weights under which the client's validation images are most likely.
+    """`all_weighed` of one client."""
+    return all_weighed([context], texts, scorer, predictor)
+
+
+def all_weighed(contexts: Sequence[ClientContext], texts: Tensor, scorer: Visual, predictor: Predictor) -> Visual:
+    """`scorer` with the weights under which each client's validation images are most likely.
 
     The domain level is weighed first, by what it makes of them alone: it has to do for classes that the client does not
     know. Then the personal one, by what both make of them together. The domain level has shared class means, or, if
     that makes the images likelier in the end, the client's own as well: others may be of no use to it.
 
     Args:
-        context: the client's.
-        texts: its prompts' class features, float [1, levels, n_cls, projection].
-        scorer: unweighted scores of this one client.
-        predictor: how it predicts.
+        contexts: the k clients; each is weighed by its own images alone.
+        texts: their prompts' class features, float [k, levels, n_cls, projection].
+        scorer: their unweighted scores.
+        predictor: how they predict.
     """
-    levels, device = len(scorer.bias[0]), texts.device
-    chosen, source = torch.tensor([UNKNOWN] * levels, device=device), levels - 1
-    labels = torch.from_numpy(context.data.validation.labels).to(device)
-    if len(labels):
-        images = context.validation_features
-        seen = context.validation_looks if predictor.patches else images
-        prompts = level_logits(seen, texts, context.backbone.logit_scale, pool=predictor.pool)[0]
-        scores = (level_logits(images, scorer.weights, 1.0) + scorer.bias[..., None, :])[0]
-        prior = torch.from_numpy(context.log_prior(predictor.smoothing)).to(device) * predictor.class_prior
-        pairs = torch.tensor([(a, b) for a in TEXT_WEIGHTS for b in VISUAL_WEIGHTS if a or b], device=device)
-        text, visual = pairs.T[..., None, None]  # [pairs, 1, 1]
-        personal = text * prompts[0] + visual * scores[0]  # [pairs, n, n_cls]
-        if levels == 1:
-            chosen[0] = pairs[likeliest(personal + prior, labels)[1]]
-        else:
-            familiar = torch.from_numpy(familiar_classes(context.histogram, predictor.familiar_share)).to(device)[None]
-            least = torch.inf
-            for candidate in (1, 0):
-                domain = text * prompts[1] + visual * scores[candidate]
-                _, best = likeliest(domain + prior, labels)
-                both = redistributed(domain[best].expand_as(personal), personal, familiar, predictor.trust)
-                loss, own = likeliest(both + prior, labels)
-                if loss < least:
-                    least, source, chosen = loss, candidate, pairs[[own, best]]
-    text, visual = chosen.T[:, None]  # [1, levels]
-    of = [0, source][:levels]
-    return Visual(visual[..., None, None] * scorer.weights[:, of], visual[..., None] * scorer.bias[:, of], text)
+    k, levels, n_classes = scorer.bias.shape
+    chosen = torch.tensor(UNKNOWN, device=texts.device).repeat(k, levels, 1)
+    source = torch.full((k,), levels - 1, device=texts.device)
+    for images, clients in _by_images(contexts).items():
+        pairs = images * n_classes * len(TEXT_WEIGHTS) * len(VISUAL_WEIGHTS)
+        for some in torch.tensor(clients, device=texts.device).split(max(1, AT_ONCE // pairs)):
+            own = [contexts[i] for i in some.tolist()]
+            chosen[some], source[some] = _likeliest_weights(own, texts[some], scorer[some], predictor)
+    text, visual = chosen.unbind(-1)  # [k, levels]
+    clients_, of = torch.arange(k, device=texts.device)[:, None], F.pad(source[:, None], (1, 0))[:, :levels]
+    weights, bias = scorer.weights[clients_, of], scorer.bias[clients_, of]
+    return Visual(visual[..., None, None] * weights, visual[..., None] * bias, text)
 
 
-def likeliest(logits: Tensor, labels: Tensor) -> tuple[float, int]:
-    """The least loss of `labels` [n] under logits [m, n, n_cls], and its place in the first axis."""
-    every = labels.expand(len(logits), -1)
-    loss, place = F.cross_entropy(logits.transpose(1, 2), every, reduction="none").mean(1).min(0)
-    return float(loss), int(place)
+def _by_images(contexts: Sequence[ClientContext]) -> dict[int, list[int]]:
+    """Positions of the clients by how many validation images they have, of those who have some."""
+    found: dict[int, list[int]] = {}
+    for i, context in enumerate(contexts):
+        if images := len(context.data.validation.labels):
+            found.setdefault(images, []).append(i)
+    return found
+
+
+def _likeliest_weights(
+    contexts: Sequence[ClientContext], texts: Tensor, scorer: Visual, predictor: Predictor
+) -> tuple[Tensor, Tensor]:
+    """Weights of prompts and class means [k, levels, 2], and whose class means the domain level has [k].
+
+    Args: as for `all_weighed`, of k clients with equally many validation images.
+    """
+    device, backbone, pool = texts.device, contexts[0].backbone, predictor.pool
+    labels = torch.from_numpy(np.stack([c.data.validation.labels for c in contexts])).to(device)
+    images = torch.stack([c.validation_features for c in contexts])[:, None]  # [k, 1, n, projection]
+    seen = torch.stack([c.validation_looks for c in contexts]) if predictor.patches else images[:, 0]
+    prompts = level_logits(seen if pool else images, texts, backbone.logit_scale, pool=pool)  # [k, levels, n, n_cls]
+    scores = level_logits(images, scorer.weights, 1.0) + scorer.bias[..., None, :]
+    priors = torch.from_numpy(np.stack([c.log_prior(predictor.smoothing) for c in contexts])).to(device)
+    prior = priors[:, None, None] * predictor.class_prior
+    pairs = torch.tensor([(a, b) for a in TEXT_WEIGHTS for b in VISUAL_WEIGHTS if a or b], device=device)
+    text, visual = pairs.T[..., None, None]  # [pairs, 1, 1]
+    personal = text * prompts[:, :1] + visual * scores[:, :1]  # [k, pairs, n, n_cls]
+    if scorer.bias.shape[1] == 1:
+        return pairs[likeliest(personal + prior, labels)[1]][:, None], torch.zeros_like(labels[:, 0])
+    known = [familiar_classes(c.histogram, predictor.familiar_share) for c in contexts]
+    familiar = torch.from_numpy(np.stack(known)).to(device)[:, None]
+    tried = []
+    for candidate in (1, 0):
+        domain = text * prompts[:, 1:] + visual * scores[:, candidate, None]
+        _, best = likeliest(domain + prior, labels)
+        picked = domain[torch.arange(len(best), device=device), best][:, None]
+        both = redistributed(picked, personal, familiar, predictor.trust)
+        loss, own = likeliest(both + prior, labels)
+        tried.append((loss, pairs[torch.stack([own, best], dim=1)]))
+    (shared_loss, shared), (own_loss, alone) = tried
+    first = ~(own_loss < shared_loss)
+    return torch.where(first[:, None, None], shared, alone), first.long()
+
+
+def likeliest(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The least loss of `labels` [..., n] under logits [..., m, n, n_cls], and its place among the m: both [...]."""
+    every = labels[..., None, :].expand(logits.shape[:-1])
+    losses = F.cross_entropy(logits.flatten(0, -3).transpose(1, 2), every.flatten(0, -2), reduction="none")
+    loss, place = losses.view(every.shape).mean(-1).min(-1)
+    return loss, place

@@ -23,7 +23,7 @@ from secfpp.algorithms.class_sums import EXPOSURE_PRIOR, SharedSums
 from secfpp.algorithms.residuals import directions, spread
 from secfpp.algorithms.sharing import EVERYBODY, GROUP
 from secfpp.algorithms.training import ClientContext
-from secfpp.algorithms.visual import ClassMeans, weighed
+from secfpp.algorithms.visual import ClassMeans, all_weighed
 from secfpp.models.scoring import Predictor, Visual, level_logits
 from secfpp.protocol.program import ClientState
 from secfpp.secure.clustering import agreement, kmeans
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from secfpp.secure.clustering.plain_agreement import Agreement
 
 PERMUTATIONS = 20
+_PART = 256  # clients looked at side by side, which bounds memory
 
 
 def why(
@@ -142,24 +143,43 @@ def _clients(
     backbone, tokens = contexts[0].backbone, contexts[0].tokens
     with torch.no_grad():
         start = backbone.class_features(torch.from_numpy(contexts[0].start).to(backbone.device)[None], tokens)[None]
-    plain = Predictor(method.class_prior, method.prior_smoothing)
+    levels: list[dict[str, float | None]] = []
+    for first in range(0, len(contexts), _PART):
+        part = slice(first, first + _PART)
+        levels += _levels(method, contexts[part], states[part], start)
     rows = []
-    for context, state in zip(contexts, states, strict=True):
-        own, shared = ClassMeans(levels="own"), method.class_means
-        scorers = {"start": None, "own": own.scorer(context, 1)}
-        sums = {slot: method.shared_sums(context, state, slot) for slot in (EVERYBODY, GROUP)}
-        if (everybody := sums[EVERYBODY]) is not None:
-            scorers["everybody"] = shared.scorer(context, 1, everybody.classes, None, everybody.scatter)
-            if (group := sums[GROUP]) is not None:
-                scorers["group"] = shared.scorer(context, 1, everybody.classes, group.classes, everybody.scatter)
-        levels = {
-            name: _accuracy(context, start, plain, scorer and weighed(context, start, scorer, plain))
-            for name, scorer in scorers.items()
-        }
+    for context, state, accuracies in zip(contexts, states, levels, strict=True):
         number = server.found.cluster_of.get(context.client, -1)
         gain = 100 * float(state["gain"]) if "gain" in state and server.found.k > 1 and number >= 0 else None
-        rows.append({"client": context.client, "group": number, "gain": gain, "levels": levels})
+        rows.append({"client": context.client, "group": number, "gain": gain, "levels": accuracies})
     return rows
+
+
+def _levels(
+    method: SecFPP, contexts: Sequence[ClientContext], states: Sequence[ClientState], start: Tensor
+) -> list[dict[str, float | None]]:
+    """What the start prompt gives each client alone, and with the class means of each level that it has."""
+    plain = Predictor(method.class_prior, method.prior_smoothing)
+    own, shared = ClassMeans(levels="own"), method.class_means
+    scorers: dict[str, dict[int, Visual]] = {"own": {}, "everybody": {}, "group": {}}
+    for i, (context, state) in enumerate(zip(contexts, states, strict=True)):
+        scorers["own"][i] = own.scorer(context, 1)
+        everybody, group = (method.shared_sums(context, state, slot) for slot in (EVERYBODY, GROUP))
+        if everybody is not None:
+            of_all = everybody.classes, None, everybody.scatter
+            scorers["everybody"][i] = shared.scorer(context, 1, *of_all)
+            if group is not None:
+                of_group = everybody.classes, group.classes, everybody.scatter
+                scorers["group"][i] = shared.scorer(context, 1, *of_group)
+    found = [{"start": _accuracy(context, start, plain, None)} for context in contexts]
+    for name, of in scorers.items():
+        if of:
+            some = [contexts[i] for i in of]
+            texts = start.expand(len(some), *start.shape[1:])
+            visual = all_weighed(some, texts, Visual.stacked(list(of.values())), plain)
+            for row, i in enumerate(of):
+                found[i][name] = _accuracy(contexts[i], start, plain, visual[row : row + 1])
+    return found
 
 
 def _accuracy(context: ClientContext, texts: Tensor, predictor: Predictor, visual: Visual | None) -> float | None:

@@ -52,7 +52,7 @@ class Visual:
         bias = F.pad(self.bias, (0, more), value=-torch.inf)
         return F.pad(self.weights, (0, 0, 0, more)), bias, self.text_weight, F.pad(self.memory, (0, 0, 0, more))
 
-    def __getitem__(self, clients: slice) -> Visual:
+    def __getitem__(self, clients: slice | Tensor) -> Visual:
         return Visual(*(part[clients] for part in self._parts()))
 
     def to(self, device: torch.device | str) -> Visual:
@@ -114,12 +114,12 @@ def redistributed(domain: Tensor, personal: Tensor, familiar: Tensor, trust: flo
     cannot draw images of classes that it never saw.
 
     Args:
-        domain: logits of the domain prompt, float [k, n, n_cls].
+        domain: logits of the domain prompt, float [k, n, n_cls]; any other leading axes will do.
         personal: logits of the personal prompt, float [k, n, n_cls].
         familiar: bool [k, n_cls].
         trust: weight of `personal` in the pool, 0..1.
     """
-    strange = ~familiar[:, None]
+    strange = ~familiar[..., None, :]
     pooled = torch.lerp(domain, personal, trust)
     total, own = (logits.masked_fill(strange, -torch.inf).logsumexp(-1, keepdim=True) for logits in (domain, pooled))
     return torch.where(strange, domain, pooled + (total - own))

@@ -2,13 +2,15 @@
 
 The round is the unit of commit. A checkpoint holds the server's state, every client's state, the privately chosen
 prompts, the result rows and the costs so far; it is replaced in one rename, so that a reader finds a whole one or none.
-The file holds every simulated client's private parts and is readable by its owner only.
+The file holds every simulated client's private parts and is readable by its owner only. What clients share, such as the
+last mean, is in it once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from secfpp.runtime.costs import Costs
 from secfpp.secure.means.updates import Base
 from secfpp.storage import read_record, write_record
 
-_FORMAT = "secfpp-checkpoint-4"
+_FORMAT = "secfpp-checkpoint-5"
 
 
 @dataclass
@@ -55,7 +57,7 @@ class TrainingState:
 
 def save_checkpoint(path: Path, state: TrainingState, run: str) -> None:
     """Replace the checkpoint at `path`; `run` names everything that the run's results depend on."""
-    arrays = {f"{i}.{slot}": a for i, c in enumerate(state.clients.values()) for slot, a in c.arrays.items()}
+    slots, arrays = _packed(list(state.clients.values()))
     arrays |= {"chosen": state.chosen, "best": state.best}
     assignment, found = state.server.assignment, state.server.found
     about = {
@@ -63,6 +65,7 @@ def save_checkpoint(path: Path, state: TrainingState, run: str) -> None:
         "run": run,
         "round": state.round,
         "clients": list(state.clients),
+        "slots": slots,
         "assignment": dict(assignment.cluster_of) if assignment else None,
         "found": dict(found.cluster_of) if found else None,
         "members": list(state.server.members),
@@ -93,10 +96,6 @@ def load_checkpoint(path: Path, run: str) -> TrainingState | None:
         raise DataError(
             f"checkpoint {path} belongs to other settings, data or model: give them back, or delete it to start anew"
         )
-    slots: list[dict[str, np.ndarray]] = [{} for _ in about["clients"]]
-    for name in arrays.keys() - {"chosen", "best"}:
-        index, _, slot = name.partition(".")
-        slots[int(index)][slot] = arrays[name]
     return TrainingState(
         server=ServerState(
             Assignment(about["assignment"]) if about["assignment"] else None,
@@ -106,7 +105,7 @@ def load_checkpoint(path: Path, run: str) -> TrainingState | None:
             {key: Base(*base) for key, base in about["bases"].items()},
             about.get("chosen", {}),
         ),
-        clients={name: ClientState(own) for name, own in zip(about["clients"], slots, strict=True)},
+        clients=dict(zip(about["clients"], _unpacked(about["slots"], arrays, len(about["clients"])), strict=True)),
         chosen=arrays["chosen"],
         best=arrays["best"],
         round=about["round"],
@@ -115,3 +114,37 @@ def load_checkpoint(path: Path, run: str) -> TrainingState | None:
         seconds=about["seconds"],
         refusals=[Refusal(*one) for one in about["refusals"]],
     )
+
+
+def _packed(states: Sequence[ClientState]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The names of all slots, and what is in them.
+
+    Slot number s has the different values of each form (number type and shape) stacked, as ``s.0``, ``s.1`` and so on,
+    and in ``s.of``, int64 [clients, 2], the form and the place of each client's value; -1 where it has no such slot.
+    """
+    slots = sorted({slot for state in states for slot in state.arrays})
+    packed: dict[str, np.ndarray] = {}
+    for number, slot in enumerate(slots):
+        forms: dict[tuple[str, tuple[int, ...]], tuple[int, dict[bytes, int], list[np.ndarray]]] = {}
+        of = np.full((len(states), 2), -1, np.int64)
+        for i, state in enumerate(states):
+            if slot in state:
+                value = np.asarray(state[slot], order="C")
+                form, places, values = forms.setdefault((value.dtype.str, value.shape), (len(forms), {}, []))
+                place = places.setdefault(sha256(value.data).digest(), len(values))
+                if place == len(values):
+                    values.append(value)
+                of[i] = form, place
+        packed |= {f"{number}.{form}": np.stack(values) for form, _, values in forms.values()}
+        packed[f"{number}.of"] = of
+    return slots, packed
+
+
+def _unpacked(slots: Sequence[str], arrays: Mapping[str, np.ndarray], clients: int) -> list[ClientState]:
+    """The states that `_packed` packed, each with arrays of its own."""
+    states: list[dict[str, np.ndarray]] = [{} for _ in range(clients)]
+    for number, slot in enumerate(slots):
+        for state, (form, place) in zip(states, arrays[f"{number}.of"].tolist(), strict=True):
+            if form >= 0:
+                state[slot] = arrays[f"{number}.{form}"][place, ...].copy()
+    return [ClientState(state) for state in states]

@@ -34,13 +34,14 @@ def make_contexts(
     clients = (*dataset.clients, *dataset.newcomers)
     start = algorithm.prompt.initial(backbone, dataset.template, derive(seed, "start"))
     tokens = backbone.class_tokens(dataset.classes, len(start))
+    number = {group: i for i, group in enumerate(dataset.groups)}
     if parties is None:
         parties = parties_in_memory(client.name for client in clients)
     return {
         client.name: ClientContext(
             client=client.name,
             data=client,
-            group=dataset.groups.index(client.true_group),
+            group=number[client.true_group],
             backbone=backbone,
             tokens=tokens,
             seed=seed,

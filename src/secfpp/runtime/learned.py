@@ -13,7 +13,9 @@ from secfpp.algorithms.training import ClientContext
 from secfpp.models.pools import Pool
 from secfpp.models.scoring import Visual, familiar_classes
 from secfpp.protocol.program import ClientId, ClientState
-from secfpp.runtime.evaluation import class_features
+from secfpp.runtime.evaluation import class_features, validation_accuracy
+
+_PART = 256  # clients
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,19 @@ def predicting(
 ) -> tuple[Tensor, Visual | None]:
     """What clients predict with: class features of their prompts, and what stands beside them."""
     texts = class_features(contexts, prompts)
-    parts = [algorithm.visual(context, states[context.client], texts[i : i + 1]) for i, context in enumerate(contexts)]
-    known = [part for part in parts if part is not None]
-    return texts, Visual.stacked(known) if known else None
+    return texts, algorithm.visuals(contexts, [states[context.client] for context in contexts], texts)
+
+
+def validated(
+    algorithm: FederatedAlgorithm,
+    contexts: Sequence[ClientContext],
+    states: Mapping[ClientId, ClientState],
+    prompts: np.ndarray,
+) -> np.ndarray:
+    """`validation_accuracy` of what clients predict with, of some clients at a time, which bounds memory."""
+    accuracies = []
+    for start in range(0, len(contexts), _PART):
+        part = slice(start, start + _PART)
+        texts, visual = predicting(algorithm, contexts[part], states, prompts[part])
+        accuracies.append(validation_accuracy(contexts[part], texts, algorithm.predictor, visual))
+    return np.concatenate(accuracies)

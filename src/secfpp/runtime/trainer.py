@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
@@ -18,6 +19,7 @@ from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.backbone import Backbone
 from secfpp.models.pools import Pool
+from secfpp.models.scoring import Visual
 from secfpp.privacy.ledger import RunLedger
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.refusals import Refusal, left_out
@@ -29,7 +31,7 @@ from secfpp.runtime.driver import SimulatingDriver
 from secfpp.runtime.engine import Engine, Simulation
 from secfpp.runtime.evaluation import Example, examples, measure, validation_accuracy
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
-from secfpp.runtime.learned import learned, predicting, prompts_of
+from secfpp.runtime.learned import learned, predicting, prompts_of, validated
 from secfpp.runtime.privacy import figures, ledger_of
 from secfpp.runtime.spoiled_rounds import colluding, run_round
 from secfpp.seeding import derive
@@ -233,8 +235,7 @@ def train(
         state.clients, state.round = driver.states, number
         state.seconds += time.perf_counter() - started
         prompts = prompts_of(algorithm, ordered, state.clients)
-        texts, visual = predicting(algorithm, ordered, state.clients, prompts)
-        accuracy = validation_accuracy(ordered, texts, predictor, visual)
+        accuracy = validated(algorithm, ordered, state.clients, prompts)
         _choose(state, prompts, accuracy)
         losses = [
             float(own["loss"]) if name in cohort.weights and "loss" in own else None
@@ -298,7 +299,7 @@ def train(
         refusals=tuple(state.refusals),
         colluding=colluding(algorithm),
         privacy=figures(algorithm, state.clients, ledger),
-        why=_explained(algorithm, ordered, state, validation_accuracy(ordered, texts, predictor, visual)),
+        why=_explained(algorithm, ordered, state, texts, visual),
     )
 
 
@@ -328,11 +329,17 @@ def _join(
 
 
 def _explained(
-    algorithm: FederatedAlgorithm, contexts: Sequence[ClientContext], state: TrainingState, accuracy: np.ndarray
+    algorithm: FederatedAlgorithm,
+    contexts: Sequence[ClientContext],
+    state: TrainingState,
+    texts: Tensor,
+    visual: Visual | None,
 ) -> dict[str, Any]:
     """What the method's decisions rest on, with the validation accuracy that all of it gives each client."""
     why = algorithm.explain(contexts, [state.clients[context.client] for context in contexts], state.server)
-    for row, value in zip(why.get("clients", ()), accuracy, strict=False):
+    if not (rows := why.get("clients")):
+        return why
+    for row, value in zip(rows, validation_accuracy(contexts, texts, algorithm.predictor, visual), strict=False):
         row["levels"]["method"] = None if np.isnan(value) else float(value)
     return why
 

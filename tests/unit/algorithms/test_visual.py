@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from secfpp.algorithms.base import methods
-from secfpp.algorithms.visual import UNKNOWN, ClassMeans, weighed
+from secfpp.algorithms.visual import UNKNOWN, ClassMeans, all_weighed, weighed
 from secfpp.errors import ConfigError
 from secfpp.models.class_means import ClassSums, Scatter
 from secfpp.models.scoring import Predictor, Visual, level_logits, smoothed_log_prior
@@ -120,3 +120,19 @@ def test_levels_that_a_method_does_not_know_are_refused():
         methods()["coop_local"](class_means=ClassMeans(levels="group"))
     with pytest.raises(ConfigError, match="min_holders"):
         ClassMeans(min_holders=1)
+
+
+def test_clients_weighed_side_by_side_are_weighed_each_alone(monkeypatch):
+    monkeypatch.setattr("secfpp.algorithms.visual.AT_ONCE", 3_000)  # two of six images, or three of four, at once
+    sizes = [6, 4, 0, 6, 4, 4, 6, 6, 4]
+    some = [client([0, 1, 2, i % 3] * 3, [0, 1, 2, 0, 1, 2][:n], seed=i) for i, n in enumerate(sizes)]
+    for levels in (1, 2):
+        scorer = Visual.stacked([ClassMeans(levels="own").scorer(one, levels) for one in some])
+        texts = torch.nn.functional.normalize(torch.randn(9, levels, 3, 8, generator=torch.manual_seed(0)), dim=-1)
+        together = all_weighed(some, texts, scorer, Predictor())
+        alone = Visual.stacked(
+            [weighed(one, texts[i : i + 1], scorer[i : i + 1], Predictor()) for i, one in enumerate(some)]
+        )
+        assert len(torch.unique(together.text_weight)) > 1
+        for name in ("weights", "bias", "text_weight"):
+            assert torch.equal(getattr(together, name), getattr(alone, name)), name

@@ -33,3 +33,30 @@ def test_a_run_on_actors_and_one_that_goes_on_after_an_actor_died(dataset, backb
         assert_same(run(dataset, backbone, rounds=4, engine=engine, checkpoint=path), whole)
         assert engine.processes == 2
     assert not ray.is_initialized()
+
+
+def test_a_run_on_two_nodes_has_the_bits_of_one_process(dataset, backbone, monkeypatch):
+    from ray.cluster_utils import Cluster
+
+    whole = run(dataset, backbone)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        with ray_engine(settings_for_ray(BackboneSettings())) as engine:
+            import ray
+
+            nodes = set()
+
+            def look(record):
+                places = [actor.__ray_call__.remote(node) for actor in engine._actors._actors]
+                nodes.update(ray.get(places))
+
+            def node(holder):
+                return ray.get_runtime_context().get_node_id()
+
+            assert_same(run(dataset, backbone, engine=engine, on_round=look), whole)
+            assert engine.processes == 2 and len(nodes) == 2
+    finally:
+        cluster.shutdown()

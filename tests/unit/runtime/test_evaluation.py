@@ -7,6 +7,7 @@ import torch
 from secfpp.algorithms.base import ServerState
 from secfpp.data.federated import ClientData, Split
 from secfpp.models.scoring import Predictor, class_accuracies, cosine_logits, smoothed_log_prior
+from secfpp.runtime import evaluation
 from secfpp.runtime.checkpoint import TrainingState
 from secfpp.runtime.evaluation import class_features, measure, neighbours, validation_accuracy
 from secfpp.runtime.trainer import _choose
@@ -152,3 +153,19 @@ def test_neighbours_are_the_other_clients_classes_where_no_class_is_shared():
 def test_only_clients_of_a_domain_that_share_no_class_have_neighbours(rows, found):
     clients = [context(str(i), domain, histogram, Toy()) for i, (domain, histogram) in enumerate(rows)]
     assert [own.tolist() for own in neighbours(clients)] == found
+
+
+def test_clients_of_one_prompt_are_scored_once_and_measured_each_by_its_own_classes(monkeypatch):
+    backbone = Toy()
+    some = [context(f"c{i}", "de"[i % 2], [i % 3, 1, i % 2], backbone) for i in range(12)]
+    test = {"d": split([0, 0, 1, 2], [0, 0, 1, 1]), "e": split([0, 1, 2, 2], [0, 0, 1, 2])}
+    prompts = np.array([[[0.0, 0, 0]], [[0.5, 0, 2.0]]], np.float32)[[0, 1, 1, 0] * 3]
+    texts, scored = class_features(some, prompts), []
+    single = [measure([one], texts[i : i + 1], test, Predictor()) for i, one in enumerate(some)]
+    given = evaluation.client_logits
+    monkeypatch.setattr(evaluation, "client_logits", lambda c, *rest: scored.append(len(c)) or given(c, *rest))
+    together = measure(some, texts, test, Predictor())
+    assert scored == [2, 2]  # two prompts, on the images of each domain
+    for name, values in together.items():
+        assert np.array_equal(values, [own[name][0] for own in single], equal_nan=True), name
+    assert len(set(together["own"])) > 2

@@ -10,6 +10,7 @@ import numpy as np
 
 from secfpp.experiment.report.comparison import METRICS
 from secfpp.experiment.report.plots import Scale
+from secfpp.experiment.report.some_clients import drawn
 
 if TYPE_CHECKING:
     from secfpp.runtime.trainer import RunResult
@@ -28,7 +29,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """A domain: the mean over its clients, and its clients, each with one cell per column."""
+    """A domain: the mean over its clients, and those of them that are shown, each with one cell per column."""
 
     domain: str
     mean: tuple[Cell, ...]
@@ -72,13 +73,13 @@ def client_map(results: Sequence[RunResult], reference: str) -> ClientMap | None
         return None
     scale = Scale.around(known)
     domains = {c: d for r in reversed(results) for c, d in zip(r.clients, r.domains, strict=True)}
-    groups = []
+    groups, shown = [], drawn(list(domains), list(domains.values()))
     for domain in dict.fromkeys(domain for r in results for domain in r.domains):
         rows = {c: [values[k].get(c, np.nan) for k in columns] for c, of in domains.items() if of == domain}
         if rows:
             table = np.array(list(rows.values()))
             mean = [column[np.isfinite(column)].mean() if np.isfinite(column).any() else np.nan for column in table.T]
-            members = tuple((client, heat(row, scale)) for client, row in rows.items())
+            members = tuple((client, heat(row, scale)) for client, row in rows.items() if client in shown)
             groups.append(Group(domain, heat(mean, scale), members))
     edges = np.linspace(scale.ticks[0], scale.ticks[-1], LEVELS + 1)
     return ClientMap(

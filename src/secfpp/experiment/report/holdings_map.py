@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from secfpp.experiment.report.client_map import LEVELS
+from secfpp.experiment.report.some_clients import drawn
 from secfpp.experiment.results.holdings import matrix
 
 TALL, FLAT = 16, 7
@@ -27,7 +28,7 @@ class HoldingsMap:
     Attributes:
         seed: of the data set.
         classes: from left to right.
-        domains: each with a drawing of its clients, in rows.
+        domains: each with a drawing of its clients that are shown, in rows.
         legend: ``(level, low, high)``: numbers of images that have a colour.
     """
 
@@ -43,16 +44,18 @@ def holdings_map(seed: int, table: Mapping[str, Any]) -> HoldingsMap:
     most = int(held.max())
     steps = np.ceil(held * (LEVELS - 1) / max(most, 1)).astype(int)  # 0 is none, and is not drawn
     domains: dict[str, list[int]] = {}
-    for row, own in enumerate(table["clients"].values()):
-        domains.setdefault(own["domain"], []).append(row)
+    shown = drawn(names, [own["domain"] for own in table["clients"].values()])
+    for row, (name, own) in enumerate(table["clients"].items()):
+        if name in shown:
+            domains.setdefault(own["domain"], []).append(row)
     height = FLAT if len(names) > MANY else TALL
-    drawn = {
+    drawings = {
         domain: _drawing([names[row] for row in rows], held[rows], steps[rows], table["classes"], height)
         for domain, rows in domains.items()
     }
     known = sorted({int(step) for step in steps.ravel() if step})
     legend = tuple((step, int(held[steps == step].min()), int(held[steps == step].max())) for step in known)
-    return HoldingsMap(seed, tuple(table["classes"]), drawn, legend)
+    return HoldingsMap(seed, tuple(table["classes"]), drawings, legend)
 
 
 def _drawing(names: Sequence[str], held: np.ndarray, steps: np.ndarray, classes: Sequence[str], height: int) -> Markup:

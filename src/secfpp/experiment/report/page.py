@@ -18,6 +18,7 @@ from secfpp.experiment.report.groupings import groupings
 from secfpp.experiment.report.holdings_map import HoldingsMap
 from secfpp.experiment.report.plots import Dot, Line, Scale
 from secfpp.experiment.report.samples import Samples, guesses
+from secfpp.experiment.report.some_clients import told
 from secfpp.experiment.report.why_charts import explained
 from secfpp.experiment.results import published_figures
 from secfpp.experiment.results.privacy_figures import epsilon_in_words
@@ -118,6 +119,7 @@ def render_report(
     priced, unpriced = all_phase_costs(summary["methods"])
     if not times["comparable"]:
         priced, unpriced = ([_without_ratio(line) for line in lines] for lines in (priced, unpriced))
+    n_clients = len({client for result in results for client in result.clients})
     page: str = environment.get_template("report.html.j2").render(
         summary=summary,
         headline=comparison.headline(table),
@@ -152,7 +154,8 @@ def render_report(
         times=times,
         facts=data_facts(summary),
         command=command(summary),
-        n_clients=len({client for result in results for client in result.clients}),
+        n_clients=n_clients,
+        some=told(n_clients),
         n_domains=len({domain for result in results for domain in result.domains}),
         config=config_toml,
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
+from secfpp.experiment.report.some_clients import drawn
 from secfpp.experiment.results.text import counted
 
 COLOURS = 8
@@ -200,13 +201,18 @@ def _tick_words(scale: Scale, side: str) -> Markup:
 
 
 def scatter(points: np.ndarray, domains: Sequence[str], clusters: Sequence[int], names: Sequence[str]) -> Markup:
-    """Points [n, 2]: colour says the true domain, shape the found cluster; names appear on hover."""
+    """Points [n, 2]: colour says the true domain, shape the found cluster; names appear on hover.
+
+    Of very many clients some are shown, see `secfpp.experiment.report.some_clients`.
+    """
     width, height, edge = 460, 360, 22
     low, high = points.min(0), points.max(0)
     spread = np.where(high > low, high - low, 1.0)
-    order = {domain: index for index, domain in enumerate(dict.fromkeys(domains))}
+    order, shown = {domain: index for index, domain in enumerate(dict.fromkeys(domains))}, drawn(names, domains)
     parts = [Markup('<rect class="frame" x="1" y="1" width="{}" height="{}" rx="6"/>').format(width - 2, height - 2)]
     for (x, y), domain, cluster, name in zip((points - low) / spread, domains, clusters, names, strict=True):
+        if name not in shown:
+            continue
         where = f"cluster {cluster}" if cluster >= 0 else "in no cluster"
         at = f"translate({edge + x * (width - 2 * edge):.1f} {height - edge - y * (height - 2 * edge):.1f})"
         parts.append(

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from secfpp.experiment.report import plots
 from secfpp.experiment.report.client_map import Cell, heat
 from secfpp.experiment.report.plots import Dot, Scale
+from secfpp.experiment.report.some_clients import drawn
 from secfpp.experiment.results.explained import LEVELS, Client, Members, Why, group_name
 from secfpp.experiment.results.text import points
 
@@ -90,7 +91,7 @@ def _explained(methods: tuple[str, ...], runs: tuple[Why, ...]) -> Explained:
 
 
 def _gains(run: Why) -> Markup | None:
-    """A row per client below its group's mean, and all clients' mean on top, with one-sided bounds.
+    """A row per client that is shown below its group's mean, and all clients' mean on top, with one-sided bounds.
 
     A group of one client is one row.
     """
@@ -99,11 +100,14 @@ def _gains(run: Why) -> Markup | None:
         return None
     error = run.test.error if run.test else 0.05
     rows = [_mean_gain("all clients", everybody, error)]
+    members_of = {client.client: str(number) for number, of in run.groups.items() for client in of.clients}
+    shown = drawn(list(members_of), list(members_of.values()))
     for number, members in run.groups.items():
         if len(members.clients) == 1:
             rows.append(_mean_gain(f"{group_name(number)}: {members.clients[0].client}", members, error))
         else:
-            rows += [_mean_gain(group_name(number), members, error), *map(_client_gain, members.clients)]
+            own = [client for client in members.clients if client.client in shown]
+            rows += [_mean_gain(group_name(number), members, error), *map(_client_gain, own)]
     margin = run.test.margin if run.test else None
     known = [end for row in rows if row.value is not None for end in (row.value, *(row.interval or ()))]
     scale = Scale.around([*known, 0.0, *([] if margin is None else [margin])])
