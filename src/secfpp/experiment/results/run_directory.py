@@ -42,7 +42,7 @@ shards/         I-of-N: what `compare --shard I/N` trained, a directory like thi
 Of `secfpp attack` beside these: audit.json, audit.html and parts/.
 
 Of `secfpp sweep` instead:
-sweep.json      every figure at every combination of the settings; sweep.md, sweep.csv and sweep.html have the same
+sweep.json      every figure at every combination of the settings; sweep.md, .tex, .csv and .html have the same
 points/         a directory like this one for each combination, of `secfpp compare`
 
 Of `secfpp audit` instead:
@@ -77,6 +77,7 @@ _OURS = (
     "sweep.json",
     "sweep.md",
     "sweep.csv",
+    "sweep.tex",
     "sweep.html",
 )
 _LOCK = ".lock"

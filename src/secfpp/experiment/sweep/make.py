@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from secfpp.errors import ConfigError, DiskFullError, SecFPPError
+from secfpp.experiment.report.table_formats import FORMATS
 from secfpp.experiment.results.run_directory import RunDirectory, open_run_directory, stored_in
 from secfpp.experiment.results.text import counted
 from secfpp.experiment.run.result_files import read_cells
@@ -23,7 +24,7 @@ from secfpp.experiment.spec.plan import Cell, Plan
 from secfpp.experiment.sweep.figures import gather
 from secfpp.experiment.sweep.page import render_sweep
 from secfpp.experiment.sweep.points import Place, Sweep, in_words, where
-from secfpp.experiment.sweep.tables import csv_text, markdown
+from secfpp.experiment.sweep.tables import as_result_table, markdown
 
 if TYPE_CHECKING:
     from secfpp.models.backbone import Backbone
@@ -111,7 +112,9 @@ def write(sweep: Sweep, directory: RunDirectory) -> dict[str, Any]:
     content = gather(sweep, {folder: summary for folder, summary in summaries.items() if summary})
     directory.write_json("sweep.json", content)
     directory.write("sweep.md", markdown(content))
-    directory.write("sweep.csv", csv_text(content))
+    for name in ("latex", "csv"):
+        form = FORMATS[name]
+        directory.write(f"sweep.{form.ending}", form.write(as_result_table(content)))
     directory.write("sweep.html", render_sweep(content))
     return content
 

@@ -1,13 +1,12 @@
-"""What a sweep found, as tables of text: for Markdown, the terminal and CSV. All are made from ``sweep.json``."""
+"""What a sweep found, as tables: for Markdown, the terminal, papers and programs. All are made from ``sweep.json``."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from secfpp.experiment.report.comparison import METRICS
+from secfpp.experiment.report.comparison import METRICS, Estimate
+from secfpp.experiment.report.tables import WITHOUT_PRIOR, Column, Figure, ResultTable, Row
 from secfpp.experiment.results.text import counted, p_value, points
 from secfpp.experiment.sweep.figures import BARE, CLAIMED, is_rival
 
@@ -20,6 +19,12 @@ def title(key: str) -> str:
     """The name of a metric."""
     known = {metric.key: metric.title for metric in METRICS}
     return known[key.removesuffix(BARE)] + (", no prior" if key.endswith(BARE) else "")
+
+
+def about(key: str) -> str:
+    """What a metric says, in a few words."""
+    known = {metric.key: metric.about for metric in METRICS}
+    return known[key.removesuffix(BARE)] + ("; without the class prior" if key.endswith(BARE) else "")
 
 
 def differs(content: Content, key: str) -> bool:
@@ -141,23 +146,54 @@ def markdown(content: Content) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def csv_text(content: Content) -> str:
-    """``sweep.csv``: a line for each point, method and metric."""
-    names = [axis["name"] for axis in content["axes"]]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    heads = ["mean", "low", "high", "seeds", "more_than_reference", "more_low", "more_high", "p", "p_holm"]
-    writer.writerow([*names, "method", "metric", *heads])
+def as_result_table(content: Content) -> ResultTable:
+    """All of it as one table for `secfpp.experiment.report.table_formats`: a row for each point and method.
+
+    Its differences are the reference minus the method, as in tables of one comparison.
+    """
+    names = tuple(axis["name"] for axis in content["axes"])
+    rows, blocks, shown = [], {}, metrics(content)
     for point in content["points"]:
+        at = tuple(point["at"][name] for name in names)
         found = {(gap["method"], gap["metric"]): gap for gap in point["differences"]}
         for method, row in point["methods"].items():
-            for key, entry in row["figures"].items():
-                gap = found.get((method, key), {"mean": "", "ci95": None, "p": None, "p_holm": None})
-                ends = [*(entry["ci95"] or ("", "")), len(entry["per_seed"])]
-                more = [gap["mean"], *(gap["ci95"] or ("", "")), *(gap["p"], gap["p_holm"])]
-                cells = ["" if value is None else value for value in (entry["mean"], *ends, *more)]
-                writer.writerow([*(point["at"][name] for name in names), method, key, *cells])
-    return text.getvalue()
+            figures = {
+                key: Figure(_estimate(entry), _turned(found.get((method, key))))
+                for key, entry in row["figures"].items()
+            }
+            seeds = sorted({int(seed) for entry in row["figures"].values() for seed in entry["per_seed"]})
+            rows.append(Row((*at, method), tuple(seeds), figures))
+        blocks[place(point)] = {"dataset": point["dataset"], "seeds": content["seeds"]}
+    columns = [
+        Column(key, title(key), about(key), "%", key in shown, WITHOUT_PRIOR if key.endswith(BARE) else "")
+        for key in content["metrics"]
+        if not key.endswith(BARE) or differs(content, key.removesuffix(BARE))
+    ]
+    reference = content["reference"]
+    notes = [
+        f"Accuracy in percent, mean over clients and seeds {', '.join(map(str, content['seeds']))}, ± half of "
+        "the 95 % t interval over seeds.",
+        f"Differences: {reference} minus the method, in points, paired by seed; p: of two-sided paired t tests, after "
+        "Holm's correction for all methods at all points.",
+        *([missing(content)] if content["missing"] else []),
+        *claim(content),
+    ]
+    return ResultTable((*names, "method"), tuple(columns), tuple(rows), reference, blocks, tuple(notes))
+
+
+def _estimate(entry: Content, sign: int = 1) -> Estimate:
+    ends = sorted(sign * end for end in entry["ci95"] or ())
+    return Estimate(
+        sign * entry["mean"],
+        (ends[0], ends[1]) if ends else None,
+        {int(seed): sign * value for seed, value in entry["per_seed"].items()},
+        p=entry.get("p_holm"),
+    )
+
+
+def _turned(gap: Content | None) -> Estimate | None:
+    """A difference of a sweep, ``method - reference``, the other way round."""
+    return None if gap is None else _estimate(gap, -1)
 
 
 def _block(rows: Sequence[Sequence[str]]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secfpp.experiment.report.paper_tables import latex
+from secfpp.experiment.report.table_formats import csv_rows
 from secfpp.experiment.results.significance import holm, paired_p
 from secfpp.experiment.results.summary import summarize
 from secfpp.experiment.sweep import tables
@@ -133,7 +135,7 @@ def test_one_seed_says_nothing_of_differences() -> None:
     assert "+98.0" in tables.markdown(content) and "99.0 ±" not in tables.markdown(content)
 
 
-def test_the_tables_in_markdown_and_csv_have_the_figures() -> None:
+def test_the_tables_in_markdown_have_the_figures() -> None:
     content = two_points()
     text = tables.markdown(content)
     assert "# grouped and 2 other methods at 2 points" in text
@@ -142,12 +144,25 @@ def test_the_tables_in_markdown_and_csv_have_the_figures() -> None:
     assert "pooled +1.0 (+0.8 to +1.2), p " in text and "grouped+one +1.0" not in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.endswith(" |") for line in lines)
-    rows = list(csv.DictReader(io.StringIO(tables.csv_text(content))))
+
+
+def test_the_tables_for_papers_and_programs_have_the_figures() -> None:
+    content = two_points()
+    table = tables.as_result_table(content)
+    rows = list(csv.DictReader(io.StringIO(csv_rows(table))))
     own = next(row for row in rows if (row["data.shots"], row["method"], row["metric"]) == ("8", "pooled", "own"))
-    assert float(own["mean"]) == 62.0 and float(own["more_than_reference"]) == pytest.approx(1.0)
-    assert own["seeds"] == "3" and float(own["p_holm"]) > float(own["p"]) > 0
+    gap = next(
+        gap for gap in content["points"][1]["differences"] if (gap["method"], gap["metric"]) == ("pooled", "own")
+    )
+    assert float(own["mean"]) == 62.0 and float(own["difference"]) == pytest.approx(-1.0)
+    assert [float(own["difference_low"]), float(own["difference_high"])] == [-gap["ci95"][1], -gap["ci95"][0]]
+    assert own["seeds"] == "3" and float(own["p"]) == gap["p_holm"] > gap["p"] > 0
     reference = next(row for row in rows if (row["method"], row["metric"]) == ("grouped", "own"))
-    assert reference["more_than_reference"] == reference["p"] == ""
+    assert reference["difference"] == reference["p"] == ""
+    text = latex(table)
+    assert "Data.shots & Method & " in text and r"\ \midrule" not in text and text.count(r"\begin{tabular}{ll") >= 2
+    assert any(line.startswith("4 & pooled & ") for line in text.splitlines())
+    assert any(line.startswith(" & grouped & ") for line in text.splitlines())
 
 
 def test_numbers_are_drawn_along_a_line_with_intervals() -> None:
