@@ -97,7 +97,7 @@ def require_drawn(
     """
     nonces: dict[str, bytes] = {}
     if len(clients) > about["size"]:
-        listed = clients if about["listed"] is None else names_in({"clients": about["listed"]}, name)
+        listed = names_in({"clients": about["listed"] or clients}, name)
         nonces = rows_in(agreed, "nonce", listed, name)
         found = [commitment(client, nonce) for client, nonce in nonces.items()]
         if missing := sorted(set(clients) - nonces.keys()):

@@ -36,7 +36,7 @@ from secfpp.secure.party import party_of as party_of
 
 _ANEW = frozenset({"attempt", "session", "draw", "holders", "listed", "offers"})
 """What terms say anew each time, whoever takes part in whatever is computed."""
-_TERMS = ("about", "held", "nonces")
+_TERMS = ("about", "holder_offers", "nonces")
 F = TypeVar("F")
 PROTOCOL_VERSION = 4
 """Raised with every change of what is computed or sent on shares; parties of different versions refuse each other."""
@@ -153,7 +153,7 @@ def terms(
         arrays["nonces"] = stacked(cohort.keys, listed, "nonce")
         nonces = rows_in(arrays, "nonce", listed, f"{component}.join")
     chosen = sorted(holders) or committee.draw(cohort.clients, nonces, size)
-    arrays["held"] = stacked(cohort.keys, chosen, "offer")
+    arrays["holder_offers"] = stacked(cohort.keys, chosen, "offer")
     arrays["offers"] = stacked(cohort.keys, cohort.clients, "offer")
     facts = {
         "version": PROTOCOL_VERSION,
@@ -161,7 +161,7 @@ def terms(
         "session": _name_of(cohort.round, cohort.draw),
         "round": cohort.round,
         "draw": cohort.draw,
-        "listed": listed if drawn and listed != list(cohort.clients) else None,
+        "listed": listed if listed != list(cohort.clients) else [],
         "attempt": (1 << 61) + secrets.randbits(61),  # public: tells runs of one session apart
         "clients": list(cohort.clients),
         "holders": list(chosen),
@@ -256,7 +256,7 @@ def join(context: object, component: str, message: Arrays, named: bool = False) 
         committee.require_drawn((party.name, session.nonce), session.shown, agreed, clients, about, name)
     elif not set(holders) <= set(clients):
         raise ProtocolError(f"step {name!r}: holders that take no part")
-    offers = rows_in(agreed, "offer", holders, name, "held")
+    offers = rows_in(agreed, "offer", holders, name, "holder_offers")
     if "offers" in message or party.name in offers:
         offers = everybodys(message, clients, offers, about["offers"], name)
     for client, offer in offers.items():
@@ -362,10 +362,9 @@ def _facts(agreed: Arrays, name: str) -> dict[str, Any]:
     numbers, texts, lists = (
         ("version", "round", "attempt", "size", "draw"),
         ("component", "session", "offers"),
-        ("holders",),
+        ("holders", "listed"),
     )
-    kinds: dict[str, Any] = dict.fromkeys(numbers, int) | dict.fromkeys(texts, str) | dict.fromkeys(lists, list)
-    kinds["listed"] = list | None
+    kinds = dict.fromkeys(numbers, int) | dict.fromkeys(texts, str) | dict.fromkeys(lists, list)
     try:
         facts = parsed(agreed["about"].item())
         if not isinstance(facts, dict) or not all(isinstance(facts[key], kind) for key, kind in kinds.items()):

@@ -33,9 +33,15 @@ def batches_of(clients: Sequence[ClientId], holders: Sequence[ClientId]) -> list
     """All clients in batches of about equal size, each sorted; holders are in the first one."""
     if len(clients) <= MOST:
         return [tuple(clients)]
-    known, width = set(holders), _width(len(clients))
-    order = [*sorted(holders), *(client for client in clients if client not in known)]
-    return [tuple(sorted(order[start : start + width])) for start in range(0, len(order), width)]
+    known = set(holders)
+    rest = iter([*sorted(holders), *(client for client in clients if client not in known)])
+    return [tuple(sorted(islice(rest, size))) for size in sizes_of(len(clients))]
+
+
+def sizes_of(clients: int) -> list[int]:
+    """How many clients are in each batch."""
+    width = _width(clients)
+    return [min(width, clients - start) for start in range(0, clients, width)]
 
 
 def batch_of(client: ClientId, clients: Sequence[ClientId], holders: Sequence[ClientId]) -> int:
@@ -53,10 +59,14 @@ def _width(clients: int) -> int:
 
 def portions(clients: Sequence[ClientId], *kinds: Rows) -> Iterator[tuple[ClientId, ...]]:
     """Consecutive clients whose envelopes for one holder fit a message."""
-    width = sum(next(iter(rows.values())).shape[1] for rows in kinds if rows)
-    rest = iter(clients)
-    while portion := tuple(islice(rest, max(LARGEST // max(width, 1), 1))):
+    rest, most = iter(clients), portion_of(sum(next(iter(rows.values())).shape[1] for rows in kinds if rows))
+    while portion := tuple(islice(rest, most)):
         yield portion
+
+
+def portion_of(width: int) -> int:
+    """How many clients' envelopes of together `width` bytes fit a message."""
+    return max(LARGEST // max(width, 1), 1)
 
 
 @dataclass

@@ -301,9 +301,13 @@ class MeanRun:
     def open_base(self, payload: Arrays) -> tuple[np.ndarray, Arrays]:
         """The base that a sponsor sealed, and all that came with it."""
         label = self.place.label("catch_up")
-        if not {"sponsor", "body", "base"} <= payload.keys():
+        if not {"sponsor", "body", "envelope"} <= payload.keys():
             raise ProtocolError(f"step {label.name!r}: a message without a base")
-        sponsor, body, envelope = str(payload["sponsor"].item()), payload["body"].tobytes(), payload["base"].tobytes()
+        sponsor, body, envelope = (
+            str(payload["sponsor"].item()),
+            payload["body"].tobytes(),
+            payload["envelope"].tobytes(),
+        )
         try:
             found = wire.decode(self.place.channel.open_for_all(sponsor, label, body, envelope))
             return found["base"], found

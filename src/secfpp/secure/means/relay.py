@@ -40,7 +40,7 @@ class Inclusion:
 
     version: int
     digest: bytes
-    chosen: np.ndarray = field(compare=False)
+    chosen: np.ndarray = field(compare=False, repr=False)
 
     @staticmethod
     def write(included: Iterable[ClientId], version: int, clients: Sequence[ClientId]) -> np.ndarray:
@@ -177,7 +177,7 @@ class Relay:
         }
         for body, rows in zip(sealed.bodies.values(), sealed.envelopes.values(), strict=True):
             told = {**common, "body": body}
-            yield Ask("aggregator.catch_up", {c: {**told, "base": row} for c, row in zip(late, rows, strict=True)})
+            yield Ask("aggregator.catch_up", {c: {**told, "envelope": row} for c, row in zip(late, rows, strict=True)})
 
 
 def _places(recipients: Sequence[ClientId]) -> Mapping[ClientId, int]:
@@ -188,4 +188,4 @@ def _handed_on(found: Rows, places: Mapping[ClientId, int], to: ClientId) -> np.
     """What the other senders have for the recipient `to`; each sent a row to all recipients but itself."""
     place = places[to]
     chosen = [rows[place - (places.get(sender, place) < place)] for sender, rows in found.items() if sender != to]
-    return np.array(chosen)
+    return np.array(chosen, np.uint8).reshape(len(chosen), -1 if chosen else 0)

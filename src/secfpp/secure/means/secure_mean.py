@@ -184,16 +184,17 @@ class SecureMean(Aggregator):
             payloads |= {client: {**payloads[client], **relay.terms_for(client)} for client in unaware}
         else:
             payloads = {client: {"slot": np.array(slot), "attempt": relay.attempt} for client in served}
-        sponsor = next((client for client in members if client in relay.holders), None)
+        having = members or [client for client, base in intake.told.items() if base == present]
+        sponsor = next((client for client in having if client in relay.holders), None)
         if late and sponsor:
             payloads[sponsor] = {**payloads[sponsor], "late": np.array(json.dumps(late))}
         acks = yield Ask("aggregator.receive" if sums.envelopes else "aggregator.keep", payloads)
         left = settled_base(acks.readable(base_in), members, self.threshold) if sums.envelopes else present
-        if late and members and left is not None:
+        if late and having and left is not None:
             if sponsor:
                 yield from relay.catch_up(sponsor, acks, late, left)
             else:
-                yield from self._shown(keyed.subset([members[0], *late]), members[0], slot, left, group)
+                yield from self._shown(keyed.subset([having[0], *late]), having[0], slot, left, group)
         return Mean(members if sums.envelopes else (), left)
 
     def _taken_in(self, intake: Intake, seeds: Sequence[Seeds]) -> list[Program[None]]:
