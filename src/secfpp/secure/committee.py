@@ -56,16 +56,20 @@ def draw(clients: Sequence[str], nonces: Mapping[str, bytes], size: int = LARGES
     """
     if len(clients) <= size:
         return tuple(sorted(clients))
-    names = sorted(nonces)
-    joint = listing("joint", names, [nonces[name] for name in names])
-    taking_part = set(clients)
-    order = np.argsort(Stream(joint).words((len(names),)), kind="stable").tolist()
+    names, taking_part = sorted(nonces), set(clients)
+    joint = listing("joint", names, list(map(nonces.__getitem__, names)))
+    order = np.argsort(Stream(joint).words((len(names),)), kind="stable")
     return tuple(sorted(islice((names[place] for place in order if names[place] in taking_part), size)))
 
 
 def commitment(name: str, nonce: bytes) -> bytes:
     """What `name` shows of its randomness in advance."""
-    return sha256(_COMMITMENT + name.encode() + b"\0" + nonce).digest()
+    return commitments({name: nonce})[0]
+
+
+def commitments(nonces: Mapping[str, bytes]) -> list[bytes]:
+    """What each client shows of its randomness in advance."""
+    return [sha256(_COMMITMENT + name.encode() + b"\0" + nonce).digest() for name, nonce in nonces.items()]
 
 
 def listing(what: str, names: Sequence[str], rows: Sequence[bytes]) -> bytes:
@@ -99,12 +103,11 @@ def require_drawn(
     if len(clients) > about["size"]:
         listed = names_in({"clients": about["listed"] or clients}, name)
         nonces = rows_in(agreed, "nonce", listed, name)
-        found = [commitment(client, nonce) for client, nonce in nonces.items()]
         if missing := sorted(set(clients) - nonces.keys()):
             raise TamperError(None, name, f"the randomness of {', '.join(missing)} is left out, and could decide")
         if nonces[own[0]] != own[1]:
             raise TamperError(None, name, f"{own[0]!r} is said to have shown other randomness than it did")
-        if shown != listing("commitments", listed, found):
+        if shown != listing("commitments", listed, commitments(nonces)):
             raise TamperError(None, name, "the randomness is not all that was committed to before any of it was shown")
     if tuple(about["holders"]) != draw(clients, nonces, about["size"]):
         raise TamperError(None, name, "the holders are not those that the joint randomness gives")

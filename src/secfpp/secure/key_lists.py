@@ -62,7 +62,7 @@ def rows_in(
     if found is None or found.dtype != np.uint8 or found.shape != (len(clients), SIZES[part]):
         raise ProtocolError(f"step {step_name!r}: the {array} of {len(clients)} clients are missing")
     rows, size = found.tobytes(), SIZES[part]
-    return {client: rows[place * size : (place + 1) * size] for place, client in enumerate(clients)}
+    return dict(zip(clients, [rows[start : start + size] for start in range(0, len(rows), size)], strict=True))
 
 
 def everybodys(

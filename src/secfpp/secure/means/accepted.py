@@ -46,7 +46,7 @@ def require_acceptable(own: SecureMean, about: Mapping[str, Any], clients: Seque
     weights = about.get("weights")
     if not isinstance(weights, list) or len(weights) != len(clients):
         problems.append("weights that are not those of the clients")
-    elif not all(type(weight) is int and weight >= 1 for weight in weights):
+    elif set(map(type, weights)) != {int} or min(weights) < 1:
         problems.append("weights that are not integers from 1")
     if problems:
         raise ProtocolError("terms of a mean that this client does not accept: " + "; ".join(problems))
