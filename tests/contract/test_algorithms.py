@@ -111,7 +111,9 @@ def test_nothing_private_is_sent(name, dataset, backbone):
     keys = {"session", "about", "offers", "offer", "commitments", "commitment", "nonces", "nonce", "attempt", "coin"}
     keys |= {"draw", "digest"}  # the number of a drawing, and the hash of a base
     keys |= {"project", "check"}  # what is drawn for proofs
-    sealed = {"to", "from", "envelopes", "proofs", "echoes", "holders", "clients", "inclusion", "members"}
+    keys |= {"holder_offers"}
+    sealed = {"to", "from", "envelopes", "envelope", "proofs", "body", "bodies"}
+    sealed |= {"echoes", "holders", "clients", "inclusion", "members"}
     masked = {"exchange", "opened", "responders", "masked", "checks", "answers"}
     allowed = (
         keys

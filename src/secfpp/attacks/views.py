@@ -51,7 +51,7 @@ def uploads(run: Observed, client: str, slot: str | None = None) -> list[Upload]
     for round_, terms, reply in _shared(run, client):
         if terms["slot"] != slot:
             continue
-        weight, sealed = int(terms["weights"][client]), "update" not in reply
+        weight, sealed = terms["weights"][client], "update" not in reply
         encoded = as_numbers(reply["envelopes"], int(np.prod(shape))) if sealed else reply["update"]
         read = codec.decode(encoded % PrimeField.p, weight)
         read = clipped((read.mean(0) if sealed else read).reshape(shape), aggregator.clip)
@@ -85,7 +85,7 @@ def weights(run: Observed, client: str) -> dict[int, dict[str, int]]:
     for member in members:
         for round_, terms, _ in _shared(run, member):
             if terms["slot"] == slot:
-                found.setdefault(round_, {})[member] = int(terms["weights"][member])
+                found.setdefault(round_, {})[member] = terms["weights"][member]
     return found
 
 
@@ -118,7 +118,9 @@ def _shared(run: Observed, client: str) -> Iterator[tuple[int, Mapping[str, Any]
         if asked.direction == "down" and sent.direction == "up" and asked.round == sent.round:
             payload = content(asked)
             if "about" in payload:
-                yield sent.round, parsed(payload["about"].item()), content(sent)
+                told = parsed(payload["about"].item())
+                told["weights"] = dict(zip(told["clients"], told["weights"], strict=True))
+                yield sent.round, told, content(sent)
             else:
                 told = {"slot": str(payload["slot"].item()), "weights": {client: int(payload["weight"])}}
                 yield sent.round, told, content(sent)

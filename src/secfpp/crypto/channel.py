@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hmac
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -25,16 +25,19 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from secfpp.crypto.roster import KEY_BYTES, IdentityKey, Roster, pack, verify
 from secfpp.errors import ConfigError, ProtocolError, TamperError
+from secfpp.seeding import Entropy
 
 OFFER_BYTES = 96
 """Length of an offer: a public key and a signature."""
 ENVELOPE_OVERHEAD = 16
 """How much longer an envelope is than what it holds."""
+OPENING_BYTES = 64 + ENVELOPE_OVERHEAD
+"""Length of an envelope that opens a body which is sealed for several, see `Channel.seal_for_all`."""
 TAG_BYTES = 32
 """Length of a tag."""
 OFFER_STEP = "session.offer"
 """The step that errors about session keys name."""
-_NONCE = bytes(12)
+_NONCE, _KEY_BYTES = bytes(12), 32
 _ENVELOPE, _TAG, _PAIR = b"secfpp/envelope/2", b"secfpp/tag/1", b"secfpp/pair/2"
 _FORGED = (
     "that is not authentic: changed on its way, or made for another step, round, attempt, recipient or history of the "
@@ -206,6 +209,37 @@ class Channel:
             )
         self._session._spent.add((salt, info))
         return ChaCha20Poly1305(_expand(secret, info)).encrypt(_NONCE, plaintext, info)
+
+    def seal_for_all(
+        self, recipients: Sequence[str], label: Label, plaintext: bytes, entropy: Entropy
+    ) -> tuple[bytes, list[bytes]]:
+        """One sealed body for several recipients, and an envelope for each, which has the body's key and hash.
+
+        The hash is there since everybody who has the key could make another body.
+
+        Raises:
+            ProtocolError: as `seal`.
+            TamperError: as `seal`.
+        """
+        key = entropy.random_bytes(_KEY_BYTES)
+        body = ChaCha20Poly1305(key).encrypt(_NONCE, plaintext, label.encode())
+        opening = key + sha256(body).digest()
+        return body, [self.seal(recipient, label, opening) for recipient in recipients]
+
+    def open_for_all(self, sender: str, label: Label, body: bytes, envelope: bytes) -> bytes:
+        """What `sender` sealed for this client and others with `seal_for_all`.
+
+        Raises:
+            TamperError: the envelope or the body is not what it sealed.
+        """
+        opening = self.open(sender, label, envelope)
+        key, digest = opening[:_KEY_BYTES], opening[_KEY_BYTES:]
+        if sha256(body).digest() != digest:
+            raise TamperError(sender, label.name, f"a body {_FORGED}")
+        try:
+            return ChaCha20Poly1305(key).decrypt(_NONCE, body, label.encode())
+        except InvalidTag:
+            raise TamperError(sender, label.name, "a body that it did not seal with the key it gave") from None
 
     def open(self, sender: str, label: Label, envelope: bytes) -> bytes:
         """What `sender` sealed for this client under this label.

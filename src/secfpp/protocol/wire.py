@@ -47,8 +47,12 @@ _CODES = {dtype.newbyteorder(order): code for code, dtype in _DTYPES.items() for
 _SHAPES = [struct.Struct(f"<{ndim}I") for ndim in range(MAX_NDIM + 1)]
 
 
-def encode(arrays: Mapping[str, np.ndarray]) -> bytearray:
+def encode(arrays: Mapping[str, np.ndarray], *, checksum: bool = True) -> bytearray:
     """The message's bytes, freshly made; the order of `arrays` does not matter.
+
+    Args:
+        arrays: of the message.
+        checksum: leave it out, as zeros, only of bytes that no other process reads.
 
     Raises:
         WireError: a value that is no array of a supported type (bool, integers, float32/64 of up to
@@ -59,7 +63,8 @@ def encode(arrays: Mapping[str, np.ndarray]) -> bytearray:
     for head, data in entries:
         parts += [head, data if isinstance(data, bytes) else _array_bytes(data)]
     message = bytearray().join([*parts, bytes(_U32.size)])
-    _U32.pack_into(message, size - _U32.size, zlib.crc32(memoryview(message)[: -_U32.size]))
+    if checksum:
+        _U32.pack_into(message, size - _U32.size, zlib.crc32(memoryview(message)[: -_U32.size]))
     return message
 
 
@@ -72,10 +77,14 @@ def measure(arrays: Mapping[str, np.ndarray]) -> int:
     return _entries(arrays)[1]
 
 
-def decode(data: bytes | bytearray) -> dict[str, np.ndarray]:
+def decode(data: bytes | bytearray, *, checksum: bool = True) -> dict[str, np.ndarray]:
     """The arrays of a message, sorted by name: writable, native byte order.
 
     They are fresh; only large ones may be parts of `data` itself if it is a bytearray, which then belongs to them.
+
+    Args:
+        data: the bytes.
+        checksum: look at it; of bytes that this process has just made there is no need to.
 
     Raises:
         WireError: `data` is not exactly what `encode` gives for some message.
@@ -90,7 +99,7 @@ def decode(data: bytes | bytearray) -> dict[str, np.ndarray]:
         raise WireError(f"message starts with {magic!r}, not {MAGIC!r}: not a message of this protocol")
     if version != VERSION:
         raise WireError(f"message has wire version {version}, this program reads {VERSION}: use equal releases")
-    if zlib.crc32(body) != _U32.unpack_from(data, len(body))[0]:
+    if checksum and zlib.crc32(body) != _U32.unpack_from(data, len(body))[0]:
         raise WireError("message is damaged: its checksum does not match")
     if count > MAX_ARRAYS:
         raise WireError(f"message announces {count} arrays, at most {MAX_ARRAYS} are allowed")

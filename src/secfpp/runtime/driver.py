@@ -226,10 +226,14 @@ def components_of(request: Ask | Joint) -> list[str]:
     return sorted({component_of(a.step) for a in asks if a.payloads} or {component_of(a.step) for a in asks})
 
 
-def repeated(payloads: Collection[Arrays]) -> dict[int, bytes]:
-    """The bytes of those messages that several clients get, by the messages' `id`."""
+def repeated(payloads: Collection[Arrays], *, checksum: bool = True) -> dict[int, bytes]:
+    """The bytes of those messages that several clients get, by the messages' `id`; for `checksum` see `wire.encode`."""
     by_id = {id(payload): payload for payload in payloads}
-    return {key: bytes(wire.encode(by_id[key])) for key, uses in Counter(map(id, payloads)).items() if uses > 1}
+    return {
+        key: bytes(wire.encode(by_id[key], checksum=checksum))
+        for key, uses in Counter(map(id, payloads)).items()
+        if uses > 1
+    }
 
 
 def _asks(request: Ask | Joint) -> Mapping[str, Ask]:

@@ -71,7 +71,7 @@ class InProcessDriver(SimulatingDriver):
         """Deliver one ask, chunk by chunk, and collect the replies that arrive."""
         fates = {c: self.dropouts(self.round_, ask.step, c) if self.dropouts else None for c in sorted(ask.payloads)}
         with self.costs.timed([component_of(ask.step)]):
-            ready = repeated(ask.payloads.values()) if self._needs_bytes else {}
+            ready = repeated(ask.payloads.values(), checksum=self._recorded) if self._needs_bytes else {}
 
         def ask_of(client: ClientId) -> Arrays:
             payload, delivered = ask.payloads[client], fates[client] != "before"
@@ -103,8 +103,12 @@ class InProcessDriver(SimulatingDriver):
             return called(clients, self.round_, name, step, contexts, states, received, tolerant=self.tolerant)
 
     @property
+    def _recorded(self) -> bool:
+        return self.transcript is not None
+
+    @property
     def _needs_bytes(self) -> bool:
-        return self.force_wire or self.transcript is not None
+        return self.force_wire or self._recorded
 
     def _message(
         self,
@@ -119,9 +123,9 @@ class InProcessDriver(SimulatingDriver):
         """Count and record one message, whose bytes may be at hand; return it as its receiver gets it."""
         started = time.perf_counter()
         if data is None and self._needs_bytes:
-            data = wire.encode(arrays)
+            data = wire.encode(arrays, checksum=self._recorded)
         size = wire.measure(arrays) if data is None else len(data)
-        arrived = wire.decode(data) if data is not None and self.force_wire else wire.detach(arrays)
+        arrived = wire.decode(data, checksum=False) if data is not None and self.force_wire else wire.detach(arrays)
         self.costs.count_seconds(component_of(step), time.perf_counter() - started)
         if direction == "up" or delivered:
             self._count(step, client, direction, size)

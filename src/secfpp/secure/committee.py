@@ -6,18 +6,23 @@ shares; of more, a committee is drawn from randomness that everybody committed t
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from itertools import islice
 from math import comb
 from typing import Any
 
+import numpy as np
+
+from secfpp.crypto.randomness import Stream
+from secfpp.crypto.roster import pack
 from secfpp.errors import ConfigError, Problem, TamperError
 from secfpp.protocol.program import Arrays
 from secfpp.secure.key_lists import names_in, rows_in
 
 LARGEST = 16
 """Most holders; the cost of sharing grows with their number."""
+_COMMITMENT = b"secfpp/commitment/1\0"
 
 
 def clustering_threshold(holders: int, limit: int, tolerated: int | None = None) -> int:
@@ -51,24 +56,42 @@ def draw(clients: Sequence[str], nonces: Mapping[str, bytes], size: int = LARGES
     """
     if len(clients) <= size:
         return tuple(sorted(clients))
-    joint = sha256(b"".join(sha256(name.encode() + b"\0" + nonces[name]).digest() for name in sorted(nonces)))
-    order = sorted(clients, key=lambda name: sha256(joint.digest() + name.encode()).digest())
-    return tuple(sorted(order[:size]))
+    names, taking_part = sorted(nonces), set(clients)
+    joint = listing("joint", names, list(map(nonces.__getitem__, names)))
+    order = np.argsort(Stream(joint).words((len(names),)), kind="stable")
+    return tuple(sorted(islice((names[place] for place in order if names[place] in taking_part), size)))
 
 
 def commitment(name: str, nonce: bytes) -> bytes:
     """What `name` shows of its randomness in advance."""
-    return sha256(b"secfpp/commitment/1\0" + name.encode() + b"\0" + nonce).digest()
+    return commitments({name: nonce})[0]
+
+
+def commitments(nonces: Mapping[str, bytes]) -> list[bytes]:
+    """What each client shows of its randomness in advance."""
+    return [sha256(_COMMITMENT + name.encode() + b"\0" + nonce).digest() for name, nonce in nonces.items()]
+
+
+def listing(what: str, names: Sequence[str], rows: Sequence[bytes]) -> bytes:
+    """A hash of something that each of `names`, sorted, has made, 32 bytes; `rows` are of one length."""
+    told = pack(b"secfpp/list/1", what.encode(), str(len(names)).encode(), "\n".join(names).encode(), b"".join(rows))
+    return sha256(told).digest()
 
 
 def require_drawn(
-    shown: Mapping[str, bytes], agreed: Arrays, clients: Sequence[str], about: Mapping[str, Any], name: str
+    own: tuple[str, bytes],
+    shown: bytes | None,
+    agreed: Arrays,
+    clients: Sequence[str],
+    about: Mapping[str, Any],
+    name: str,
 ) -> None:
     """Refuse holders that are not those which everybody's randomness gives.
 
     Args:
-        shown: commitments to it, by client, as they were listed before any of it was shown.
-        agreed: the terms, with all randomness and commitments to it where a committee is drawn.
+        own: this client, and its randomness.
+        shown: the `listing` of commitments for which this client showed its randomness; None if it showed it to nobody.
+        agreed: the terms, with all randomness where a committee is drawn.
         clients: who takes part.
         about: the terms' facts.
         name: of the step, for errors.
@@ -78,15 +101,14 @@ def require_drawn(
     """
     nonces: dict[str, bytes] = {}
     if len(clients) > about["size"]:
-        listed = names_in({"clients": about["listed"]}, name)
+        listed = names_in({"clients": about["listed"] or clients}, name)
         nonces = rows_in(agreed, "nonce", listed, name)
-        for client, committed in rows_in(agreed, "commitment", listed, name).items():
-            if not hmac.compare_digest(commitment(client, nonces[client]), committed):
-                raise TamperError(client, name, "the randomness shown is not what was committed to")
-            if shown.get(client) != committed:
-                raise TamperError(client, name, "another commitment than the one listed before randomness was shown")
-        if missing := sorted(shown.keys() - nonces.keys() or set(clients) - nonces.keys()):
+        if missing := sorted(set(clients) - nonces.keys()):
             raise TamperError(None, name, f"the randomness of {', '.join(missing)} is left out, and could decide")
+        if nonces[own[0]] != own[1]:
+            raise TamperError(None, name, f"{own[0]!r} is said to have shown other randomness than it did")
+        if shown != listing("commitments", listed, commitments(nonces)):
+            raise TamperError(None, name, "the randomness is not all that was committed to before any of it was shown")
     if tuple(about["holders"]) != draw(clients, nonces, about["size"]):
         raise TamperError(None, name, "the holders are not those that the joint randomness gives")
 

@@ -26,6 +26,7 @@ def greeting(drawn: bool) -> int:
     return hello + (message(array(5, 1, NONCE)) if drawn else 0)
 
 
-def keys(n: int, drawn: bool) -> int:
-    """Bytes of everybody's keys that a client receives."""
-    return n * (OFFER_BYTES + (2 * COMMITMENT + NONCE if drawn else 0))
+def keys(n: int, holders: int, holder: bool = True) -> int:
+    """Bytes of keys, and of randomness that draws `holders`, that a client receives; of all if it is a `holder`."""
+    total = (holders + n * holder) * OFFER_BYTES
+    return total + (COMMITMENT + n * NONCE if n > holders else 0)

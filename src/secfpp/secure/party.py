@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,7 @@ class Party:
 class RoundKeys:
     """One round's keys; `running` is what protocol runs keep between steps, by attempt.
 
-    `shown` are the commitments of all to whom this client showed its nonce, `peers` the offers of others that were
+    `shown` is a hash of the commitments for which this client showed its nonce, `peers` the offers of others that were
     found to be signed by them, `channel` is to all of those, `met` are the clients that this one is grouped with.
     """
 
@@ -47,7 +47,7 @@ class RoundKeys:
     key: SessionKey
     nonce: bytes = field(repr=False)
     offer: bytes
-    shown: Mapping[ClientId, bytes] | None = None
+    shown: bytes | None = None
     peers: dict[ClientId, bytes] = field(default_factory=dict)
     channel: Channel | None = None
     joined: set[int] = field(default_factory=set)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from typing import Any, ClassVar, TypeVar
 
@@ -18,13 +19,13 @@ import numpy as np
 
 from secfpp.crypto.channel import Channel, Label, SessionKey, read_offer
 from secfpp.crypto.roster import KEY_BYTES
-from secfpp.errors import DropoutError, ProtocolError, TamperError
+from secfpp.errors import DropoutError, ProtocolError, ReplyError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import integer_in, parsed, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.secure import committee
-from secfpp.secure.key_lists import SIZES, names_in, rows_in, stacked
+from secfpp.secure.key_lists import SIZES, everybodys, names_in, rows_in, stacked
 from secfpp.secure.key_lists import as_array as as_array
 from secfpp.secure.key_lists import as_bytes as as_bytes
 from secfpp.secure.ledger import DRAWS
@@ -33,11 +34,11 @@ from secfpp.secure.party import RoundKeys
 from secfpp.secure.party import parties_in_memory as parties_in_memory
 from secfpp.secure.party import party_of as party_of
 
-_ANEW = frozenset({"attempt", "session", "draw", "holders", "listed"})
+_ANEW = frozenset({"attempt", "session", "draw", "holders", "listed", "offers"})
 """What terms say anew each time, whoever takes part in whatever is computed."""
-_TERMS = ("about", *(f"{part}s" for part in SIZES))
+_TERMS = ("about", "holder_offers", "nonces")
 F = TypeVar("F")
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Raised with every change of what is computed or sent on shares; parties of different versions refuse each other."""
 
 
@@ -64,12 +65,10 @@ class Session:
     @step
     def reveal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Show the committed randomness, after everybody's commitment is fixed; for one list of commitments only."""
-        party = party_of(context)
-        session = _session(party, text_in(payload, "session"))
-        clients = names_in(payload, "session.reveal")
-        listed = rows_in(payload, "commitment", clients, "session.reveal")
-        if listed.get(party.name) != committee.commitment(party.name, session.nonce):
-            raise TamperError(None, "session.reveal", f"the list has another commitment of {party.name!r} than it made")
+        session = _session(party_of(context), text_in(payload, "session"))
+        listed = as_bytes(payload.get("commitments"))
+        if len(listed) != SIZES["commitment"]:
+            raise ProtocolError("step 'session.reveal': a message without the hash of all commitments")
         if session.shown not in (None, listed):
             raise TamperError(None, "session.reveal", "a second, different list of commitments for one session")
         session.shown = listed
@@ -102,13 +101,14 @@ def with_keys(cohort: Cohort, size: int = committee.LARGEST) -> Program[Cohort]:
             cohort = greeted(cohort, (yield greet(cohort)))
         if len(cohort) <= size or all("nonce" in cohort.keys[client] for client in cohort.clients):
             return cohort
+        rows = {"commitments": stacked(cohort.keys, cohort.clients, "commitment")}
+        commitments = rows_in(rows, "commitment", cohort.clients, "session.reveal")
         payload = {
             "session": np.array(_name_of(cohort.round, cohort.draw)),
-            "clients": np.array(json.dumps(cohort.clients)),
-            "commitments": stacked(cohort.keys, cohort.clients, "commitment"),
+            "commitments": as_array(committee.listing("commitments", cohort.clients, list(commitments.values()))),
         }
         replies = yield Ask("session.reveal", dict.fromkeys(cohort.clients, payload))
-        shown = replies.readable(_nonce_in)
+        shown = replies.readable(partial(_nonce_in, commitments))
         if len(shown) == len(cohort):
             return replace(cohort, keys={c: {**cohort.keys[c], "nonce": nonce} for c, nonce in shown.items()})
         if cohort.draw + 1 == DRAWS:
@@ -116,43 +116,65 @@ def with_keys(cohort: Cohort, size: int = committee.LARGEST) -> Program[Cohort]:
         cohort = replace(cohort.subset(shown), draw=cohort.draw + 1, keys={})
 
 
-def _nonce_in(client: ClientId, reply: Arrays) -> np.ndarray:
-    """What a client showed."""
+def _nonce_in(commitments: Mapping[ClientId, bytes], client: ClientId, reply: Arrays) -> np.ndarray:
+    """What a client showed, if it is what it had committed to."""
     nonce: np.ndarray = stacked({client: reply}, [client], "nonce")[0]
+    if committee.commitment(client, nonce.tobytes()) != commitments[client]:
+        raise ReplyError(client, "showed other randomness than it committed to")
     return nonce
 
 
-def terms(component: str, cohort: Cohort, about: Mapping[str, Any], size: int = committee.LARGEST) -> Arrays:
-    """What all participants of one protocol run are told alike.
+def terms(
+    component: str,
+    cohort: Cohort,
+    about: Mapping[str, Any],
+    size: int = committee.LARGEST,
+    holders: Sequence[ClientId] = (),
+) -> Arrays:
+    """What participants of one protocol run are told.
+
+    Holders get all of it, for they open what everybody seals. To others `in_short` is enough: they seal to holders and
+    open what these seal. Either way the hash that all labels hold is the same, and says which keys everybody has.
 
     Args:
         component: the part of the protocol.
         cohort: the participants, with keys (see `with_keys`).
         about: what else is agreed, ready for JSON.
         size: most holders.
+        holders: who they are, where the server may choose; then they are not drawn, and `size` is 0 in the terms.
 
     Raises:
         ProtocolError: keys that no honest client sends.
     """
-    drawn = len(cohort) > size
+    drawn, arrays = len(cohort) > size and not holders, {}
     listed = sorted(client for client, own in cohort.keys.items() if "nonce" in own) if drawn else []
-    arrays = {"offers": stacked(cohort.keys, cohort.clients, "offer")}
-    arrays |= {f"{part}s": stacked(cohort.keys, listed, part) for part in ("commitment", "nonce") if drawn}
-    nonces = rows_in(arrays, "nonce", listed, f"{component}.join") if drawn else {}
+    nonces: Mapping[ClientId, bytes] = {}
+    if drawn:
+        arrays["nonces"] = stacked(cohort.keys, listed, "nonce")
+        nonces = rows_in(arrays, "nonce", listed, f"{component}.join")
+    chosen = sorted(holders) or committee.draw(cohort.clients, nonces, size)
+    arrays["holder_offers"] = stacked(cohort.keys, chosen, "offer")
+    arrays["offers"] = stacked(cohort.keys, cohort.clients, "offer")
     facts = {
         "version": PROTOCOL_VERSION,
         "component": component,
         "session": _name_of(cohort.round, cohort.draw),
         "round": cohort.round,
         "draw": cohort.draw,
-        "listed": listed,
+        "listed": listed if listed != list(cohort.clients) else [],
         "attempt": (1 << 61) + secrets.randbits(61),  # public: tells runs of one session apart
         "clients": list(cohort.clients),
-        "holders": list(committee.draw(cohort.clients, nonces, size)),
-        "size": size,
+        "holders": list(chosen),
+        "size": 0 if holders else size,
+        "offers": sha256(arrays["offers"].tobytes()).hexdigest(),
         **about,
     }
     return {"about": np.array(json.dumps(facts, sort_keys=True)), **arrays}
+
+
+def in_short(agreed: Arrays) -> Arrays:
+    """What of `terms` those who hold no shares need: with the keys of holders, and a hash of everybody's."""
+    return {name: array for name, array in agreed.items() if name != "offers"}
 
 
 @dataclass(frozen=True)
@@ -201,13 +223,14 @@ class Joined:
         return int(self.about["attempt"])
 
 
-def join(context: object, component: str, message: Arrays) -> Joined:
+def join(context: object, component: str, message: Arrays, named: bool = False) -> Joined:
     """Check the terms of a protocol run and take part in it, once.
 
     Args:
         context: the client's.
         component: the part of the protocol that the terms must be of.
-        message: holds what `terms` gave, and may hold more.
+        message: holds what `terms` gave or `in_short` left, and may hold more.
+        named: whether the server may name holders, see `terms`.
 
     Raises:
         ProtocolError: another protocol version or public seed, or terms that no honest server sends.
@@ -221,24 +244,30 @@ def join(context: object, component: str, message: Arrays) -> Joined:
     clients = names_in(about, name)
     session = _session(party, str(about["session"]))
     other = about["component"] != component or session.name != _name_of(about["round"], about["draw"])
-    if other or party.name not in clients:
+    if other or party.name not in clients or about["size"] < (not named):
         raise ProtocolError(f"step {name!r}: terms of another protocol run, or of one without {party.name!r}")
     if about["attempt"] in session.joined:
         raise TamperError(None, name, "a protocol run that was joined before is offered again")
     own = getattr(context, "seed", None)
     if own is not None and about.get("seed", own) != own:
         raise ProtocolError(f"step {name!r}: terms with the public seed {about['seed']}, this run's is {own}")
-    offers = rows_in(agreed, "offer", clients, name)
+    holders = names_in({"clients": about["holders"]}, name)
+    if about["size"]:
+        committee.require_drawn((party.name, session.nonce), session.shown, agreed, clients, about, name)
+    elif not set(holders) <= set(clients):
+        raise ProtocolError(f"step {name!r}: holders that take no part")
+    offers = rows_in(agreed, "offer", holders, name, "holder_offers")
+    if "offers" in message or party.name in offers:
+        offers = everybodys(message, clients, offers, about["offers"], name)
     for client, offer in offers.items():
         if client not in session.peers:
             read_offer(offer, client, party.roster, session.name.encode())
             session.peers[client] = offer
         if session.peers[client] != offer:
             raise TamperError(client, name, "a second session key for the same round")
-    committee.require_drawn(session.shown or {}, agreed, clients, about, name)
     session.joined.add(about["attempt"])
     digest = sha256(wire.encode(agreed)).digest()
-    return Joined(party, about, digest, clients, tuple(about["holders"]), _channel(party, session, clients))
+    return Joined(party, about, digest, clients, holders, _channel(party, session, offers))
 
 
 def _channel(party: Party, session: RoundKeys, clients: Iterable[ClientId]) -> Channel:
@@ -332,7 +361,7 @@ def _facts(agreed: Arrays, name: str) -> dict[str, Any]:
     """The agreed facts; those that `terms` itself writes have the right type."""
     numbers, texts, lists = (
         ("version", "round", "attempt", "size", "draw"),
-        ("component", "session"),
+        ("component", "session", "offers"),
         ("holders", "listed"),
     )
     kinds = dict.fromkeys(numbers, int) | dict.fromkeys(texts, str) | dict.fromkeys(lists, list)

@@ -225,3 +225,18 @@ def test_scalars_and_odd_booleans_travel_as_their_value() -> None:
     decoded = wire.decode(wire.encode({"n": np.int64(3), "odd": odd}))
     assert decoded["n"].shape == () and decoded["n"] == 3
     assert decoded["odd"].tolist() == [True, False]
+
+
+def test_bytes_that_stay_in_the_process_need_no_checksum() -> None:
+    arrays = {"x": np.arange(3.0), "text": np.array("y")}
+    whole, bare = wire.encode(arrays), wire.encode(arrays, checksum=False)
+    assert bare == whole[:-4] + bytes(4)
+    for data in (whole, bare):
+        assert {name: array.tolist() for name, array in wire.decode(data, checksum=False).items()} == {
+            "x": [0.0, 1.0, 2.0],
+            "text": "y",
+        }
+    with pytest.raises(WireError, match="checksum does not match"):
+        wire.decode(bare)
+    with pytest.raises(WireError, match="not a message of this protocol"):
+        wire.decode(b"x" + bytes(bare[1:]), checksum=False)

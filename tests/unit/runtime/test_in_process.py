@@ -70,7 +70,7 @@ def test_no_party_can_write_into_anothers_arrays(force_wire: bool, transcript: b
 def test_what_several_clients_are_sent_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[Arrays] = []
     encode = wire.encode
-    monkeypatch.setattr(wire, "encode", lambda arrays: (encoded.append(arrays), encode(arrays))[1])
+    monkeypatch.setattr(wire, "encode", lambda arrays, **how: (encoded.append(arrays), encode(arrays, **how))[1])
     driver, other = toy_driver("abcd"), {"by": np.array(1)}
     driver.run(ask_once(Ask("method.add", {"a": BY, "b": BY, "c": other, "d": BY})))
     assert [sum(arrays is sent for arrays in encoded) for sent in (BY, other)] == [1, 1]
@@ -224,9 +224,9 @@ def test_carrying_messages_takes_time_too(
     work: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, force_wire: bool
 ) -> None:
     def slowed(real: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def taking_a_second(value: Any) -> Any:
+        def taking_a_second(value: Any, **how: Any) -> Any:
             work(1)
-            return real(value)
+            return real(value, **how)
 
         return taking_a_second
 

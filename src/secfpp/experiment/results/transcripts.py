@@ -17,7 +17,7 @@ from secfpp.protocol.transcript import SERVER, Direction, Form
 from secfpp.protocol.transcript_file import StoredMessage, TranscriptFile, read_transcript
 
 SUFFIX = ".jsonl"
-SEALED = ("to.", "from.", "envelopes", "proofs")
+SEALED = ("to.", "from.", "envelope", "proofs", "body", "bodies")
 """How names of arrays begin that hold envelopes: whoever passes them on cannot read them."""
 MASKED = ("masked", "checks", "answers")
 """Names of arrays under masks: of those of all, only a sum tells something, or whether a proof holds."""

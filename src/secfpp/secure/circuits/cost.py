@@ -105,7 +105,7 @@ class CircuitCost(ABC):
 
     def received(self, role: Role) -> int:
         """Bytes of keys, envelopes and opened values that a client receives; texts and framing come on top."""
-        total = sizes.keys(self.n, self.n > self.holders)
+        total = sizes.keys(self.n, self.holders)
         if role == "responder":
             total += (self.n - 1) * (sizes.ELEMENT * self.shared + ENVELOPE_OVERHEAD)
             total += (self.holders - 1) * sizes.ELEMENT * self.dealt + sizes.ELEMENT * sum(self.opened[:-1])

@@ -44,13 +44,13 @@ def require_acceptable(own: SecureMean, about: Mapping[str, Any], clients: Seque
     if len(clients) < own.min_responders:
         problems.append(f"{len(clients)} clients, this client insists on {own.min_responders} or more")
     weights = about.get("weights")
-    if not isinstance(weights, dict) or sorted(weights) != list(clients):
+    if not isinstance(weights, list) or len(weights) != len(clients):
         problems.append("weights that are not those of the clients")
-    elif not all(type(weight) is int and weight >= 1 for weight in weights.values()):
+    elif set(map(type, weights)) != {int} or min(weights) < 1:
         problems.append("weights that are not integers from 1")
     if problems:
         raise ProtocolError("terms of a mean that this client does not accept: " + "; ".join(problems))
-    own.codec.require_capacity(sum(about["weights"].values()))
+    own.codec.require_capacity(sum(about["weights"]))
 
 
 def require_shared_out(share: float, run: MeanRun, images: int | None) -> None:
@@ -65,12 +65,13 @@ def require_shared_out(share: float, run: MeanRun, images: int | None) -> None:
     Raises:
         ProtocolError: they are such.
     """
-    own, most = run.weights[run.name], max(run.weights.values())
-    if images is not None and own > images and len(set(run.weights.values())) > 1:
+    weights: list[int] = run.place.about["weights"]
+    own, most, total = run.weights[run.name], max(weights), sum(weights)
+    if images is not None and own > images and len(set(weights)) > 1:
         raise ProtocolError(f"a mean in which this client has weight {own}, it has {images} images")
-    if most > max(share * sum(run.weights.values()), 1):
+    if most > max(share * total, 1):
         raise ProtocolError(
-            f"a mean in which one client has weight {most} of {sum(run.weights.values())}, more than the share of "
+            f"a mean in which one client has weight {most} of {total}, more than the share of "
             f"{share:g} that this client allows (aggregator.most_weight)"
         )
 

@@ -1,8 +1,8 @@
 """The server's side of the check that every update of a secure mean is clipped; see `secfpp.crypto.bounds`.
 
-Clients prove it for signs that the server draws once all updates are shared, and holders open the proofs at a point
-that it draws once these are shared too. What it draws it committed to in the terms, so that all holders answer the
-same; a server that tells a client in advance can have a long update passed.
+Clients prove it for signs that the server draws once all updates of their batch are shared, and holders open the proofs
+at a point that it draws once these are shared too. What it draws for each batch it committed to in the terms, so that
+all holders answer the same; a server that tells a client in advance can have a long update passed.
 
 What holders open are codewords. An answer that is off the others' is the holder's fault, or the client dealt it a wrong
 share: of these two, the one that more others are at odds with is left out.
@@ -26,8 +26,9 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import FieldRangeError, ReplyError, TamperError
-from secfpp.protocol.program import Arrays, Ask, ClientId, Program
-from secfpp.secure.means.relay import Relay, Rows
+from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
+from secfpp.secure.means.batches import Intake, portions
+from secfpp.secure.means.relay import Rows
 from secfpp.secure.means.updates import not_clipped
 from secfpp.secure.message_sizes import ELEMENT
 
@@ -36,15 +37,15 @@ PROVE, CHECK = "aggregator.prove", "aggregator.check"
 
 @dataclass(frozen=True)
 class Seeds:
-    """What the server draws for one mean: for the signs of projections, and for where proofs are opened."""
+    """What the server draws for one batch: for the signs of projections, and for where proofs are opened."""
 
     project: bytes = field(default_factory=lambda: secrets.token_bytes(SEED_BYTES))
     check: bytes = field(default_factory=lambda: secrets.token_bytes(SEED_BYTES))
 
-    @property
-    def committed(self) -> dict[str, str]:
-        """What all are told of them in advance."""
-        return {"project": commitment(self.project), "check": commitment(self.check)}
+
+def committed(seeds: Sequence[Seeds]) -> dict[str, list[str]]:
+    """What all are told in advance of the seeds of batches."""
+    return {name: [commitment(getattr(one, name)) for one in seeds] for name in ("project", "check")}
 
 
 def commitment(seed: bytes) -> str:
@@ -74,32 +75,50 @@ class Checked(NamedTuple):
 
 
 def checked(
-    relay: Relay,
-    shared: Rows,
-    members: Sequence[ClientId],
-    code: LagrangeCode,
-    codec: FixedPoint,
-    seeds: Seeds,
-    least: int,
-) -> Program[Checked]:
-    """Have everybody in `members` prove that its update is clipped; who fails, or proves nothing, is left out.
+    intake: Intake, number: int, code: LagrangeCode, codec: FixedPoint, seeds: Seeds, least: int
+) -> Program[None]:
+    """Have everybody in a batch prove that its update is clipped; who fails, or proves nothing, is left out.
 
     Nobody is left if fewer than `least` prove it, or too few holders answer.
     """
-    length = next(iter(shared.values())).shape[1] - ENVELOPE_OVERHEAD
-    bound = bound_of(code, length // ELEMENT - 2, codec)
+    relay = intake.relay
+    members, shared = yield from intake.shared(number)
+    if len(members) < least:
+        return
     drawn = {"attempt": relay.attempt, "project": np.frombuffer(seeds.project, np.uint8)}
     proving = yield Ask(PROVE, dict.fromkeys(members, drawn))
     proofs = relay.rows(proving, "envelopes", relay.holders)
     proven = tuple(client for client in members if client in proofs)
-    asked = [holder for holder in relay.holders if holder in shared]
-    if len(asked) < code.required() or len(proven) < least:
+    if len(proven) < least:
+        return
+    length = next(iter(shared.values())).shape[1] - ENVELOPE_OVERHEAD
+    drawn["check"] = np.frombuffer(seeds.check, np.uint8)
+    found = challenge(bound_of(code, length // ELEMENT - 2, codec), seeds.project, seeds.check)
+    for portion in portions(proven, shared, proofs):
+        sealed = {
+            key: {client: rows[client] for client in portion}
+            for key, rows in (("envelopes", shared), ("proofs", proofs))
+        }
+        told = yield from _verdict(intake, proving, drawn, portion, sealed, code, found, codec)
+        intake.keep(told.holders, told.members)
+
+
+def _verdict(
+    intake: Intake,
+    proving: Replies,
+    drawn: Arrays,
+    proven: Sequence[ClientId],
+    sealed: Mapping[str, Rows],
+    code: LagrangeCode,
+    drawn_for: Challenge,
+    codec: FixedPoint,
+) -> Program[Checked]:
+    """Have holders answer about some clients' proofs, and judge."""
+    relay, bound = intake.relay, drawn_for.bound
+    if len(intake.holders) < code.required():
         return Checked()
-    common = {**drawn, "check": np.frombuffer(seeds.check, np.uint8), "clients": np.array(json.dumps(proven))}
-    sealed = {
-        key: {client: rows[client] for client in proven} for key, rows in (("envelopes", shared), ("proofs", proofs))
-    }
-    answering = yield Ask(CHECK, {holder: {**common, **relay.for_holder(holder, sealed)} for holder in asked})
+    common = {**drawn, "clients": np.array(json.dumps(proven))}
+    answering = yield Ask(CHECK, {h: {**common, **relay.for_holder(h, sealed)} for h in intake.holders})
 
     def answer_in(client: ClientId, reply: Arrays) -> Elements:
         array = reply.get("answers")
@@ -114,7 +133,7 @@ def checked(
     if len(answers) < code.required():
         return Checked()
     numbers = {relay.holders.index(holder): rows for holder, rows in answers.items()}
-    found = judged(numbers, code, challenge(bound, seeds.project, seeds.check), code.threshold)
+    found = judged(numbers, code, drawn_for, code.threshold)
     for number in found.liars:
         answering.refuse(relay.holders[number], _at_odds(relay.holders[number]))
     for number in found.bad:

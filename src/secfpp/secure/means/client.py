@@ -20,6 +20,8 @@ from secfpp.protocol import wire
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
+from secfpp.secure.key_lists import ascending
+from secfpp.secure.means.batches import TAKE, batch_of
 from secfpp.secure.means.bounded import CHECK, PROVE, bound_of, commitment
 from secfpp.secure.means.relay import AGREE, RECEIVE, SUM, Inclusion, others
 from secfpp.secure.means.updates import unweighted
@@ -43,7 +45,7 @@ class MeanRun:
         head: the version of the base that its update is of, and how many numbers it has.
         own: its own shares of what it shared, if it is a holder: of its update, then of the proof.
         shares: of others' updates that it was handed, with the version of the base that each is of.
-        answered: whether it answered about proofs.
+        answered: about whose proofs it answered.
         agreed: the inclusion that it confirmed.
         size: how many numbers the slot has.
         sum: the sum of the shares it holds of those.
@@ -56,7 +58,7 @@ class MeanRun:
     head: tuple[int, int] = (0, 0)
     own: list[Elements] = field(default_factory=list, repr=False)
     shares: dict[ClientId, tuple[int, Elements]] = field(default_factory=dict, repr=False)
-    answered: bool = False
+    answered: set[ClientId] = field(default_factory=set, repr=False)
     agreed: Inclusion | None = None
     size: int = 0
     sum: Elements | None = field(default=None, repr=False)
@@ -72,11 +74,14 @@ class MeanRun:
         """What is averaged."""
         return str(self.place.about["slot"])
 
-    @property
+    @cached_property
     def weights(self) -> Mapping[ClientId, int]:
         """Each participant's weight."""
-        weights: Mapping[ClientId, int] = self.place.about["weights"]
-        return weights
+        return dict(zip(self.place.clients, self.place.about["weights"], strict=True))
+
+    def batch(self, client: ClientId) -> int:
+        """In which batch a participant shares."""
+        return batch_of(client, self.place.clients, self.place.holders)
 
     @property
     def least(self) -> int:
@@ -111,7 +116,8 @@ class MeanRun:
         if self.update is None:
             raise TamperError(None, PROVE, "an update is proven to be clipped once, after it was shared")
         bound = bound_of(self.code, self._length(self.update.size), self.codec)
-        proof = bound.prove(self.update, self._seed(payload, "project", PROVE), stream)
+        seed = self._seed(payload, "project", self.batch(self.name), PROVE)
+        proof = bound.prove(self.update, seed, stream)
         self.update = None
         return self._seal_encoded(proof, stream, self.place.label("prove"))
 
@@ -129,10 +135,14 @@ class MeanRun:
             TamperError: a second time, seeds that the server did not commit to, or an envelope that is not what its
                 sender should have sealed.
         """
-        if self.answered:
-            raise TamperError(None, CHECK, "a holder answers about proofs once, here it is asked again")
         clients = _names(payload, "clients", self.place.clients, CHECK)
-        seeds = (self._seed(payload, name, CHECK) for name in ("project", "check"))
+        if not self.answered.isdisjoint(clients):
+            raise TamperError(None, CHECK, "a holder answers about proofs once, here it is asked again")
+        if len(batches := set(map(self.batch, clients))) != 1:
+            raise ProtocolError(
+                f"step {CHECK!r}: clients of {len(batches)} batches, of which each has seeds of its own"
+            )
+        seeds = (self._seed(payload, name, min(batches), CHECK) for name in ("project", "check"))
         drawn = challenge(bound_of(self.code, self._length(size), self.codec), *seeds)
         if self.name in clients and len(self.own) < 2:
             raise TamperError(None, CHECK, f"{self.name!r} is said to have proven its update, but did not")
@@ -147,14 +157,22 @@ class MeanRun:
         weights = [pow(self.weights[client], -1, PrimeField.p) for client in clients]
         vectors = np.stack([self.shares[client][1] for client in clients])
         vectors = PrimeField.mul(vectors, np.array(weights, np.uint64)[:, None])
-        self.answered = True
+        self.answered.update(clients)
         return drawn.answers(vectors, np.stack([proofs[client] for client in clients]))
 
-    def _seed(self, payload: Arrays, name: str, step: str) -> bytes:
-        seed = payload[name].tobytes() if name in payload else b""
-        if commitment(seed) != self.place.fact(name, str):
+    def _seed(self, payload: Arrays, name: str, batch: int, step: str) -> bytes:
+        seed, told = payload[name].tobytes() if name in payload else b"", self.place.fact(name, list)
+        if batch >= len(told) or commitment(seed) != told[batch]:
             raise TamperError(None, step, f"the server draws something else for {name!r} than it committed to")
         return seed
+
+    def take_in(self, payload: Arrays, size: int) -> None:
+        """Open shares of clients, where nothing is proven.
+
+        Raises:
+            TamperError: an envelope that is not what its sender should have sealed.
+        """
+        self.open_shares(payload, _names(payload, "clients", self.place.clients, TAKE), size, TAKE)
 
     def open_shares(self, payload: Arrays, clients: Sequence[ClientId], size: int, step: str) -> None:
         """Open the shares of the updates of `clients`.
@@ -174,17 +192,18 @@ class MeanRun:
         Raises:
             TamperError: a second inclusion, or an envelope that is not what its sender should have sealed.
         """
-        inclusion = Inclusion.read(payload.get("inclusion"), self.weights, least, AGREE)
+        inclusion = Inclusion.read(payload.get("inclusion"), len(self.place.clients), least, AGREE)
+        included = inclusion.among(self.place.clients)
         if self.agreed is not None:
             raise TamperError(None, AGREE, "holders confirm one list of included clients per run, here is another")
         if self.name not in self.place.holders:
             raise ProtocolError(f"step {AGREE!r}: {self.name!r} is no holder of this run")
-        if self.name in inclusion.included and not self.own:
+        if self.name in included and not self.own:
             raise TamperError(None, AGREE, f"{self.name!r} is said to be in the mean, but shared nothing")
-        if not self.bounded:
-            self.open_shares(payload, inclusion.included, size, AGREE)
+        if not self.bounded and "envelopes" in payload:
+            self.open_shares(payload, included, size, AGREE)
         total = np.zeros(self._length(size), np.uint64)
-        for client in inclusion.included:
+        for client in included:
             if client not in self.shares:
                 raise TamperError(None, AGREE, f"{client!r} is said to be in the mean, but its update was not checked")
             version, share = self.shares[client]
@@ -195,8 +214,8 @@ class MeanRun:
         label = self.place.label("agree", inclusion.digest)
         return _rows([self.place.channel.tag(holder, label) for holder in others(self.name, self.place.holders)])
 
-    def seal_sums(self, payload: Arrays) -> np.ndarray:
-        """Envelopes with the sum for all other participants.
+    def seal_sums(self, payload: Arrays) -> Arrays:
+        """The sum, sealed for all other participants.
 
         Raises:
             TamperError: fewer holders than a quorum have confirmed the same inclusion.
@@ -222,7 +241,7 @@ class MeanRun:
             )
         self.given = True
         recipients, message = others(self.name, self.place.clients), _numbers(self.agreed.version, self.size, self.sum)
-        return self._seal(recipients, self.place.label("sum", self.agreed.digest), [message] * len(recipients))
+        return self._seal_for_all(recipients, self.place.label("sum", self.agreed.digest), message)
 
     def open_sum(self, payload: Arrays, inclusion: Inclusion, size: int) -> tuple[Elements, list[ClientId]]:
         """Decode the sum of the included updates, flat.
@@ -239,10 +258,13 @@ class MeanRun:
         label = self.place.label("sum", inclusion.digest)
         sums: dict[int, Elements] = {} if self.sum is None else {holders.index(self.name): self.sum}
         wrong: list[ClientId] = []
-        senders = _names(payload, "holders", others(self.name, holders), RECEIVE)
+        senders = _names(payload, "holders", holders, RECEIVE)
+        bodies = dict(zip(senders, _envelopes(payload, "bodies", len(senders), RECEIVE), strict=True))
+        senders = others(self.name, senders)
         for sender, row in zip(senders, _envelopes(payload, "envelopes", len(senders), RECEIVE), strict=True):
             try:
-                sums[holders.index(sender)] = self._open(sender, label, row, size, self._length(size))[1]
+                found = self.place.channel.open_for_all(sender, label, bodies[sender].tobytes(), row.tobytes())
+                sums[holders.index(sender)] = self._read(sender, label, found, size, self._length(size))[1]
             except TamperError:
                 wrong.append(sender)
         if len(sums) < code.required():
@@ -269,21 +291,25 @@ class MeanRun:
         return blocks.reshape(-1)[:size], wrong
 
     def seal_base(self, payload: Arrays, base: np.ndarray, word: Arrays) -> Arrays:
-        """The base for the late clients named in `payload`, and who else may have it; nothing if there are none."""
+        """The base for late clients that `payload` names, and who else may have it; nothing if it names none."""
         if "late" not in payload:
             return {}
         late = _names(payload, "late", others(self.name, self.place.clients), "aggregator.catch_up")
         message = bytes(wire.encode({"base": base, **word}))
-        return {"bases": self._seal(late, self.place.label("catch_up"), [message] * len(late))}
+        return self._seal_for_all(late, self.place.label("catch_up"), message)
 
     def open_base(self, payload: Arrays) -> tuple[np.ndarray, Arrays]:
         """The base that a sponsor sealed, and all that came with it."""
         label = self.place.label("catch_up")
-        if not {"sponsor", "base"} <= payload.keys():
+        if not {"sponsor", "body", "envelope"} <= payload.keys():
             raise ProtocolError(f"step {label.name!r}: a message without a base")
-        sponsor = str(payload["sponsor"].item())
+        sponsor, body, envelope = (
+            str(payload["sponsor"].item()),
+            payload["body"].tobytes(),
+            payload["envelope"].tobytes(),
+        )
         try:
-            found = wire.decode(self.place.channel.open(sponsor, label, payload["base"].tobytes()))
+            found = wire.decode(self.place.channel.open_for_all(sponsor, label, body, envelope))
             return found["base"], found
         except (WireError, KeyError):
             raise TamperError(sponsor, label.name, "what it sealed is no base") from None
@@ -293,9 +319,17 @@ class MeanRun:
         sealed = zip(recipients, messages, strict=True)
         return _rows([seal(recipient, label, message) for recipient, message in sealed])
 
+    def _seal_for_all(self, recipients: Sequence[ClientId], label: Label, message: bytes) -> Arrays:
+        entropy = self.place.party.entropy
+        body, envelopes = self.place.channel.seal_for_all(recipients, label, message, entropy)
+        return {"body": np.frombuffer(body, np.uint8), "envelopes": _rows(envelopes)}
+
     def _open(self, sender: ClientId, label: Label, row: np.ndarray, size: int, count: int) -> tuple[int, Elements]:
-        """A version, and `count` elements about a slot of `size` numbers; see `_numbers`."""
         plaintext = self.place.channel.open(sender, label, row.tobytes())
+        return self._read(sender, label, plaintext, size, count)
+
+    def _read(self, sender: ClientId, label: Label, plaintext: bytes, size: int, count: int) -> tuple[int, Elements]:
+        """A version, and `count` elements about a slot of `size` numbers; see `_numbers`."""
         if len(plaintext) == _HEAD.size + 8 * count:
             (version, found), elements = (
                 _HEAD.unpack_from(plaintext),
@@ -338,7 +372,7 @@ def _names(payload: Arrays, key: str, allowed: Sequence[ClientId], step: str) ->
         names = tuple(map(str, parsed(payload[key].item())))
     except (ValueError, TypeError, KeyError) as error:
         raise ProtocolError(f"step {step!r}: a list of {key} that cannot be read") from error
-    if list(names) != sorted(set(names)) or not set(names) <= set(allowed):
+    if not ascending(names) or not set(names) <= set(allowed):
         raise ProtocolError(f"step {step!r}: {key} that are not clients of this run, each once, sorted")
     return names
 

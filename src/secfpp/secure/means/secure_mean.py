@@ -22,6 +22,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import ClassVar
 
 import numpy as np
@@ -37,10 +38,11 @@ from secfpp.protocol.refusals import objections
 from secfpp.secure import committee
 from secfpp.secure.means.accepted import require_acceptable, require_members, require_shared_out
 from secfpp.secure.means.aggregator import Aggregator, capped, check_codec, check_share
-from secfpp.secure.means.bounded import Seeds, checked
+from secfpp.secure.means.batches import Intake, batches_of, handed_over, one_after_the_other
+from secfpp.secure.means.bounded import Seeds, checked, committed
 from secfpp.secure.means.client import MeanRun, attempt_in, code_for
 from secfpp.secure.means.insiders import Insiders, let_in, of_terms, of_word, stated, word
-from secfpp.secure.means.relay import RECEIVE, Inclusion, Relay, Rows
+from secfpp.secure.means.relay import RECEIVE, ForAll, Inclusion, Relay, others
 from secfpp.secure.means.updates import (
     Base,
     Mean,
@@ -153,69 +155,71 @@ class SecureMean(Aggregator):
             asked = keyed.clients or cohort.clients
             yield Ask("aggregator.keep", {client: {"slot": np.array(slot)} for client in asked})
             return Mean((), known)
-        seeds = Seeds()
+        seeds = [Seeds() for _ in batches_of(keyed.clients, ())]
         about = {
             "task": "mean",
             "slot": slot,
-            "weights": capped(keyed.weights, self.most_weight),
+            "weights": list(capped(keyed.weights, self.most_weight).values()),
             "clip": self.clip,
             "bits": self.bits,
             "threshold": self.threshold,
             "min_responders": self.min_responders,
             **stated(group),
             "bounded": self.bounded,
-            **(seeds.committed if self.bounded else {}),
+            **(committed(seeds) if self.bounded else {}),
         }
         relay = Relay(terms("aggregator", keyed, about))
-        replies = yield Ask("aggregator.share", dict.fromkeys(relay.clients, relay.agreed))
-        told, shared = replies.readable(base_in), relay.rows(replies, "envelopes", relay.holders)
-        told = {client: base for client, base in told.items() if client in shared}
-        present = agreed_base(told, self.threshold, known)
-        members = tuple(client for client, base in told.items() if base == present)
-        late = tuple(client for client in told if client not in members)
-        served = [client for client in relay.clients if client not in late]
-        sums: Rows = {}
-        holders = tuple(holder for holder in relay.holders if holder in shared)
-        if present is not None and self.bounded and len(members) >= self.min_responders:
-            code = code_for(len(relay.holders), self.threshold)
-            members, holders = yield from checked(relay, shared, members, code, self.codec, seeds, self.min_responders)
+        intake = Intake(relay, known, self.threshold)
+        yield from one_after_the_other(self._taken_in(intake, seeds))
+        present, members = intake.present, intake.members
+        late = [client for client, base in sorted(intake.told.items()) if base != present]
+        served = [client for client in relay.clients if client not in set(late)]
+        sums = ForAll()
         if present is not None and len(members) >= self.min_responders:
-            inclusion = Inclusion.write(members, present.version)
-            sums = yield from self._sums(relay, shared, members, holders, inclusion)
-        if sums:
+            inclusion = Inclusion.write(members, present.version, relay.clients)
+            sums = yield from self._sums(intake, members, inclusion)
+        if sums.envelopes:
             payloads = relay.sums_for_clients(sums, served, inclusion)
-            payloads |= {client: {**payloads[client], **relay.agreed} for client in served if client not in told}
+            unaware = [client for client in served if client not in intake.told]
+            payloads |= {client: {**payloads[client], **relay.terms_for(client)} for client in unaware}
         else:
             payloads = {client: {"slot": np.array(slot), "attempt": relay.attempt} for client in served}
-        if late and members:
-            payloads[members[0]] = {**payloads[members[0]], "late": np.array(json.dumps(late))}
-        acks = yield Ask("aggregator.receive" if sums else "aggregator.keep", payloads)
-        left = settled_base(acks.readable(base_in), members, self.threshold) if sums else present
-        if late and members and left is not None:
-            yield from relay.catch_up(members[0], acks, late, left)
-        return Mean(members if sums else (), left)
+        having = members or [client for client, base in intake.told.items() if base == present]
+        sponsor = next((client for client in having if client in relay.holders), None)
+        if late and sponsor:
+            payloads[sponsor] = {**payloads[sponsor], "late": np.array(json.dumps(late))}
+        acks = yield Ask("aggregator.receive" if sums.envelopes else "aggregator.keep", payloads)
+        left = settled_base(acks.readable(base_in), members, self.threshold) if sums.envelopes else present
+        if late and having and left is not None:
+            if sponsor:
+                yield from relay.catch_up(sponsor, acks, late, left)
+            else:
+                yield from self._shown(keyed.subset([having[0], *late]), having[0], slot, left, group)
+        return Mean(members if sums.envelopes else (), left)
 
-    def _sums(
-        self,
-        relay: Relay,
-        shared: Rows,
-        members: Sequence[ClientId],
-        holders: Sequence[ClientId],
-        inclusion: np.ndarray,
-    ) -> Program[Rows]:
+    def _taken_in(self, intake: Intake, seeds: Sequence[Seeds]) -> list[Program[None]]:
+        """The programs by which batches share, and prove that what they share is clipped."""
+        if not self.bounded:
+            return [handed_over(intake, number) for number in range(len(seeds))]
+        code = code_for(len(intake.relay.holders), self.threshold)
+        least = self.min_responders if len(seeds) == 1 else 1
+        return [checked(intake, number, code, self.codec, one, least) for number, one in enumerate(seeds)]
+
+    def _sums(self, intake: Intake, members: Sequence[ClientId], inclusion: np.ndarray) -> Program[ForAll]:
         """The holders' sealed sums; none if there are too few of them."""
+        relay, holders = intake.relay, intake.holders
         need = committee.quorum(len(relay.holders), self.threshold)
         if len(holders) < need:
-            return {}
+            return ForAll()
         common = {"attempt": relay.attempt, "inclusion": inclusion}
-        sealed = {} if self.bounded else {"envelopes": {member: shared[member] for member in members}}
+        sealed = {"envelopes": {member: intake.left[member] for member in members}} if intake.left else {}
         confirmed = yield Ask("aggregator.agree", {h: {**common, **relay.for_holder(h, sealed)} for h in holders})
         echoes = relay.rows(confirmed, "echoes", relay.holders)
         if len(echoes) < need:
-            return {}
+            return ForAll()
         given = yield Ask("aggregator.sum", relay.echoes_for_holders(echoes))
-        sums = relay.rows(given, "envelopes", relay.clients)
-        return sums if len(sums) >= need else {}
+        sums = relay.for_all(given, relay.clients)
+        return sums if len(sums.envelopes) >= need else ForAll()
 
     def refresh(
         self, cohort: Cohort, slot: str, known: Base | None = None, group: Collection[ClientId] | None = None
@@ -230,10 +234,15 @@ class SecureMean(Aggregator):
         assert present is not None
         sponsor = next(client for client, base in told.items() if base == present)
         few = yield from with_keys(cohort.subset([sponsor, *late]), size=len(late) + 1)
-        late = [client for client in late if client in few.weights]
-        if sponsor not in few.weights or not late:
-            return
-        relay = Relay(terms("aggregator", few, {"task": "base", "slot": slot, **stated(group)}, size=len(few)))
+        if sponsor in few.weights and len(few) > 1:
+            yield from self._shown(few, sponsor, slot, present, group)
+
+    def _shown(
+        self, few: Cohort, sponsor: ClientId, slot: str, present: Base, group: Collection[ClientId] | None
+    ) -> Program[None]:
+        """Have a sponsor seal the present base for the others of `few`, who are late."""
+        about = {"task": "base", "slot": slot, **stated(group)}
+        relay, late = Relay(terms("aggregator", few, about, holders=[sponsor])), others(sponsor, few.clients)
         payload = {**relay.agreed, "attempt": relay.attempt, "late": np.array(json.dumps(late))}
         shown = yield Ask("aggregator.show", {sponsor: payload})
         yield from relay.catch_up(sponsor, shown, late, present, first=True)
@@ -274,13 +283,20 @@ class SecureMean(Aggregator):
         return state, {"echoes": run.take_shares(payload, base_of(state, run.slot).size, run.least)}
 
     @step
+    def take(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Take in shares of the clients that are named, where nothing is proven."""
+        run = self._run(context, state, payload, "mean", "take")
+        run.take_in(payload, base_of(state, run.slot).size)
+        return state, {}
+
+    @step
     def sum(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Seal the sum of the shares to all participants, once a quorum of holders was told the same."""
         run = self._run(context, state, payload, "mean", "sum")
         if run.agreed is not None:
-            included = {client: run.weights[client] for client in run.agreed.included}
+            included = {client: run.weights[client] for client in run.agreed.among(run.place.clients)}
             bind(run.place, f"sum of {run.slot}", [run.agreed.version, included])
-        return state, {"envelopes": run.seal_sums(payload)}
+        return state, run.seal_sums(payload)
 
     @step
     def receive(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
@@ -291,11 +307,11 @@ class SecureMean(Aggregator):
         run = self._run(context, state, payload, "mean", "receive")
         forget(context, run.place.attempt)
         base, own = base_of(state, run.slot), version_of(state, run.slot)
-        inclusion = Inclusion.read(payload.get("inclusion"), run.weights, run.least, RECEIVE)
+        inclusion = Inclusion.read(payload.get("inclusion"), len(run.place.clients), run.least, RECEIVE)
         if own != inclusion.version:
             return settled(state, run.slot), told_base(state, run.slot)
         total, wrong = run.open_sum(payload, inclusion, base.size)
-        weight = sum(run.weights[client] for client in inclusion.included)
+        weight = sum(compress(run.place.about["weights"], inclusion.chosen))
         new = moved(base, total.reshape(base.shape), self.codec, weight)
         state = let_in(state, run.slot, self._insiders(run, state))
         state = rebased(state, run.slot, new, next_version(own, int(run.place.about["round"])))
@@ -357,7 +373,7 @@ class SecureMean(Aggregator):
         Raises:
             ProtocolError: they are.
         """
-        run = MeanRun(join(context, "aggregator", payload), self.codec)
+        run = MeanRun(join(context, "aggregator", payload, named=task != "mean"), self.codec)
         about = run.place.about
         if task not in (None, about.get("task")):
             raise ProtocolError(f"terms of the task {about.get('task')!r} where {task!r} is asked for")

@@ -34,7 +34,7 @@ def without(ask: Ask, holder: str, members: list[str], gone: str) -> Message:
     """The message to a holder that leaves one client out of the mean."""
     message = dict(ask.payloads[holder])
     version = json.loads(message["inclusion"].item())["version"]
-    message["inclusion"] = Inclusion.write([m for m in members if m != gone], version)
+    message["inclusion"] = Inclusion.write([m for m in members if m != gone], version, members)
     return message
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from secfpp.secure.means.client import code_for
 from secfpp.secure.means.relay import Inclusion
 from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.secure.session import PROTOCOL_VERSION
-from support.secure_runs import SecureRun, answering, between, changing, everyone, flip, names, refused
+from support.secure_runs import SecureRun, answering, between, changing, everyone, names, refused
 from support.toy import dropping
 
 SHARE, PROVE, CHECK, AGREE, SUM, RECEIVE, CATCH_UP = (
@@ -32,8 +33,7 @@ Message = dict[str, np.ndarray]
 
 def test_a_mean_of_too_few_is_refused_by_holders_and_by_members() -> None:
     def shrink(message: Message) -> None:
-        facts = json.loads(message["inclusion"].item())
-        message["inclusion"] = Inclusion.write(facts["included"][:3], facts["version"])
+        message["inclusion"] = Inclusion.write(names(3), 1, names(6))
 
     for step in (AGREE, RECEIVE):
         with pytest.raises(ClientError, match="a mean of 3 updates, this client insists on 4"):
@@ -41,11 +41,10 @@ def test_a_mean_of_too_few_is_refused_by_holders_and_by_members() -> None:
 
 
 def test_members_refuse_the_sum_of_other_updates_than_holders_agreed_on() -> None:
-    def other(message: Message) -> None:
-        facts = json.loads(message["inclusion"].item())
-        message["inclusion"] = Inclusion.write(facts["included"][1:], facts["version"])
+    def other(message: Message, clients: int = 20) -> None:
+        message["inclusion"] = Inclusion.write(names(clients)[1:], 1, names(clients))
 
-    refused(SecureRun(6), "of other updates than was agreed", everyone(RECEIVE, other))
+    refused(SecureRun(6), "of other updates than was agreed", everyone(RECEIVE, lambda message: other(message, 6)))
     run = SecureRun(20)  # those who are no holders find that nothing opens
 
     def mislead(ask: Ask) -> Ask:
@@ -95,12 +94,14 @@ def about(**facts: Any) -> Callable[[Message], None]:
     ("facts", "match"),
     [
         ({"size": 100}, "size = 100, this client has 16"),
-        ({"size": 4}, "list of clients that is not sorted"),
+        ({"size": 4}, "nonces of 5 clients are missing"),
+        ({"size": 0}, "terms of another protocol run"),
         ({"holders": ["c00", "c01", "c02"]}, "not those that the joint randomness gives"),
+        ({"weights": [1]}, "weights that are not those of the clients"),
         ({"weights": {"c00": 1}}, "weights that are not those of the clients"),
-        ({"weights": dict.fromkeys(names(5), 0)}, "weights that are not integers from 1"),
-        ({"weights": dict.fromkeys(names(5), True)}, "weights that are not integers from 1"),
-        ({"weights": dict.fromkeys(names(5), 10**12)}, "total weight 5000000000000"),
+        ({"weights": 5 * [0]}, "weights that are not integers from 1"),
+        ({"weights": 5 * [True]}, "weights that are not integers from 1"),
+        ({"weights": 5 * [10**12]}, "total weight 5000000000000"),
         ({"weights": None}, "weights that are not those of the clients"),
         ({"threshold": "2"}, "threshold = '2'"),
         ({"task": "base"}, "terms of the task 'base' where 'mean' is asked for"),
@@ -120,14 +121,16 @@ def test_terms_of_no_honest_server_are_refused(facts: Mapping[str, Any], match: 
 
 def test_clients_with_different_terms_do_not_understand_each_other() -> None:
     run = SecureRun(6)
-    heavier = about(weights={**run.weights, "c03": 5})
+    heavier = about(weights=list({**run.weights, "c03": 5}.values()))
     refused(run, "not authentic", changing(SHARE, "c03", heavier))
 
 
 def test_a_session_key_of_the_servers_own_is_refused() -> None:
     def replace_key(message: Message) -> None:
-        message["offers"] = message["offers"].copy()
-        message["offers"][3] = message["offers"][2]
+        offers = message["offers"].copy()
+        offers[3] = offers[2]
+        message |= {"offers": offers, "holder_offers": offers}
+        about(offers=sha256(offers.tobytes()).hexdigest())(message)
 
     found = refused(SecureRun(6), "the session key is not signed", everyone(SHARE, replace_key))
     assert found.party == "c03"
@@ -192,12 +195,16 @@ def test_a_base_for_late_clients_is_sealed_by_its_sponsor() -> None:
         message["sponsor"] = np.array("c01")
 
     def change(message: Message) -> None:
-        flip(99)(message["base"])
+        message["envelope"] = message["envelope"] ^ np.uint8(1)
+
+    def another(message: Message) -> None:
+        message["body"] = message["body"] ^ np.uint8(1)
 
     def nobody(message: Message) -> None:
-        del message["base"]
+        del message["envelope"]
 
-    for forge, match in ((other_sponsor, "not authentic"), (change, "not authentic"), (nobody, "without a base")):
+    forged = (other_sponsor, "not authentic"), (change, "not authentic"), (another, "a body that is not authentic")
+    for forge, match in (*forged, (nobody, "without a base")):
         run = SecureRun(6, dropouts=dropping((0, RECEIVE, "c03", "before")))
         run.round(0)
         with pytest.raises(ClientError, match=match):
@@ -237,12 +244,9 @@ def test_replies_of_no_honest_client_are_refused_by_name(
     [
         (AGREE, dropped("attempt"), "without the number of its attempt"),
         (AGREE, dropped("inclusion"), "cannot be read"),
-        (AGREE, lambda m: {**m, "inclusion": Inclusion.write(["c01", "c00", "c02", "c03"], 1)}, "each once, sorted"),
-        (
-            AGREE,
-            lambda m: {**m, "inclusion": Inclusion.write(["c00", "c02", "c03", "zz"], 1)},
-            "not clients of this run",
-        ),
+        (AGREE, lambda m: {**m, "inclusion": Inclusion.write(names(9), 1, names(9))}, "not clients of this run"),
+        (AGREE, lambda m: {**m, "inclusion": Inclusion.write(names(8), 1, names(8))}, "not clients of this run"),
+        (AGREE, lambda m: {**m, "inclusion": np.array('{"included": "xx", "version": 1}')}, "cannot be read"),
         (CHECK, dropped("envelopes"), "5 envelopes are announced"),
         (CHECK, dropped("proofs"), "5 envelopes are announced"),
         (CHECK, dropped("clients"), "a list of clients that cannot be read"),
@@ -252,7 +256,12 @@ def test_replies_of_no_honest_client_are_refused_by_name(
         (SUM, lambda m: {**m, "holders": np.array('["zz"]')}, "not clients of this run"),
         (SUM, lambda m: {**m, "echoes": m["echoes"][:1]}, "5 envelopes are announced"),
         (SUM, lambda m: {**m, "echoes": m["echoes"][::-1].copy()}, "2 holders confirm"),
-        (RECEIVE, lambda m: {**m, "holders": np.array("[]"), "envelopes": m["envelopes"][:0]}, "1 good sums, 5 are"),
+        (
+            RECEIVE,
+            lambda m: {**m, "holders": np.array("[]"), "bodies": m["bodies"][:0], "envelopes": m["envelopes"][:0]},
+            "1 good sums, 5 are",
+        ),
+        (RECEIVE, lambda m: {**m, "bodies": m["bodies"][:5]}, "6 envelopes are announced"),
     ],
 )
 def test_messages_of_no_honest_server_are_refused(step: str, change: Callable[[Message], Message], match: str) -> None:
