@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,70 @@ def test_a_site_answers_only_what_is_next(remote: RemoteDriver) -> None:
     old = {client: toy_sites.Reply.decode(data).refused for client, data in carry(sent[0], 10.0).items()}
     assert set(old.values()) == {"old"}
     assert {int(reply["count"]) for reply in remote.run(once(ask("method.add", by=1))).values()} == {3}
+
+
+def ended(clients: tuple[str, ...] = CLIENTS) -> Ask:
+    return replace(ask("method.add", clients, by=1), last=True)
+
+
+def test_a_last_question_is_answered_like_any_other(driver: Driver, tmp_path: Path) -> None:
+    assert driver.run(walking(2)) == [CLIENTS] * 2
+    told = {client: int(reply["count"]) for client, reply in driver.run(once(ended())).items()}
+    assert told == {client: 2 + 200 * (client in CLIENTS[:2]) for client in CLIENTS}
+    if isinstance(driver, RemoteDriver):  # the sites have written it, and no commit was sent
+        assert {client: int(state["count"]) for client, state in committed(tmp_path, 1).items()} == told
+
+
+def test_who_ended_its_round_is_not_asked_to_commit_it(remote: RemoteDriver, tmp_path: Path) -> None:
+    sent: list[dict[str, bytes]] = []
+    carry = remote.transport.exchange
+
+    def recording(messages: dict[str, bytes], deadline: float) -> dict[str, bytes]:
+        sent.append(dict(messages))
+        return dict(carry(messages, deadline))
+
+    remote.transport.exchange = recording  # type: ignore[assignment, method-assign]
+    remote.run(once(Joint({"a": ended(CLIENTS[:2]), "b": ask("method.add", CLIENTS[2:], by=1)})))
+    assert remote.commit({}) == {}
+    assert [sorted(messages) for messages in sent] == [sorted(CLIENTS), list(CLIENTS[2:])]
+    remote.round_ += 1
+    assert remote.run(once(ended())).missing == ()
+    assert remote.commit({}) == {}
+    assert len(sent) == 3, "nobody is left to be asked"
+    assert {int(state["count"]) for state in committed(tmp_path, 2).values()} == {2}
+
+
+def test_a_last_answer_that_is_lost_is_committed_all_the_same(remote: RemoteDriver, tmp_path: Path) -> None:
+    carry = remote.transport.exchange
+    remote.transport.exchange = (  # type: ignore[method-assign]
+        lambda messages, deadline: {c: r for c, r in carry(messages, deadline).items() if c != "ben"}
+    )
+    assert remote.run(once(ended())).missing == ("ben",)
+    assert remote.aside == {"ben"}
+    remote.transport.exchange = carry  # type: ignore[method-assign]
+    assert remote.commit({}) == {}, "no site had to be opened again"
+    remote.round_ += 1
+    assert {int(reply["count"]) for reply in remote.run(once(ended())).values()} == {2}
+    assert {int(state["count"]) for state in committed(tmp_path, 2).values()} == {2}
+
+
+def test_nothing_is_answered_behind_the_end_of_a_round(remote: RemoteDriver) -> None:
+    remote.run(once(ended()))
+    assert remote.run(once(ask("method.add", by=1))).missing == CLIENTS
+    assert {reason for _, _, _, reason in remote.failures} == {"old"}
+    remote.commit({})
+    remote.round_ += 1
+    assert {int(reply["count"]) for reply in remote.run(once(ask("method.add", by=1))).values()} == {2}
+
+
+def test_a_server_killed_behind_last_answers_goes_on_before_them(remote: RemoteDriver, tmp_path: Path) -> None:
+    remote.run(once(ended()))
+    remote.commit({})
+    remote.round_ += 1
+    remote.run(once(ended(CLIENTS[:3])))  # and the server is gone, with two sites a round behind the others
+    after = toy_sites.opened(remote.transport, round_=1)
+    assert {int(reply["count"]) for reply in after.run(once(ended())).values()} == {2}
+    assert {int(state["count"]) for state in committed(tmp_path, 2).values()} == {2}
 
 
 def test_a_reply_to_another_request_counts_for_nothing(remote: RemoteDriver) -> None:

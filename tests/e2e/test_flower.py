@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import tomli_w
 
-from secfpp.deploy.flower.job import Ended, FlowerError, run_app, write_app
+from secfpp.deploy.flower.identity import make_node_key
+from secfpp.deploy.flower.job import Ended, FlowerError, connected, run_app, write_app
 from secfpp.deploy.flower.processes import Federation
 from secfpp.runtime.remote import RemoteDriver
 from support.flower_parts import ASKING, TESTS, Bound, bound_sites
@@ -64,6 +65,42 @@ def until(true: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
+def back(federation: Federation, bound: Bound, site: str) -> None:
+    """Start a killed site again; for a minute the SuperLink takes the one that was killed to be there still."""
+
+    said = bound.sites[site] / "node" / "console.log"
+
+    def taken() -> bool:
+        federation.kill(site)
+        before = said.read_text().count("SuperNode ID")
+        federation.start_site(site)
+        until(lambda: said.read_text().count("SuperNode ID") > before or not federation.running(f"{site}:node"))
+        return bool(federation.running(f"{site}:node"))
+
+    until(taken, 200.0)
+
+
+def test_a_node_whose_key_is_not_listed_cannot_connect(tmp_path: Path) -> None:
+    bound = bound_sites(tmp_path, NAMES[:1])
+    (folder,) = bound.sites.values()
+    with bound.federation() as federation:
+        federation.start_server()
+        for listed in (False, True):
+            public = make_node_key(folder)
+            if listed:
+                with connected(federation.link) as control:
+                    control.register(public)
+                    control.register(public)
+            federation.start_site(NAMES[0])
+            said = folder / "node" / "console.log"
+            until(lambda said=said, sign="SuperNode ID" if listed else "Failed to activate": sign in said.read_text())  # type: ignore[misc]
+            if not listed:
+                until(lambda: not federation.running(f"{NAMES[0]}:node"))
+            federation.kill(NAMES[0])
+        with connected(federation.link) as control, pytest.raises(FlowerError, match="does not take the key"):
+            control.register(folder / "roster.toml")
+
+
 def test_payloads_a_slow_site_and_a_site_that_dies(bound: Bound, federation: Federation, tmp_path: Path) -> None:
     steps = [
         {"size": 1_000, "times": 2},
@@ -108,8 +145,7 @@ def test_a_site_that_was_killed_is_missed_and_comes_back(bound: Bound, federatio
     federation.kill("east")
     (run / "killed").touch()
     until(lambda: len(json.loads((run / "results" / "told.json").read_text())) == 2)
-    federation.start_site("east")
-    time.sleep(10.0)
+    back(federation, bound, "east")
     (run / "back").touch()
     thread.join(PATIENCE)
     ended, told, _ = found[0]

@@ -134,12 +134,13 @@ class FederatedAlgorithm(ABC):
             if hasattr(self, part):
                 getattr(self, part).require(clients)
 
-    def prepare(self, clients: int, classes: int) -> None:
+    def prepare(self, clients: int, classes: int, seed: int) -> None:
         """Compute now what rounds would have to wait for, of public numbers only; no result depends on it.
 
         Args:
             clients: who are likely to take part in a round.
             classes: how many there are.
+            seed: of the run.
         """
         return
 

@@ -82,10 +82,10 @@ class FindsGroups(SharesClassSums):
             problems.append(Problem("clusterer.kind", self.clusterer.kind, allowed))
         return problems
 
-    def prepare(self, clients: int, classes: int) -> None:
+    def prepare(self, clients: int, classes: int, seed: int) -> None:
         """See `secfpp.algorithms.base.FederatedAlgorithm.prepare`."""
         if self.descriptor == "class_residuals":
-            self.clusterer.prepare(clients, classes * self.directions)
+            self.clusterer.prepare(clients, classes * self.directions, seed)
 
     def first_descriptor(self, context: ClientContext) -> np.ndarray:
         """The descriptor before training, float32; zeros where it is not known yet."""

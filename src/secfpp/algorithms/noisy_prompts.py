@@ -28,7 +28,7 @@ from secfpp.privacy.calibration import Encoding, SharedNoise, calibrate_skellam
 from secfpp.privacy.events import Composed, Skellam
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import integer_in
-from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, batched, step
+from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, batched, ending, step
 from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.secure.means.updates import Base, Mean, base_of, clipped, version_of
 from secfpp.secure.session import party_of
@@ -206,9 +206,12 @@ class AveragesPrompts:
     def prompt_mean(
         self, cohort: Cohort, known: Base | None = None, group: Collection[ClientId] | None = None
     ) -> Program[Mean]:
-        """Average the prompt, see `Aggregator.mean`; if that is to be with noise, all weigh alike."""
+        """Average the prompt, see `Aggregator.mean`, at the end of a round, but for `ask_to_gate`.
+
+        If that is to be with noise, all weigh alike.
+        """
         if not self.privacy.of_prompts:
-            return (yield from self.aggregator.mean(cohort, self.averaged, known, group))
+            return (yield from ending(self.aggregator.mean(cohort, self.averaged, known, group), "aggregator.receive"))
         least = self._least(len(cohort))
         about = {"round": np.array(cohort.round), "least": np.array(least)}
         released_ = yield Ask("method.release", dict.fromkeys(cohort.clients, about))

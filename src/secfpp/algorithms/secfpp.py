@@ -133,7 +133,7 @@ class SecFPP(TwoLevels, AveragesPrompts, TakesIn, FederatedAlgorithm):
             state, _ = yield from self._begun(state, cohort)
         if self.privacy.of_sums or (cohort.rounds and cohort.round > self.domain_rounds(cohort.rounds)):
             yield from self.ask_to_gate(cohort.clients)
-            yield self.ask_to_personalize(cohort, cohort.clients)
+            yield replace(self.ask_to_personalize(cohort, cohort.clients), last=True)
             return state
         trained = yield from self.train_cohort(cohort, self.aggregator, self.clusterer)
         if state.assignment is None:

@@ -25,6 +25,30 @@ def site_serve(folder: Path = DIR) -> None:
     serve_site(folder, ready=lambda: typer.echo(f"{folder} is served; connect it with secfpp site flower"))
 
 
+def site_flower_key(folder: Path = DIR) -> None:
+    """Make the key by which a SuperLink knows this site's SuperNode, unless there is one."""
+    from secfpp.deploy.flower.identity import make_node_key
+
+    public = make_node_key(folder)
+    typer.echo(f"{public}: send it to the operator of the server, who lists it with secfpp serve flower-node")
+
+
+def serve_flower_node(
+    keys: list[Path] = typer.Argument(
+        metavar="KEY.pub...", exists=True, dir_okay=False, help="What sites made with secfpp site flower-key."
+    ),
+    superlink: str = SUPERLINK,
+    certificates: Path = CERTIFICATES,
+) -> None:
+    """List keys of SuperNodes at the SuperLink of this machine: only those that are listed can connect."""
+    from secfpp.deploy.flower.job import SuperLink, connected
+
+    with connected(SuperLink(superlink, certificates)) as control:
+        for key in keys:
+            control.register(key)
+            typer.echo(f"{key} is listed")
+
+
 def site_flower(
     folder: Path = DIR,
     superlink: str = SUPERLINK,
@@ -52,7 +76,7 @@ def serve_flower_link(
     words = " ".join(f"{name}={value}" for name, value in {**own, **OFFLINE}.items() if name != "PATH")
     link = program("flower-superlink")
     tls = "--ssl-ca-certfile CA.crt --ssl-certfile SERVER.crt --ssl-keyfile SERVER.key"
-    kept = f"--database {folder.absolute() / DATABASE}"
+    kept = f"--database {folder.absolute() / DATABASE} --enable-supernode-auth"
     typer.echo(f"Start it with: PATH={link.parent}:$PATH {words} {link} {tls} {kept}")
 
 

@@ -284,7 +284,8 @@ def _summed(lines: list[dict[str, Any]]) -> Iterator[str]:
         yield "no request"
         return
     peers = Counter(line.get("peer") or "unnamed" for line in asked)
-    rounds = [line["round"] for line in asked if line.get("kind") in ("ask", "commit") and "refused" not in line]
+    done = ("ask", "last", "commit")
+    rounds = [line["round"] for line in asked if line.get("kind") in done and "refused" not in line]
     yield f"{asked[0]['at'][:19]} to {asked[-1]['at'][:19]}, asked by {', '.join(peers)}"
     yield f"{len(asked)} requests, rounds {min(rounds)} to {max(rounds)}" if rounds else f"{len(asked)} requests"
     table: dict[str, list[int]] = {}

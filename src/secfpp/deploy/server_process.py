@@ -94,7 +94,7 @@ def run_at_sites(
     hall = _Hall(driver)
     hall.missed = {str(client) for row in state.rows[-1:] for client in _listed(row["missed"])}
     driver.failures = [_failure(row["round"], one) for row in state.rows for one in _listed(row.get("failures"))]
-    algorithm.prepare(len(transport.sites), len(agreed.classes))
+    algorithm.prepare(len(transport.sites), len(agreed.classes), agreed.seed)
     hall.enter(driver.open(about, state.round), state.round)
     planned = algorithm.planned(agreed.rounds)
     for number in range(state.round + 1, planned + 1):

@@ -217,8 +217,8 @@ class SiteFolder:
         Raises:
             ConfigError, DataError: images, model, key, roster or ledgers that cannot be used.
         """
+        (client,) = self.data(agreed).clients  # before the model: reading takes memory that is free again by then
         backbone, algorithm = self.backbone(agreed), agreed.algorithm
-        (client,) = self.data(agreed).clients
         start = algorithm.prompt.initial(backbone, agreed.template, derive(agreed.seed, "start"))
         return ClientContext(
             client=self.name,

@@ -70,7 +70,7 @@ class OpenSite:
         try:
             context = self.folder.context(agreed)
             store = self.folder.store(agreed)
-            agreed.algorithm.prepare(len(self.folder.roster().keys), len(agreed.classes))
+            agreed.algorithm.prepare(len(self.folder.roster().keys), len(agreed.classes), agreed.seed)
         except SecFPPError as error:
             raise Refused("failed", str(error), type(error).__name__) from error
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,10 +26,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Ask:
-    """One question: `step` is ``component.step``, `payloads` holds one message per client asked."""
+    """One question: `step` is ``component.step``, `payloads` holds one message per client asked.
+
+    Those asked are asked nothing more in this round if it is their `last`: a driver may have them commit it at once.
+    """
 
     step: str
     payloads: Mapping[ClientId, Arrays]
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,20 @@ def gather(programs: Mapping[str, Program[R]]) -> Program[dict[str, R]]:
                 inner = {name: replies.joint[f"{label}/{name}"] for name in request.asks}
                 advance(label, Replies({}, joint=inner))
     return {label: results[label] for label in programs}
+
+
+def ending(program: Program[R], step: str) -> Program[R]:
+    """The same program, whose asks of `step` are the last ones of the round."""
+    replies = None
+    while True:
+        try:
+            request = next(program) if replies is None else program.send(replies)
+        except StopIteration as stop:
+            result: R = stop.value
+            return result
+        if isinstance(request, Ask) and request.step == step:
+            request = replace(request, last=True)
+        replies = yield request
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from secfpp.protocol import wire
 from secfpp.protocol.fields import integer_in, parsed, text_in
 from secfpp.protocol.program import Arrays
 
-Kind = Literal["open", "ask", "commit", "close"]
+Kind = Literal["open", "ask", "last", "commit", "close"]
 REASONS = ("malformed", "closed", "old", "disagrees", "forbidden", "ahead", "failed")
 """Why a site refuses a whole request; its own log says more."""
 
@@ -39,11 +39,12 @@ class Request:
     """What the server wants of a site.
 
     Attributes:
-        kind: ``open`` a run, with `about` to say what it is; ``ask`` for steps; ``commit`` a round; ``close`` the run.
+        kind: ``open`` a run, with `about` to say what it is; ``ask`` for steps; for the ``last`` ones of a round, which
+            is committed with them; ``commit`` a round; ``close`` the run.
         attempt: number of the run's opening, by which requests of an earlier one are told.
         round: the round; when opening, the last one that the server has committed.
         seq: rises with every request of an attempt; one that is repeated gets the reply that it had.
-        parts: of ``ask``.
+        parts: of ``ask`` and ``last``.
         about: JSON-ready.
     """
 

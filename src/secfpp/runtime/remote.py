@@ -63,6 +63,7 @@ class RemoteDriver(Driver):
         self.aside: set[ClientId] = set()
         self.failures: list[tuple[int, ClientId, str, str]] = []
         self.seconds: list[float] = []
+        self._committed: set[ClientId] = set()
 
     def open(self, about: Any, round_: int, sites: Collection[ClientId] | None = None) -> dict[ClientId, Reply]:
         """Open the run at sites, all by default, after `round_` committed rounds; the replies of those that answer."""
@@ -71,14 +72,18 @@ class RemoteDriver(Driver):
     def commit(self, about: Any) -> dict[ClientId, Reply]:
         """Have all sites keep their state of this round; those that were set aside and are back count again.
 
+        Sites that kept it with their last answer are not asked.
+
         Returns:
             The replies of sites at which the run had to be opened again.
         """
-        replies = self._tell("commit", self.round_, self.clients)
+        replies = self._tell("commit", self.round_, self.clients - self._committed)
         lost = [client for client, reply in replies.items() if reply.refused in ("closed", "old")]
         opened = self.open(about, self.round_, lost) if lost else {}
         replies |= opened
-        self.aside = {client for client in self.clients if client not in replies or replies[client].refused}
+        left = self.clients - self._committed
+        self.aside = {client for client in left if client not in replies or replies[client].refused}
+        self._committed.clear()
         return opened
 
     def close(self) -> dict[ClientId, Any]:
@@ -97,7 +102,9 @@ class RemoteDriver(Driver):
                 parts.setdefault(client, []).append(Part(label, asks[label].step, data))
         reached = {client: tuple(own) for client, own in parts.items() if client not in self.aside}
         started = time.perf_counter()
-        replies = self._exchange_with("ask", self.round_, reached)
+        last = {client for ask in asks.values() if ask.last for client in ask.payloads}
+        replies = self._exchange_with("ask", self.round_, reached, last=last)
+        self._committed |= {client for client in last & replies.keys() if not replies[client].refused}
         self.seconds.append(time.perf_counter() - started)
         self.aside |= reached.keys() - replies.keys()
         arrived: dict[str, dict[ClientId, Arrays]] = {label: {} for label in asks}
@@ -139,13 +146,21 @@ class RemoteDriver(Driver):
         return self._exchange_with(kind, round_, dict.fromkeys(sorted(sites), ()), about)
 
     def _exchange_with(
-        self, kind: Kind, round_: int, parts: Mapping[ClientId, tuple[Part, ...]], about: Any = None
+        self,
+        kind: Kind,
+        round_: int,
+        parts: Mapping[ClientId, tuple[Part, ...]],
+        about: Any = None,
+        last: Collection[ClientId] = (),
     ) -> dict[ClientId, Reply]:
-        """Send requests; the replies to them that can be read."""
+        """Send requests, some of them the `last` ones of the round; the replies to them that can be read."""
         if not parts:
             return {}
         self._seq += 1
-        requests = {c: Request(kind, self.attempt, round_, self._seq, own, about).encode() for c, own in parts.items()}
+        requests = {
+            client: Request("last" if client in last else kind, self.attempt, round_, self._seq, own, about).encode()
+            for client, own in parts.items()
+        }
         found: dict[ClientId, Reply] = {}
         deadline = max(self.deadline, OPENING) if kind in ("open", "close") else self.deadline
         for client, data in self.transport.exchange(requests, deadline).items():

@@ -138,8 +138,11 @@ class Site:
             raise Refused("closed", "a request of a run that is not open here")
         if request.seq <= self._seq:
             raise Refused("old", f"request {request.seq} after {self._seq}")
-        if request.kind == "ask":
-            return self._answer(self._run, request)
+        if request.kind in ("ask", "last"):
+            reply = self._answer(self._run, request)
+            if request.kind == "last":
+                self._commit(self._run, request.round)
+            return reply
         if request.kind == "commit":
             self._commit(self._run, request.round)
             return Reply(request.seq)
@@ -200,6 +203,8 @@ class Site:
         return Part(part.label, DONE, data)
 
     def _commit(self, run: Run, round_: int) -> None:
+        if round_ == self._round:  # with its last question, whose answer did not arrive
+            return
         if round_ != self._round + 1:
             raise Refused("old", f"round {round_} to be committed after round {self._round}")
         run.store.save(round_, self._state)

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 import typer
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 from typer.testing import CliRunner, Result
 
 from secfpp.cli import flower
 from secfpp.crypto.roster import Roster
 from secfpp.deploy.flower import job, site
+from secfpp.deploy.flower.identity import make_node_key, node_key
 from secfpp.deploy.flower.job import Ended
-from secfpp.errors import ConfigError
+from secfpp.errors import ConfigError, DataError
 from secfpp.models.backbone import load_backbone
 from support.flower_parts import bound_sites
 from support.sites import agreed_on
@@ -22,6 +25,8 @@ app = typer.Typer()
 for name, command in (
     ("site-serve", flower.site_serve),
     ("site-flower", flower.site_flower),
+    ("site-flower-key", flower.site_flower_key),
+    ("flower-node", flower.serve_flower_node),
     ("flower-link", flower.serve_flower_link),
     ("flower", flower.serve_flower),
 ):
@@ -85,6 +90,7 @@ def test_how_to_start_a_superlink_is_printed(tmp_path: Path, monkeypatch: pytest
     assert f"SECFPP_FLOWER_SERVER={tmp_path / 'server'}" in printed
     assert "/env/bin/flower-superlink --ssl-ca-certfile" in printed
     assert "FLWR_TELEMETRY_ENABLED=0" in printed
+    assert "--enable-supernode-auth" in printed
     assert (tmp_path / "server" / "roster.toml").exists()
 
 
@@ -94,7 +100,11 @@ def test_a_site_is_connected_with_tls_and_runs_no_code_of_a_run(
     monkeypatch.setattr(site, "program", lambda name: Path("/env/bin") / name)
     folder = bound_sites(tmp_path, ["anna"]).sites["anna"]
     (tmp_path / "ca.crt").touch()
+    with pytest.raises(DataError, match="secfpp site flower-key"):
+        site.node_commands(folder, job.SuperLink("here:1", tmp_path / "ca.crt"), 5)
+    assert str(folder / "flower.pub") in said("site-flower-key", folder).output
     (node, relay), variables = site.node_commands(folder, job.SuperLink("here:1", tmp_path / "ca.crt"), 5)
+    assert f"--auth-supernode-private-key {folder / 'flower.key'}" in " ".join(node)
     assert node[:5] == [
         "/env/bin/flower-supernode",
         "--superlink",
@@ -111,6 +121,43 @@ def test_a_site_is_connected_with_tls_and_runs_no_code_of_a_run(
     words = ["--superlink", "here:1", "--certificates", tmp_path / "ca.crt"]
     assert said("site-flower", folder, *words, "--port", 9).exit_code == 1
     assert connected == [(folder, job.SuperLink("here:1", tmp_path / "ca.crt"), 9)]
+
+
+def test_the_key_of_a_node_is_made_once_and_is_its_own(tmp_path: Path) -> None:
+    public = load_ssh_public_key(make_node_key(tmp_path).read_bytes())
+    key = load_ssh_private_key((tmp_path / "flower.key").read_bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey) and isinstance(public, EllipticCurvePublicKey)
+    assert (public, public.curve.name) == (key.public_key(), "secp384r1")
+    assert node_key(tmp_path).stat().st_mode & 0o777 == 0o600
+    before = (tmp_path / "flower.key").read_bytes()
+    assert make_node_key(tmp_path) == tmp_path / "flower.pub"
+    assert (tmp_path / "flower.key").read_bytes() == before
+    (tmp_path / "flower.key").chmod(0o640)
+    with pytest.raises(DataError, match="chmod 600"):
+        node_key(tmp_path)
+
+
+def test_keys_are_listed_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+    answers = [
+        {"success": True, "node-id": 5},
+        {"success": False, "error-message": "[code: 23] Public key already in use."},
+    ]
+
+    def call(control: object, *words: str) -> dict[str, object]:
+        calls.append(words)
+        return answers[len(calls) - 1]
+
+    monkeypatch.setattr(job.Control, "_call", call)
+    keys = [tmp_path / "a.pub", tmp_path / "b.pub"]
+    for path in (*keys, tmp_path / "ca.crt"):
+        path.touch()
+    words = ["--superlink", "here:1", "--certificates", tmp_path / "ca.crt"]
+    assert said("flower-node", *keys, *words).output.count("is listed") == 2
+    assert [words[:3] for words in calls] == [("supernode", "register", str(key)) for key in keys]
+    answers.append({"success": False, "error-message": "[code: 22] no key"})
+    refused = said("flower-node", keys[0], *words)
+    assert isinstance(refused.exception, job.FlowerError) and "no key" in str(refused.exception)
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_a_run_of_eight_sites_takes_about_as_many_exchanges_as_expected(rounds: 
 def test_fewer_sites_than_a_run_needs_count_as_so_many(tmp_path: Path) -> None:
     keys = {f"site-{number}": IdentityKey.generate().public for number in range(8)}
     agreed_on(Roster("trial", 1, keys), load_backbone("mini"), fewest=8, rounds=8).save(tmp_path / "agreed.toml")
-    assert planned_exchanges(tmp_path, 0) == planned_exchanges(tmp_path, 8) == protocol_exchanges(SecFPP(), 8, 8) + 6
+    assert planned_exchanges(tmp_path, 0) == planned_exchanges(tmp_path, 8) == protocol_exchanges(SecFPP(), 8, 8) + 2
 
 
 def test_every_method_that_trains_has_an_expectation() -> None:

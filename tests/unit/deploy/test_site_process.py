@@ -22,7 +22,7 @@ from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.protocol import wire
 from secfpp.runtime.envelope import Part, Reply, Request
 from secfpp.runtime.site import DONE
-from secfpp.secure.clustering.plain_agreement import Agreement
+from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from support.sites import CLASSES, FAST, NAMES, agreed_on, make_sites, pictures, roster_of
 
 
@@ -90,10 +90,10 @@ def test_a_round_is_carried_out_and_logged(anna: OpenSite, agreed: Agreed, folde
 def test_what_rounds_would_wait_for_is_prepared_when_a_run_is_opened(
     anna: OpenSite, agreed: Agreed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared: list[tuple[int, int]] = []
-    monkeypatch.setattr(Agreement, "prepare", lambda own, clients, dimensions: prepared.append((clients, dimensions)))
+    prepared: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(SecureAgreement, "prepare", lambda own, *about: prepared.append(about))
     assert Server(anna).open(agreed).refused == ""
-    assert prepared == [(len(NAMES), len(CLASSES) * FAST.directions)]
+    assert prepared == [(len(NAMES), len(CLASSES) * FAST.directions, agreed.seed)]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secfpp.errors import ProtocolError
-from secfpp.protocol.program import Ask, ClientState, Joint, Program, Replies, gather, resolve
+from secfpp.protocol.program import Ask, ClientState, Joint, Program, Replies, ending, gather, resolve
 from secfpp.secure.clustering.clusterer import OneCluster, OracleClusters
 from support.toy import Toy, adding, toy_driver
 
@@ -95,6 +95,22 @@ def test_an_error_in_one_program_ends_the_whole() -> None:
     program = gather({"good": echo("good", 3), "broken": broken()})  # type: ignore[dict-item]
     with pytest.raises(ProtocolError, match="no use"):
         drive(program)  # type: ignore[arg-type]
+
+
+def test_the_asks_of_one_step_can_be_marked_as_the_last_ones_of_a_round() -> None:
+    def program() -> Program[str]:
+        first = yield Ask("method.a", {"x": {}})
+        yield Joint({"one": Ask("method.b", {"x": {}})})
+        second = yield Ask("method.b", {"y": {}})
+        return f"{list(first)} {list(second)}"
+
+    made = ending(program(), "method.b")
+    assert next(made) == Ask("method.a", {"x": {}})
+    assert isinstance(made.send(Replies({"x": {}})), Joint)
+    assert made.send(Replies({})) == Ask("method.b", {"y": {}}, last=True)
+    with pytest.raises(StopIteration) as stopped:
+        made.send(Replies({"y": {}}))
+    assert stopped.value.value == "['x'] ['y']"
 
 
 def test_replies_are_sorted_and_know_who_is_missing() -> None:

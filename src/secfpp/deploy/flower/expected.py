@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from secfpp.algorithms.base import FederatedAlgorithm
+from secfpp.algorithms.noisy_prompts import AveragesPrompts
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.names import AGREED
 from secfpp.errors import ConfigError
@@ -36,8 +37,8 @@ def planned_exchanges(folder: Path, sites: int) -> int:
         ConfigError, DataError: there is no agreed file, or one with values that cannot work.
     """
     agreed = Agreed.load(folder / AGREED)
-    rounds = agreed.algorithm.planned(agreed.rounds)
-    return protocol_exchanges(agreed.algorithm, agreed.rounds, max(sites, agreed.fewest)) + rounds + 2
+    commits = 0 if _ends_rounds(agreed.algorithm) else agreed.algorithm.planned(agreed.rounds)
+    return protocol_exchanges(agreed.algorithm, agreed.rounds, max(sites, agreed.fewest)) + commits + 2
 
 
 def protocol_exchanges(algorithm: FederatedAlgorithm, rounds: int, sites: int) -> int:
@@ -54,6 +55,11 @@ def protocol_exchanges(algorithm: FederatedAlgorithm, rounds: int, sites: int) -
         asked = _possible(lambda: PollCost(poll, AtLeast(sites, 1, 1)).exchanges) if isinstance(poll, SecurePoll) else 1
         first += 2 * mean + 2 * asked  # everybody's sums and the groups', and whether these are of use
     return averaging * (mean + 1) + (used - averaging) * 2 + first
+
+
+def _ends_rounds(algorithm: FederatedAlgorithm) -> bool:
+    """Whether sites commit rounds with their last questions."""
+    return isinstance(algorithm, AveragesPrompts) and not (algorithm.privacy.of_prompts or algorithm.privacy.central)
 
 
 def _grouping(clusterer: object, sites: int) -> int:

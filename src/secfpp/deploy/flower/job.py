@@ -38,6 +38,7 @@ DATABASE = "flower.db"
 COMPLETED = "finished:completed"
 
 _CONNECTION = "secfpp"
+_KNOWN = "already in use"
 _POLL = 0.5
 _ASK_EVERY = 10.0
 _COMMAND_SECONDS = 120.0
@@ -177,6 +178,23 @@ class Control:
         if not found.get("run-id"):
             raise FlowerError(f"Flower started no run: {found.get('error-message', found)}")
         return str(found["run-id"])
+
+    def register(self, public: Path) -> None:
+        """Let the SuperNode with this key connect, from now on; nothing happens if it may already.
+
+        Args:
+            public: file of its public key, in the format of OpenSSH.
+
+        Raises:
+            FlowerError: the SuperLink does not take it, or does not answer.
+        """
+        try:
+            found = self._call("supernode", "register", str(public.absolute()), _CONNECTION)
+        except FlowerError as error:
+            raise FlowerError(f"the SuperLink does not take the key {public}: {error}") from error
+        why = str(found.get("error-message", ""))
+        if not found.get("success") and _KNOWN not in why:
+            raise FlowerError(f"the SuperLink does not take the key {public}: {why.strip() or found}")
 
     def state(self, run: str) -> tuple[str, str]:
         """Flower's status of a run, and its details.

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from secfpp.deploy.flower.job import DATABASE, OFFLINE, SuperLink, make_server, program
+from secfpp.deploy.flower.identity import make_node_key
+from secfpp.deploy.flower.job import DATABASE, OFFLINE, SuperLink, connected, make_server, program
 from secfpp.deploy.flower.provision import LOOPBACK, free_port, make_certificates
 from secfpp.deploy.flower.site import node_commands
 from secfpp.deploy.processes import Processes
@@ -53,12 +54,16 @@ class Federation:
         self.stop()
 
     def start_all(self) -> None:
-        """Start the SuperLink and all sites.
+        """Start the SuperLink, list the keys of all sites there, and start these.
 
         Raises:
             DataError: something does not start; says where its output is.
+            FlowerError: the SuperLink does not take a key.
         """
         self.start_server()
+        with connected(self.link) as control:
+            for folder in self._folders.values():
+                control.register(make_node_key(folder))
         for site in self._folders:
             self.start_site(site)
 
@@ -72,6 +77,7 @@ class Federation:
         command = [str(program("flower-superlink")), "--host", LOOPBACK, "--port", str(self._port)]
         command += ["--ssl-ca-certfile", str(tls / "ca.crt"), "--ssl-certfile", str(tls / "server.crt")]
         command += ["--ssl-keyfile", str(tls / "server.key"), "--database", str(self.folder.absolute() / DATABASE)]
+        command.append("--enable-supernode-auth")
         self._processes.start(SERVER, command, self.folder / "superlink", self._server)
         until = time.monotonic() + patience
         while not _listens(self._port):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from secfpp.deploy.flower.identity import sign_challenge, site_name
+from secfpp.deploy.flower.identity import node_key, sign_challenge, site_name
 from secfpp.deploy.flower.job import OFFLINE, SuperLink, program
 from secfpp.deploy.flower.provision import LOOPBACK, free_port
 from secfpp.deploy.site_socket import OPENER, serve_until_ended
@@ -51,7 +51,7 @@ def node_commands(folder: Path, link: SuperLink, port: int) -> tuple[list[list[s
 
     Raises:
         ConfigError: the roster does not have the site's key.
-        DataError: there is no key or roster, or the folder cannot be written.
+        DataError: there is no key, of the site or of its SuperNode, or no roster, or the folder cannot be written.
     """
     site_name(folder)
     secret, meet = folder.absolute() / _SECRET, f"{LOOPBACK}:{port}"
@@ -60,7 +60,10 @@ def node_commands(folder: Path, link: SuperLink, port: int) -> tuple[list[list[s
             atomic_write(secret, secrets.token_bytes(32))
         except OSError as error:
             raise DataError(f"{secret} cannot be written: {error.strerror}") from error
-    trust = ["--insecure"] if link.certificates is None else ["--root-certificates", str(link.certificates.absolute())]
+    trust = ["--insecure"]
+    if link.certificates is not None:
+        trust = ["--root-certificates", str(link.certificates.absolute())]
+        trust += ["--auth-supernode-private-key", str(node_key(folder))]
     node = [str(program("flower-supernode")), "--superlink", link.address, *trust, "--isolation", "process"]
     node += ["--host", LOOPBACK, "--port", str(port), "--superexec-auth-secret-file", str(secret)]
     relay = [sys.executable, "-m", "secfpp.deploy.flower.relay", str(folder.absolute()), meet, str(secret)]

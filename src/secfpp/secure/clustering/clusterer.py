@@ -62,12 +62,13 @@ class Clusterer(ABC):
         """
         return
 
-    def prepare(self, clients: int, dimensions: int) -> None:
+    def prepare(self, clients: int, dimensions: int, seed: int) -> None:
         """Compute now what grouping would have to wait for, of public numbers only; no result depends on it.
 
         Args:
-            clients: who are likely to be grouped.
+            clients: who are likely to be grouped, in the first round.
             dimensions: numbers in a descriptor.
+            seed: of the run.
         """
         return
 

@@ -64,7 +64,7 @@ class Agreement(Searching):
             self_products=False,
         )
 
-    def prepare(self, clients: int, dimensions: int) -> None:
+    def prepare(self, clients: int, dimensions: int, seed: int) -> None:
         """See `Clusterer.prepare`: what partitions of noise reach, which does not depend on the round."""
         agreement.allowances(self.search(clients, dimensions, 0, 0), 1.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from secfpp.crypto.material import Deal, Estimate
-from secfpp.errors import DropoutError, ProtocolError
+from secfpp.errors import ConfigError, DropoutError, ProtocolError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import text_in
 from secfpp.protocol.program import Arrays, Ask, ClientState, Joint, Program, step
@@ -56,6 +57,13 @@ class SecureAgreement(OnShares, Agreement):
         super().require(clients)
         if not self.is_one(clients):
             self.require_room(clients, _FEW, 0, 0)
+
+    def prepare(self, clients: int, dimensions: int, seed: int) -> None:
+        """See `Agreement.prepare`; and how much shared randomness the search takes."""
+        super().prepare(clients, dimensions, seed)
+        if not self.is_one(clients):
+            with suppress(ConfigError):  # too few to hold shares, which is said when groups are to be found
+                _estimate(self, Size(clients, dimensions, self.collusion(clients), seed, 1))
 
     def find(self, cohort: Cohort, slot: str) -> Program[tuple[Found, Cohort]]:
         """See `OnShares.find`."""

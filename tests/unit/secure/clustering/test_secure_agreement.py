@@ -12,7 +12,7 @@ import pytest
 from secfpp.errors import ClientError, ConfigError, DropoutError, FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Ask, ClientState
-from secfpp.secure.clustering import agreement
+from secfpp.secure.clustering import agreement, secure_agreement
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.session import greet, greeted
 from support.agreement_runs import ANNOUNCE, COMPUTED, EXCHANGES, SECURE, AgreementRun, disagreeing
@@ -328,9 +328,17 @@ def test_another_cohort_is_asked_for_nothing() -> None:
 
 
 def test_what_noise_reaches_is_known_before_clients_are_grouped() -> None:
-    clusterer, facts = SecureAgreement(restarts=5), {"threshold": 1, "seed": 7, "round": 3, "spread": 2.0}
+    clusterer, facts = SecureAgreement(restarts=5), {"threshold": 1, "seed": 7, "round": 1, "spread": 2.0}
     agreement._noise.cache_clear()
-    clusterer.prepare(8, 24)
-    made = agreement._noise.cache_info().misses
+    secure_agreement._estimate.cache_clear()
+    clusterer.prepare(8, 24, 7)
     clusterer.grouping({**facts, "clients": list("abcdefgh"), "holders": list("abcdefgh"), "dimensions": 24})
-    assert made == agreement._noise.cache_info().misses == 1
+    for known in (agreement._noise, secure_agreement._estimate):
+        assert known.cache_info().misses == 1
+
+
+def test_who_is_too_few_to_be_grouped_prepares_nothing() -> None:
+    secure_agreement._estimate.cache_clear()
+    for few in (2, 4, 5):
+        SecureAgreement(min_cluster_size=3, k=1 if few == 5 else None).prepare(few, 24, 7)
+    assert secure_agreement._estimate.cache_info().misses == 0
