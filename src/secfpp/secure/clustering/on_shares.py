@@ -163,7 +163,7 @@ class OnShares(Circuit[Any], Searching):
     ) -> Program[Assignment]:
         """See `Clusterer.place`: which group each newcomer gets becomes public, nothing else."""
         new = frozenset(newcomers)
-        asked = taking_part(cohort, assignment, new)
+        asked = taking_part(cohort, assignment, new, self.sample, self.min_cluster_size)
         if not self._placing(asked, assignment, new).undecided:
             return self._placing(asked, assignment, new).joined(asked.clients, assignment, None)
         self.collusion(len(asked))
