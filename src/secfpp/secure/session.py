@@ -33,7 +33,7 @@ from secfpp.secure.party import RoundKeys
 from secfpp.secure.party import parties_in_memory as parties_in_memory
 from secfpp.secure.party import party_of as party_of
 
-_ANEW = frozenset({"attempt", "session", "draw", "holders", "listed"})
+_ANEW = frozenset({"attempt", "session", "draw", "holders", "listed", "gone"})
 """What terms say anew each time, whoever takes part in whatever is computed."""
 _TERMS = ("about", *(f"{part}s" for part in SIZES))
 F = TypeVar("F")
@@ -122,23 +122,32 @@ def _nonce_in(client: ClientId, reply: Arrays) -> np.ndarray:
     return nonce
 
 
-def terms(component: str, cohort: Cohort, about: Mapping[str, Any], size: int = committee.LARGEST) -> Arrays:
+def terms(
+    component: str,
+    cohort: Cohort,
+    about: Mapping[str, Any],
+    size: int = committee.LARGEST,
+    asked: Iterable[ClientId] | None = None,
+) -> Arrays:
     """What all participants of one protocol run are told alike.
 
     Args:
         component: the part of the protocol.
-        cohort: the participants, with keys (see `with_keys`).
+        cohort: of whom holders are drawn, with keys (see `with_keys`).
         about: what else is agreed, ready for JSON.
         size: most holders.
+        asked: which of these take part, beside the holders; None for all.
 
     Raises:
         ProtocolError: keys that no honest client sends.
     """
     drawn = len(cohort) > size
     listed = sorted(client for client, own in cohort.keys.items() if "nonce" in own) if drawn else []
-    arrays = {"offers": stacked(cohort.keys, cohort.clients, "offer")}
-    arrays |= {f"{part}s": stacked(cohort.keys, listed, part) for part in ("commitment", "nonce") if drawn}
+    arrays = {f"{part}s": stacked(cohort.keys, listed, part) for part in ("commitment", "nonce") if drawn}
     nonces = rows_in(arrays, "nonce", listed, f"{component}.join") if drawn else {}
+    holders = committee.draw(cohort.clients, nonces, size)
+    clients = cohort.clients if asked is None else tuple(sorted({*asked, *holders}))
+    arrays["offers"] = stacked(cohort.keys, clients, "offer")
     facts = {
         "version": PROTOCOL_VERSION,
         "component": component,
@@ -147,9 +156,10 @@ def terms(component: str, cohort: Cohort, about: Mapping[str, Any], size: int = 
         "draw": cohort.draw,
         "listed": listed,
         "attempt": (1 << 61) + secrets.randbits(61),  # public: tells runs of one session apart
-        "clients": list(cohort.clients),
-        "holders": list(committee.draw(cohort.clients, nonces, size)),
+        "clients": list(clients),
+        "holders": list(holders),
         "size": size,
+        **({} if asked is None else {"gone": sorted(set(listed).difference(cohort.clients))}),
         **about,
     }
     return {"about": np.array(json.dumps(facts, sort_keys=True)), **arrays}
@@ -201,13 +211,15 @@ class Joined:
         return int(self.about["attempt"])
 
 
-def join(context: object, component: str, message: Arrays) -> Joined:
+def join(context: object, component: str, message: Arrays, sealing_to_all: bool = True) -> Joined:
     """Check the terms of a protocol run and take part in it, once.
 
     Args:
         context: the client's.
         component: the part of the protocol that the terms must be of.
         message: holds what `terms` gave, and may hold more.
+        sealing_to_all: whether clients that hold no shares seal to others than holders; else they look at the keys of
+            holders only.
 
     Raises:
         ProtocolError: another protocol version or public seed, or terms that no honest server sends.
@@ -229,6 +241,9 @@ def join(context: object, component: str, message: Arrays) -> Joined:
     if own is not None and about.get("seed", own) != own:
         raise ProtocolError(f"step {name!r}: terms with the public seed {about['seed']}, this run's is {own}")
     offers = rows_in(agreed, "offer", clients, name)
+    if not sealing_to_all and party.name not in about["holders"]:
+        needed = {*map(str, about["holders"]), party.name}
+        offers = {client: offer for client, offer in offers.items() if client in needed}
     for client, offer in offers.items():
         if client not in session.peers:
             read_offer(offer, client, party.roster, session.name.encode())
@@ -238,7 +253,7 @@ def join(context: object, component: str, message: Arrays) -> Joined:
     committee.require_drawn(session.shown or {}, agreed, clients, about, name)
     session.joined.add(about["attempt"])
     digest = sha256(wire.encode(agreed)).digest()
-    return Joined(party, about, digest, clients, tuple(about["holders"]), _channel(party, session, clients))
+    return Joined(party, about, digest, clients, tuple(about["holders"]), _channel(party, session, offers))
 
 
 def _channel(party: Party, session: RoundKeys, clients: Iterable[ClientId]) -> Channel:

@@ -31,7 +31,7 @@ class Searching(Clusterer):
         restarts: runs per K that begin.
         finalists: how many of them go on after the first iteration; all of fewer.
         iterations: of Lloyd, in each of those.
-        min_cluster_size: fewest members of a cluster, in the sample if there is one, and fewest who are there of one that
+        min_cluster_size: fewest members of a cluster, of those that are searched, and fewest who are there of one that
             newcomers can join.
         sample: most clients that are searched; 0 searches all.
     """

@@ -17,9 +17,9 @@ from secfpp.protocol.program import Arrays, Ask, ClientState, Joint, Program, st
 from secfpp.secure.circuits.plan import Plan, estimated
 from secfpp.secure.clustering import agreement
 from secfpp.secure.clustering.agreed import Agreed
-from secfpp.secure.clustering.found import Found
+from secfpp.secure.clustering.found import ONE, Found
 from secfpp.secure.clustering.layout import Layout
-from secfpp.secure.clustering.on_shares import ONE, OnShares
+from secfpp.secure.clustering.on_shares import OnShares
 from secfpp.secure.clustering.plain_agreement import Agreement, shape_in, shape_of
 from secfpp.secure.clustering.searching import descriptor_in
 from secfpp.secure.session import Joined, greet, greeted
@@ -65,12 +65,7 @@ class SecureAgreement(OnShares, Agreement):
         self.require(len(cohort))
         asked, known = yield from self.announced(cohort, slot)
         self.require_room(len(cohort), known["dimensions"], cohort.seed, cohort.round)
-
-        def about(left: Cohort) -> Mapping[str, Any] | None:
-            self.require_enough(cohort, left)
-            return None if self.is_one(len(left)) else {**self.terms(left, slot, "group"), **known}
-
-        return (yield from self.grouped(asked, about, self.radius(known["dimensions"])))
+        return (yield from self.grouped(cohort, asked, slot, known, self.radius(known["dimensions"])))
 
     def announced(self, cohort: Cohort, slot: str) -> Program[tuple[Cohort, Mapping[str, Any]]]:
         """See `OnShares.announced`; one exchange, together with that of keys if there are none."""

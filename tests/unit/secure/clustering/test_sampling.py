@@ -98,7 +98,9 @@ def test_newcomers_are_compared_with_as_many_members_of_each_group() -> None:
 
 @pytest.mark.parametrize(("settings", "least"), [({"sample": 7}, 8), ({"sample": 11, "k": 3}, 12), ({"sample": -1}, 8)])
 def test_a_sample_too_small_for_groups_is_refused(settings: dict[str, int], least: int) -> None:
-    with pytest.raises(ConfigError, match=rf"clusterer\.sample = {settings['sample']}: 0, for all, or at least {least}"):
+    with pytest.raises(
+        ConfigError, match=rf"clusterer\.sample = {settings['sample']}: 0, for all, or at least {least}"
+    ):
         PlainAgreement(**settings)
 
 
