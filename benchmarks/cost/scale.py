@@ -102,7 +102,8 @@ def main() -> None:
     if searched < given.clients:
         seen = least_seen(given.clients, searched, fewest)
         print(f"{searched} clients are searched: groups of fewer than {seen} can be missed, {seen / given.clients:.1%}")
-    index = adjusted_rand_index([number % given.groups for number in range(given.clients)], list(found.cluster_of.values()))
+    true = [number % given.groups for number in range(given.clients)]
+    index = adjusted_rand_index(true, list(found.cluster_of.values()))
     print(
         f"N = {given.clients}, K = {found.k}, ARI {index:.3f}, {seconds:.1f} s, "
         f"{max(driver.costs.up.values()) / 1e6:.1f} MB a holder sends, {peak} MiB at the peak"

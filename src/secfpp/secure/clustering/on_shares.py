@@ -330,6 +330,7 @@ class OnShares(Circuit[Any], Searching):
         """
         from secfpp.secure.clustering import room  # which knows the kinds of searches
 
+        n = self.searched(n)
         holders, k = self.collusion(n) and min(n, self.committee), self.k or min(self.k_max, n // self.min_cluster_size)
         group = self.restarts // self.finalists
         contest = self.finalists * group * (group - 1) // 2 if k > 1 else 0
