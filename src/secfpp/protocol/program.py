@@ -26,10 +26,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Ask:
-    """One question: `step` is ``component.step``, `payloads` holds one message per client asked."""
+    """One question: `step` is ``component.step``, `payloads` holds one message per client asked.
+
+    A driver that delivers one message after the other may tell `arrived` of each client whose reply is there, so that
+    what is large in its message need not be kept until all have replied.
+    """
 
     step: str
     payloads: Mapping[ClientId, Arrays]
+    arrived: Callable[[ClientId], None] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

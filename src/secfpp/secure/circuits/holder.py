@@ -179,7 +179,8 @@ def _advance(running: Running, opened: Opened, told: Told, step_name: str) -> No
     history.update(said)
     running.history, running.exchange = history.digest(), number + 1
     try:
-        running.pending = running.computation.send(split(values, shapes))
+        parts = [part.copy() for part in split(values, shapes)]  # so that one does not keep all of them
+        running.pending = running.computation.send(parts)
     except StopIteration:
         running.pending = ()
 

@@ -141,6 +141,8 @@ class _Lead:
                     self.envelopes[holder][client] = reply[f"to.{holder}"].copy()
             if client in holders and "coin" in reply:
                 self.commitments[client] = reply["coin"].copy()
+            if isinstance(reply, dict):
+                reply.clear()  # whoever delivered it still has it
         self.checks = leading(clients, self.step)
         next(self.checks)
         self.opened: list[Opened] = []
@@ -178,14 +180,20 @@ class _Lead:
                 missing |= set((yield from self._begin(late)))
                 self.unreliable |= missing
                 continue
-            replies = yield Ask(self.step, {holder: self._tell(holder, responders).write() for holder in responders})
+            messages = {holder: self._tell(holder, responders).write() for holder in responders}
+            replies = yield Ask(self.step, messages, partial(self._arrived, messages))
             for holder in replies:
                 self.told[holder] = len(self.opened)
-                self.envelopes.pop(holder, None)
+                self._arrived(messages, holder)
             if not replies.missing:
                 return responders, replies
             missing |= set(replies.missing)
             self.unreliable |= missing
+
+    def _arrived(self, messages: Mapping[ClientId, dict[str, np.ndarray]], holder: ClientId) -> None:
+        """Let go what was dealt to a holder that has it: together, this is the most that the server keeps."""
+        messages[holder].clear()
+        self.envelopes.pop(holder, None)
 
     def _begin(self, late: Sequence[ClientId]) -> Program[Sequence[ClientId]]:
         """Send those who stood by what was dealt to them, in a message of its own as it is large; who is missing."""

@@ -25,6 +25,8 @@ from secfpp.secure.clustering.searching import descriptor_in
 from secfpp.secure.session import Joined, greet, greeted
 
 ANNOUNCE = "clusterer.announce"
+MANY = 64
+"""Of more clients, digits are combined in one exchange more an iteration, for a quarter fewer openings in all."""
 _FEW = 64
 """Numbers in a descriptor that are taken for granted as long as it is not known how many there are."""
 
@@ -125,7 +127,8 @@ class SecureAgreement(OnShares, Agreement):
         """What is computed on points; without a spread, nothing is allowed for noise."""
         search = self.search(size.clients, size.dimensions, size.seed, size.round)
         allowances = {} if spread is None else agreement.allowances(search, spread)
-        return Agreed(search, size.threshold, self.limit, 1 if self.limit == 5 else 2, allowances=allowances)
+        levels = 1 if self.limit == 5 and size.clients <= MANY else 2
+        return Agreed(search, size.threshold, self.limit, levels, allowances=allowances)
 
 
 @dataclass(frozen=True)
