@@ -31,7 +31,9 @@ from secfpp.secure.session import Joined, forget
 
 Sums = Callable[[], Shared]
 BATCH = 384
-"""Most clients that are assigned at once; with their messages, a holder's fits easily, and so does memory."""
+"""Most clients that are assigned at once."""
+BYTES = 1 << 25
+"""Most bytes that they share with each holder: fewer clients, if descriptors are longer than usual."""
 
 
 @dataclass
