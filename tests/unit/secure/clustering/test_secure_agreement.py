@@ -149,8 +149,8 @@ def test_numbers_of_clients_that_settings_fit() -> None:
     for clients in (4, 7, 8, 30, 100, 10_000):
         SecureAgreement().require(clients)
     SecureAgreement(restarts=64, sample=0).require(320)
-    with pytest.raises(ConfigError, match=r"clusterer.restarts = 192: fewer: with 330 clients"):
-        SecureAgreement(sample=0).require(330)
+    with pytest.raises(ConfigError, match=r"clusterer.restarts = 192: fewer: with 350 clients"):
+        SecureAgreement(sample=0).require(350)
     with pytest.raises(ConfigError, match=r"clusterer.k = 3: at most 2"):
         SecureAgreement(k=3).require(8)
 
