@@ -126,7 +126,8 @@ def test_clients_that_do_not_share_are_left_out(number: int, part: str) -> None:
     run, gone = agreeing(), list[str]()
 
     def whom(about: dict[str, Any]) -> str:
-        return next(name for name in about[part] if part == "holders" or name not in about["holders"])
+        names: list[str] = about[part]
+        return next(name for name in names if part == "holders" or name not in about["holders"])
 
     found = run.assign(without(number, whom, gone))
     assert found == run.expected(gone) and gone[0] not in found.cluster_of

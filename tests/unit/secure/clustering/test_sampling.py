@@ -54,10 +54,15 @@ def test_the_least_group_that_is_seen_is_the_least() -> None:
 
 def assign(states: dict[str, ClientState], clusterer: Any, **settings: Any) -> Assignment:
     cohort = Cohort(dict.fromkeys(states, 1), 2, 5)
-    return toy_driver(states, Toy(clusterer=clusterer), **settings).run(clusterer.assign(cohort, "z", None))
+    found: Assignment = toy_driver(states, Toy(clusterer=clusterer), **settings).run(
+        clusterer.assign(cohort, "z", None)
+    )
+    return found
 
 
-@pytest.mark.parametrize("clusterer", [PlainAgreement(sample=12), PlainKMeans(sample=12, dimensions=96, scale=3.0)])
+@pytest.mark.parametrize(
+    "clusterer", [PlainAgreement(sample=12, restarts=16), PlainKMeans(sample=12, dimensions=96, scale=3.0)]
+)
 def test_the_rest_comes_to_the_groups_that_the_sample_has_alone(clusterer: Any) -> None:
     states = disagreeing(2, 12, seed=3, strength=1.0)
     found = assign(states, clusterer)
