@@ -27,6 +27,7 @@ from secfpp.algorithms.visual import ClassMeans, all_weighed
 from secfpp.models.scoring import Predictor, Visual, level_logits
 from secfpp.protocol.program import ClientState
 from secfpp.secure.clustering import agreement, kmeans
+from secfpp.secure.clustering.sampling import RISK, drawn, least_seen
 from secfpp.seeding import derive
 
 if TYPE_CHECKING:
@@ -45,13 +46,33 @@ def why(
     if method.descriptor != "class_residuals" or everybody is None or server.found is None:
         return {}
     found: dict[str, Any] = {"found": server.found.k, "used": server.assignment.k if server.assignment else 1}
+    found["sample"] = _sample(method, len(server.found.cluster_of))
     if getattr(method.clusterer, "by_agreement", False):
         found |= _search(method, contexts, states, server, everybody)
     tested = [s for c, s in zip(contexts, states, strict=True) if c.client in server.found.cluster_of and "gain" in s]
     gains = [float(state["gain"]) for state in tested] if server.found.k > 1 else []
     found["test"] = _test(gains, method.min_gain, method.error) if len(gains) > 1 and method.proof else None
     found["clients"] = _clients(method, contexts, states, server)
-    return {"verdict": _verdict(found), **found}
+    return {"verdict": _verdict(found) + _of_sample(found["sample"]), **found}
+
+
+def _sample(method: SecFPP, clients: int) -> dict[str, Any] | None:
+    """How many of so many clients were searched, and how small a group may be to be seen; None if all were."""
+    searched: int = getattr(method.clusterer, "searched", int)(clients)
+    if searched == clients:
+        return None
+    least = least_seen(clients, searched, method.clusterer.min_cluster_size)  # type: ignore[attr-defined]
+    return {"searched": searched, "clients": clients, "least": least, "risk": RISK}
+
+
+def _of_sample(sample: Mapping[str, Any] | None) -> str:
+    if sample is None:
+        return ""
+    return (
+        f"; of {sample['clients']} clients {sample['searched']} were searched: groups of fewer than {sample['least']} "
+        f"members, {100 * sample['least'] / sample['clients']:.1f} % of all, are missed with a probability above "
+        f"{100 * sample['risk']:.0f} %"
+    )
 
 
 def _verdict(found: Mapping[str, Any]) -> str:
@@ -76,9 +97,12 @@ def _search(
     """The candidates, and kappa with its null."""
     assert server.found is not None
     clusterer: Agreement = method.clusterer  # type: ignore[assignment]
-    points = np.stack([clusterer.described(state["descriptor"]) for state in states]).astype(np.int64)
+    every, seed = list(server.found.cluster_of), contexts[0].seed
+    searched = set(drawn(every, clusterer.searched(len(every)), seed, 1))
+    described = [s["descriptor"] for c, s in zip(contexts, states, strict=True) if c.client in searched]
+    points = np.stack([clusterer.described(descriptor) for descriptor in described]).astype(np.int64)
     sigma, n = spread(everybody, method.directions), len(points)
-    search = clusterer.search(n, points.shape[1], contexts[0].seed, 1)
+    search = clusterer.search(n, points.shape[1], seed, 1)
     allowances = agreement.allowances(search, sigma)
     candidates, of_k = [], _objectives(search, points)
     for k, objective in of_k.items():
@@ -91,7 +115,7 @@ def _search(
     scale = (n - k) * _between(method, contexts, everybody)
     null = []
     for number in range(PERMUTATIONS):
-        rng = derive(contexts[0].seed, "kappa", number).numpy()
+        rng = derive(seed, "kappa", number).numpy()
         shape = (n, -1, method.directions)
         permuted = np.stack([one[rng.permutation(len(one))] for one in points.reshape(shape)]).reshape(n, -1)
         null.append(_objectives(replace(search, min_size=1), permuted)[k])

@@ -262,6 +262,7 @@ def together(computations: Sequence[Computation[R]]) -> Computation[list[R]]:
         for i, count in zip(asked, counts, strict=True):
             advance(i, values[position : position + count])
             position += count
+        del values  # not needed during the next exchange
     return [results[i] for i in range(len(computations))]
 
 

@@ -110,7 +110,7 @@ def _cauchy(row: int, column: int, threshold: int) -> np.ndarray:
 
 def extract(dealt: Sequence[Elements], threshold: int, start: int = 0, stop: int | None = None) -> Elements:
     """Uniform elements, c - T for each c dealt ones [m], see the module: all [(c - T) m], or from `start` to `stop`."""
-    kept, m = len(dealt) - threshold, len(dealt[0])
+    kept, m = len(dealt) - threshold, len(dealt[-1])
     stop = kept * m if stop is None else stop
     result = np.empty(stop - start, np.uint64)
     while start < stop:
@@ -169,8 +169,11 @@ class Material:
         wanted, start = self._demand.get(UNIFORM, 0), self._taken[UNIFORM]
         stop = self._taken[UNIFORM] = min(start + math.prod(shape), wanted)
         values = extract(self._raw, self.threshold, start, stop) if stop > start else np.zeros(0, np.uint64)
+        if self._raw:  # give the memory of what is spent back: rows before the next element's, or all
+            row = stop // len(self._raw[-1])
+            self._raw = [part if number >= row else part[:0].copy() for number, part in enumerate(self._raw)]
         if stop == wanted:
-            self._raw = ()  # spent: give the memory back
+            self._raw = ()
         return Shared(values.reshape(shape), 1)
 
     def integers(self, bits: int, shape: tuple[int, ...]) -> Shared:

@@ -29,11 +29,14 @@ class Ask:
     """One question: `step` is ``component.step``, `payloads` holds one message per client asked.
 
     Those asked are asked nothing more in this round if it is their `last`: a driver may have them commit it at once.
+    A driver that delivers one message after the other may tell `arrived` of each client whose reply is there, so that
+    what is large in its message need not be kept until all have replied.
     """
 
     step: str
     payloads: Mapping[ClientId, Arrays]
     last: bool = False
+    arrived: Callable[[ClientId], None] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

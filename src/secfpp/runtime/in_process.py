@@ -91,6 +91,8 @@ class InProcessDriver(SimulatingDriver):
                 self.states[client] = state
                 if fates[client] != "after" and self._accepted(client, ask.step, arrived):
                     replies[client] = arrived
+                    if ask.arrived:
+                        ask.arrived(client)
         return replies
 
     def _call(

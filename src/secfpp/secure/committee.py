@@ -100,17 +100,24 @@ def require_drawn(
         TamperError: the holders are others, or the randomness is not all that was committed to.
     """
     nonces: dict[str, bytes] = {}
-    if len(clients) > about["size"]:
+    pool = drawn_from(clients, about)
+    if len(pool) > about["size"]:
         listed = names_in({"clients": about["listed"] or clients}, name)
         nonces = rows_in(agreed, "nonce", listed, name)
-        if missing := sorted(set(clients) - nonces.keys()):
+        if missing := sorted({*pool, *clients} - nonces.keys()):
             raise TamperError(None, name, f"the randomness of {', '.join(missing)} is left out, and could decide")
         if nonces[own[0]] != own[1]:
             raise TamperError(None, name, f"{own[0]!r} is said to have shown other randomness than it did")
         if shown != listing("commitments", listed, commitments(nonces)):
             raise TamperError(None, name, "the randomness is not all that was committed to before any of it was shown")
-    if tuple(about["holders"]) != draw(clients, nonces, about["size"]):
+    if tuple(about["holders"]) != draw(pool, nonces, about["size"]):
         raise TamperError(None, name, "the holders are not those that the joint randomness gives")
+
+
+def drawn_from(clients: Sequence[str], about: Mapping[str, Any]) -> Sequence[str]:
+    """Of whom holders are drawn: who takes part, or all whose randomness is listed but those who are gone."""
+    listed, gone = about["listed"], about.get("gone")
+    return sorted(set(map(str, listed)).difference(map(str, gone))) if listed and isinstance(gone, list) else clients
 
 
 def corruption_risk(clients: int, holders: int, threshold: int, rate: float, draws: int = 1) -> float:

@@ -34,7 +34,7 @@ from secfpp.secure.party import RoundKeys
 from secfpp.secure.party import parties_in_memory as parties_in_memory
 from secfpp.secure.party import party_of as party_of
 
-_ANEW = frozenset({"attempt", "session", "draw", "holders", "listed", "offers"})
+_ANEW = frozenset({"attempt", "session", "draw", "holders", "listed", "gone", "offers"})
 """What terms say anew each time, whoever takes part in whatever is computed."""
 _TERMS = ("about", "holder_offers", "nonces")
 F = TypeVar("F")
@@ -130,6 +130,7 @@ def terms(
     about: Mapping[str, Any],
     size: int = committee.LARGEST,
     holders: Sequence[ClientId] = (),
+    asked: Iterable[ClientId] | None = None,
 ) -> Arrays:
     """What participants of one protocol run are told.
 
@@ -138,10 +139,11 @@ def terms(
 
     Args:
         component: the part of the protocol.
-        cohort: the participants, with keys (see `with_keys`).
+        cohort: of whom holders are drawn, with keys (see `with_keys`).
         about: what else is agreed, ready for JSON.
         size: most holders.
         holders: who they are, where the server may choose; then they are not drawn, and `size` is 0 in the terms.
+        asked: which of these take part, beside the holders; None for all.
 
     Raises:
         ProtocolError: keys that no honest client sends.
@@ -153,20 +155,22 @@ def terms(
         arrays["nonces"] = stacked(cohort.keys, listed, "nonce")
         nonces = rows_in(arrays, "nonce", listed, f"{component}.join")
     chosen = sorted(holders) or committee.draw(cohort.clients, nonces, size)
+    clients = cohort.clients if asked is None else tuple(sorted({*asked, *chosen}))
     arrays["holder_offers"] = stacked(cohort.keys, chosen, "offer")
-    arrays["offers"] = stacked(cohort.keys, cohort.clients, "offer")
+    arrays["offers"] = stacked(cohort.keys, clients, "offer")
     facts = {
         "version": PROTOCOL_VERSION,
         "component": component,
         "session": _name_of(cohort.round, cohort.draw),
         "round": cohort.round,
         "draw": cohort.draw,
-        "listed": listed if listed != list(cohort.clients) else [],
+        "listed": listed if asked is not None or listed != list(clients) else [],
         "attempt": (1 << 61) + secrets.randbits(61),  # public: tells runs of one session apart
-        "clients": list(cohort.clients),
+        "clients": list(clients),
         "holders": list(chosen),
         "size": 0 if holders else size,
         "offers": sha256(arrays["offers"].tobytes()).hexdigest(),
+        **({} if asked is None else {"gone": sorted(set(listed).difference(cohort.clients))}),
         **about,
     }
     return {"about": np.array(json.dumps(facts, sort_keys=True)), **arrays}

@@ -158,9 +158,12 @@ def leading(clients: Sequence[ClientId], step_name: str) -> Generator[Mapping[Cl
         TamperError: see `blame`.
     """
     shown = yield {}
-    checked = yield {holder: _coin_in(holder, shown.replies[holder]) for holder in shown.responders}
+    coins = {holder: _coin_in(holder, shown.replies[holder]) for holder in shown.responders}
+    del shown  # all that was answered, which is large
+    checked = yield coins
     responders, size = checked.responders, (len(checked.responders) + 1) * len(clients)
     answers = [elements_in(checked.replies[h], "checks", size, h, step_name) for h in responders]
+    del checked
     degree, zero = unmasked(answers, [(len(responders), len(clients)), (len(clients),)])
     blame(clients, responders, degree, zero, step_name)
     while True:

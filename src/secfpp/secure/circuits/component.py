@@ -56,20 +56,29 @@ class Circuit(ABC, Generic[R]):
         cohort, dealt = yield from dealing(self.component, cohort, about, size)
         if dealt is None:
             return None, cohort
-        return (yield from compute(self.component, dealt, self.planned(dealt.facts))), cohort
+        result, _ = yield from compute(self.component, dealt, self.planned(dealt.facts))
+        return result, cohort
 
     @step
     def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Share the client's input with all holders, and randomness if it is one of them."""
         joined = join(context, self.component, payload)
         own = self.shared_by(joined, state)
-        return state, holder.deal(joined, self.planned(joined.about), own)
+        return state, holder.deal(joined, self.plan_of(joined), own)
+
+    def plan_of(self, joined: Joined) -> Plan:
+        """What this client computes if it is a holder: what is `planned`, of what it knows beside."""
+        return self.planned(joined.about)
 
     def deed(self, joined: Joined) -> str:
         """What is computed, as a holder's `Ledger` names it: it takes part in one such computation in a round."""
         return f"{joined.about.get('task', 'task')} {joined.about.get('slot', '')!r}"
 
-    def _once(self, context: object, payload: Arrays, step_name: str) -> None:
+    def bound(self, joined: Joined) -> object:
+        """With whom, and of what, a holder computes its deed, see `secfpp.secure.session.bind`."""
+        return None
+
+    def take_part(self, context: object, payload: Arrays, step_name: str) -> None:
         """Take part in one computation of a kind in a round; dealing may be repeated until everybody has done it.
 
         Raises:
@@ -78,17 +87,17 @@ class Circuit(ABC, Generic[R]):
         holding = kept(context, integer_in(payload, "attempt"), holder.Holding, step_name)
         if isinstance(holding.state, holder.Dealt):
             once(holding.joined, self.deed(holding.joined))
-            bind(holding.joined, self.deed(holding.joined))
+            bind(holding.joined, self.deed(holding.joined), self.bound(holding.joined))
 
     @step
     def begin(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Take in what was dealt, by a holder that stood by."""
-        self._once(context, payload, f"{self.component}.begin")
+        self.take_part(context, payload, f"{self.component}.begin")
         holder.begin(context, payload, f"{self.component}.begin")
         return state, {}
 
     @step
     def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """A holder's part of one exchange."""
-        self._once(context, payload, f"{self.component}.proceed")
+        self.take_part(context, payload, f"{self.component}.proceed")
         return state, holder.proceed(context, payload, f"{self.component}.proceed")

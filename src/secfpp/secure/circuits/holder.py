@@ -54,6 +54,7 @@ class Running:
     Args:
         computation: this holder's side of it.
         pending: what it wants opened in the present exchange.
+        inputs: this holder's shares of everybody's input [clients, width].
         checks: what runs beside it.
         exchange: number of the present exchange.
         history: hash of all that was told in those before.
@@ -61,6 +62,7 @@ class Running:
 
     computation: Computation[Any] = field(repr=False)
     pending: Sequence[Shared]
+    inputs: Elements = field(repr=False)
     checks: Checks
     exchange: int = 0
     history: bytes = b""
@@ -100,6 +102,14 @@ def begin(context: object, payload: Arrays, step_name: str) -> None:
     _begun(_holding(context, payload, step_name), payload, step_name)
 
 
+def inputs(context: object, payload: Arrays, step_name: str) -> Elements:
+    """This holder's shares of everybody's input [clients, width], whether it took part in the computation or not."""
+    holding = _holding(context, payload, step_name)
+    if isinstance(holding.state, Running):
+        return holding.state.inputs
+    return _unsealed(holding.joined, holding.plan, holding.state.own, payload, step_name)[0]
+
+
 def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
     """Take in what was opened since, and answer the next exchange."""
     holding = _holding(context, payload, step_name)
@@ -124,7 +134,7 @@ def _begun(holding: Holding, payload: Arrays, step_name: str) -> Running:
         inputs, dealt = _unsealed(joined, plan, holding.state.own, payload, step_name)
         computation = plan.run(Shared(inputs, 1), Material(plan.deal, dealt, plan.limit))
         checks = Committed(joined, plan, holding.state.coin, inputs, dealt)
-        holding.state = Running(computation, next(computation), checks)
+        holding.state = Running(computation, next(computation), inputs, checks)
     return holding.state
 
 
@@ -169,7 +179,8 @@ def _advance(running: Running, opened: Opened, told: Told, step_name: str) -> No
     history.update(said)
     running.history, running.exchange = history.digest(), number + 1
     try:
-        running.pending = running.computation.send(split(values, shapes))
+        parts = [part.copy() for part in split(values, shapes)]  # so that one does not keep all of them
+        running.pending = running.computation.send(parts)
     except StopIteration:
         running.pending = ()
 

@@ -49,7 +49,7 @@ class Told:
     commitments: Mapping[ClientId, np.ndarray] = field(default_factory=dict)
     envelopes: Mapping[ClientId, np.ndarray] = field(default_factory=dict)
 
-    def write(self) -> Arrays:
+    def write(self) -> dict[str, np.ndarray]:
         """The message."""
         message = {
             "attempt": np.array(self.attempt),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,10 +20,14 @@ from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
 from secfpp.secure.circuits.checks import Answers, leading
 from secfpp.secure.circuits.messages import Opened, Told, elements_in, enveloped
 from secfpp.secure.circuits.plan import Plan
-from secfpp.secure.session import terms, with_keys
+from secfpp.secure.session import in_short, terms, with_keys
 
 About = Callable[[Cohort], Mapping[str, Any] | None]
 """What those who are left agree on, ready for JSON; None if nothing is to be computed of so few."""
+Part = Callable[[Cohort], Iterable[ClientId]]
+"""Who of those who are left shares an input."""
+Envelopes = Mapping[ClientId, Mapping[ClientId, np.ndarray]]
+"""What was dealt to each holder, by sender."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ class Dealing:
         return tuple(self.facts["holders"])
 
 
-def dealing(component: str, cohort: Cohort, about: About, size: int) -> Program[tuple[Cohort, Dealing | None]]:
+def dealing(
+    component: str, cohort: Cohort, about: About, size: int, part: Part | None = None
+) -> Program[tuple[Cohort, Dealing | None]]:
     """Let everybody deal; whoever does not is left out, and the rest starts anew.
 
     Args:
@@ -62,19 +68,22 @@ def dealing(component: str, cohort: Cohort, about: About, size: int) -> Program[
         cohort: who is asked.
         about: what those who are left agree on, or None if there is nothing to do.
         size: most holders.
+        part: who of those who are left takes part, beside the holders; None for all.
 
     Returns:
-        Who is left, and what they dealt; None if there was nothing to do.
+        Who is left, also of those who take no part, and what they dealt; None if there was nothing to do.
     """
     cohort = yield from with_keys(cohort, size)
     while (wanted := about(cohort)) is not None:
-        agreed = terms(component, cohort, wanted, size)
-        replies = yield Ask(f"{component}.deal", dict.fromkeys(cohort.clients, agreed))
-        facts = parsed(agreed["about"].item())
+        agreed = terms(component, cohort, wanted, size, asked=part and part(cohort))
+        facts, short = parsed(agreed["about"].item()), in_short(agreed)
+        replies = yield Ask(
+            f"{component}.deal", {c: agreed if c in facts["holders"] else short for c in facts["clients"]}
+        )
         dealt = replies.readable(partial(_dealt, facts["holders"]))
-        if len(dealt) == len(cohort):
+        if len(dealt) == len(facts["clients"]):
             return cohort, Dealing(facts, dealt)
-        cohort = cohort.subset(dealt)
+        cohort = cohort.subset(set(cohort.clients) - (set(facts["clients"]) - set(dealt)))
     return cohort, None
 
 
@@ -91,13 +100,16 @@ def _dealt(holders: Sequence[ClientId], client: ClientId, reply: Arrays) -> Arra
     return reply
 
 
-def compute(component: str, dealing: Dealing, plan: Plan) -> Program[Any]:
-    """Lead the holders through a computation after everybody has dealt; its public result.
+def compute(component: str, dealing: Dealing, plan: Plan) -> Program[tuple[Any, Envelopes]]:
+    """Lead the holders through a computation after everybody has dealt.
 
     Args:
         component: the component whose steps ``proceed`` and ``begin`` the holders run.
         dealing: what was dealt; emptied.
         plan: what is computed.
+
+    Returns:
+        The public result, and what was dealt to those holders who were not needed.
 
     Raises:
         DropoutError: fewer holders are left than an exchange takes.
@@ -112,7 +124,7 @@ def compute(component: str, dealing: Dealing, plan: Plan) -> Program[Any]:
         while True:
             wanted = follower.send((yield from lead.open(wanted)))
     except StopIteration as stop:
-        return stop.value
+        return stop.value, lead.envelopes
 
 
 class _Lead:
@@ -131,6 +143,8 @@ class _Lead:
                     self.envelopes[holder][client] = reply[f"to.{holder}"].copy()
             if client in holders and "coin" in reply:
                 self.commitments[client] = reply["coin"].copy()
+            if isinstance(reply, dict):
+                reply.clear()  # whoever delivered it still has it
         self.checks = leading(clients, self.step)
         next(self.checks)
         self.opened: list[Opened] = []
@@ -168,14 +182,20 @@ class _Lead:
                 missing |= set((yield from self._begin(late)))
                 self.unreliable |= missing
                 continue
-            replies = yield Ask(self.step, {holder: self._tell(holder, responders).write() for holder in responders})
+            messages = {holder: self._tell(holder, responders).write() for holder in responders}
+            replies = yield Ask(self.step, messages, arrived=partial(self._arrived, messages))
             for holder in replies:
                 self.told[holder] = len(self.opened)
-                self.envelopes.pop(holder, None)
+                self._arrived(messages, holder)
             if not replies.missing:
                 return responders, replies
             missing |= set(replies.missing)
             self.unreliable |= missing
+
+    def _arrived(self, messages: Mapping[ClientId, dict[str, np.ndarray]], holder: ClientId) -> None:
+        """Let go what was dealt to a holder that has it: together, this is the most that the server keeps."""
+        messages[holder].clear()
+        self.envelopes.pop(holder, None)
 
     def _begin(self, late: Sequence[ClientId]) -> Program[Sequence[ClientId]]:
         """Send those who stood by what was dealt to them, in a message of its own as it is large; who is missing."""

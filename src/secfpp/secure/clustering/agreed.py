@@ -87,7 +87,8 @@ class Agreed(Iterations):
     @property
     def total(self) -> Comparator:
         """How the costs of runs at their end are compared."""
-        return Comparator.plan(agreement.cost_bound(self.search), self.threshold, self.limit, self.levels)
+        levels = 1 if self.limit == 5 else 2
+        return Comparator.plan(agreement.cost_bound(self.search), self.threshold, self.limit, levels)
 
     @property
     def ordered(self) -> bool:

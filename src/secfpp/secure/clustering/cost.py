@@ -222,4 +222,6 @@ class PlacingCost(OnSharesCost):
 
     @property
     def _comparator(self) -> Comparator:
-        return placing_comparator(self.n, self._layout.longest, self.threshold, self.limit)
+        return placing_comparator(
+            self.n - self.newcomers, self._layout.longest, not self.settings.by_agreement, self.threshold, self.limit
+        )

@@ -48,3 +48,7 @@ class Found:
         if not self.sizes:
             return bool(counted[0] >= min_size)
         return any(k == self.k and sorted(sizes) == counted for (k, _), sizes in self.sizes.items())
+
+
+ONE = Found(None, 1, {}, {}, 0, {})
+"""What comes out where nothing has to be computed, or nothing is found."""

@@ -12,6 +12,7 @@ from secfpp.errors import DropoutError, ReplyError
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import Ask, ClientId, Program, Replies
 from secfpp.secure.clustering.placing import Placing, taking_part
+from secfpp.secure.clustering.sampling import drawn
 from secfpp.secure.clustering.searching import Searching
 
 STEP = "clusterer.describe"
@@ -39,18 +40,23 @@ class InClear(Searching):
         replies = yield from self._described(cohort, slot)
         if len(replies) < self.min_cluster_size:
             raise DropoutError(STEP, self.min_cluster_size, len(replies), replies.missing)
-        return Assignment.from_labels(list(replies), self.labels(replies, cohort).tolist())
+        sample = drawn(replies, self.searched(len(replies)), cohort.seed, cohort.round)
+        labels = self.labels(Replies({client: replies[client] for client in sample}), cohort).tolist()
+        found = self._joined(replies, Assignment.from_labels(sample, labels), set(replies).difference(sample))
+        return Assignment.from_labels(list(found.cluster_of), found.cluster_of.values())
 
     def place(
         self, cohort: Cohort, slot: str, assignment: Assignment, newcomers: Iterable[ClientId]
     ) -> Program[Assignment]:
         """See `Clusterer.place`."""
-        asked = taking_part(cohort, assignment, newcomers)
+        asked = taking_part(cohort, assignment, newcomers, self.sample, self.min_cluster_size)
         placing = Placing.of(asked.clients, assignment, newcomers, self.min_cluster_size, STEP)
         if not placing.undecided:
             return placing.joined(asked.clients, assignment, None)
         self.require_some(len(asked))
-        replies = yield from self._described(asked, slot)
+        return self._joined((yield from self._described(asked, slot)), assignment, newcomers)
+
+    def _joined(self, replies: Replies, assignment: Assignment, newcomers: Iterable[ClientId]) -> Assignment:
         placing = Placing.of(list(replies), assignment, newcomers, self.min_cluster_size, STEP)
         chosen = placing.chosen(self.points(replies), not self.by_agreement) if placing.undecided else None
         return placing.joined(list(replies), assignment, chosen)

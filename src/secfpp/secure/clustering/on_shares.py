@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from secfpp.crypto.arithmetic import Shared
 from secfpp.crypto.field import Elements
 from secfpp.errors import ConfigError, DropoutError, Problem, ProtocolError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Assignment, Cohort
-from secfpp.protocol.program import ClientId, ClientState, Program
+from secfpp.protocol.fields import integer_in
+from secfpp.protocol.program import Arrays, ClientId, ClientState, Program, step
 from secfpp.secure import committee
+from secfpp.secure.circuits import holder
 from secfpp.secure.circuits.component import Circuit
 from secfpp.secure.circuits.plan import Plan
-from secfpp.secure.clustering.found import Found
+from secfpp.secure.circuits.server import About
+from secfpp.secure.clustering.assigning import (
+    Centres,
+    Sums,
+    batch_plan,
+    forget_batches,
+    members_in,
+    require_batch,
+    require_sample,
+    sample_plan,
+)
+from secfpp.secure.clustering.by_sample import DEAL, PROCEED, RETAIN, grouped_by_sample
+from secfpp.secure.clustering.found import ONE, Found
 from secfpp.secure.clustering.layout import Layout
-from secfpp.secure.clustering.placed import Placed
+from secfpp.secure.clustering.placed import Nearest, Placed
 from secfpp.secure.clustering.placing import Placing, taking_part
 from secfpp.secure.clustering.searching import Searching
-from secfpp.secure.session import Joined, meet
+from secfpp.secure.session import Joined, keep, kept, meet
 
-DEAL, PROCEED = "clusterer.deal", "clusterer.proceed"
-ONE = Found(None, 1, {}, {}, 0, {})
-"""What comes out where nothing has to be computed."""
+Task = Literal["group", "place", "search", "assign"]
+"""Groups for all; a place for newcomers; groups for a sample; a group of these for others."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +141,7 @@ class OnShares(Circuit[Any], Searching):
         if len(left) < needed:
             raise DropoutError(DEAL, needed, len(left), sorted(set(asked.clients) - set(left.clients)))
 
-    def terms(self, left: Cohort, slot: str, task: Literal["group", "place"]) -> dict[str, Any]:
+    def terms(self, left: Cohort, slot: str, task: Task) -> dict[str, Any]:
         """What those who are left of a cohort agree on."""
         threshold = self.collusion(len(left))
         return {"slot": slot, "seed": left.seed, "threshold": threshold, "settings": asdict(self), "task": task}
@@ -144,13 +158,23 @@ class OnShares(Circuit[Any], Searching):
         """All that becomes public, and who took part: like `assign`, for audits and tests."""
 
     def grouped(
-        self, cohort: Cohort, about: Callable[[Cohort], Mapping[str, Any] | None], radius: int
+        self, asked: Cohort, cohort: Cohort, slot: str, known: Mapping[str, Any], radius: int
     ) -> Program[tuple[Found, Cohort]]:
         """The groups of those who are left of a cohort.
+
+        Args:
+            asked: the whole cohort.
+            cohort: who is left of it so far.
+            slot: what clients are grouped by.
+            known: what terms say beside, of all.
+            radius: largest length of a rounded descriptor.
 
         Raises:
             TamperError: what was opened cannot be right.
         """
+        if self.searched(len(cohort)) < len(cohort):
+            return (yield from grouped_by_sample(self, cohort, slot, known, radius))
+        about = self.agreed(asked, slot, known)
         found, left = yield from self.compute(cohort, about, self.committee)
         if found is None:
             return ONE, left
@@ -158,12 +182,21 @@ class OnShares(Circuit[Any], Searching):
             raise TamperError(None, PROCEED, "what was opened is no partition: a holder answered wrongly")
         return found, left
 
+    def agreed(self, asked: Cohort, slot: str, known: Mapping[str, Any]) -> About:
+        """What those who are left of a cohort agree on to be grouped; nothing if they are too few for two groups."""
+
+        def about(left: Cohort) -> Mapping[str, Any] | None:
+            self.require_enough(asked, left)
+            return None if self.is_one(len(left)) else {**self.terms(left, slot, "group"), **known}
+
+        return about
+
     def place(
         self, cohort: Cohort, slot: str, assignment: Assignment, newcomers: Iterable[ClientId]
     ) -> Program[Assignment]:
         """See `Clusterer.place`: which group each newcomer gets becomes public, nothing else."""
         new = frozenset(newcomers)
-        asked = taking_part(cohort, assignment, new)
+        asked = taking_part(cohort, assignment, new, self.sample, self.min_cluster_size)
         if not self._placing(asked, assignment, new).undecided:
             return self._placing(asked, assignment, new).joined(asked.clients, assignment, None)
         self.collusion(len(asked))
@@ -187,7 +220,12 @@ class OnShares(Circuit[Any], Searching):
         """See `Circuit.planned`."""
         if facts["task"] == "group":
             return self.grouping(facts)
+        if facts["task"] == "search":
+            return sample_plan(self.grouping({**facts, "clients": facts["sample"]}), facts)
         layout, threshold = self.layout(facts), facts["threshold"]
+        if facts["task"] == "assign":
+            nothing = Shared(np.zeros((max(facts["groups"]) + 1, layout.dimensions), np.uint64), 1)
+            return self._batch(facts, lambda: nothing)
         placing = Placing.read(facts, len(facts["clients"]), self.min_cluster_size)
         circuit = Placed(placing, layout.longest, not self.by_agreement, threshold, self.limit)
         return Plan.of(
@@ -200,17 +238,58 @@ class OnShares(Circuit[Any], Searching):
             limit=self.limit,
         )
 
+    def _batch(self, facts: Mapping[str, Any], sums: Sums) -> Plan:
+        layout, sizes = self.layout(facts), tuple(np.bincount(facts["groups"]).tolist())
+        nearest = Nearest(sizes, layout.longest, not self.by_agreement, facts["threshold"], self.limit)
+        return batch_plan(nearest, layout, facts, sums)
+
+    def plan_of(self, joined: Joined) -> Plan:
+        """See `Circuit.plan_of`: of the groups that its search found, where others are assigned to them."""
+        facts = joined.about
+        if facts["task"] != "assign" or joined.party.name not in joined.holders:
+            return super().plan_of(joined)
+        forget_batches(joined)
+        return self._batch(facts, lambda: kept(joined, facts["search"], Centres, PROCEED).take(facts, PROCEED))
+
+    def deed(self, joined: Joined) -> str:
+        """See `Circuit.deed`."""
+        return super().deed(joined) + (f" {joined.about['batch']}" if joined.about["task"] == "assign" else "")
+
+    def bound(self, joined: Joined) -> object:
+        """See `Circuit.bound`: of a sample and its groups, whoever takes part beside."""
+        if joined.about["task"] not in ("search", "assign"):
+            return None
+        return {name: joined.about.get(name) for name in ("sample", "groups", "settings")}
+
+    @step
+    def retain(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Keep the sums of the groups of a sample that this holder has searched, or stood by for, and nothing else."""
+        holding = kept(context, integer_in(payload, "attempt"), holder.Holding, RETAIN)
+        joined: Joined = holding.joined
+        if joined.about["task"] != "search":
+            raise ProtocolError(f"step {RETAIN!r}: no sample was searched in attempt {joined.attempt}")
+        self.take_part(context, payload, RETAIN)
+        sample, groups = tuple(joined.about["sample"]), payload.get("groups", np.zeros(0, np.int64)).tolist()
+        if len(groups) != len(sample):
+            raise ProtocolError(f"step {RETAIN!r}: {len(groups)} groups of a sample of {len(sample)}")
+        members = members_in(groups, self.min_cluster_size)
+        rows = np.searchsorted(joined.clients, sample)
+        points = self.layout(joined.about).points(Shared(holder.inputs(context, payload, RETAIN)[rows], 1))
+        keep(joined, Centres(joined.fact("slot", str), sample, tuple(groups), Shared.public(members) @ points))
+        return state, {}
+
     def shared_by(self, joined: Joined, state: ClientState) -> Elements:
-        """See `Circuit.shared_by`: the bits of the descriptor."""
+        """See `Circuit.shared_by`: the bits of the descriptor; of zeros, if it takes part as a holder only."""
         self.require_terms(joined)
-        point = self.point(joined, state)
+        point, facts = self.point(joined, state), joined.about
         meet(joined, self._grouped(joined))
-        return self.layout(joined.about).encode(point)
+        wanted = facts[{"search": "sample", "assign": "newcomers"}.get(facts["task"], "clients")]
+        return self.layout(facts).encode(point if joined.party.name in wanted else np.zeros_like(point))
 
     def _grouped(self, joined: Joined) -> Iterable[ClientId]:
         """Who is grouped; where newcomers are placed, who was before."""
-        if joined.about["task"] == "group":
-            return joined.clients
+        if joined.about["task"] != "place":
+            return {*joined.clients, *joined.about.get("sample", ())}
         return (client for client, group in zip(joined.clients, joined.about["groups"], strict=True) if group >= 0)
 
     def require_terms(self, joined: Joined) -> None:
@@ -229,7 +308,12 @@ class OnShares(Circuit[Any], Searching):
                 f"the server clusters {n} clients with up to {size} holders of shares and threshold {threshold}, which "
                 "is not what this client agreed to"
             )
-        if joined.fact("task", str) != "group":
+        task = joined.fact("task", str)
+        if task == "search":
+            require_sample(joined.about, self.sample)
+        elif task == "assign":
+            require_batch(joined.about, self.min_cluster_size)
+        elif task != "group":
             Placing.read(joined.about, n, self.min_cluster_size)
 
     def require_room(self, n: int, dimensions: int, seed: int, round_: int) -> None:
@@ -246,6 +330,7 @@ class OnShares(Circuit[Any], Searching):
         """
         from secfpp.secure.clustering import room  # which knows the kinds of searches
 
+        n = self.searched(n)
         holders, k = self.collusion(n) and min(n, self.committee), self.k or min(self.k_max, n // self.min_cluster_size)
         group = self.restarts // self.finalists
         contest = self.finalists * group * (group - 1) // 2 if k > 1 else 0

@@ -12,6 +12,7 @@ from secfpp.errors import DropoutError, ProtocolError
 from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import ClientId
 from secfpp.secure.clustering import kmeans
+from secfpp.secure.clustering.sampling import drawn
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,15 @@ def _integers(value: object, largest: int) -> np.ndarray:
     return np.array(value, np.int64)
 
 
-def taking_part(cohort: Cohort, old: Assignment, newcomers: Iterable[ClientId]) -> Cohort:
-    """Newcomers, and who is there of the groups.
+def taking_part(cohort: Cohort, old: Assignment, newcomers: Iterable[ClientId], sample: int, fewest: int) -> Cohort:
+    """Newcomers, and who is there of the groups: of more than `sample` members, as many of each group.
+
+    Args:
+        cohort: who is there.
+        old: the groups.
+        newcomers: clients of the cohort.
+        sample: most members that newcomers are compared with, if `fewest` of each group are no more; 0 is all.
+        fewest: see `Placing.of`.
 
     Raises:
         ProtocolError: a newcomer that is not in the cohort, or has a group.
@@ -120,4 +128,9 @@ def taking_part(cohort: Cohort, old: Assignment, newcomers: Iterable[ClientId]) 
     new = set(newcomers)
     if grouped := sorted(new & set(old.cluster_of)):
         raise ProtocolError(f"{', '.join(grouped)}: in a group already, so no newcomers")
-    return cohort.subset(new | set(cohort.clients) & set(old.cluster_of))
+    present = set(cohort.clients) & set(old.cluster_of)
+    if sample and len(present) > sample:
+        most = max(sample // old.k, fewest)
+        groups = [present.intersection(old.members(group)) for group in range(old.k)]
+        present = {client for group in groups for client in drawn(group, most, cohort.seed, cohort.round)}
+    return cohort.subset(new | present)

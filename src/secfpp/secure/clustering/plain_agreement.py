@@ -66,7 +66,7 @@ class Agreement(Searching):
 
     def prepare(self, clients: int, dimensions: int, seed: int) -> None:
         """See `Clusterer.prepare`: what partitions of noise reach, which does not depend on the round."""
-        agreement.allowances(self.search(clients, dimensions, 0, 0), 1.0)
+        agreement.allowances(self.search(self.searched(clients), dimensions, 0, 0), 1.0)
 
     def require_shape(self, clients: int, dimensions: int) -> None:
         """Refuse too many clients, or numbers in a descriptor, for exact arithmetic.
@@ -74,7 +74,7 @@ class Agreement(Searching):
         Raises:
             FieldRangeError: they are.
         """
-        kmeans.require_range(clients, self.radius(dimensions), 1, self_products=False)
+        kmeans.require_range(self.searched(clients), self.radius(dimensions), 1, self_products=False)
 
     def described(self, descriptor: np.ndarray) -> np.ndarray:
         """The rounded descriptor, int16 [d]."""

@@ -77,7 +77,7 @@ class KMeans(Searching):
             FieldRangeError: too many clients.
         """
         super().require_some(clients)
-        kmeans.require_range(clients, radius(self.bits), self.pull)
+        kmeans.require_range(self.searched(clients), radius(self.bits), self.pull)
 
     def described(self, descriptor: np.ndarray, seed: int) -> np.ndarray:
         """The reduced and rounded descriptor, int16 [dimensions]."""

@@ -20,7 +20,7 @@ TEXTS = 2**20
 
 
 def cost_of(clusterer: object, clients: int, dimensions: int, seed: int = 0, round_: int = 0) -> SearchCost | None:
-    """What a search costs.
+    """What a search costs: of many clients, that of the sample.
 
     Args:
         clusterer: of any kind.
@@ -38,6 +38,7 @@ def cost_of(clusterer: object, clients: int, dimensions: int, seed: int = 0, rou
     """
     if not isinstance(clusterer, OnShares) or clusterer.is_one(clients):
         return None
+    clients = clusterer.searched(clients)
     if isinstance(clusterer, SecureAgreement):
         return AgreementCost(clusterer, clients, dimensions, seed, round_)
     if isinstance(clusterer, SecureKMeans) and clusterer.reveal != "distances":

@@ -14,6 +14,9 @@ import numpy as np
 from secfpp.secure.clustering import kmeans
 from secfpp.seeding import derive
 
+STARTS = 32
+"""Of more points, only so many start clusters: first comparisons grow with the pairs of those, and not of all."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -60,11 +63,13 @@ class Search:
         round_: int,
         self_products: bool = True,
     ) -> Search:
-        """The runs for `n` points: random seed points, which depend on `seed` and `round_` only.
+        """The runs for `n` points: random seed points, of `STARTS` random points, by `seed` and `round_` only.
 
         K is tried from 1 to `k_max`, or `k` alone, as far as clusters of `min_size` fit; K = 1 needs one run.
         """
-        orders = np.stack([derive(seed, "kmeans", round_, run).numpy().permutation(n) for run in range(restarts)])
+        pool = np.arange(n) if n <= STARTS else derive(seed, "kmeans", round_).numpy().permutation(n)[:STARTS]
+        drawn = [derive(seed, "kmeans", round_, run).numpy().permutation(len(pool)) for run in range(restarts)]
+        orders = pool[np.stack(drawn)]
         fitting = n // min_size
         tried = range(1, min(k_max, fitting) + 1) if k is None else [k] if k <= fitting else []
         seeds = {number: np.sort(orders[: restarts if number > 1 else 1, :number], axis=1) for number in tried}

@@ -175,11 +175,11 @@ class SearchCost(OnSharesCost):
     def memory(self) -> int:
         """Bytes of memory that one process takes, at its peak, to play all parties: on top of what it has before.
 
-        Measured, not derived: what holders deal to each other is there 2.4 times at once and everything opened seven
+        Measured, not derived: what holders deal to each other is there 1.65 times at once and everything opened seven
         times, beside 32 MiB. See docs/costs.md.
         """
         dealt, opened = self.holders * self.largest_message, sizes.ELEMENT * sum(self.opened)
-        return int(2.4 * dealt + 7 * opened + 2**25) if self.opened else 0
+        return int(1.65 * dealt + 7 * opened + 2**25) if self.opened else 0
 
     @property
     def hidden(self) -> bool:

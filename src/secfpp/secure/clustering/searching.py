@@ -22,13 +22,18 @@ class Searching(Clusterer):
     `finalists` of them go on, see `Search.winners`. Only runs count whose clusters all have `min_cluster_size` members;
     if there is none, there is one cluster.
 
+    Of more than `sample` clients, only so many are searched, see `secfpp.secure.clustering.sampling`. Every other one
+    comes into the group whose sampled members it is nearest to, as newcomers do.
+
     Args:
         k: fixes K; None chooses among 1..k_max.
         k_max: largest K tried.
         restarts: runs per K that begin.
         finalists: how many of them go on after the first iteration; all of fewer.
         iterations: of Lloyd, in each of those.
-        min_cluster_size: fewest members of a cluster, and fewest who are there of one that newcomers can join.
+        min_cluster_size: fewest members of a cluster, of those that are searched, and fewest who are there of one that
+            newcomers can join.
+        sample: most clients that are searched; 0 searches all.
     """
 
     by_agreement: ClassVar[bool]
@@ -41,10 +46,19 @@ class Searching(Clusterer):
     finalists: int = 8
     iterations: int = 2
     min_cluster_size: int = 4
+    sample: int = 128
 
     def __post_init__(self) -> None:
         check_types(self, "clusterer")
         require_at_least_one(self, *self.counts)
+        least = max(self.k or 2, 2) * self.min_cluster_size
+        if self.sample and self.sample < least:
+            allowed = f"0, for all, or at least {least}: {self.k or 2} clusters of {self.min_cluster_size}"
+            raise ConfigError([Problem("clusterer.sample", self.sample, allowed)])
+
+    def searched(self, clients: int) -> int:
+        """How many of so many clients are searched."""
+        return min(clients, self.sample or clients)
 
     def require(self, clients: int) -> None:
         """See `Clusterer.require`."""

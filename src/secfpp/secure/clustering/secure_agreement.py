@@ -18,14 +18,16 @@ from secfpp.protocol.program import Arrays, Ask, ClientState, Joint, Program, st
 from secfpp.secure.circuits.plan import Plan, estimated
 from secfpp.secure.clustering import agreement
 from secfpp.secure.clustering.agreed import Agreed
-from secfpp.secure.clustering.found import Found
+from secfpp.secure.clustering.found import ONE, Found
 from secfpp.secure.clustering.layout import Layout
-from secfpp.secure.clustering.on_shares import ONE, OnShares
+from secfpp.secure.clustering.on_shares import OnShares
 from secfpp.secure.clustering.plain_agreement import Agreement, shape_in, shape_of
 from secfpp.secure.clustering.searching import descriptor_in
 from secfpp.secure.session import Joined, greet, greeted
 
 ANNOUNCE = "clusterer.announce"
+MANY = 64
+"""Of more clients, digits are combined in one exchange more an iteration, for a quarter fewer openings in all."""
 _FEW = 64
 """Numbers in a descriptor that are taken for granted as long as it is not known how many there are."""
 
@@ -73,12 +75,7 @@ class SecureAgreement(OnShares, Agreement):
         self.require(len(cohort))
         asked, known = yield from self.announced(cohort, slot)
         self.require_room(len(cohort), known["dimensions"], cohort.seed, cohort.round)
-
-        def about(left: Cohort) -> Mapping[str, Any] | None:
-            self.require_enough(cohort, left)
-            return None if self.is_one(len(left)) else {**self.terms(left, slot, "group"), **known}
-
-        return (yield from self.grouped(asked, about, self.radius(known["dimensions"])))
+        return (yield from self.grouped(cohort, asked, slot, known, self.radius(known["dimensions"])))
 
     def announced(self, cohort: Cohort, slot: str) -> Program[tuple[Cohort, Mapping[str, Any]]]:
         """See `OnShares.announced`; one exchange, together with that of keys if there are none."""
@@ -138,7 +135,8 @@ class SecureAgreement(OnShares, Agreement):
         """What is computed on points; without a spread, nothing is allowed for noise."""
         search = self.search(size.clients, size.dimensions, size.seed, size.round)
         allowances = {} if spread is None else agreement.allowances(search, spread)
-        return Agreed(search, size.threshold, self.limit, 1 if self.limit == 5 else 2, allowances=allowances)
+        levels = 1 if self.limit == 5 and size.clients <= MANY else 2
+        return Agreed(search, size.threshold, self.limit, levels, allowances=allowances)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from secfpp.secure.circuits.plan import Plan, estimated
 from secfpp.secure.circuits.server import About, dealing
 from secfpp.secure.clustering import distances
 from secfpp.secure.clustering.descriptor import radius
-from secfpp.secure.clustering.found import Found, Reveal
+from secfpp.secure.clustering.found import ONE, Found, Reveal
 from secfpp.secure.clustering.layout import Layout
-from secfpp.secure.clustering.on_shares import ONE, OnShares
+from secfpp.secure.clustering.on_shares import OnShares
 from secfpp.secure.clustering.plain_kmeans import KMeans
 from secfpp.secure.clustering.searching import descriptor_in
 from secfpp.secure.clustering.secpc import SecPC
@@ -76,11 +76,6 @@ class SecureKMeans(OnShares, KMeans):
         if self.is_one(len(cohort)):
             return ONE, cohort
         self.require_room(len(cohort), self.dimensions, cohort.seed, cohort.round)
-
-        def about(left: Cohort) -> Mapping[str, Any] | None:
-            self.require_enough(cohort, left)
-            return None if self.is_one(len(left)) else self.terms(left, slot, "group")
-
         if self.reveal == "distances":
             slices = self.slices(min(len(cohort), self.committee), self.collusion(len(cohort)))
             warnings.warn(
@@ -89,8 +84,8 @@ class SecureKMeans(OnShares, KMeans):
                 LeakyProtocolWarning,
                 stacklevel=2,
             )
-            return (yield from self._measured(cohort, about))
-        return (yield from self.grouped(cohort, about, radius(self.bits)))
+            return (yield from self._measured(cohort, self.agreed(cohort, slot, {})))
+        return (yield from self.grouped(cohort, cohort, slot, {}, radius(self.bits)))
 
     def _measured(self, cohort: Cohort, about: About) -> Program[tuple[Found, Cohort]]:
         """See `secfpp.secure.clustering.distances`."""
@@ -148,7 +143,7 @@ class SecureKMeans(OnShares, KMeans):
         joined = join(context, "clusterer", payload)
         own = self.shared_by(joined, state)
         if self.reveal != "distances" or joined.about["task"] != "group":
-            return state, holder.deal(joined, self.planned(joined.about), own)
+            return state, holder.deal(joined, self.plan_of(joined), own)
         search = self.search(len(joined.clients), joined.fact("seed", int), joined.fact("round", int))
         slices = self.slices(len(joined.holders), joined.fact("threshold", int))
         return state, distances.deal(joined, slices, search, self.point(joined, state))

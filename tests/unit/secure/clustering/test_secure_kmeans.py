@@ -171,11 +171,11 @@ def test_clients_share_nothing_under_other_settings_than_theirs(changes: dict[st
 
 
 def test_a_search_that_fits_no_message_is_refused_before_anything_is_sent() -> None:
-    clusterer = SecureKMeans()
-    program = clusterer.assign(Cohort({f"c{i:03}": 1 for i in range(100)}, 1, 0), "z", None)
+    clusterer = SecureKMeans(sample=0)
+    program = clusterer.assign(Cohort({f"c{i:03}": 1 for i in range(140)}, 1, 0), "z", None)
     with pytest.raises(
         ConfigError,
-        match=r"clusterer\.restarts = 192: fewer: with 100 clients a message to a holder would have \d+ MiB",
+        match=r"clusterer\.restarts = 192: fewer: with 140 clients a message to a holder would have \d+ MiB",
     ):
         next(program)
     few = replace(clusterer, k=8, restarts=1)
@@ -223,7 +223,7 @@ def test_who_stood_by_gets_no_larger_message_than_others() -> None:
         ({"k": 3}, 8, r"clusterer.k = 3: at most 2"),
         ({"restarts": 10**6}, 8, r"clusterer.restarts = 1000000: fewer"),
         ({"restarts": 10**6, "k": 2}, 12, r"clusterer.restarts = 1000000: fewer"),
-        ({}, 72, r"clusterer.restarts = 192: fewer: with 72 clients"),
+        ({"sample": 0}, 136, r"clusterer.restarts = 192: fewer: with 136 clients"),
     ],
 )
 def test_numbers_of_clients_that_settings_do_not_fit(settings: dict[str, Any], clients: int, said: str) -> None:
@@ -232,6 +232,6 @@ def test_numbers_of_clients_that_settings_do_not_fit(settings: dict[str, Any], c
 
 
 def test_numbers_of_clients_that_settings_fit() -> None:
-    for clients in (4, 7, 8, 30):
+    for clients in (4, 7, 8, 30, 10_000):
         SecureKMeans().require(clients)
     SecureKMeans(k=1, restarts=10**6).require(100)

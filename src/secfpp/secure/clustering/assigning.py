@@ -1,0 +1,173 @@
+"""Everybody's group from those of a sample, on shares: terms, and what holders keep between the two.
+
+A sample is searched as if it were everybody, by holders that are drawn from all clients. Then every holder keeps its
+shares of the sums of each group's descriptors, which are `Centres`, and nothing else of the search. All other clients
+share their descriptors too, in batches, and holders compute which group each one belongs to, as with newcomers.
+
+What becomes public is the partition of the sample, then which group each other client belongs to: no more than the
+partition of all says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from secfpp.crypto.arithmetic import Computation, Pool, Shared
+from secfpp.crypto.material import Deal, Estimate
+from secfpp.errors import ProtocolError, TamperError
+from secfpp.protocol.program import ClientId
+from secfpp.secure.circuits.holder import Holding
+from secfpp.secure.circuits.plan import Plan, estimated
+from secfpp.secure.clustering.layout import Layout
+from secfpp.secure.clustering.placed import Nearest
+from secfpp.secure.clustering.sampling import drawn
+from secfpp.secure.committee import drawn_from
+from secfpp.secure.session import Joined, forget
+
+Sums = Callable[[], Shared]
+BATCH = 384
+"""Most clients that are assigned at once."""
+BYTES = 1 << 25
+"""Most bytes that they share with each holder: fewer clients, if descriptors are longer than usual."""
+
+
+@dataclass
+class Centres:
+    """What a holder keeps in memory of a search on a sample, until the round is over.
+
+    Args:
+        slot: what clients are grouped by.
+        sample: who was searched.
+        groups: of the sample, in order.
+        sums: its shares of the sums of each group's descriptors [groups, d].
+        assigned: who came into one of them by its help; once each.
+    """
+
+    slot: str
+    sample: tuple[ClientId, ...]
+    groups: tuple[int, ...]
+    sums: Shared = field(repr=False)
+    assigned: set[ClientId] = field(default_factory=set)
+
+    def take(self, facts: Mapping[str, Any], step: str) -> Shared:
+        """The sums, for clients that had no use of them before.
+
+        Raises:
+            TamperError: one of them had, or the terms tell of another search.
+        """
+        found = facts["slot"], tuple(facts["sample"]), tuple(facts["groups"])
+        if found != (self.slot, self.sample, self.groups):
+            raise TamperError(None, step, "clients are assigned to other groups than those that were found")
+        if twice := sorted(self.assigned.intersection(facts["newcomers"])):
+            raise TamperError(None, step, f"{twice[0]!r} is assigned a second time: two answers could be compared")
+        self.assigned.update(facts["newcomers"])
+        return self.sums
+
+
+def members_in(groups: Sequence[int], fewest: int) -> np.ndarray:
+    """Who of a sample is in which group, 0 or 1, int64 [groups, sample], from everybody's group.
+
+    Raises:
+        ProtocolError: these are not two groups or more, each of `fewest` members or more.
+    """
+    if not all(type(group) is int and 0 <= group < len(groups) for group in groups):
+        raise ProtocolError("a sample without the groups of its clients")
+    numbers = np.array(groups, np.int64)
+    members = numbers == np.arange(numbers.max(initial=-1) + 1)[:, None]
+    if len(members) < 2 or members.sum(1).min() < fewest:
+        raise ProtocolError(f"clients are assigned to groups, two or more, of {fewest} sampled members")
+    found: np.ndarray = members.astype(np.int64)
+    return found
+
+
+def require_sample(facts: Mapping[str, Any], size: int) -> None:
+    """Refuse a sample other than the one that the public seed gives.
+
+    Raises:
+        ProtocolError: it is another one.
+    """
+    pool = drawn_from(facts["clients"], facts)
+    if tuple(names_in(facts, "sample")) != drawn(pool, size, facts["seed"], facts["round"]):
+        raise ProtocolError("the sample that is searched for groups is not the one that the public seed gives")
+
+
+def require_batch(facts: Mapping[str, Any], fewest: int) -> None:
+    """Refuse terms under which clients are assigned that this client cannot make sense of.
+
+    Raises:
+        ProtocolError: they are such.
+    """
+    new, sample = names_in(facts, "newcomers"), names_in(facts, "sample")
+    if not new or not set(new) <= set(facts["clients"]) or set(new) & set(sample):
+        raise ProtocolError("clients are assigned that take no part, or that were searched")
+    if not isinstance(facts.get("groups"), list) or len(facts["groups"]) != len(sample):
+        raise ProtocolError("a sample without the groups of its clients")
+    if type(facts.get("search")) is not int or type(facts.get("batch")) is not int:
+        raise ProtocolError("clients are assigned after no search")
+    members_in(facts["groups"], fewest)
+
+
+def names_in(facts: Mapping[str, Any], what: str) -> list[ClientId]:
+    """A list of clients in terms, without repeats.
+
+    Raises:
+        ProtocolError: it is no such thing.
+    """
+    found = facts.get(what)
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found) or len(set(found)) < len(found):
+        raise ProtocolError(f"terms without a list of clients, {what!r}")
+    return found
+
+
+def sample_plan(searching: Plan, facts: Mapping[str, Any]) -> Plan:
+    """The search of a sample among all who take part, of whom some are holders only."""
+    clients = facts["clients"]
+    rows = np.searchsorted(clients, facts["sample"])
+
+    def run(inputs: Shared, pool: Pool) -> Computation[Any]:
+        return searching.run(inputs[rows], pool)
+
+    return Plan(
+        searching.holders,
+        searching.threshold,
+        searching.limit,
+        searching.width,
+        run,
+        searching.defects,
+        len(clients),
+        searching.deal,
+    )
+
+
+def batch_plan(nearest: Nearest, layout: Layout, facts: Mapping[str, Any], sums: Sums) -> Plan:
+    """Which groups the newcomers of one batch belong to; `sums` gives those of the groups when it begins."""
+    clients, new = facts["clients"], facts["newcomers"]
+    rows, holders = np.searchsorted(clients, new), len(facts["holders"])
+
+    def run(inputs: Shared, pool: Pool) -> Computation[np.ndarray]:
+        return nearest.run(sums(), layout.points(inputs[rows]), pool)
+
+    demand = _estimate(nearest, len(new), layout.dimensions).demand
+    made = Deal(holders, nearest.threshold, demand)
+    return Plan(holders, nearest.threshold, nearest.limit, layout.width, run, layout.defects, len(clients), made)
+
+
+def forget_batches(joined: Joined) -> None:
+    """Drop what this holder keeps of earlier batches: whoever is in them has a group, or is assigned anew."""
+    assert joined.party.session is not None
+    for attempt, value in list(joined.party.session.running.items()):
+        if isinstance(value, Holding) and value.joined.about.get("task") == "assign":
+            forget(joined, attempt)
+
+
+@lru_cache(maxsize=4)  # clients that share a process ask for the same
+def _estimate(nearest: Nearest, newcomers: int, dimensions: int) -> Estimate:
+    def run(points: Shared, pool: Pool) -> Computation[np.ndarray]:
+        return nearest.run(Shared(np.zeros((len(nearest.weights), dimensions), np.uint64), 1), points, pool)
+
+    return estimated(run, (newcomers, dimensions), nearest.threshold, nearest.limit)
