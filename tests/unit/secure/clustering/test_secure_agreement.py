@@ -298,7 +298,7 @@ def test_wrong_answers_about_newcomers_are_noticed() -> None:
     watch = AtExchange({})
 
     def change(message: dict[str, np.ndarray]) -> None:
-        if watch.exchange == 3:
+        if watch.exchange == 2:
             message["masked"][:] ^= np.uint64(5)
 
     run = AgreementRun(12)
