@@ -30,6 +30,7 @@ import numpy as np
 from secfpp.crypto.arithmetic import (
     Computation,
     Future,
+    Masked,
     Pool,
     Shared,
     concatenate,
@@ -136,7 +137,8 @@ class Comparator:
     def opening(self, x: Shared, mask: Shared, pool: Pool) -> Computation[Elements]:
         """The public m of the integer x [count] under the mask r [count]; one exchange."""
         scaled = Shared(PrimeField.mul(x.values, np.array(self.factor % PrimeField.p, np.uint64)), x.degree)
-        (m,) = yield from opened([gated(scaled + (1 << self.k) + mask, pool)])
+        hidden = gated(scaled + (1 << self.k) + mask, pool)
+        (m,) = yield from opened([Masked(hidden.values, hidden.degree)])
         return m
 
 

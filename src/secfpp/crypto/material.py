@@ -191,13 +191,14 @@ class Estimate:
     Attributes:
         demand: pieces taken, by kind.
         opened: elements that became public, counted by who runs the computation.
+        decisive: how often what is opened has to be verified before, counted like this.
     """
 
     def __init__(self, threshold: int, limit: int) -> None:
         self.threshold, self.limit = threshold, limit
         self.gate: Gate = Idle()
         self.demand: Counter[Kind] = Counter()
-        self.opened = 0
+        self.opened, self.decisive = 0, 0
 
     def _take(self, kind: Kind, shape: tuple[int, ...]) -> Shared:
         self.demand[kind] += math.prod(shape)

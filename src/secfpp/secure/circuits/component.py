@@ -88,6 +88,12 @@ class Circuit(ABC, Generic[R]):
         return state, {}
 
     @step
+    def verify(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Say all other holders what this one was told, sealed."""
+        self._once(context, payload, f"{self.component}.verify")
+        return state, holder.verify(context, payload, f"{self.component}.verify")
+
+    @step
     def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """A holder's part of one exchange."""
         self._once(context, payload, f"{self.component}.proceed")

@@ -12,7 +12,8 @@ values are public, so that everybody goes on from the same shares, also a holder
 an exchange open the same values, since a holder knows one history only, which is part of what its pads are labelled
 with.
 
-Checks run beside the computation, see `secfpp.secure.circuits.checks`.
+Checks run beside the computation, see `secfpp.secure.circuits.checks`. Where security is active, holders verify with
+each other (`verify`) what they were told, before it can decide anything: see `secfpp.secure.circuits.tally`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from secfpp.crypto.arithmetic import Computation, Shared, require_degree
+from secfpp.crypto.arithmetic import Computation, Shared, decisive, require_degree
 from secfpp.crypto.checks import COIN_BYTES, commitment
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.masks import split
@@ -33,9 +34,10 @@ from secfpp.crypto.randomness import Stream
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays
-from secfpp.secure.circuits.checks import Checks, Committed
+from secfpp.secure.circuits.checks import Checks, Committed, Weighed
 from secfpp.secure.circuits.messages import Answering, Opened, Told, envelopes_in
 from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.circuits.tally import DIGEST_BYTES, Tally, digest
 from secfpp.secure.session import Joined, as_array, as_bytes, keep, kept
 
 
@@ -55,15 +57,34 @@ class Running:
         computation: this holder's side of it.
         pending: what it wants opened in the present exchange.
         checks: what runs beside it.
+        tally: to verify what it was told; None if it believes that.
         exchange: number of the present exchange.
         history: hash of all that was told in those before.
+        verified: the last exchange before which it verified that.
     """
 
     computation: Computation[Any] = field(repr=False)
     pending: Sequence[Shared]
     checks: Checks
+    tally: Tally | None = None
     exchange: int = 0
     history: bytes = b""
+    verified: int = -1
+
+    @property
+    def transcript(self) -> bytes:
+        """Which exchange this is, and all that was told before."""
+        return self.history + self.exchange.to_bytes(4, "big")
+
+    def verify(self, told: Told, step_name: str) -> None:
+        """Before something decisive, verify what was told; once.
+
+        Raises:
+            TamperError: it is wrong, or others do not say that it is right.
+        """
+        if self.tally is not None and self.verified < self.exchange and decisive(self.pending):
+            self.tally.verify(told.tallies.get(self.exchange, {}), self.transcript, step_name)
+            self.verified = self.exchange
 
 
 @dataclass
@@ -102,6 +123,23 @@ def begin(context: object, payload: Arrays, step_name: str) -> None:
 
 def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
     """Take in what was opened since, and answer the next exchange."""
+    holding, running, told = _caught_up(context, payload, step_name)
+    return _answer(holding, running, told, step_name)
+
+
+def verify(context: object, payload: Arrays, step_name: str) -> Arrays:
+    """Take in what was opened since, and say all other holders what was, sealed.
+
+    Raises:
+        ProtocolError: nothing has to be verified now.
+    """
+    _, running, _ = _caught_up(context, payload, step_name)
+    if running.tally is None or running.verified == running.exchange or not decisive(running.pending):
+        raise ProtocolError(f"step {step_name!r}: nothing is to be verified before exchange {running.exchange}")
+    return running.tally.answer(running.transcript)
+
+
+def _caught_up(context: object, payload: Arrays, step_name: str) -> tuple[Holding, Running, Told]:
     holding = _holding(context, payload, step_name)
     running = _begun(holding, payload, step_name)
     told = Told.read(payload, running.exchange, step_name)
@@ -109,7 +147,7 @@ def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
         raise TamperError(None, step_name, "an exchange that is over is asked for again")
     for opened in told.opened:
         _advance(running, opened, told, step_name)
-    return _answer(holding, running, told, step_name)
+    return holding, running, told
 
 
 def _holding(context: object, payload: Arrays, step_name: str) -> Holding:
@@ -121,11 +159,32 @@ def _begun(holding: Holding, payload: Arrays, step_name: str) -> Running:
     """The running computation; if it has not begun, open the envelopes and start it."""
     if isinstance(holding.state, Dealt):
         joined, plan = holding.joined, holding.plan
+        history = _bound(joined, payload, step_name) if plan.checks else b""
         inputs, dealt = _unsealed(joined, plan, holding.state.own, payload, step_name)
-        computation = plan.run(Shared(inputs, 1), Material(plan.deal, dealt, plan.limit))
+        material = Material(plan.deal, dealt, plan.limit)
+        tally = Tally(joined, plan, material) if plan.checks else None
+        computation = plan.run(Shared(inputs, 1), material)
         checks = Committed(joined, plan, holding.state.coin, inputs, dealt)
-        holding.state = Running(computation, next(computation), checks)
+        holding.state = Running(computation, next(computation), checks, tally, history=history)
     return holding.state
+
+
+def _bound(joined: Joined, payload: Arrays, step_name: str) -> bytes:
+    """The hash of all that was dealt to anybody, of which what was dealt to this holder is part.
+
+    Raises:
+        TamperError: it is not.
+    """
+    digests, own = payload.get("digests"), joined.holders.index(joined.party.name)
+    shape = (len(joined.clients), len(joined.holders), DIGEST_BYTES)
+    if digests is None or digests.shape != shape or digests.dtype != np.uint8:
+        raise ProtocolError(f"step {step_name!r}: the hashes of what was dealt did not come with it")
+    for client, envelope in envelopes_in(payload).items():
+        if client not in joined.clients or not np.array_equal(
+            digests[joined.clients.index(client), own], digest(envelope)
+        ):
+            raise TamperError(None, step_name, f"what {client!r} dealt is not what all holders were told of")
+    return sha256(joined.digest + digests.tobytes()).digest()
 
 
 def _unsealed(
@@ -160,6 +219,7 @@ def _unsealed(
 
 def _advance(running: Running, opened: Opened, told: Told, step_name: str) -> None:
     """Go on with the public values of the present exchange."""
+    running.verify(told, step_name)
     number, values = running.exchange, opened.values
     shapes = [value.shape for value in running.pending]
     if values.ndim != 1 or values.size != sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes):
@@ -168,8 +228,13 @@ def _advance(running: Running, opened: Opened, told: Told, step_name: str) -> No
     running.checks, said = running.checks.told(told, step_name)
     history.update(said)
     running.history, running.exchange = history.digest(), number + 1
+    public = split(values, shapes)
+    if running.tally is not None:
+        running.tally.add(running.pending, public, running.history)
+        if isinstance(running.checks, Weighed):
+            running.tally.add_dealing(running.checks, running.history)
     try:
-        running.pending = running.computation.send(split(values, shapes))
+        running.pending = running.computation.send(public)
     except StopIteration:
         running.pending = ()
 
@@ -178,9 +243,9 @@ def _answer(holding: Holding, running: Running, told: Told, step_name: str) -> A
     joined, plan = holding.joined, holding.plan
     own, responders = joined.holders.index(joined.party.name), tuple(told.responders.tolist())
     _require_quorum(plan, responders, own, step_name)
+    running.verify(told, step_name)
     require_degree(running.pending, plan.limit)
-    transcript = running.history + running.exchange.to_bytes(4, "big") + bytes(responders)
-    answering = Answering(joined, responders, own, plan.threshold, transcript)
+    answering = Answering(joined, responders, own, plan.threshold, running.transcript + bytes(responders))
     values = [value.values for value in running.pending]
     return {"masked": answering.masked("open", values), **running.checks.answer(answering)}
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from secfpp.crypto.arithmetic import Computation, Shared
-from secfpp.crypto.material import Deal, Estimate
+from secfpp.crypto.arithmetic import Computation, Shared, decisive
+from secfpp.crypto.material import UNIFORM, Deal, Estimate
 from secfpp.crypto.sharing import LagrangeCode
+from secfpp.crypto.verified import mask_shape
 from secfpp.secure import committee
+
+Security = Literal["active", "passive"]
+"""Whether holders verify what they were told, or believe it."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Plan:
         defects: what vanishes if the inputs are valid, degree at most `limit`: [clients, width] to [clients, m].
         clients: how many there are.
         deal: how much randomness it takes; see `estimated`.
+        checks: how often holders verify what they were told, see `secfpp.crypto.verified`; 0 if they believe it.
     """
 
     holders: int
@@ -37,6 +43,7 @@ class Plan:
     defects: Callable[[Shared], Shared]
     clients: int
     deal: Deal
+    checks: int
 
     @classmethod
     def of(
@@ -49,10 +56,15 @@ class Plan:
         holders: int,
         threshold: int,
         limit: int,
+        security: Security,
+        estimate: Estimate | None = None,
     ) -> Plan:
-        """The plan with as much randomness as `run` takes."""
-        demand = estimated(run, (clients, width), threshold, limit).demand
-        return cls(holders, threshold, limit, width, run, defects, clients, Deal(holders, threshold, demand))
+        """The plan with as much randomness as `run` takes, which is counted if there is no `estimate` of it."""
+        estimate = estimate or estimated(run, (clients, width), threshold, limit)
+        demand = estimate.demand.copy()
+        checks = estimate.decisive if security == "active" else 0
+        demand[UNIFORM] += verifying(checks, holders, threshold, limit)
+        return cls(holders, threshold, limit, width, run, defects, clients, Deal(holders, threshold, demand), checks)
 
     @property
     def code(self) -> LagrangeCode:
@@ -64,16 +76,33 @@ class Plan:
         """Fewest holders that an exchange takes: enough to decode, and a quorum."""
         return max(self.limit * self.threshold + 1, committee.quorum(self.holders, self.threshold))
 
+    @property
+    def verifiers(self) -> int:
+        """Fewest holders that verify what they were told: so many that the honest ones could open it alone."""
+        return verifiers(self.holders, self.threshold, self.limit)
+
+
+def verifiers(holders: int, threshold: int, limit: int) -> int:
+    """See `Plan.verifiers`."""
+    return max((limit + 1) * threshold + 1, committee.quorum(holders, threshold))
+
+
+def verifying(checks: int, holders: int, threshold: int, limit: int) -> int:
+    """Uniform elements that so many checks take, and that of the dealing if there are any."""
+    return checks and checks * math.prod(mask_shape(holders, threshold, limit)) + 1
+
 
 def estimated(
     run: Callable[[Shared, Any], Computation[Any]], shape: tuple[int, int], threshold: int, limit: int
 ) -> Estimate:
     """How much randomness a computation on inputs of `shape` takes and opens: counted by running it on zeros."""
     estimate = Estimate(threshold, limit)
+    estimate.decisive = 1  # its end
     computation = run(Shared(np.zeros(shape, np.uint64), 1), estimate)
     try:
         wanted = next(computation)
         while True:
+            estimate.decisive += decisive(wanted)
             estimate.opened += sum(value.values.size for value in wanted)
             wanted = computation.send([np.zeros(value.shape, np.uint64) for value in wanted])
     except StopIteration:

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from secfpp.crypto.arithmetic import Shared, Square, inverse_square_root
+from secfpp.crypto.arithmetic import Shared, Square, decisive, inverse_square_root
 from secfpp.crypto.field import Elements
 from secfpp.crypto.masks import unmasked
 from secfpp.crypto.material import Estimate
-from secfpp.errors import DropoutError, ReplyError
+from secfpp.errors import DropoutError, ReplyError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
 from secfpp.secure.circuits.checks import Answers, leading
 from secfpp.secure.circuits.messages import Opened, Told, elements_in, enveloped
 from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.circuits.tally import DIGEST_BYTES, digest
 from secfpp.secure.session import terms, with_keys
 
 About = Callable[[Cohort], Mapping[str, Any] | None]
@@ -95,7 +96,7 @@ def compute(component: str, dealing: Dealing, plan: Plan) -> Program[Any]:
     """Lead the holders through a computation after everybody has dealt; its public result.
 
     Args:
-        component: the component whose steps ``proceed`` and ``begin`` the holders run.
+        component: the component whose steps ``proceed``, ``verify`` and ``begin`` the holders run.
         dealing: what was dealt; emptied.
         plan: what is computed.
 
@@ -112,6 +113,8 @@ def compute(component: str, dealing: Dealing, plan: Plan) -> Program[Any]:
         while True:
             wanted = follower.send((yield from lead.open(wanted)))
     except StopIteration as stop:
+        if plan.checks:  # opens nothing: only holders who verified everything answer it
+            yield from lead.open(())
         return stop.value
 
 
@@ -131,6 +134,8 @@ class _Lead:
                     self.envelopes[holder][client] = reply[f"to.{holder}"].copy()
             if client in holders and "coin" in reply:
                 self.commitments[client] = reply["coin"].copy()
+        self.digests = self._digests(clients) if plan.checks else None
+        self.tallies: dict[int, dict[ClientId, Arrays]] = {}
         self.checks = leading(clients, self.step)
         next(self.checks)
         self.opened: list[Opened] = []
@@ -142,7 +147,10 @@ class _Lead:
         """One exchange, asked again with others for those who go missing in it; `wanted` says what is opened."""
         shapes = [value.shape for value in wanted]
         size = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
-        responders, replies = yield from self._answers()
+        if self.plan.checks and decisive(wanted):
+            _, told = yield from self._answers(f"{self.component}.verify", self.plan.verifiers)
+            self.tallies[len(self.opened)] = {holder: self._tally(holder, told[holder]) for holder in told}
+        responders, replies = yield from self._answers(self.step, self.plan.needed)
         values = unmasked([elements_in(replies[h], "masked", size, h, self.step) for h in responders], shapes)
         values = [
             inverse_square_root(value) if isinstance(of, Square) else value
@@ -153,7 +161,7 @@ class _Lead:
         self.opened.append(Opened(self._numbers(responders), vector))
         return values
 
-    def _answers(self) -> Program[tuple[Sequence[ClientId], Replies]]:
+    def _answers(self, step: str, needed: int) -> Program[tuple[Sequence[ClientId], Replies]]:
         """The responders of an exchange, as many as are needed, and their replies."""
         missing: set[ClientId] = set()
         while True:
@@ -161,14 +169,14 @@ class _Lead:
             order = sorted(
                 set(self.holders) - missing, key=lambda h: (h in self.unreliable, -self.told[h], self.holders.index(h))
             )
-            if len(order) < self.plan.needed:
-                raise DropoutError(self.step, self.plan.needed, len(order), sorted(missing))
-            responders = sorted(order[: self.plan.needed])
+            if len(order) < needed:
+                raise DropoutError(step, needed, len(order), sorted(missing))
+            responders = sorted(order[:needed])
             if self.opened and (late := [holder for holder in responders if holder in self.envelopes]):
                 missing |= set((yield from self._begin(late)))
                 self.unreliable |= missing
                 continue
-            replies = yield Ask(self.step, {holder: self._tell(holder, responders).write() for holder in responders})
+            replies = yield Ask(step, {holder: self._tell(holder, responders).write() for holder in responders})
             for holder in replies:
                 self.told[holder] = len(self.opened)
                 self.envelopes.pop(holder, None)
@@ -180,7 +188,7 @@ class _Lead:
     def _begin(self, late: Sequence[ClientId]) -> Program[Sequence[ClientId]]:
         """Send those who stood by what was dealt to them, in a message of its own as it is large; who is missing."""
         attempt = {"attempt": np.array(self.attempt)}
-        payloads = {holder: attempt | enveloped(self.envelopes[holder]) for holder in late}
+        payloads = {holder: attempt | enveloped(self.envelopes[holder], self.digests) for holder in late}
         replies = yield Ask(f"{self.component}.begin", payloads)
         for holder in replies:
             del self.envelopes[holder]
@@ -191,7 +199,39 @@ class _Lead:
         since, envelopes = max(self.told[holder], 0), self.envelopes.get(holder, {})
         told = Told(self.attempt, len(self.opened), self._numbers(responders), since, self.opened[since:])
         coins = {name: coin for shown in self.coins[since:] for name, coin in shown.items()}
-        return replace(told, coins=coins, commitments=self.commitments if coins else {}, envelopes=envelopes)
+        tallies = {
+            number: {name: sealed[f"to.{holder}"] for name, sealed in every.items() if name != holder}
+            for number, every in self.tallies.items()
+            if number >= since
+        }
+        return replace(
+            told,
+            coins=coins,
+            commitments=self.commitments if coins else {},
+            envelopes=envelopes,
+            digests=self.digests if envelopes else None,
+            tallies=tallies,
+        )
+
+    def _tally(self, holder: ClientId, reply: Arrays) -> Arrays:
+        """What a holder says to all others of what it was told.
+
+        Raises:
+            TamperError: nothing to one of them.
+        """
+        for other in self.holders:
+            sealed = reply.get(f"to.{other}")
+            if other != holder and (sealed is None or sealed.dtype != np.uint8 or sealed.ndim != 1):
+                raise TamperError(holder, f"{self.component}.verify", f"it says nothing to {other!r}")
+        return reply
+
+    def _digests(self, clients: Sequence[ClientId]) -> np.ndarray:
+        """Hashes of what each client dealt to each holder [clients, holders, 32], 0 of what it keeps."""
+        digests = np.zeros((len(clients), len(self.holders), DIGEST_BYTES), np.uint8)
+        for column, holder in enumerate(self.holders):
+            for client, envelope in self.envelopes[holder].items():
+                digests[clients.index(client), column] = digest(envelope)
+        return digests
 
     def _numbers(self, holders: Sequence[ClientId]) -> np.ndarray:
         return np.array([self.holders.index(holder) for holder in holders], np.uint8)

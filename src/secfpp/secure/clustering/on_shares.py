@@ -16,7 +16,7 @@ from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import ClientId, ClientState, Program
 from secfpp.secure import committee
 from secfpp.secure.circuits.component import Circuit
-from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.circuits.plan import Plan, Security
 from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.layout import Layout
 from secfpp.secure.clustering.placed import Placed
@@ -38,6 +38,8 @@ class OnShares(Circuit[Any], Searching):
             them).
         dropouts: how many holders may go missing; None tolerates 5 of 16, and fewer of fewer.
         committee: most holders; of more clients, so many are drawn.
+        security: ``active``: a server that tells false values, with T holders who do whatever it likes, gets an abort
+            and nothing else; c >= 6 T + 1 + dropouts (``high``: 4 T). ``passive``: holders believe what it tells.
     """
 
     component: ClassVar[str] = "clusterer"
@@ -46,6 +48,7 @@ class OnShares(Circuit[Any], Searching):
     threshold: Literal["standard", "high"] = "standard"
     dropouts: int | None = None
     committee: int = committee.LARGEST
+    security: Security = "passive"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,13 +92,15 @@ class OnShares(Circuit[Any], Searching):
         Raises:
             ConfigError: fewer clients than T = 1 takes, or a minimum cluster size of less than T + 2.
         """
-        holders, needed = min(clients, self.committee), self.limit + 1 + (self.dropouts or 0)
+        active = self.security == "active"
+        holders, needed = min(clients, self.committee), self.limit + active + 1 + (self.dropouts or 0)
         if holders < needed:
             short = ("clusterer.committee", self.committee) if self.committee < clients else ("clients", clients)
-            spare = holders - self.limit - 1
+            spare = holders - self.limit - active - 1
             instead = f", or clusterer.dropouts = {spare}" if self.dropouts and spare >= 0 else ""
+            instead += ', or clusterer.security = "passive"' if active and spare == -1 else ""
             raise ConfigError([Problem(*short, f"at least {needed} to hold shares{instead}")])
-        t = committee.clustering_threshold(holders, self.limit, self.dropouts)
+        t = committee.clustering_threshold(holders, self.limit, self.dropouts, active=active)
         if self.min_cluster_size < t + 2:
             raise ConfigError(
                 [
@@ -198,6 +203,7 @@ class OnShares(Circuit[Any], Searching):
             holders=len(facts["holders"]),
             threshold=threshold,
             limit=self.limit,
+            security=self.security,
         )
 
     def shared_by(self, joined: Joined, state: ClientState) -> Elements:

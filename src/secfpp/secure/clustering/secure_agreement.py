@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from secfpp.crypto.material import Deal, Estimate
+from secfpp.crypto.material import Estimate
 from secfpp.errors import DropoutError, ProtocolError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import text_in
@@ -46,10 +46,11 @@ class SecureAgreement(OnShares, Agreement):
 
     kind: ClassVar[str] = "secure_agreement"
 
-    def security(self, n_clients: int) -> Mapping[str, object]:
+    def protection(self, n_clients: int) -> Mapping[str, object]:
         """What a report says of a run with so many clients."""
         holders = min(n_clients, self.committee)
-        return {"reveal": "partition", "holders": holders, "threshold": self.collusion(n_clients)}
+        threshold = self.collusion(n_clients)
+        return {"reveal": "partition", "holders": holders, "threshold": threshold, "security": self.security}
 
     def require(self, clients: int) -> None:
         """See `Clusterer.require`."""
@@ -115,15 +116,16 @@ class SecureAgreement(OnShares, Agreement):
     def plan(self, size: Size, holders: int, spread: float | None = None) -> Plan:
         """The search for groups among so many holders; without a spread, one that costs as much."""
         circuit, layout = self.circuit(size, spread), self.layout({"dimensions": size.dimensions})
-        return Plan(
-            holders,
-            size.threshold,
-            self.limit,
-            layout.width,
+        return Plan.of(
             lambda inputs, pool: circuit.run(layout.points(inputs), pool),
             layout.defects,
-            size.clients,
-            Deal(holders, size.threshold, _estimate(self, size).demand),
+            clients=size.clients,
+            width=layout.width,
+            holders=holders,
+            threshold=size.threshold,
+            limit=self.limit,
+            security=self.security,
+            estimate=_estimate(self, size),
         )
 
     def circuit(self, size: Size, spread: float | None = None) -> Agreed:

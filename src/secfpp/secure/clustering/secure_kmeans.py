@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from secfpp.crypto.arithmetic import Computation, Pool, Shared
-from secfpp.crypto.material import Deal, Estimate
+from secfpp.crypto.material import Estimate
 from secfpp.errors import ConfigError, LeakyProtocolWarning, Problem
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Arrays, ClientState, Program, step
@@ -62,13 +62,16 @@ class SecureKMeans(OnShares, KMeans):
             problems.append(Problem("clusterer.compare_bits", self.compare_bits, 'only with threshold = "standard"'))
         if self.compare_bits and self.reveal == "distances":
             problems.append(Problem("clusterer.compare_bits", self.compare_bits, 'not with reveal = "distances"'))
+        if self.security == "active" and self.reveal == "distances":
+            problems.append(Problem("clusterer.security", self.security, '"passive" with reveal = "distances"'))
         if problems:
             raise ConfigError(problems)
 
-    def security(self, n_clients: int) -> Mapping[str, object]:
+    def protection(self, n_clients: int) -> Mapping[str, object]:
         """What a report says of a run with so many clients."""
         holders = min(n_clients, self.committee)
-        return {"reveal": self.reveal, "holders": holders, "threshold": self.collusion(n_clients)}
+        threshold = self.collusion(n_clients)
+        return {"reveal": self.reveal, "holders": holders, "threshold": threshold, "security": self.security}
 
     def find(self, cohort: Cohort, slot: str) -> Program[tuple[Found, Cohort]]:
         """See `OnShares.find`."""
@@ -119,12 +122,21 @@ class SecureKMeans(OnShares, KMeans):
     def plan(self, clients: int, holders: int, threshold: int, seed: int, round_: int) -> Plan:
         """The search for groups of so many clients with so many holders."""
         layout, circuit = self.layout({}), self.circuit(clients, threshold, seed, round_)
-        made = Deal(holders, threshold, _estimate(self, clients, threshold, seed, round_).demand)
 
         def run(inputs: Shared, pool: Pool) -> Computation[Found]:
             return circuit.run(layout.points(inputs), pool)
 
-        return Plan(holders, threshold, self.limit, layout.width, run, layout.defects, clients, made)
+        return Plan.of(
+            run,
+            layout.defects,
+            clients=clients,
+            width=layout.width,
+            holders=holders,
+            threshold=threshold,
+            limit=self.limit,
+            security=self.security,
+            estimate=_estimate(self, clients, threshold, seed, round_),
+        )
 
     def circuit(self, clients: int, threshold: int, seed: int, round_: int) -> SecPC:
         """What is computed on points."""
@@ -162,4 +174,6 @@ class SecureKMeans(OnShares, KMeans):
 @lru_cache(maxsize=4)  # clients that share a process ask for the same
 def _estimate(settings: SecureKMeans, n: int, threshold: int, seed: int, round_: int) -> Estimate:
     run = settings.circuit(n, threshold, seed, round_).run
-    return estimated(run, (n, settings.dimensions), threshold, settings.limit)
+    estimate = estimated(run, (n, settings.dimensions), threshold, settings.limit)
+    estimate.decisive += 1  # the partition, which is not opened of nothing but zeros
+    return estimate
