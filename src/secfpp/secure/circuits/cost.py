@@ -12,12 +12,16 @@ from typing import Literal, Protocol
 from secfpp.crypto.channel import ENVELOPE_OVERHEAD
 from secfpp.crypto.checks import COIN_BYTES
 from secfpp.crypto.comparison import Comparator
+from secfpp.crypto.gate import SUMS
 from secfpp.crypto.material import Deal, Kind
 from secfpp.secure import committee
 from secfpp.secure import message_sizes as sizes
+from secfpp.secure.circuits.plan import Security, verifiers, verifying
+from secfpp.secure.circuits.tally import DIGEST_BYTES
 
-Role = Literal["responder", "standby", "client"]
-"""A holder that answers openings, one that stands by in case another drops out, or a client that holds no shares."""
+Role = Literal["responder", "verifier", "standby", "client"]
+"""A holder that answers openings, one that only verifies what it is told, one that stands by in case another drops out,
+or a client that holds no shares."""
 
 
 class Settings(Protocol):
@@ -26,6 +30,10 @@ class Settings(Protocol):
     @property
     def committee(self) -> int:
         """Most holders."""
+
+    @property
+    def security(self) -> Security:
+        """Whether what is told is verified."""
 
     def collusion(self, clients: int) -> int:
         """How many of the holders among so many clients may collude, T."""
@@ -62,6 +70,31 @@ class CircuitCost(ABC):
         """Field elements of input that a client shares."""
 
     @property
+    @abstractmethod
+    def decisive(self) -> int:
+        """How often something is opened that has to be verified before, where security is active."""
+
+    @property
+    def checks(self) -> int:
+        """How often it is verified what holders were told: before each of these exchanges and at the end."""
+        return self.decisive + 1 if self.active else 0
+
+    @property
+    def active(self) -> bool:
+        """Whether it is."""
+        return self.settings.security == "active"
+
+    @property
+    def verified(self) -> int:
+        """Uniform elements that this takes."""
+        return verifying(self.checks, self.holders, self.threshold, self.limit)
+
+    @property
+    def verifiers(self) -> int:
+        """Holders that verify, those that answer among them."""
+        return verifiers(self.holders, self.threshold, self.limit) if self.active else self.responders
+
+    @property
     def holders(self) -> int:
         """How many hold shares, c."""
         return min(self.n, self.settings.committee)
@@ -79,12 +112,19 @@ class CircuitCost(ABC):
     @property
     def exchanges(self) -> int:
         """Greeting, randomness for a committee if one is drawn, dealing, and those of the computation."""
-        return 2 + (self.n > self.holders) + len(self.opened)
+        return 2 + (self.n > self.holders) + len(self.opened) + self._more
+
+    @property
+    def _more(self) -> int:
+        """Exchanges where security is active: the checks, the end, and one in which others get what was dealt."""
+        return self.checks + (self.verifiers > self.responders) + 1 if self.active else 0
 
     @property
     def messages(self) -> int:
         """Asks and replies."""
-        return 2 * ((self.exchanges - len(self.opened)) * self.n + len(self.opened) * self.responders)
+        answered = (len(self.opened) + self.active) * self.responders
+        verified = self.checks * self.verifiers + self.verifiers - self.responders
+        return 2 * ((self.exchanges - self._more - len(self.opened)) * self.n + answered + verified)
 
     @property
     def dealt(self) -> int:
@@ -101,16 +141,31 @@ class CircuitCost(ABC):
             total += sum(sizes.message(sizes.array(6, 1, sizes.ELEMENT * count)) for count in self.opened)
             checks = sizes.ELEMENT * (self.responders + 1) * self.n
             total += sizes.array(4, 1, COIN_BYTES) + sizes.array(6, 1, checks)
+            total += self.active * sizes.message(sizes.array(6, 1, 0))
+        if role == "verifier":
+            total += sizes.message()
+        if role in ("responder", "verifier") and self.active:
+            tally = [sizes.array(3 + name_bytes, 1, _TALLY)] * (self.holders - 1)
+            total += self.checks * sizes.message(*tally) + (self.holders - 1) * sizes.ELEMENT
         return total
 
     def received(self, role: Role) -> int:
         """Bytes of keys, envelopes and opened values that a client receives; texts and framing come on top."""
         total = sizes.keys(self.n, self.n > self.holders)
-        if role == "responder":
+        if role in ("responder", "verifier"):
             total += (self.n - 1) * (sizes.ELEMENT * self.shared + ENVELOPE_OVERHEAD)
-            total += (self.holders - 1) * sizes.ELEMENT * self.dealt + sizes.ELEMENT * sum(self.opened[:-1])
+            opened = self.opened if self.active else self.opened[:-1]
+            total += (self.holders - 1) * sizes.ELEMENT * self.dealt + sizes.ELEMENT * sum(opened)
             total += self.holders * sizes.COMMITMENT + self.responders * COIN_BYTES
+        if role in ("responder", "verifier") and self.active:
+            heard = self.checks if role == "responder" else self.checks - 1  # the last one does not go on
+            total += (self.verifiers - 1) * (heard * _TALLY + sizes.ELEMENT)
+            total += DIGEST_BYTES * self.n * self.holders
         return total
+
+
+_TALLY = sizes.ELEMENT * SUMS + ENVELOPE_OVERHEAD
+"""What a holder says to another of what it was told; the first time an element more."""
 
 
 def compared(comparator: Comparator, count: int, limit: int) -> list[int]:

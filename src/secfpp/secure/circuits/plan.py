@@ -56,14 +56,15 @@ class Plan:
         holders: int,
         threshold: int,
         limit: int,
-        security: Security,
+        security: Security = "passive",
         estimate: Estimate | None = None,
     ) -> Plan:
         """The plan with as much randomness as `run` takes, which is counted if there is no `estimate` of it."""
         estimate = estimate or estimated(run, (clients, width), threshold, limit)
         demand = estimate.demand.copy()
         checks = estimate.decisive if security == "active" else 0
-        demand[UNIFORM] += verifying(checks, holders, threshold, limit)
+        if checks:
+            demand[UNIFORM] += verifying(checks, holders, threshold, limit)
         return cls(holders, threshold, limit, width, run, defects, clients, Deal(holders, threshold, demand), checks)
 
     @property

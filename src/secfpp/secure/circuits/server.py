@@ -141,6 +141,7 @@ class _Lead:
         self.opened: list[Opened] = []
         self.coins: list[Mapping[ClientId, np.ndarray]] = []  # shown in each exchange
         self.told = dict.fromkeys(holders, -1)
+        self.heard = dict.fromkeys(holders, -1)  # the last exchange to which a holder was told tallies
         self.unreliable: set[ClientId] = set()
 
     def open(self, wanted: Sequence[Shared]) -> Program[list[Elements]]:
@@ -179,6 +180,7 @@ class _Lead:
             replies = yield Ask(step, {holder: self._tell(holder, responders).write() for holder in responders})
             for holder in replies:
                 self.told[holder] = len(self.opened)
+                self.heard[holder] = max(self.heard[holder], len(self.opened) - (step != self.step))
                 self.envelopes.pop(holder, None)
             if not replies.missing:
                 return responders, replies
@@ -202,7 +204,7 @@ class _Lead:
         tallies = {
             number: {name: sealed[f"to.{holder}"] for name, sealed in every.items() if name != holder}
             for number, every in self.tallies.items()
-            if number >= since
+            if number > self.heard[holder]
         }
         return replace(
             told,
