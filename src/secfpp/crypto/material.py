@@ -191,7 +191,7 @@ class Estimate:
     Attributes:
         demand: pieces taken, by kind.
         opened: elements that became public, counted by who runs the computation.
-        decisive: how often what is opened has to be verified before, counted like this.
+        decisive: how often something has to be verified, see `secfpp.crypto.verified`, counted like this.
     """
 
     def __init__(self, threshold: int, limit: int) -> None:

@@ -38,6 +38,12 @@ def mask_shape(holders: int, threshold: int, limit: int) -> tuple[int, int, int]
     return SUMS, holders - threshold + 1, (limit - 1) * threshold
 
 
+def blended(uniform: Elements, told: Stream) -> Elements:
+    """Shares of one random element for each different `told` of shares of several [..., sharings]: [...]."""
+    flat = uniform.reshape(-1, uniform.shape[-1])
+    return PrimeField.matmul(flat, told.elements((flat.shape[1], 1)))[:, 0].reshape(uniform.shape[:-1])
+
+
 def zero_share(uniform: Elements, own: int, told: Stream) -> Elements:
     """Holder `own`'s share of one random sharing of 0 for each sum [sums].
 
@@ -51,7 +57,7 @@ def zero_share(uniform: Elements, own: int, told: Stream) -> Elements:
         power = power * point % PrimeField.p
         powers.append(power)
     zeros = PrimeField.matmul(uniform, np.array(powers, np.uint64)[:, None])[..., 0]  # [sums, sharings]
-    return PrimeField.matmul(zeros, told.elements((uniform.shape[1], 1)))[:, 0]
+    return blended(zeros, told)
 
 
 def of_degree(shares: Mapping[int, Elements], degree: int) -> bool:

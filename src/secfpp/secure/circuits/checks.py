@@ -158,16 +158,30 @@ def leading(clients: Sequence[ClientId], step_name: str) -> Generator[Mapping[Cl
         TamperError: see `blame`.
     """
     shown = yield {}
-    checked = yield {holder: _coin_in(holder, shown.replies[holder]) for holder in shown.responders}
-    responders, size = checked.responders, (len(checked.responders) + 1) * len(clients)
-    answers = [elements_in(checked.replies[h], "checks", size, h, step_name) for h in responders]
-    degree, zero = unmasked(answers, [(len(responders), len(clients)), (len(clients),)])
-    blame(clients, responders, degree, zero, step_name)
+    checked = yield {holder: coin_in(holder, shown.replies[holder]) for holder in shown.responders}
+    judge(clients, checked, step_name)
     while True:
         yield {}
 
 
-def _coin_in(holder: ClientId, reply: Arrays) -> np.ndarray:
+def judge(clients: Sequence[ClientId], checked: Answers, step_name: str) -> None:
+    """Add up what holders answered as the checks, and judge it.
+
+    Raises:
+        TamperError: see `blame`.
+    """
+    responders, size = checked.responders, (len(checked.responders) + 1) * len(clients)
+    answers = [elements_in(checked.replies[h], "checks", size, h, step_name) for h in responders]
+    degree, zero = unmasked(answers, [(len(responders), len(clients)), (len(clients),)])
+    blame(clients, responders, degree, zero, step_name)
+
+
+def coin_in(holder: ClientId, reply: Arrays) -> np.ndarray:
+    """The coin that a holder showed.
+
+    Raises:
+        ReplyError: it showed none.
+    """
     coin = reply.get("coin")
     if coin is None or coin.dtype != np.uint8 or coin.shape != (COIN_BYTES,):
         raise ReplyError(holder, f"showed no coin of {COIN_BYTES} bytes")

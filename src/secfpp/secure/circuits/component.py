@@ -82,10 +82,9 @@ class Circuit(ABC, Generic[R]):
 
     @step
     def begin(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Take in what was dealt, by a holder that stood by."""
+        """Take in what was dealt, by a holder that stood by, or by all where openings are verified."""
         self._once(context, payload, f"{self.component}.begin")
-        holder.begin(context, payload, f"{self.component}.begin")
-        return state, {}
+        return state, holder.begin(context, payload, f"{self.component}.begin")
 
     @step
     def verify(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:

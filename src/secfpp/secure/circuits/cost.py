@@ -72,12 +72,12 @@ class CircuitCost(ABC):
     @property
     @abstractmethod
     def decisive(self) -> int:
-        """How often something is opened that has to be verified before, where security is active."""
+        """How often something is opened that may depend on what was told before."""
 
     @property
     def checks(self) -> int:
-        """How often it is verified what holders were told: before each of these exchanges and at the end."""
-        return self.decisive + 1 if self.active else 0
+        """How often holders verify: what was dealt, what they were told before each of these exchanges, and the end."""
+        return self.decisive + 2 if self.active else 0
 
     @property
     def active(self) -> bool:
@@ -116,14 +116,14 @@ class CircuitCost(ABC):
 
     @property
     def _more(self) -> int:
-        """Exchanges where security is active: the checks, the end, and one in which others get what was dealt."""
-        return self.checks + (self.verifiers > self.responders) + 1 if self.active else 0
+        """Exchanges where security is active: one in which holders get what was dealt, the checks, and the end."""
+        return 1 + self.checks + 1 if self.active else 0
 
     @property
     def messages(self) -> int:
         """Asks and replies."""
         answered = (len(self.opened) + self.active) * self.responders
-        verified = self.checks * self.verifiers + self.verifiers - self.responders
+        verified = (self.checks + self.active) * self.verifiers
         return 2 * ((self.exchanges - self._more - len(self.opened)) * self.n + answered + verified)
 
     @property
@@ -138,15 +138,14 @@ class CircuitCost(ABC):
         total = sizes.greeting(self.n > self.holders) + holder * sizes.array(4, 1, sizes.COMMITMENT)
         total += sizes.message(*[sizes.array(3 + name_bytes, 1, size)] * (self.holders - holder))
         if role == "responder":
-            total += sum(sizes.message(sizes.array(6, 1, sizes.ELEMENT * count)) for count in self.opened)
-            checks = sizes.ELEMENT * (self.responders + 1) * self.n
+            opened = (*self.opened, 0) if self.active else self.opened
+            total += sum(sizes.message(sizes.array(6, 1, sizes.ELEMENT * count)) for count in opened)
+        if role == "responder" or role == "verifier":
+            checks = sizes.ELEMENT * (self.verifiers + 1) * self.n
             total += sizes.array(4, 1, COIN_BYTES) + sizes.array(6, 1, checks)
-            total += self.active * sizes.message(sizes.array(6, 1, 0))
-        if role == "verifier":
-            total += sizes.message()
-        if role in ("responder", "verifier") and self.active:
+        if (role == "responder" or role == "verifier") and self.active:
             tally = [sizes.array(3 + name_bytes, 1, _TALLY)] * (self.holders - 1)
-            total += self.checks * sizes.message(*tally) + (self.holders - 1) * sizes.ELEMENT
+            total += sizes.message() + self.checks * sizes.message(*tally) + (self.holders - 1) * sizes.ELEMENT
         return total
 
     def received(self, role: Role) -> int:
@@ -156,7 +155,7 @@ class CircuitCost(ABC):
             total += (self.n - 1) * (sizes.ELEMENT * self.shared + ENVELOPE_OVERHEAD)
             opened = self.opened if self.active else self.opened[:-1]
             total += (self.holders - 1) * sizes.ELEMENT * self.dealt + sizes.ELEMENT * sum(opened)
-            total += self.holders * sizes.COMMITMENT + self.responders * COIN_BYTES
+            total += self.holders * sizes.COMMITMENT + self.verifiers * COIN_BYTES
         if role in ("responder", "verifier") and self.active:
             heard = self.checks if role == "responder" else self.checks - 1  # the last one does not go on
             total += (self.verifiers - 1) * (heard * _TALLY + sizes.ELEMENT)

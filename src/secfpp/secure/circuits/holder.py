@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from secfpp.crypto.arithmetic import Computation, Shared, decisive, require_degree
+from secfpp.crypto.arithmetic import Computation, Shared, require_degree
 from secfpp.crypto.checks import COIN_BYTES, commitment
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.masks import split
@@ -34,9 +34,9 @@ from secfpp.crypto.randomness import Stream
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays
-from secfpp.secure.circuits.checks import Checks, Committed, Weighed
+from secfpp.secure.circuits.checks import Checks, Committed, Done, Weighed
 from secfpp.secure.circuits.messages import Answering, Opened, Told, envelopes_in
-from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.circuits.plan import Plan, to_verify
 from secfpp.secure.circuits.tally import DIGEST_BYTES, Tally, digest
 from secfpp.secure.session import Joined, as_array, as_bytes, keep, kept
 
@@ -76,15 +76,30 @@ class Running:
         """Which exchange this is, and all that was told before."""
         return self.history + self.exchange.to_bytes(4, "big")
 
+    def weigh(self, tally: Tally, told: Told, step_name: str) -> None:
+        """Take in the coins before anything is opened, where what was dealt is verified."""
+        checks, said = self.checks.told(told, step_name)
+        assert isinstance(checks, Weighed)
+        self.checks, self.history = checks, sha256(self.history + said).digest()
+        tally.add_dealing(checks, self.history)
+
+    @property
+    def unverified(self) -> bool:
+        """Whether what was told has to be verified before this exchange."""
+        return self.tally is not None and self.verified < self.exchange and to_verify(self.exchange, self.pending)
+
     def verify(self, told: Told, step_name: str) -> None:
         """Before something decisive, verify what was told; once.
 
         Raises:
             TamperError: it is wrong, or others do not say that it is right.
         """
-        if self.tally is not None and self.verified < self.exchange and decisive(self.pending):
+        if self.unverified:
+            assert self.tally is not None
             self.tally.verify(told.tallies.get(self.exchange, {}), self.transcript, step_name)
             self.verified = self.exchange
+            if not self.exchange:
+                self.checks = Done()
 
 
 @dataclass
@@ -116,9 +131,12 @@ def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
     return reply
 
 
-def begin(context: object, payload: Arrays, step_name: str) -> None:
-    """Take in what was dealt, unless that was done before."""
-    _begun(_holding(context, payload, step_name), payload, step_name)
+def begin(context: object, payload: Arrays, step_name: str) -> Arrays:
+    """Take in what was dealt, unless that was done before; shows the coin if what was dealt is verified next."""
+    running = _begun(_holding(context, payload, step_name), payload, step_name)
+    if running.tally is None or not isinstance(running.checks, Committed):
+        return {}
+    return {"coin": as_array(running.checks.coin)}
 
 
 def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
@@ -133,10 +151,11 @@ def verify(context: object, payload: Arrays, step_name: str) -> Arrays:
     Raises:
         ProtocolError: nothing has to be verified now.
     """
-    _, running, _ = _caught_up(context, payload, step_name)
-    if running.tally is None or running.verified == running.exchange or not decisive(running.pending):
+    holding, running, told = _caught_up(context, payload, step_name)
+    if running.tally is None or not running.unverified:
         raise ProtocolError(f"step {step_name!r}: nothing is to be verified before exchange {running.exchange}")
-    return running.tally.answer(running.transcript)
+    shown = running.checks.answer(_answering(holding, running, told, step_name))
+    return {**running.tally.answer(running.transcript), **shown}
 
 
 def _caught_up(context: object, payload: Arrays, step_name: str) -> tuple[Holding, Running, Told]:
@@ -145,6 +164,8 @@ def _caught_up(context: object, payload: Arrays, step_name: str) -> tuple[Holdin
     told = Told.read(payload, running.exchange, step_name)
     if told.exchange < running.exchange:
         raise TamperError(None, step_name, "an exchange that is over is asked for again")
+    if running.tally is not None and isinstance(running.checks, Committed):
+        running.weigh(running.tally, told, step_name)
     for opened in told.opened:
         _advance(running, opened, told, step_name)
     return holding, running, told
@@ -231,8 +252,6 @@ def _advance(running: Running, opened: Opened, told: Told, step_name: str) -> No
     public = split(values, shapes)
     if running.tally is not None:
         running.tally.add(running.pending, public, running.history)
-        if isinstance(running.checks, Weighed):
-            running.tally.add_dealing(running.checks, running.history)
     try:
         running.pending = running.computation.send(public)
     except StopIteration:
@@ -240,14 +259,18 @@ def _advance(running: Running, opened: Opened, told: Told, step_name: str) -> No
 
 
 def _answer(holding: Holding, running: Running, told: Told, step_name: str) -> Arrays:
+    answering = _answering(holding, running, told, step_name)
+    running.verify(told, step_name)
+    require_degree(running.pending, holding.plan.limit)
+    values = [value.values for value in running.pending]
+    return {"masked": answering.masked("open", values), **running.checks.answer(answering)}
+
+
+def _answering(holding: Holding, running: Running, told: Told, step_name: str) -> Answering:
     joined, plan = holding.joined, holding.plan
     own, responders = joined.holders.index(joined.party.name), tuple(told.responders.tolist())
     _require_quorum(plan, responders, own, step_name)
-    running.verify(told, step_name)
-    require_degree(running.pending, plan.limit)
-    answering = Answering(joined, responders, own, plan.threshold, running.transcript + bytes(responders))
-    values = [value.values for value in running.pending]
-    return {"masked": answering.masked("open", values), **running.checks.answer(answering)}
+    return Answering(joined, responders, own, plan.threshold, running.transcript + bytes(responders))
 
 
 def _require_quorum(plan: Plan, responders: tuple[int, ...], own: int, step_name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -89,8 +89,14 @@ def verifiers(holders: int, threshold: int, limit: int) -> int:
 
 
 def verifying(checks: int, holders: int, threshold: int, limit: int) -> int:
-    """Uniform elements that so many checks take, and that of the dealing if there are any."""
-    return checks and checks * math.prod(mask_shape(holders, threshold, limit)) + 1
+    """Uniform elements that so many checks take, with that of what was dealt if there are any."""
+    shape = mask_shape(holders, threshold, limit)
+    return checks and checks * math.prod(shape) + shape[1]
+
+
+def to_verify(exchange: int, values: Sequence[Shared]) -> bool:
+    """Whether what was dealt and told has to be verified before these are opened in an exchange of this number."""
+    return not exchange or decisive(values)
 
 
 def estimated(
@@ -98,12 +104,13 @@ def estimated(
 ) -> Estimate:
     """How much randomness a computation on inputs of `shape` takes and opens: counted by running it on zeros."""
     estimate = Estimate(threshold, limit)
-    estimate.decisive = 1  # its end
+    exchange, estimate.decisive = 0, 1  # its end
     computation = run(Shared(np.zeros(shape, np.uint64), 1), estimate)
     try:
         wanted = next(computation)
         while True:
-            estimate.decisive += decisive(wanted)
+            estimate.decisive += to_verify(exchange, wanted)
+            exchange += 1
             estimate.opened += sum(value.values.size for value in wanted)
             wanted = computation.send([np.zeros(value.shape, np.uint64) for value in wanted])
     except StopIteration:

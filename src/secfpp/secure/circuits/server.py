@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from secfpp.crypto.arithmetic import Shared, Square, decisive, inverse_square_root
+from secfpp.crypto.arithmetic import Shared, Square, inverse_square_root
 from secfpp.crypto.field import Elements
 from secfpp.crypto.masks import unmasked
 from secfpp.crypto.material import Estimate
@@ -17,9 +17,9 @@ from secfpp.errors import DropoutError, ReplyError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
-from secfpp.secure.circuits.checks import Answers, leading
+from secfpp.secure.circuits.checks import Answers, coin_in, judge, leading
 from secfpp.secure.circuits.messages import Opened, Told, elements_in, enveloped
-from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.circuits.plan import Plan, to_verify
 from secfpp.secure.circuits.tally import DIGEST_BYTES, digest
 from secfpp.secure.session import terms, with_keys
 
@@ -136,10 +136,11 @@ class _Lead:
                 self.commitments[client] = reply["coin"].copy()
         self.digests = self._digests(clients) if plan.checks else None
         self.tallies: dict[int, dict[ClientId, Arrays]] = {}
-        self.checks = leading(clients, self.step)
+        self.clients, self.checks = clients, leading(clients, self.step)
         next(self.checks)
         self.opened: list[Opened] = []
-        self.coins: list[Mapping[ClientId, np.ndarray]] = []  # shown in each exchange
+        self.coins: dict[ClientId, np.ndarray] = {}
+        self.fixed = False  # whether coins were told to anybody
         self.told = dict.fromkeys(holders, -1)
         self.heard = dict.fromkeys(holders, -1)  # the last exchange to which a holder was told tallies
         self.unreliable: set[ClientId] = set()
@@ -148,19 +149,26 @@ class _Lead:
         """One exchange, asked again with others for those who go missing in it; `wanted` says what is opened."""
         shapes = [value.shape for value in wanted]
         size = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
-        if self.plan.checks and decisive(wanted):
-            _, told = yield from self._answers(f"{self.component}.verify", self.plan.verifiers)
-            self.tallies[len(self.opened)] = {holder: self._tally(holder, told[holder]) for holder in told}
+        if self.plan.checks and to_verify(len(self.opened), wanted):
+            yield from self._verify()
         responders, replies = yield from self._answers(self.step, self.plan.needed)
         values = unmasked([elements_in(replies[h], "masked", size, h, self.step) for h in responders], shapes)
         values = [
             inverse_square_root(value) if isinstance(of, Square) else value
             for of, value in zip(wanted, values, strict=True)
         ]
-        self.coins.append(self.checks.send(Answers(responders, replies)))
+        if not self.plan.checks:
+            self.coins.update(self.checks.send(Answers(responders, replies)))
         vector = np.concatenate([value.reshape(-1) for value in values]) if values else np.zeros(0, np.uint64)
         self.opened.append(Opened(self._numbers(responders), vector))
         return values
+
+    def _verify(self) -> Program[None]:
+        """What holders have to say each other of what they were told, the first time also to the server of the rest."""
+        verifiers, replies = yield from self._answers(f"{self.component}.verify", self.plan.verifiers)
+        if not self.opened:
+            judge(self.clients, Answers(verifiers, replies), f"{self.component}.verify")
+        self.tallies[len(self.opened)] = {holder: self._tally(holder, replies[holder]) for holder in verifiers}
 
     def _answers(self, step: str, needed: int) -> Program[tuple[Sequence[ClientId], Replies]]:
         """The responders of an exchange, as many as are needed, and their replies."""
@@ -173,10 +181,11 @@ class _Lead:
             if len(order) < needed:
                 raise DropoutError(step, needed, len(order), sorted(missing))
             responders = sorted(order[:needed])
-            if self.opened and (late := [holder for holder in responders if holder in self.envelopes]):
+            if (self.opened or self.plan.checks) and (late := [holder for holder in responders if holder in self.envelopes]):
                 missing |= set((yield from self._begin(late)))
                 self.unreliable |= missing
                 continue
+            self.fixed = bool(self.coins)
             replies = yield Ask(step, {holder: self._tell(holder, responders).write() for holder in responders})
             for holder in replies:
                 self.told[holder] = len(self.opened)
@@ -188,19 +197,25 @@ class _Lead:
             self.unreliable |= missing
 
     def _begin(self, late: Sequence[ClientId]) -> Program[Sequence[ClientId]]:
-        """Send those who stood by what was dealt to them, in a message of its own as it is large; who is missing."""
+        """Send those who stood by what was dealt to them, in a message of its own as it is large; who is missing.
+
+        Where what was dealt is verified, all are sent it so, and show their coins before anything else is done.
+        """
         attempt = {"attempt": np.array(self.attempt)}
         payloads = {holder: attempt | enveloped(self.envelopes[holder], self.digests) for holder in late}
         replies = yield Ask(f"{self.component}.begin", payloads)
-        for holder in replies:
+        begun = replies.readable(coin_in) if self.plan.checks and not self.fixed else dict(replies)
+        for holder in begun:
             del self.envelopes[holder]
-        return replies.missing
+        if self.plan.checks and not self.fixed:
+            self.coins.update(begun)
+        return sorted(set(late) - set(begun))
 
     def _tell(self, holder: ClientId, responders: Sequence[ClientId]) -> Told:
         """What a holder has not been told yet, and who else answers."""
         since, envelopes = max(self.told[holder], 0), self.envelopes.get(holder, {})
         told = Told(self.attempt, len(self.opened), self._numbers(responders), since, self.opened[since:])
-        coins = {name: coin for shown in self.coins[since:] for name, coin in shown.items()}
+        coins = self.coins if self.told[holder] < (not self.plan.checks) else {}
         tallies = {
             number: {name: sealed[f"to.{holder}"] for name, sealed in every.items() if name != holder}
             for number, every in self.tallies.items()

@@ -1,11 +1,14 @@
-"""How one holder verifies what it was told, with the others; see `secfpp.crypto.verified`.
+"""How one holder verifies what it was told and dealt, with the others; see `secfpp.crypto.verified`.
 
 Before an exchange in which something is opened that is not uniform by itself, and at the end, holders seal what they
 make of what they were told to each other. None opens that exchange, or goes on after it, before it has seen that enough
-of the others were told the same, and that this was opened. The first time they verify what was dealt as well:
+of the others were told the same, and that this was opened.
+
+Before anything is opened at all they verify what was dealt:
 
 * that what should vanish does, which is told to be 0 like the roots of squares (see `secfpp.crypto.gate`);
-* that all dealings are of degree T: a combination of everybody's, under one more random element, has to be.
+* that all dealings are of degree T: a combination of everybody's, under one more random element, has to be. Otherwise
+  two sets of responders would open different values, whose difference is made of single shares.
 
 Their weights come of coins, as in `secfpp.crypto.checks`, of which a holder knows that its own is in. It shows that one
 after it was told hashes of everything that was dealt to anybody, so that also what is given later to a holder that
@@ -25,7 +28,7 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.gate import SUMS, weighed
 from secfpp.crypto.material import Material
 from secfpp.crypto.randomness import Stream
-from secfpp.crypto.verified import mask_shape, of_degree, of_zeros, zero_share
+from secfpp.crypto.verified import blended, mask_shape, of_degree, of_zeros, zero_share
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure.circuits.checks import Weighed
@@ -53,7 +56,7 @@ class Tally:
         self._joined, self._plan, self._gate = joined, plan, material.gate
         shape = mask_shape(plan.holders, plan.threshold, plan.limit)
         self._masks = material.uniform((plan.checks, *shape)).values
-        self._blind = material.uniform((1,)).values
+        self._blind = material.uniform((shape[1],)).values
         self._sums, self._number = np.zeros(SUMS, np.uint64), 0
         self._dealt: Elements | None = None  # until it is verified
         self._own: Elements | None = None  # until what was told so far is verified
@@ -73,7 +76,7 @@ class Tally:
         """Take in the checks of what was dealt."""
         self._add(weighed_.zero, history + b"dealing")
         weights = joint_stream(weighed_.coins, "everybody").elements(weighed_.degree.shape)
-        self._dealt = PrimeField.add(combination(weighed_.degree[None], weights), self._blind)
+        self._dealt = combination(weighed_.degree[None], weights)
 
     def _add(self, defects: Elements, history: bytes) -> None:
         weights = Stream(sha256(b"secfpp/told/1\0" + history).digest())
@@ -87,8 +90,10 @@ class Tally:
             told = Stream(sha256(b"secfpp/zeros/1\0" + transcript).digest())
             own = self._number_of(self._joined.party.name)
             zeros = zero_share(self._masks[self._number], own, told)
-            sums = PrimeField.add(PrimeField.add(self._sums, self._gate.sums), zeros)
-            self._own = sums if self._dealt is None else np.concatenate([sums, self._dealt])
+            self._own = PrimeField.add(PrimeField.add(self._sums, self._gate.sums), zeros)
+            if self._dealt is not None:
+                blind = blended(self._blind, Stream(sha256(b"secfpp/blind/1\0" + transcript).digest()))
+                self._own = np.concatenate([self._own, PrimeField.add(self._dealt, blind)])
         return self._own
 
     def answer(self, transcript: bytes) -> Arrays:
