@@ -82,7 +82,11 @@ def test_clustering(n: int, settings: dict[str, Any]) -> None:
     assert Counter(by_role.values())["responder"] == cost.responders
     for client, role in by_role.items():
         assert driver.costs.up[client] == cost.sent(role, NAME)
-        assert 0 <= driver.costs.down[client] - cost.received(role) <= texts(n, cost.exchanges, cost.checks * cost.verifiers)
+        assert (
+            0
+            <= driver.costs.down[client] - cost.received(role)
+            <= texts(n, cost.exchanges, cost.checks * cost.verifiers)
+        )
 
 
 def test_nothing_found_saves_the_last_exchange() -> None:

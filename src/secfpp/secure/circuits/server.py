@@ -181,7 +181,8 @@ class _Lead:
             if len(order) < needed:
                 raise DropoutError(step, needed, len(order), sorted(missing))
             responders = sorted(order[:needed])
-            if (self.opened or self.plan.checks) and (late := [holder for holder in responders if holder in self.envelopes]):
+            late = [holder for holder in responders if holder in self.envelopes]
+            if late and (self.opened or self.plan.checks):
                 missing |= set((yield from self._begin(late)))
                 self.unreliable |= missing
                 continue
@@ -204,12 +205,14 @@ class _Lead:
         attempt = {"attempt": np.array(self.attempt)}
         payloads = {holder: attempt | enveloped(self.envelopes[holder], self.digests) for holder in late}
         replies = yield Ask(f"{self.component}.begin", payloads)
-        begun = replies.readable(coin_in) if self.plan.checks and not self.fixed else dict(replies)
+        begun = set(replies)
+        if self.plan.checks and not self.fixed:
+            coins = replies.readable(coin_in)
+            self.coins.update(coins)
+            begun = set(coins)
         for holder in begun:
             del self.envelopes[holder]
-        if self.plan.checks and not self.fixed:
-            self.coins.update(begun)
-        return sorted(set(late) - set(begun))
+        return sorted(set(late) - begun)
 
     def _tell(self, holder: ClientId, responders: Sequence[ClientId]) -> Told:
         """What a holder has not been told yet, and who else answers."""

@@ -150,7 +150,9 @@ class SearchCost(OnSharesCost):
         A comparison takes an integer, an output nothing, anything else that is opened a uniform element; what is gated
         takes two more.
         """
-        wanted = Counter[Kind]({UNIFORM: sum(self.opened) - self.comparisons - self.shown + 2 * self.gated + self.verified})
+        wanted = Counter[Kind](
+            {UNIFORM: sum(self.opened) - self.comparisons - self.shown + 2 * self.gated + self.verified}
+        )
         for comparator, count in self.compared:
             wanted["integers", comparator.k] += count
         for k, points in self.kept if self.ordered else []:

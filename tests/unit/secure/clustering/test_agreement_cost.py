@@ -33,7 +33,11 @@ def compare(cost: AgreementCost | PlacingCost, run: AgreementRun, n: int) -> Non
     assert Counter(by_role.values())["responder"] == cost.responders
     for client, role in by_role.items():
         assert run.driver.costs.up[client] == cost.sent(role, NAME)
-        assert 0 <= run.driver.costs.down[client] - cost.received(role) <= texts(n, cost.exchanges, cost.checks * cost.verifiers) + 8 * n
+        assert (
+            0
+            <= run.driver.costs.down[client] - cost.received(role)
+            <= texts(n, cost.exchanges, cost.checks * cost.verifiers) + 8 * n
+        )
 
 
 @pytest.mark.parametrize(

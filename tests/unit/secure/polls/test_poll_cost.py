@@ -40,9 +40,7 @@ def compare(cost: PollCost, run: PollRun) -> None:
     least = min(dealt.values()) if cost.n > cost.holders else 0
     verifying = {m.client for m in transcript or () if m.step == "poll.verify"}
     standing_by = {c: "client" if dealt[c] == least else "standby" for c in dealt}
-    roles = {
-        c: "responder" if c in answering else "verifier" if c in verifying else standing_by[c] for c in dealt
-    }
+    roles = {c: "responder" if c in answering else "verifier" if c in verifying else standing_by[c] for c in dealt}
     assert Counter(roles.values())["responder"] == cost.responders
     for client, role in roles.items():
         assert costs.up[client] == cost.sent(role, NAME)  # type: ignore[arg-type]
@@ -63,7 +61,9 @@ def test_at_least(n: int, poll: SecurePoll, k: int | None) -> None:
     compare(PollCost(poll, AtLeast(n, 5, 3, k=k or 1)), run)
 
 
-@pytest.mark.parametrize(("n", "poll"), [(4, STANDARD), (7, STANDARD), (16, STANDARD), (19, STANDARD), (16, HIGH), (16, ACTIVE)])
+@pytest.mark.parametrize(
+    ("n", "poll"), [(4, STANDARD), (7, STANDARD), (16, STANDARD), (19, STANDARD), (16, HIGH), (16, ACTIVE)]
+)
 def test_favours(n: int, poll: SecurePoll) -> None:
     run = PollRun(gainers(np.linspace(-0.2, 0.4, n)), poll, transcript=Transcript(keep_contents=kept))
     run.favours(0.01, 0.1)
