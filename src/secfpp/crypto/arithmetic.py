@@ -111,11 +111,13 @@ class Pool(Protocol):
     Attributes:
         threshold: T.
         limit: the largest degree that can be opened, in multiples of T.
+        summands: of how many secret integers each of `integers` is the sum.
         gate: what it knows of random signs, see `gated`.
     """
 
     threshold: int
     limit: int
+    summands: int
     gate: Gate
 
     def uniform(self, shape: tuple[int, ...]) -> Shared:
@@ -123,7 +125,7 @@ class Pool(Protocol):
         ...
 
     def integers(self, bits: int, shape: tuple[int, ...]) -> Shared:
-        """Sums of T + 1 uniform integers 0..2^bits-1, degree 1."""
+        """Sums of `summands` uniform integers 0..2^bits-1, of any degree: to be opened, with something under them."""
         ...
 
     def permutations(self, size: int, count: int) -> Sequence[Shared]:

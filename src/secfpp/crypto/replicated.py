@@ -15,7 +15,7 @@ computation (2005); there B are all sets of c - T holders, here as few smaller o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from itertools import combinations
@@ -28,12 +28,16 @@ from secfpp.crypto.sharing import alpha
 
 SLOT = 5
 """Field elements that a key is made of."""
-MOST = 10_000
+MOST = 2_000
 """Sets of colluding holders that are looked at."""
 
 
+Sets = tuple[tuple[int, ...], ...]
+"""The members of each set, numbers of holders, sorted."""
+
+
 @lru_cache(maxsize=64)
-def key_sets(holders: int, threshold: int, degree: int) -> tuple[tuple[int, ...], ...]:
+def key_sets(holders: int, threshold: int, degree: int) -> Sets:
     """The sets B of `holders` - `degree` holders each, few of them, of which any T holders leave one alone.
 
     The others of each set have to cover all T holders that may collude; they are chosen greedily.
@@ -60,20 +64,18 @@ def possible(holders: int, threshold: int) -> bool:
     return math.comb(holders, threshold) <= MOST
 
 
-def slots(sets: tuple[tuple[int, ...], ...], dealer: int, made: Elements) -> dict[int, Elements]:
-    """What a holder deals of keys: recipient to a vector of equal size, in which keys of others are 0.
+def dealt_keys(sets: Sets, holders: int, dealer: int, made: Elements) -> Elements:
+    """What a holder deals of keys to each one [holders, size]: those of the sets that it is first in, to their members.
 
     Args:
         sets: see `key_sets`.
+        holders: c.
         dealer: its number.
-        made: uniform elements [sets, SLOT].
+        made: uniform elements [sets x SLOT]; left out, as 0, where a key is not its own, or not for the recipient.
     """
-    recipients = {holder for members in sets for holder in members}
-    dealt = {}
-    for recipient in recipients:
-        own = [members[0] == dealer and recipient in members for members in sets]
-        dealt[recipient] = np.where(np.array(own)[:, None], made, np.uint64(0)).reshape(-1)
-    return dealt
+    own = [[members[0] == dealer and recipient in members for members in sets] for recipient in range(holders)]
+    kept = np.repeat(np.array(own, bool).reshape(holders, len(sets)), SLOT, axis=1)
+    return np.where(kept, made, np.uint64(0))
 
 
 class Replicated:
@@ -83,18 +85,20 @@ class Replicated:
         sets: see `key_sets`.
         holders: c.
         own: its number.
-        keys: of the sets that it is in, by number.
+        dealt: what each holder dealt to it, see `dealt_keys`.
     """
 
-    def __init__(
-        self, sets: tuple[tuple[int, ...], ...], holders: int, own: int, keys: Mapping[int, Elements]
-    ) -> None:
+    def __init__(self, sets: Sets, holders: int, own: int, dealt: Sequence[Elements]) -> None:
+        mine = [number for number, members in enumerate(sets) if own in members]
+        self._keys: Mapping[int, bytes] = {
+            number: dealt[sets[number][0]][number * SLOT : (number + 1) * SLOT].tobytes() for number in mine
+        }
         self.count = len(sets)
-        self._keys, self._streams = dict(keys), dict[tuple[int, int], Stream]()
-        self._weights = {number: _weight(sets[number], holders, own) for number in keys}
+        self._streams: dict[tuple[int, int], Stream] = {}
+        self._weights = {number: _weight(sets[number], holders, own) for number in mine}
 
     def integers(self, bits: int, shape: tuple[int, ...]) -> Elements:
-        """Shares of the next integers, each the sum of `count` below 2^`bits`."""
+        """Shares of the next integers, each the sum of one below 2^`bits` for each set."""
         total = np.zeros(shape, np.uint64)
         for number, weight in self._weights.items():
             drawn = self._stream(number, bits).integers(bits, shape)
@@ -103,7 +107,7 @@ class Replicated:
 
     def _stream(self, number: int, bits: int) -> Stream:
         if (number, bits) not in self._streams:
-            key = b"secfpp/integers/1\0" + bits.to_bytes(1, "big") + self._keys[number].tobytes()
+            key = b"secfpp/integers/1\0" + bits.to_bytes(1, "big") + self._keys[number]
             self._streams[number, bits] = Stream(sha256(key).digest())
         return self._streams[number, bits]
 

@@ -12,6 +12,7 @@ from hashlib import sha256
 from math import comb
 from typing import Any
 
+from secfpp.crypto.replicated import MOST, possible
 from secfpp.errors import ConfigError, Problem, TamperError
 from secfpp.protocol.program import Arrays
 from secfpp.secure.key_lists import names_in, rows_in
@@ -38,6 +39,9 @@ def clustering_threshold(holders: int, limit: int, tolerated: int | None = None,
         raise ConfigError(
             [Problem("clusterer", f"{holders} holders of shares", f"at least {times + 1 + tolerated} are needed")]
         )
+    if active and not possible(holders, threshold):
+        fewer = f"fewer, or more dropouts, where openings are verified: {threshold} of so many can collude in more ways"
+        raise ConfigError([Problem("committee", holders, f"{fewer} than {MOST}")])
     return threshold
 
 

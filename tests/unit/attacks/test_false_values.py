@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secfpp.crypto import replicated
 from secfpp.crypto.arithmetic import Shared
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.material import Deal
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ClientError, SecFPPError
 from secfpp.protocol.cohort import Assignment
@@ -251,6 +253,54 @@ def test_and_go_on_with_it_where_they_do_not_verify(monkeypatch: pytest.MonkeyPa
     with suppress(SecFPPError):  # the answer can be none
         counting("passive")[1]()
     assert len(seen) == 3
+
+
+def too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client deals integers that make what is compared one less, where it deals integers."""
+    shift = np.uint64(Counting(AtLeast(CLIENTS, COUNTS.shape[1], 3), 1, 5).comparator.factor)
+    honest, make = holder.deal, Deal.make
+
+    def made(self: Deal, stream: Any) -> Elements:
+        dealt = make(self, stream)
+        for (name, _), section in self.sections.items():
+            if name == "integers":
+                dealt[section] = PrimeField.sub(dealt[section], shift)
+        return dealt
+
+    def deal(joined: Any, plan: Any, own: Elements) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            if joined.party.name == "c01":
+                patch.setattr(Deal, "make", made)
+            return honest(joined, plan, own)
+
+    monkeypatch.setattr(component.holder, "deal", deal)
+
+
+@pytest.mark.parametrize("security", ["passive", "active"])
+def test_a_holder_that_deals_integers_changes_what_is_asked_where_they_are_dealt(
+    monkeypatch: pytest.MonkeyPatch, security: Security
+) -> None:
+    too_small(monkeypatch)
+    answer, _ = counting(security)[1]()  # type: ignore[misc]
+    wrong = answer[0] != (COUNTS.sum(0) >= 3)
+    assert wrong.any() == (security == "passive")
+    assert (COUNTS.sum(0)[wrong] == 2).all()
+
+
+def test_different_keys_of_one_set_end_it_before_anything_decisive(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = replicated.dealt_keys
+
+    def dealt(sets: Any, holders: int, dealer: int, made: Elements) -> Elements:
+        keys = honest(sets, holders, dealer, made)
+        if dealer == sets[0][0]:
+            keys[sets[0][1]] = PrimeField.add(keys[sets[0][1]], np.ones_like(keys[0]))
+        return keys
+
+    monkeypatch.setattr(holder, "dealt_keys", dealt)
+    seen = lying(monkeypatch, lambda exchange, of, value: value)
+    with pytest.raises(ClientError, match="or one of them lies"):
+        counting()[1]()
+    assert len(seen) == 2
 
 
 def one_less() -> Lie:

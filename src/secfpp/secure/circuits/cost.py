@@ -14,9 +14,10 @@ from secfpp.crypto.checks import COIN_BYTES
 from secfpp.crypto.comparison import Comparator
 from secfpp.crypto.gate import SUMS
 from secfpp.crypto.material import Deal, Kind
+from secfpp.crypto.replicated import SLOT, Sets
 from secfpp.secure import committee
 from secfpp.secure import message_sizes as sizes
-from secfpp.secure.circuits.plan import Security, verifiers, verifying
+from secfpp.secure.circuits.plan import Security, carry, sets_of, verifiers, verifying
 from secfpp.secure.circuits.tally import DIGEST_BYTES
 
 Role = Literal["responder", "verifier", "standby", "client"]
@@ -129,7 +130,17 @@ class CircuitCost(ABC):
     @property
     def dealt(self) -> int:
         """Field elements of randomness that a holder shares on top."""
-        return Deal(self.holders, self.threshold, self.demand).size
+        return Deal(self.holders, self.threshold, self.demand).size + SLOT * len(self.sets)
+
+    @property
+    def sets(self) -> Sets:
+        """Holders that have a key in common, where integers are not dealt."""
+        return sets_of(self.holders, self.threshold, self.limit, self.settings.security)
+
+    @property
+    def carry(self) -> int:
+        """See `secfpp.crypto.comparison.Comparator`."""
+        return carry(self.holders, self.threshold, self.limit, self.settings.security)
 
     def sent(self, role: Role, name_bytes: int) -> int:
         """Bytes that a client sends, exactly, if all names are `name_bytes` long."""

@@ -31,6 +31,7 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.masks import split
 from secfpp.crypto.material import Material
 from secfpp.crypto.randomness import Stream
+from secfpp.crypto.replicated import Replicated, dealt_keys
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays
@@ -118,6 +119,9 @@ def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
     stream = Stream.fresh(party.entropy)
     parts = [own_input, *([plan.deal.make(stream)] if holder else [])]
     shares = plan.code.encode(np.concatenate(parts)[None], stream)
+    if holder and plan.sets:
+        keys = dealt_keys(plan.sets, plan.holders, holders.index(party.name), stream.elements((plan.keys,)))
+        shares = np.concatenate([shares, keys], axis=1)
     label = joined.label("deal")
     reply: dict[str, np.ndarray] = {
         f"to.{name}": as_array(joined.channel.seal(name, label, share.data.cast("B")))
@@ -181,8 +185,10 @@ def _begun(holding: Holding, payload: Arrays, step_name: str) -> Running:
     if isinstance(holding.state, Dealt):
         joined, plan = holding.joined, holding.plan
         history = _bound(joined, payload, step_name) if plan.checks else b""
-        inputs, dealt = _unsealed(joined, plan, holding.state.own, payload, step_name)
-        material = Material(plan.deal, dealt, plan.limit)
+        inputs, dealt, keys = _unsealed(joined, plan, holding.state.own, payload, step_name)
+        own = joined.holders.index(joined.party.name)
+        replicated = Replicated(plan.sets, plan.holders, own, keys) if plan.sets else None
+        material = Material(plan.deal, dealt, plan.limit, replicated)
         tally = Tally(joined, plan, material) if plan.checks else None
         computation = plan.run(Shared(inputs, 1), material)
         checks = Committed(joined, plan, holding.state.coin, inputs, dealt)
@@ -210,11 +216,11 @@ def _bound(joined: Joined, payload: Arrays, step_name: str) -> bytes:
 
 def _unsealed(
     joined: Joined, plan: Plan, own: Elements, payload: Arrays, step_name: str
-) -> tuple[Elements, list[Elements]]:
-    """This holder's shares of everybody's input [clients, width] and of every holder's dealing."""
+) -> tuple[Elements, list[Elements], list[Elements]]:
+    """This holder's shares of everybody's input [clients, width] and of every holder's dealing, and keys from each."""
     label, name, envelopes = joined.label("deal"), joined.party.name, envelopes_in(payload)
     inputs = np.empty((len(joined.clients), plan.width), np.uint64)
-    dealt = []
+    dealt, keys, end = [], [], plan.width + plan.deal.size
     for number, client in enumerate(joined.clients):
         if client == name:
             vector = own
@@ -225,7 +231,7 @@ def _unsealed(
             if len(content) % 8:
                 raise TamperError(client, step_name, f"{len(content)} bytes, which are no shares")
             vector = np.frombuffer(content, np.uint64)
-        expected = plan.width + (plan.deal.size if client in joined.holders else 0)
+        expected = end + plan.keys if client in joined.holders else plan.width
         if vector.shape != (expected,):
             raise TamperError(client, step_name, f"{vector.size} shares, {expected} were expected")
         try:
@@ -234,8 +240,9 @@ def _unsealed(
             raise TamperError(client, step_name, "shares that are no field elements") from error
         inputs[number] = vector[: plan.width]
         if client in joined.holders:
-            dealt.append(vector[plan.width :])
-    return inputs, dealt
+            dealt.append(vector[plan.width : end])
+            keys.append(vector[end:])
+    return inputs, dealt, keys
 
 
 def _advance(running: Running, opened: Opened, told: Told, step_name: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from secfpp.crypto.arithmetic import Computation, Shared, decisive
 from secfpp.crypto.material import UNIFORM, Deal, Estimate
+from secfpp.crypto.replicated import SLOT, Sets, key_sets
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.crypto.verified import mask_shape
 from secfpp.secure import committee
@@ -33,6 +34,7 @@ class Plan:
         clients: how many there are.
         deal: how much randomness it takes; see `estimated`.
         checks: how often holders verify what they were told, see `secfpp.crypto.verified`; 0 if they believe it.
+        sets: who has keys in common, where integers are not dealt, see `secfpp.crypto.replicated`.
     """
 
     holders: int
@@ -44,6 +46,7 @@ class Plan:
     clients: int
     deal: Deal
     checks: int
+    sets: Sets
 
     @classmethod
     def of(
@@ -60,17 +63,25 @@ class Plan:
         estimate: Estimate | None = None,
     ) -> Plan:
         """The plan with as much randomness as `run` takes, which is counted if there is no `estimate` of it."""
-        estimate = estimate or estimated(run, (clients, width), threshold, limit)
+        sets = sets_of(holders, threshold, limit, security)
+        estimate = estimate or estimated(run, (clients, width), threshold, limit, len(sets))
         demand = estimate.demand.copy()
         checks = estimate.decisive if security == "active" else 0
         if checks:
             demand[UNIFORM] += verifying(checks, holders, threshold, limit)
-        return cls(holders, threshold, limit, width, run, defects, clients, Deal(holders, threshold, demand), checks)
+        return cls(
+            holders, threshold, limit, width, run, defects, clients, Deal(holders, threshold, demand), checks, sets
+        )
 
     @property
     def code(self) -> LagrangeCode:
         """How everything is shared."""
         return LagrangeCode(self.holders, self.threshold)
+
+    @property
+    def keys(self) -> int:
+        """Field elements that a holder deals of keys, on top of `deal`."""
+        return SLOT * len(self.sets)
 
     @property
     def needed(self) -> int:
@@ -81,6 +92,16 @@ class Plan:
     def verifiers(self) -> int:
         """Fewest holders that verify what they were told: so many that the honest ones could open it alone."""
         return verifiers(self.holders, self.threshold, self.limit)
+
+
+def sets_of(holders: int, threshold: int, limit: int, security: Security) -> Sets:
+    """See `Plan.sets`."""
+    return key_sets(holders, threshold, limit * threshold) if security == "active" else ()
+
+
+def carry(holders: int, threshold: int, limit: int, security: Security) -> int:
+    """See `secfpp.crypto.comparison.Comparator`."""
+    return len(sets_of(holders, threshold, limit, security)) - 1 if security == "active" else threshold
 
 
 def verifiers(holders: int, threshold: int, limit: int) -> int:
@@ -100,10 +121,14 @@ def to_verify(exchange: int, values: Sequence[Shared]) -> bool:
 
 
 def estimated(
-    run: Callable[[Shared, Any], Computation[Any]], shape: tuple[int, int], threshold: int, limit: int
+    run: Callable[[Shared, Any], Computation[Any]],
+    shape: tuple[int, int],
+    threshold: int,
+    limit: int,
+    replicated: int = 0,
 ) -> Estimate:
     """How much randomness a computation on inputs of `shape` takes and opens: counted by running it on zeros."""
-    estimate = Estimate(threshold, limit)
+    estimate = Estimate(threshold, limit, replicated)
     exchange, estimate.decisive = 0, 1  # its end
     computation = run(Shared(np.zeros(shape, np.uint64), 1), estimate)
     try:

@@ -106,7 +106,8 @@ def compute(component: str, dealing: Dealing, plan: Plan) -> Program[Any]:
     """
     lead = _Lead(component, dealing, plan)
     follower = plan.run(
-        Shared(np.zeros((len(dealing.clients), plan.width), np.uint64), 1), Estimate(plan.threshold, plan.limit)
+        Shared(np.zeros((len(dealing.clients), plan.width), np.uint64), 1),
+        Estimate(plan.threshold, plan.limit, len(plan.sets)),
     )
     try:
         wanted = next(follower)

@@ -175,7 +175,8 @@ class AgreementCost(SearchCost):
         """Pieces of randomness by kind: a masked size takes an integer, and no uniform element but what gates it."""
         wanted = Counter[Kind](super().demand)
         wanted[UNIFORM] -= self.circuit.clusters
-        wanted["integers", hidden_bits(bits_of(self.n + 1), self.threshold)] += self.circuit.clusters
+        if not self.active:
+            wanted["integers", hidden_bits(bits_of(self.n + 1), self.threshold + 1)] += self.circuit.clusters
         return dict(wanted)
 
     @property
@@ -226,7 +227,8 @@ class PlacingCost(OnSharesCost):
     def demand(self) -> Mapping[Kind, int]:
         """Pieces of randomness by kind: comparisons take an integer and two uniform elements, the rest one."""
         wanted = Counter[Kind]({UNIFORM: sum(self.opened) + self.comparisons + self.verified})
-        wanted["integers", self._comparator.k] += self.comparisons
+        if not self.active:
+            wanted["integers", self._comparator.k] += self.comparisons
         return wanted
 
     @property
@@ -244,4 +246,4 @@ class PlacingCost(OnSharesCost):
 
     @property
     def _comparator(self) -> Comparator:
-        return placing_comparator(self.n, self._layout.longest, self.threshold, self.limit)
+        return placing_comparator(self.n, self._layout.longest, self.carry, self.limit)

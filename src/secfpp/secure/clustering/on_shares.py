@@ -16,7 +16,7 @@ from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import ClientId, ClientState, Program
 from secfpp.secure import committee
 from secfpp.secure.circuits.component import Circuit
-from secfpp.secure.circuits.plan import Plan, Security
+from secfpp.secure.circuits.plan import Plan, Security, carry
 from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.layout import Layout
 from secfpp.secure.clustering.placed import Placed
@@ -113,6 +113,10 @@ class OnShares(Circuit[Any], Searching):
             )
         return t
 
+    def carry(self, clients: int, threshold: int) -> int:
+        """See `secfpp.crypto.comparison.Comparator`, among so many clients."""
+        return carry(min(clients, self.committee), threshold, self.limit, self.security)
+
     def is_one(self, clients: int) -> bool:
         """Whether there are too few for two clusters, so that nothing has to be computed."""
         return (self.k or self.k_max) == 1 or clients < (self.k or 2) * self.min_cluster_size
@@ -194,7 +198,8 @@ class OnShares(Circuit[Any], Searching):
             return self.grouping(facts)
         layout, threshold = self.layout(facts), facts["threshold"]
         placing = Placing.read(facts, len(facts["clients"]), self.min_cluster_size)
-        circuit = Placed(placing, layout.longest, not self.by_agreement, threshold, self.limit)
+        most = self.carry(len(facts["clients"]), threshold)
+        circuit = Placed(placing, layout.longest, not self.by_agreement, most, self.limit)
         return Plan.of(
             lambda inputs, pool: circuit.run(layout.points(inputs), pool),
             layout.defects,

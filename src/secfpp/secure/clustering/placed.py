@@ -30,7 +30,7 @@ class Placed:
         placing: who is placed, and among whom.
         radius: largest length of a point.
         self_products: whether points have products with themselves.
-        threshold: T.
+        threshold: T, or more where masks carry more, see `secfpp.crypto.comparison.Comparator.carry`.
         limit: the largest degree that is opened, in multiples of T.
     """
 

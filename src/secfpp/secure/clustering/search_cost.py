@@ -153,7 +153,7 @@ class SearchCost(OnSharesCost):
         wanted = Counter[Kind](
             {UNIFORM: sum(self.opened) - self.comparisons - self.shown + 2 * self.gated + self.verified}
         )
-        for comparator, count in self.compared:
+        for comparator, count in () if self.active else self.compared:
             wanted["integers", comparator.k] += count
         for k, points in self.kept if self.ordered else []:
             wanted["permutations", k] = points // self.n

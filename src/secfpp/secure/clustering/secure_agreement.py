@@ -14,7 +14,7 @@ from secfpp.errors import DropoutError, ProtocolError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import text_in
 from secfpp.protocol.program import Arrays, Ask, ClientState, Joint, Program, step
-from secfpp.secure.circuits.plan import Plan, estimated
+from secfpp.secure.circuits.plan import Plan, estimated, sets_of
 from secfpp.secure.clustering import agreement
 from secfpp.secure.clustering.agreed import Agreed
 from secfpp.secure.clustering.found import Found
@@ -132,7 +132,8 @@ class SecureAgreement(OnShares, Agreement):
         """What is computed on points; without a spread, nothing is allowed for noise."""
         search = self.search(size.clients, size.dimensions, size.seed, size.round)
         allowances = {} if spread is None else agreement.allowances(search, spread)
-        return Agreed(search, size.threshold, self.limit, 1 if self.limit == 5 else 2, allowances=allowances)
+        carry = self.carry(size.clients, size.threshold)
+        return Agreed(search, carry, self.limit, 1 if self.limit == 5 else 2, allowances=allowances)
 
 
 @dataclass(frozen=True)
@@ -148,4 +149,7 @@ class Size:
 
 @lru_cache(maxsize=4)  # clients that share a process ask for the same
 def _estimate(settings: SecureAgreement, size: Size) -> Estimate:
-    return estimated(settings.circuit(size).run, (size.clients, size.dimensions), size.threshold, settings.limit)
+    run, shape = settings.circuit(size).run, (size.clients, size.dimensions)
+    holders = min(size.clients, settings.committee)
+    sets = sets_of(holders, size.threshold, settings.limit, settings.security)
+    return estimated(run, shape, size.threshold, settings.limit, len(sets))

@@ -16,7 +16,7 @@ from secfpp.errors import ConfigError, LeakyProtocolWarning, Problem
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Arrays, ClientState, Program, step
 from secfpp.secure.circuits import holder
-from secfpp.secure.circuits.plan import Plan, estimated
+from secfpp.secure.circuits.plan import Plan, estimated, sets_of
 from secfpp.secure.circuits.server import About, dealing
 from secfpp.secure.clustering import distances
 from secfpp.secure.clustering.descriptor import radius
@@ -143,7 +143,7 @@ class SecureKMeans(OnShares, KMeans):
         levels = (1 if self.limit == 5 else 2) if not self.compare_bits else 0
         reveal: Reveal = "assignments" if self.reveal == "assignments" else "partition"
         search = self.search(clients, seed, round_)
-        return SecPC(search, threshold, self.limit, levels, self.compare_bits or None, reveal)
+        return SecPC(search, self.carry(clients, threshold), self.limit, levels, self.compare_bits or None, reveal)
 
     def slices(self, holders: int, threshold: int) -> distances.Slices:
         """How ``reveal="distances"`` cuts and codes descriptors."""
@@ -174,6 +174,7 @@ class SecureKMeans(OnShares, KMeans):
 @lru_cache(maxsize=4)  # clients that share a process ask for the same
 def _estimate(settings: SecureKMeans, n: int, threshold: int, seed: int, round_: int) -> Estimate:
     run = settings.circuit(n, threshold, seed, round_).run
-    estimate = estimated(run, (n, settings.dimensions), threshold, settings.limit)
+    sets = sets_of(min(n, settings.committee), threshold, settings.limit, settings.security)
+    estimate = estimated(run, (n, settings.dimensions), threshold, settings.limit, len(sets))
     estimate.decisive += 1  # the partition, which is not opened of nothing but zeros
     return estimate

@@ -69,13 +69,13 @@ class PollCost(CircuitCost):
         """Pieces of randomness by kind: comparisons take an integer and two uniform elements, answers nothing."""
         count = len(self._comparators) * self.answers
         wanted = Counter[Kind]({UNIFORM: sum(self.opened) + count - self.answers + self.verified})
-        for comparator in self._comparators:
+        for comparator in () if self.active else self._comparators:
             wanted["integers", comparator.k] += self.answers
         return wanted
 
     @cached_property
     def _circuit(self) -> Counting | MeanTest:
-        return circuit_of(self.question, self.threshold, self.limit)
+        return circuit_of(self.question, self.carry, self.limit)
 
     @property
     def _comparators(self) -> list[Comparator]:

@@ -16,7 +16,7 @@ from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import ClientState, Program
 from secfpp.secure import committee
 from secfpp.secure.circuits.component import Circuit
-from secfpp.secure.circuits.plan import Plan, Security
+from secfpp.secure.circuits.plan import Plan, Security, carry
 from secfpp.secure.polls.circuit import circuit_of, encode
 from secfpp.secure.polls.poll import Poll
 from secfpp.secure.polls.questions import AtLeast, Favours, Question, bits_in, facts_of, gain_in, question_in
@@ -190,7 +190,7 @@ class SecurePoll(Circuit[Elements], Poll):
 
 @lru_cache(maxsize=8)  # clients that share a process ask for the same
 def _plan(question: Question, holders: int, threshold: int, limit: int, security: Security) -> Plan:
-    circuit = circuit_of(question, threshold, limit)
+    circuit = circuit_of(question, carry(holders, threshold, limit, security), limit)
     return Plan.of(
         circuit.run,
         bit_defects,

@@ -23,6 +23,7 @@ from support.poll_runs import PollRun, gainers, in_the_clear, voters
 from support.toy import Fate
 
 ACTIVE = replace(SECURE, min_cluster_size=4, security="active")
+FEW = replace(K_MEANS, security="active")
 VOTES = np.random.default_rng(5).integers(0, 2, (16, 12))
 
 
@@ -52,6 +53,20 @@ def test_steps_of_a_poll() -> None:
     away = Away({})
     PollRun(voters(VOTES), SecurePoll(security="active"), away).at_least(3, None, away.on_ask)
     assert away.steps == ["begin", "verify", "proceed", "proceed", "verify", "proceed", "verify", "proceed"]
+
+
+def test_steps_of_groupings() -> None:
+    """Verified are, by number of the exchange that follows: what was dealt; then what the text says, and the end."""
+    steps = {}
+    for name, made in (("agreement", AgreementRun(8, replace(SECURE, security="active"))), ("k-means", Run(8, FEW))):
+        away = Away({})
+        made.assign(away.on_ask)  # type: ignore[attr-defined]
+        verified = [i for i, step in enumerate(away.steps) if step == "verify"]
+        steps[name] = [away.steps[:i].count("proceed") for i in verified]
+    # choices of the first iteration, who goes on, choices of the second, masked sizes, the best run, the pairs
+    assert steps["agreement"] == [0, 3, 5, 8, 9, 12, 13, 14]
+    # choices of the first iteration, who goes on, choices of the second, sizes, inertias, the pairs
+    assert steps["k-means"] == [0, 2, 4, 7, 8, 9, 10, 11]
 
 
 @pytest.mark.parametrize("security", ["passive", "active"])
