@@ -109,7 +109,8 @@ def pair(shape: str, given: argparse.Namespace) -> tuple[OnShares, Searching, Se
     """The clusterer of a shape on shares and in the clear, and what it costs."""
     n, settings = SHAPES[shape]
     smallest = 7 if given.threshold == "high" else 4  # T + 2
-    common: dict[str, Any] = {"threshold": given.threshold, "min_cluster_size": smallest, **settings}
+    common: dict[str, Any] = {"threshold": given.threshold, "security": given.security}
+    common |= {"min_cluster_size": smallest, **settings}
     if shape.startswith("agreement"):
         secure = SecureAgreement(**common)
         return secure, _plain(secure, Agreement, PlainAgreement), AgreementCost(secure, n, DIMENSION, SEED)
@@ -125,13 +126,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, action="append", help="one or more of the shapes; default: all")
     parser.add_argument("--threshold", choices=("standard", "high"), default="standard")
+    parser.add_argument("--security", choices=("passive", "active"), default="passive")
     parser.add_argument("--compare-bits", type=int, choices=(0, 20, 24), default=0, help="0 is exact")
     parser.add_argument("--reveal", choices=("partition", "assignments"), default="partition")
     parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
     threads, bits = os.environ.get("OMP_NUM_THREADS", "all"), arguments.compare_bits or "all"
     print("exact" if bits == "all" else f"{bits} bits compared", end=", ")
-    print(f"threshold {arguments.threshold}, reveal {arguments.reveal}")
+    print(f"threshold {arguments.threshold}, security {arguments.security}, reveal {arguments.reveal}")
     print(f"numpy {np.__version__}, threads of BLAS: {threads}, best of {arguments.repeats}")
     columns = ("shape", 14), ("N", 4), ("K", 5), ("R", 4), ("I", 3), ("T", 3), ("seconds", 9), ("exchanges", 11)
     columns += ("MB/holder", 11), ("comparisons", 13), ("ms each", 9), ("in the clear, s", 17), ("ratio", 8)

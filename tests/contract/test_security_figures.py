@@ -35,7 +35,7 @@ class Guarded(PlainMean):
 
     kind: ClassVar[str] = "guarded"
 
-    def security(self, n_clients: int) -> Mapping[str, object]:
+    def protection(self, n_clients: int) -> Mapping[str, object]:
         return {"reveal": "sums", "holders": n_clients, "threshold": n_clients // 3}
 
 

@@ -167,7 +167,7 @@ def _made_up(value: Shared, outputs: Iterator[Elements], made_up: Stream, n: int
 
 def _mask(shape: tuple[int, ...], bits: int, made_up: Stream) -> Elements:
     """What a small integer looks like under its mask: uniform low bits, and a sum of T + 1 integers above them."""
-    high = [made_up.integers(hidden_bits(bits, THRESHOLD), shape) for _ in range(THRESHOLD + 1)]
+    high = [made_up.integers(hidden_bits(bits, THRESHOLD + 1), shape) for _ in range(THRESHOLD + 1)]
     return made_up.integers(bits, shape) + (np.sum(high, axis=0, dtype=np.uint64) << np.uint64(bits))
 
 

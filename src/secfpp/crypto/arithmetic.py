@@ -5,9 +5,10 @@ threshold T: sums keep the degree, products add it. A *computation* is a generat
 is resumed with their public values; everything that is yielded at once is opened in one exchange, and `together` runs
 computations side by side. Up to `limit` T + 1 holders have to answer, so no degree may pass `limit`.
 
-Assumptions: at most T holders collude, holders follow the protocol, and opened values are uniform masks plus a
-secret (then they say nothing), or outputs. Masks that are made of random signs are such also if the server tells false
-roots, see `gated`; other values that it tells are believed.
+Assumptions: at most T holders collude, and opened values are uniform masks plus a secret (`Masked`: then they say
+nothing), or outputs. Masks that are made of random signs are such also if the server tells false roots, see `gated`.
+Other values that it tells are believed, unless they are verified (`secfpp.crypto.verified`) before anything is opened
+that is not `Masked`.
 
 Degree reduction opens v + r for a random shared r and subtracts the share of r: one public value, so that survivors
 cannot disagree (I. Damgard, J. Nielsen, Scalable and unconditionally secure multiparty computation, 2007, with the
@@ -110,11 +111,13 @@ class Pool(Protocol):
     Attributes:
         threshold: T.
         limit: the largest degree that can be opened, in multiples of T.
+        summands: of how many secret integers each of `integers` is the sum.
         gate: what it knows of random signs, see `gated`.
     """
 
     threshold: int
     limit: int
+    summands: int
     gate: Gate
 
     def uniform(self, shape: tuple[int, ...]) -> Shared:
@@ -122,7 +125,7 @@ class Pool(Protocol):
         ...
 
     def integers(self, bits: int, shape: tuple[int, ...]) -> Shared:
-        """Sums of T + 1 uniform integers 0..2^bits-1, degree 1."""
+        """Sums of `summands` uniform integers 0..2^bits-1, of any degree: to be opened, with something under them."""
         ...
 
     def permutations(self, size: int, count: int) -> Sequence[Shared]:
@@ -140,7 +143,13 @@ def stack(arrays: Sequence[Shared], axis: int = -1) -> Shared:
     return Shared(np.stack([array.values for array in arrays], axis), max(array.degree for array in arrays))
 
 
-class Square(Shared):
+class Masked(Shared):
+    """To be opened, and uniform whatever holders were told before: it says nothing by itself."""
+
+    __slots__ = ()
+
+
+class Square(Masked):
     """The square of a uniform element, to be opened: the public value is its inverse square root."""
 
     __slots__ = ()
@@ -158,6 +167,11 @@ def signs(shape: tuple[int, ...], pool: Pool) -> Computation[Shared]:
     made = Shared(PrimeField.mul(a.values, root), a.degree)
     pool.gate.watch((made * made - 1).values, root)
     return made
+
+
+def decisive(values: Sequence[Shared]) -> bool:
+    """Whether what is opened, or that a computation is over, can say something that depends on what was told before."""
+    return not values or not all(isinstance(value, Masked) for value in values)
 
 
 def gated(value: Shared, pool: Pool) -> Shared:
@@ -213,7 +227,7 @@ def lowered(values: Sequence[Shared], pool: Pool) -> Computation[list[Shared]]:
     if masks:
         for i, mask in masks.items():
             result[i] = result[i] + mask
-        public = yield [result[i] for i in masks]
+        public = yield [Masked(result[i].values, result[i].degree) for i in masks]
         for (i, mask), value in zip(masks.items(), public, strict=True):
             result[i] = Shared(PrimeField.sub(value, mask.values), 1)
     return result

@@ -4,13 +4,13 @@ For a shared integer x of magnitude at most `bound`, open
 
     m = f x + 2^k + r  modulo p,      r = 2^k t + u,
 
-where t is made of w = 61 - k random bits and u is the sum of T + 1 integers below 2^k, one of which at least is
-uniform and secret. So r is uniform modulo p (to within 2^-61), and m says nothing; it is `gated`, in case the bits are
-none. Dividing by 2^k,
+where t is made of w = 61 - k random bits and u is the sum of n integers below 2^k (`Pool.summands`), one of which at
+least is uniform and secret. So r is uniform modulo p (to within 2^-61), and m says nothing; it is `gated`, in case the
+bits are none. Dividing by 2^k,
 
-    top(m) - t = floor(f x / 2^k + 1 + carry)  modulo 2^w,      -1 <= carry <= T,
+    top(m) - t = floor(f x / 2^k + 1 + carry)  modulo 2^w,      -1 <= carry <= n - 1,
 
-whose top bit is the sign of x whenever f >= (T + 2) 2^k: the low bits can be off by their carry only. The sign is then
+whose top bit is the sign of x whenever f >= (n + 1) 2^k: the low bits can be off by their carry only. The sign is then
 computed from the digits of t: with one-hot digits, "greater" and "equal" at a public digit are linear. Digits are
 combined in groups of `limit`, one exchange per level of groups, until `limit` - 1 groups are left.
 
@@ -30,6 +30,7 @@ import numpy as np
 from secfpp.crypto.arithmetic import (
     Computation,
     Future,
+    Masked,
     Pool,
     Shared,
     concatenate,
@@ -53,25 +54,25 @@ class Comparator:
 
     Attributes:
         bound: largest magnitude.
-        threshold: T.
+        carry: n - 1: T, or more if integers are sums of more than T + 1.
         widths: bits of the digits, least significant first; w in all.
         levels: exchanges in which groups of digits are combined.
     """
 
     bound: int
-    threshold: int
+    carry: int
     widths: tuple[int, ...]
     levels: int
 
     @classmethod
     def plan(
-        cls, bound: int, threshold: int, limit: int, levels: int, bits: int | None = None, degree: int | None = None
+        cls, bound: int, carry: int, limit: int, levels: int, bits: int | None = None, degree: int | None = None
     ) -> Comparator:
         """The comparator with the cheapest digits.
 
         Args:
             bound: largest magnitude of what is compared.
-            threshold: T.
+            carry: see `Comparator`.
             limit: the largest degree that can be opened.
             levels: exchanges for combining digits.
             bits: compare only so many bits, if fewer than an exact comparison needs: see `exact`.
@@ -80,7 +81,7 @@ class Comparator:
         Raises:
             FieldRangeError: the bound needs more than 60 bits.
         """
-        exact = ((threshold + 2) * (bound + 1)).bit_length() + 1
+        exact = ((carry + 2) * (bound + 1)).bit_length() + 1
         if bits is None and exact > 60:
             raise FieldRangeError(
                 f"comparing numbers up to {bound} takes {exact} bits, 60 are there: use fewer bits or clients"
@@ -88,13 +89,13 @@ class Comparator:
         w = exact if bits is None else min(bits, exact)
         count = min(w, (degree or limit - 1) * limit**levels)
         small, rest = divmod(w, count)
-        return cls(bound, threshold, (small,) * (count - rest) + (small + 1,) * rest, levels)
+        return cls(bound, carry, (small,) * (count - rest) + (small + 1,) * rest, levels)
 
     @classmethod
-    def soonest(cls, bound: int, threshold: int, limit: int) -> Comparator:
+    def soonest(cls, bound: int, carry: int, limit: int) -> Comparator:
         """All bits, in as few exchanges as digits allow that are ready when they are used; see `plan`."""
         levels = 0
-        while max((found := cls.plan(bound, threshold, limit, levels)).widths) > limit:
+        while max((found := cls.plan(bound, carry, limit, levels)).widths) > limit:
             levels += 1
         return found
 
@@ -111,17 +112,17 @@ class Comparator:
     @property
     def factor(self) -> int:
         """f, the largest that keeps f x + 2^k in range."""
-        return (((1 << (self.w - 1)) - 2 - self.threshold) << self.k) // max(self.bound, 1)
+        return (((1 << (self.w - 1)) - 2 - self.carry) << self.k) // max(self.bound, 1)
 
     @property
     def exact(self) -> bool:
         """Whether every sign is right; else those of negative x above -`blur` may be taken for non-negative."""
-        return self.factor >= (self.threshold + 2) << self.k
+        return self.factor >= (self.carry + 2) << self.k
 
     @property
     def blur(self) -> int:
         """Smallest magnitude from which signs are certain."""
-        return -(-((self.threshold + 2) << self.k) // self.factor)
+        return -(-((self.carry + 2) << self.k) // self.factor)
 
     def prepare(self, count: int, pool: Pool) -> Computation[DrawnMasks]:
         """Material for `count` signs, at no input: one exchange here, and one in `DrawnMasks.expand`."""
@@ -136,7 +137,8 @@ class Comparator:
     def opening(self, x: Shared, mask: Shared, pool: Pool) -> Computation[Elements]:
         """The public m of the integer x [count] under the mask r [count]; one exchange."""
         scaled = Shared(PrimeField.mul(x.values, np.array(self.factor % PrimeField.p, np.uint64)), x.degree)
-        (m,) = yield from opened([gated(scaled + (1 << self.k) + mask, pool)])
+        hidden = gated(scaled + (1 << self.k) + mask, pool)
+        (m,) = yield from opened([Masked(hidden.values, hidden.degree)])
         return m
 
 

@@ -61,16 +61,7 @@ class Gate:
         return self.sums
 
     def _weighed(self, defects: Elements) -> Elements:
-        """Two sums of `defects` [n], cut into rows."""
-        weights, count = Stream(self._told), -(-len(defects) // _COLUMNS)
-        columns, rows = weights.elements((_COLUMNS, SUMS)), weights.elements((count, SUMS))
-        total = np.zeros(SUMS, np.uint64)
-        for start in range(0, count, _ROWS):
-            part = defects[start * _COLUMNS : (start + _ROWS) * _COLUMNS]
-            part = np.pad(part, (0, -len(part) % _COLUMNS)).reshape(-1, _COLUMNS)
-            sums = PrimeField.mul(PrimeField.matmul(part, columns), rows[start : start + _ROWS])
-            total = PrimeField.add(total, PrimeField.sum_axis(sums, 0))
-        return total
+        return weighed(defects, Stream(self._told))
 
 
 class Idle(Gate):
@@ -78,3 +69,16 @@ class Idle(Gate):
 
     def _weighed(self, defects: Elements) -> Elements:
         return np.zeros(SUMS, np.uint64)
+
+
+def weighed(values: Elements, weights: Stream) -> Elements:
+    """Two sums [2] of `values` [n], cut into rows, with weights as the module says."""
+    count = -(-len(values) // _COLUMNS)
+    columns, rows = weights.elements((_COLUMNS, SUMS)), weights.elements((count, SUMS))
+    total = np.zeros(SUMS, np.uint64)
+    for start in range(0, count, _ROWS):
+        part = values[start * _COLUMNS : (start + _ROWS) * _COLUMNS]
+        part = np.pad(part, (0, -len(part) % _COLUMNS)).reshape(-1, _COLUMNS)
+        sums = PrimeField.mul(PrimeField.matmul(part, columns), rows[start : start + _ROWS])
+        total = PrimeField.add(total, PrimeField.sum_axis(sums, 0))
+    return total

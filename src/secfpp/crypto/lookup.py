@@ -1,6 +1,6 @@
 """Functions of small shared integers that nobody sees.
 
-For an integer 0 <= x < 2^b, open m = x + u + 2^b t, with u made of b secret random bits and t the sum of T + 1
+For an integer 0 <= x < 2^b, open m = x + u + 2^b t, with u made of b secret random bits and t the sum of T + 1 or more
 integers below 2^h, one of which at least is uniform and secret. Nothing wraps, so m hides x to within 2^-h; it is
 `gated`, in case the bits are none. Modulo 2^b, m is x + u: so any function of x is a public linear function of the
 one-hot vector of u.
@@ -17,9 +17,9 @@ from secfpp.crypto.comparison import characters, one_hot
 from secfpp.crypto.field import Elements, PrimeField
 
 
-def hidden_bits(bits: int, threshold: int) -> int:
+def hidden_bits(bits: int, summands: int) -> int:
     """h, as many as leave m below p."""
-    return PrimeField.bits - 1 - bits - (threshold + 1).bit_length()
+    return PrimeField.bits - 1 - bits - summands.bit_length()
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class DrawnLookup:
         u = Shared(np.full(count, (1 << bits) - 1, np.uint64), 0)
         for j in range(bits):  # u = (2^b - 1 - sum_j 2^j x_j) / 2 for signs x_j
             u = u - drawn[j].turn(j)
-        high = pool.integers(hidden_bits(bits, pool.threshold), (count,))
+        high = pool.integers(hidden_bits(bits, pool.summands), (count,))
         return cls(drawn, u.turn(-1) + high.turn(bits))
 
     def expand(self, pool: Pool) -> Computation[Lookup]:

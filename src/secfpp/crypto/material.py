@@ -8,7 +8,7 @@ Every holder deals, and at most T of them collude:
   nothing has to be proven but that shares are of degree T (`secfpp.crypto.checks`).
 * *Integers* are sums, *permutations* products of what T + 1 holders deal, so that one of them at least is honest. That
   permutations are such is checked too (`Deal.defects`). Integers of another size spoil the result, not the others'
-  privacy.
+  privacy; where that is too much they are not dealt but `Replicated`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.gate import Gate, Idle
 from secfpp.crypto.kernel import compiled
 from secfpp.crypto.randomness import Stream
+from secfpp.crypto.replicated import Replicated
 
 Kind = tuple[str, int]
 """("uniform", 0), ("integers", bits) or ("permutations", size)."""
@@ -134,10 +135,14 @@ class Material:
         deal: what was dealt.
         received: this holder's shares of each holder's dealing, c vectors [size] in the holders' order.
         limit: the largest degree that can be opened.
+        replicated: where integers come from if they are not dealt.
     """
 
-    def __init__(self, deal: Deal, received: Sequence[Elements], limit: int) -> None:
-        self.threshold, self.limit = deal.threshold, limit
+    def __init__(
+        self, deal: Deal, received: Sequence[Elements], limit: int, replicated: Replicated | None = None
+    ) -> None:
+        self.threshold, self.limit, self._replicated = deal.threshold, limit, replicated
+        self.summands = deal.threshold + 1 if replicated is None else replicated.count
         self.gate = Gate()
         self._demand, self._taken = dict(deal.demand), Counter[Kind]()
         self._ready: dict[Kind, Sequence[Elements]] = {}
@@ -178,6 +183,8 @@ class Material:
 
     def integers(self, bits: int, shape: tuple[int, ...]) -> Shared:
         """See `Pool.integers`."""
+        if self._replicated is not None:
+            return Shared(self._replicated.integers(bits, shape), self.limit)
         first, *rest = self._take(("integers", bits), shape)
         for other in rest:
             first = PrimeField.add(first, other)
@@ -191,16 +198,23 @@ class Material:
 class Estimate:
     """A pool of zeros that counts what is taken: run a computation on it to know its demand.
 
+    Args:
+        threshold: T.
+        limit: the largest degree that can be opened.
+        replicated: how many integers below 2^bits make one, if they are `Replicated`; 0 if they are dealt.
+
     Attributes:
         demand: pieces taken, by kind.
         opened: elements that became public, counted by who runs the computation.
+        decisive: how often something has to be verified, see `secfpp.crypto.verified`, counted like this.
     """
 
-    def __init__(self, threshold: int, limit: int) -> None:
-        self.threshold, self.limit = threshold, limit
+    def __init__(self, threshold: int, limit: int, replicated: int = 0) -> None:
+        self.threshold, self.limit, self._replicated = threshold, limit, replicated
+        self.summands = replicated or threshold + 1
         self.gate: Gate = Idle()
         self.demand: Counter[Kind] = Counter()
-        self.opened = 0
+        self.opened, self.decisive = 0, 0
 
     def _take(self, kind: Kind, shape: tuple[int, ...]) -> Shared:
         self.demand[kind] += math.prod(shape)
@@ -212,6 +226,8 @@ class Estimate:
 
     def integers(self, bits: int, shape: tuple[int, ...]) -> Shared:
         """See `Pool.integers`."""
+        if self._replicated:
+            return Shared(np.zeros(shape, np.uint64), self.limit)
         return self._take(("integers", bits), shape)[..., 0]
 
     def permutations(self, size: int, count: int) -> list[Shared]:

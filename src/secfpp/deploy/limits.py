@@ -156,7 +156,7 @@ def _colluding(part: Any, fewest: int, sites: int) -> int:
         if hasattr(part, "is_one") and part.is_one(n):
             continue  # too few to be grouped
         try:
-            found.append(int(part.security(n)["threshold"]))
+            found.append(int(part.protection(n)["threshold"]))
         except ConfigError:  # too few for the part: it refuses by itself
             continue
     return min(found, default=1 << 30)

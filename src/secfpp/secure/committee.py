@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from secfpp.crypto.randomness import Stream
+from secfpp.crypto.replicated import MOST, possible
 from secfpp.crypto.roster import pack
 from secfpp.errors import ConfigError, Problem, TamperError
 from secfpp.protocol.program import Arrays
@@ -25,22 +26,27 @@ LARGEST = 16
 _COMMITMENT = b"secfpp/commitment/1\0"
 
 
-def clustering_threshold(holders: int, limit: int, tolerated: int | None = None) -> int:
+def clustering_threshold(holders: int, limit: int, tolerated: int | None = None, *, active: bool = False) -> int:
     """How many of `holders` may collude when shares of `limit` times their degree are opened.
 
     ``holders >= limit T + 1 + tolerated``; by default, 5 dropouts of 16 holders are tolerated and of fewer holders
-    as many as leave T at least 1. So T = 2 of 15 or 16, 1 of 6 to 14.
+    as many as leave T at least 1. So T = 2 of 15 or 16, 1 of 6 to 14. Where openings are verified, `active`, T more
+    have to answer, so that it is ``(limit + 1) T``, and 3 dropouts of 16: T = 2 of 15 or 16, 1 of 7 to 14.
 
     Raises:
         ConfigError: fewer holders than T = 1 needs.
     """
+    times, most = (limit + 1, 3) if active else (limit, 5)
     if tolerated is None:
-        tolerated = max(0, min(holders * 5 // LARGEST, holders - limit - 1)) if limit >= 5 else 0
-    threshold = (holders - 1 - tolerated) // limit
+        tolerated = max(0, min(holders * most // LARGEST, holders - times - 1)) if limit >= 5 else 0
+    threshold = (holders - 1 - tolerated) // times
     if threshold < 1:
         raise ConfigError(
-            [Problem("clusterer", f"{holders} holders of shares", f"at least {limit + 1 + tolerated} are needed")]
+            [Problem("clusterer", f"{holders} holders of shares", f"at least {times + 1 + tolerated} are needed")]
         )
+    if active and not possible(holders, threshold):
+        fewer = f"fewer, or more dropouts, where openings are verified: {threshold} of so many can collude in more ways"
+        raise ConfigError([Problem("committee", holders, f"{fewer} than {MOST}")])
     return threshold
 
 

@@ -5,7 +5,7 @@ Only the server's program is another one. Where the guard is taken out, it reads
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,9 +18,6 @@ from secfpp.crypto.comparison import Comparator
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.gate import SUMS
 from secfpp.errors import SecFPPError
-from secfpp.protocol.program import Program
-from secfpp.secure.circuits import server
-from secfpp.secure.circuits.messages import Opened
 from secfpp.secure.clustering import agreement, secpc
 from secfpp.secure.clustering.kmeans import INERTIA_SCALE
 from secfpp.secure.clustering.scores import SeedPairs
@@ -30,27 +27,8 @@ from secfpp.secure.polls.circuit import Counting
 from secfpp.secure.polls.questions import AtLeast
 from support.agreement_runs import AgreementRun, disagreeing
 from support.clustering_runs import TINY, Run
+from support.false_values import Lie, lying
 from support.poll_runs import PollRun, voters
-
-Lie = Callable[[int, Shared, Elements], Elements]
-"""What is told instead, from the exchange, what is opened, and the value."""
-
-
-def lying(monkeypatch: pytest.MonkeyPatch, lie: Lie) -> list[list[Elements]]:
-    """Make the server tell something else; what it sees itself, exchange by exchange."""
-    seen: list[list[Elements]] = []
-
-    class Lying(server._Lead):
-        def open(self, wanted: Sequence[Shared]) -> Program[list[Elements]]:
-            values = yield from super().open(wanted)
-            seen.append(values)
-            told = [lie(len(seen) - 1, of, value) for of, value in zip(wanted, values, strict=True)]
-            flat = np.concatenate([value.reshape(-1) for value in told])
-            self.opened[-1] = Opened(self.opened[-1].responders, flat)
-            return told
-
-    monkeypatch.setattr(server, "_Lead", Lying)
-    return seen
 
 
 def roots(change: Callable[[Elements], Elements]) -> Lie:

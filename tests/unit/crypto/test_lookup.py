@@ -49,5 +49,5 @@ def test_what_is_opened_is_spread_alike_for_all_integers() -> None:
 
 
 def test_masks_hide_to_within_two_to_the_minus_fifty() -> None:
-    assert hidden_bits(5, 2) == 53
-    assert hidden_bits(7, 5) == 50
+    assert hidden_bits(5, 3) == 53
+    assert hidden_bits(7, 6) == 50

@@ -55,5 +55,10 @@ def test_clustering_thresholds() -> None:
     assert [committee.clustering_threshold(c, 5) for c in (6, 7, 10, 14, 15, 16)] == [1, 1, 1, 1, 2, 2]
     assert committee.clustering_threshold(16, 5, 0) == 3
     assert committee.clustering_threshold(16, 3) == 5
+    active = [committee.clustering_threshold(c, 5, active=True) for c in (7, 14, 15, 16)]
+    assert active == [1, 1, 2, 2]
+    assert committee.clustering_threshold(16, 3, active=True) == 3
+    with pytest.raises(ConfigError, match="committee = 60: fewer, or more dropouts"):
+        committee.clustering_threshold(60, 5, 0, active=True)
     with pytest.raises(ConfigError, match=r"5 holders of shares.*at least 6 are needed"):
         committee.clustering_threshold(5, 5)

@@ -29,9 +29,10 @@ from support.toy import Toy, toy_driver
 SMALL: dict[str, Any] = {"dimensions": 4, "restarts": 2, "iterations": 2}
 
 
-def clustered(settings: SecureKMeans, n: int, spread: bool = True) -> tuple[Found, InProcessDriver]:
+def clustered(settings: SecureKMeans, n: int, apart: int | None = None) -> tuple[Found, InProcessDriver]:
+    """Of two groups: as many in each, or so few in one of them."""
     rng = np.random.default_rng(0)
-    centres = np.eye(4)[np.arange(n) % 2 if spread else np.zeros(n, int)] * 0.8
+    centres = np.eye(4)[np.arange(n) % 2 if apart is None else (np.arange(n) < apart).astype(int)] * 0.8
     names = [f"c{i:02d}" for i in range(n)]
     states = {c: ClientState({"d": z + 0.02 * rng.normal(size=4)}) for c, z in zip(names, centres, strict=True)}
     driver = toy_driver(
@@ -62,6 +63,8 @@ def clustered(settings: SecureKMeans, n: int, spread: bool = True) -> tuple[Foun
         (12, {"reveal": "assignments", "restarts": 4, "finalists": 2}),
         (16, {"threshold": "high", "min_cluster_size": 7, "restarts": 5, "finalists": 2, "k": 2}),
         (22, {"committee": 22, "dropouts": 1, "min_cluster_size": 6, "k_max": 2}),
+        (16, {"k_max": 3, "restarts": 7, "finalists": 3, "security": "active"}),
+        (12, {"reveal": "assignments", "restarts": 4, "finalists": 2, "security": "active"}),
     ],
 )
 def test_clustering(n: int, settings: dict[str, Any]) -> None:
@@ -79,14 +82,21 @@ def test_clustering(n: int, settings: dict[str, Any]) -> None:
     assert Counter(by_role.values())["responder"] == cost.responders
     for client, role in by_role.items():
         assert driver.costs.up[client] == cost.sent(role, NAME)
-        assert 0 <= driver.costs.down[client] - cost.received(role) <= texts(n, cost.exchanges)
+        assert (
+            0
+            <= driver.costs.down[client] - cost.received(role)
+            <= texts(n, cost.exchanges, cost.checks * cost.verifiers)
+        )
 
 
 def test_nothing_found_saves_the_last_exchange() -> None:
-    clusterer = SecureKMeans(**SMALL, k=2)
-    found, driver = clustered(clusterer, 9, spread=False)
-    assert found.inertia or found.labels is None
-    assert ClusteringCost(clusterer, 9, admitted=len(found.inertia)).exchanges == driver.costs.exchanges
+    for security in ("passive", "active"):
+        clusterer = SecureKMeans(**SMALL, k=2, security=security)
+        found, driver = clustered(clusterer, 9, apart=2)
+        assert not found.inertia and found.labels is None
+        cost = ClusteringCost(clusterer, 9, admitted=0)
+        assert cost.exchanges == driver.costs.exchanges
+        assert cost.demand == dict(clusterer.plan(9, cost.holders, cost.threshold, 0, 0).deal.demand)
 
 
 @pytest.mark.parametrize("bounded", [False, True])

@@ -26,7 +26,7 @@ ALL = "all"
 CLEAR = "+clear"
 """How the label of a variant ends that is the same method with a server that sees everything."""
 IN_THE_CLEAR: Mapping[str, Any] = {"reveal": "everything to the server", "holders": None, "threshold": None}
-"""What a part stands for that has no method ``security``."""
+"""What a part stands for that has no method ``protection``."""
 PARTS = ("clusterer", "aggregator", "poll")
 """The components that promise something; what an earlier one says counts before what a later one does."""
 
@@ -72,7 +72,7 @@ def security(runs: Sequence[RunResult], algorithm: object | None, participation:
 def promises(algorithm: object | None, n_clients: int, sends: Collection[str]) -> dict[str, Any]:
     """What others learn of a method's clients: ``reveal``, ``holders``, ``threshold``, by its parts that send.
 
-    A part is one of `PARTS`. Its method ``security(n_clients)``, if it has one, gives these keys,
+    A part is one of `PARTS`. Its method ``protection(n_clients)``, if it has one, gives these keys,
     and others if it likes: what is revealed, how many clients hold shares, and how many of them may join the server
     without learning more. A part without it is in the clear, and so is a method with such a part, whatever the
     others do. If a part says other things than the whole, each is under its phase.
@@ -179,7 +179,7 @@ def _figures(method: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
 
 
 def _told(part: object, n_clients: int) -> dict[str, Any]:
-    offered = getattr(part, "security", None)
+    offered = getattr(part, "protection", None)
     return dict(offered(n_clients) if callable(offered) else IN_THE_CLEAR)
 
 

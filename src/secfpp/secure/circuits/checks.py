@@ -158,19 +158,33 @@ def leading(clients: Sequence[ClientId], step_name: str) -> Generator[Mapping[Cl
         TamperError: see `blame`.
     """
     shown = yield {}
-    coins = {holder: _coin_in(holder, shown.replies[holder]) for holder in shown.responders}
+    coins = {holder: coin_in(holder, shown.replies[holder]) for holder in shown.responders}
     del shown  # all that was answered, which is large
     checked = yield coins
-    responders, size = checked.responders, (len(checked.responders) + 1) * len(clients)
-    answers = [elements_in(checked.replies[h], "checks", size, h, step_name) for h in responders]
+    judge(clients, checked, step_name)
     del checked
-    degree, zero = unmasked(answers, [(len(responders), len(clients)), (len(clients),)])
-    blame(clients, responders, degree, zero, step_name)
     while True:
         yield {}
 
 
-def _coin_in(holder: ClientId, reply: Arrays) -> np.ndarray:
+def judge(clients: Sequence[ClientId], checked: Answers, step_name: str) -> None:
+    """Add up what holders answered as the checks, and judge it.
+
+    Raises:
+        TamperError: see `blame`.
+    """
+    responders, size = checked.responders, (len(checked.responders) + 1) * len(clients)
+    answers = [elements_in(checked.replies[h], "checks", size, h, step_name) for h in responders]
+    degree, zero = unmasked(answers, [(len(responders), len(clients)), (len(clients),)])
+    blame(clients, responders, degree, zero, step_name)
+
+
+def coin_in(holder: ClientId, reply: Arrays) -> np.ndarray:
+    """The coin that a holder showed.
+
+    Raises:
+        ReplyError: it showed none.
+    """
     coin = reply.get("coin")
     if coin is None or coin.dtype != np.uint8 or coin.shape != (COIN_BYTES,):
         raise ReplyError(holder, f"showed no coin of {COIN_BYTES} bytes")

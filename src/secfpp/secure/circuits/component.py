@@ -91,10 +91,15 @@ class Circuit(ABC, Generic[R]):
 
     @step
     def begin(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
-        """Take in what was dealt, by a holder that stood by."""
+        """Take in what was dealt, by a holder that stood by, or by all where openings are verified."""
         self.take_part(context, payload, f"{self.component}.begin")
-        holder.begin(context, payload, f"{self.component}.begin")
-        return state, {}
+        return state, holder.begin(context, payload, f"{self.component}.begin")
+
+    @step
+    def verify(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        """Say all other holders what this one was told, sealed."""
+        self.take_part(context, payload, f"{self.component}.verify")
+        return state, holder.verify(context, payload, f"{self.component}.verify")
 
     @step
     def proceed(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:

@@ -12,12 +12,17 @@ from typing import Literal, Protocol
 from secfpp.crypto.channel import ENVELOPE_OVERHEAD
 from secfpp.crypto.checks import COIN_BYTES
 from secfpp.crypto.comparison import Comparator
+from secfpp.crypto.gate import SUMS
 from secfpp.crypto.material import Deal, Kind
+from secfpp.crypto.replicated import SLOT, Sets
 from secfpp.secure import committee
 from secfpp.secure import message_sizes as sizes
+from secfpp.secure.circuits.plan import Security, carry, sets_of, verifiers, verifying
+from secfpp.secure.circuits.tally import DIGEST_BYTES
 
-Role = Literal["responder", "standby", "client"]
-"""A holder that answers openings, one that stands by in case another drops out, or a client that holds no shares."""
+Role = Literal["responder", "verifier", "standby", "client"]
+"""A holder that answers openings, one that only verifies what it is told, one that stands by in case another drops out,
+or a client that holds no shares."""
 
 
 class Settings(Protocol):
@@ -26,6 +31,10 @@ class Settings(Protocol):
     @property
     def committee(self) -> int:
         """Most holders."""
+
+    @property
+    def security(self) -> Security:
+        """Whether what is told is verified."""
 
     def collusion(self, clients: int) -> int:
         """How many of the holders among so many clients may collude, T."""
@@ -62,6 +71,31 @@ class CircuitCost(ABC):
         """Field elements of input that a client shares."""
 
     @property
+    @abstractmethod
+    def decisive(self) -> int:
+        """How often something is opened that may depend on what was told before."""
+
+    @property
+    def checks(self) -> int:
+        """How often holders verify: what was dealt, what they were told before each of these exchanges, and the end."""
+        return self.decisive + 2 if self.active else 0
+
+    @property
+    def active(self) -> bool:
+        """Whether it is."""
+        return self.settings.security == "active"
+
+    @property
+    def verified(self) -> int:
+        """Uniform elements that this takes."""
+        return verifying(self.checks, self.holders, self.threshold, self.limit)
+
+    @property
+    def verifiers(self) -> int:
+        """Holders that verify, those that answer among them."""
+        return verifiers(self.holders, self.threshold, self.limit) if self.active else self.responders
+
+    @property
     def holders(self) -> int:
         """How many hold shares, c."""
         return min(self.n, self.settings.committee)
@@ -79,17 +113,34 @@ class CircuitCost(ABC):
     @property
     def exchanges(self) -> int:
         """Greeting, randomness for a committee if one is drawn, dealing, and those of the computation."""
-        return 2 + (self.n > self.holders) + len(self.opened)
+        return 2 + (self.n > self.holders) + len(self.opened) + self._more
+
+    @property
+    def _more(self) -> int:
+        """Exchanges where security is active: one in which holders get what was dealt, the checks, and the end."""
+        return 1 + self.checks + 1 if self.active else 0
 
     @property
     def messages(self) -> int:
         """Asks and replies."""
-        return 2 * ((self.exchanges - len(self.opened)) * self.n + len(self.opened) * self.responders)
+        answered = (len(self.opened) + self.active) * self.responders
+        verified = (self.checks + self.active) * self.verifiers
+        return 2 * ((self.exchanges - self._more - len(self.opened)) * self.n + answered + verified)
 
     @property
     def dealt(self) -> int:
         """Field elements of randomness that a holder shares on top."""
-        return Deal(self.holders, self.threshold, self.demand).size
+        return Deal(self.holders, self.threshold, self.demand).size + SLOT * len(self.sets)
+
+    @property
+    def sets(self) -> Sets:
+        """Holders that have a key in common, where integers are not dealt."""
+        return sets_of(self.holders, self.threshold, self.limit, self.settings.security)
+
+    @property
+    def carry(self) -> int:
+        """See `secfpp.crypto.comparison.Comparator`."""
+        return carry(self.holders, self.threshold, self.limit, self.settings.security)
 
     def sent(self, role: Role, name_bytes: int) -> int:
         """Bytes that a client sends, exactly, if all names are `name_bytes` long."""
@@ -98,19 +149,33 @@ class CircuitCost(ABC):
         total = sizes.greeting(self.n > self.holders) + holder * sizes.array(4, 1, sizes.COMMITMENT)
         total += sizes.message(*[sizes.array(3 + name_bytes, 1, size)] * (self.holders - holder))
         if role == "responder":
-            total += sum(sizes.message(sizes.array(6, 1, sizes.ELEMENT * count)) for count in self.opened)
-            checks = sizes.ELEMENT * (self.responders + 1) * self.n
+            opened = (*self.opened, 0) if self.active else self.opened
+            total += sum(sizes.message(sizes.array(6, 1, sizes.ELEMENT * count)) for count in opened)
+        if role == "responder" or role == "verifier":
+            checks = sizes.ELEMENT * (self.verifiers + 1) * self.n
             total += sizes.array(4, 1, COIN_BYTES) + sizes.array(6, 1, checks)
+        if (role == "responder" or role == "verifier") and self.active:
+            tally = [sizes.array(3 + name_bytes, 1, _TALLY)] * (self.holders - 1)
+            total += sizes.message() + self.checks * sizes.message(*tally) + (self.holders - 1) * sizes.ELEMENT
         return total
 
     def received(self, role: Role) -> int:
         """Bytes of keys, envelopes and opened values that a client receives; texts and framing come on top."""
         total = sizes.keys(self.n, self.holders)
-        if role == "responder":
+        if role in ("responder", "verifier"):
             total += (self.n - 1) * (sizes.ELEMENT * self.shared + ENVELOPE_OVERHEAD)
-            total += (self.holders - 1) * sizes.ELEMENT * self.dealt + sizes.ELEMENT * sum(self.opened[:-1])
-            total += self.holders * sizes.COMMITMENT + self.responders * COIN_BYTES
+            opened = self.opened if self.active else self.opened[:-1]
+            total += (self.holders - 1) * sizes.ELEMENT * self.dealt + sizes.ELEMENT * sum(opened)
+            total += self.holders * sizes.COMMITMENT + self.verifiers * COIN_BYTES
+        if role in ("responder", "verifier") and self.active:
+            heard = self.checks if role == "responder" else self.checks - 1  # the last one does not go on
+            total += (self.verifiers - 1) * (heard * _TALLY + sizes.ELEMENT)
+            total += DIGEST_BYTES * self.n * self.holders
         return total
+
+
+_TALLY = sizes.ELEMENT * SUMS + ENVELOPE_OVERHEAD
+"""What a holder says to another of what it was told; the first time an element more."""
 
 
 def compared(comparator: Comparator, count: int, limit: int) -> list[int]:

@@ -12,7 +12,8 @@ values are public, so that everybody goes on from the same shares, also a holder
 an exchange open the same values, since a holder knows one history only, which is part of what its pads are labelled
 with.
 
-Checks run beside the computation, see `secfpp.secure.circuits.checks`.
+Checks run beside the computation, see `secfpp.secure.circuits.checks`. Where security is active, holders verify with
+each other (`verify`) what they were told, before it can decide anything: see `secfpp.secure.circuits.tally`.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.masks import split
 from secfpp.crypto.material import Material
 from secfpp.crypto.randomness import Stream
+from secfpp.crypto.replicated import Replicated, dealt_keys
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays
-from secfpp.secure.circuits.checks import Checks, Committed
+from secfpp.secure.circuits.checks import Checks, Committed, Done, Weighed
 from secfpp.secure.circuits.messages import Answering, Opened, Told, envelopes_in
-from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.circuits.plan import Plan, to_verify
+from secfpp.secure.circuits.tally import DIGEST_BYTES, Tally, digest
 from secfpp.secure.session import Joined, as_array, as_bytes, keep, kept
 
 
@@ -56,16 +59,52 @@ class Running:
         pending: what it wants opened in the present exchange.
         inputs: this holder's shares of everybody's input [clients, width].
         checks: what runs beside it.
+        tally: to verify what it was told; None if it believes that.
         exchange: number of the present exchange.
         history: hash of all that was told in those before.
+        verified: the last exchange before which it verified that.
+        result: what comes out, once this holder was told everything.
     """
 
     computation: Computation[Any] = field(repr=False)
     pending: Sequence[Shared]
     inputs: Elements = field(repr=False)
     checks: Checks
+    tally: Tally | None = None
     exchange: int = 0
     history: bytes = b""
+    verified: int = -1
+    result: Any = None
+
+    @property
+    def transcript(self) -> bytes:
+        """Which exchange this is, and all that was told before."""
+        return self.history + self.exchange.to_bytes(4, "big")
+
+    def weigh(self, tally: Tally, told: Told, step_name: str) -> None:
+        """Take in the coins before anything is opened, where what was dealt is verified."""
+        checks, said = self.checks.told(told, step_name)
+        assert isinstance(checks, Weighed)
+        self.checks, self.history = checks, sha256(self.history + said).digest()
+        tally.add_dealing(checks, self.history)
+
+    @property
+    def unverified(self) -> bool:
+        """Whether what was told has to be verified before this exchange."""
+        return self.tally is not None and self.verified < self.exchange and to_verify(self.exchange, self.pending)
+
+    def verify(self, told: Told, step_name: str) -> None:
+        """Before something decisive, verify what was told; once.
+
+        Raises:
+            TamperError: it is wrong, or others do not say that it is right.
+        """
+        if self.unverified:
+            assert self.tally is not None
+            self.tally.verify(told.tallies.get(self.exchange, {}), self.transcript, step_name)
+            self.verified = self.exchange
+            if not self.exchange:
+                self.checks = Done()
 
 
 @dataclass
@@ -84,6 +123,9 @@ def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
     stream = Stream.fresh(party.entropy)
     parts = [own_input, *([plan.deal.make(stream)] if holder else [])]
     shares = plan.code.encode(np.concatenate(parts)[None], stream)
+    if holder and plan.sets:
+        keys = dealt_keys(plan.sets, plan.holders, holders.index(party.name), stream.elements((plan.keys,)))
+        shares = np.concatenate([shares, keys], axis=1)
     label = joined.label("deal")
     reply: dict[str, np.ndarray] = {
         f"to.{name}": as_array(joined.channel.seal(name, label, share.data.cast("B")))
@@ -97,9 +139,12 @@ def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
     return reply
 
 
-def begin(context: object, payload: Arrays, step_name: str) -> None:
-    """Take in what was dealt, unless that was done before."""
-    _begun(_holding(context, payload, step_name), payload, step_name)
+def begin(context: object, payload: Arrays, step_name: str) -> Arrays:
+    """Take in what was dealt, unless that was done before; shows the coin if what was dealt is verified next."""
+    running = _begun(_holding(context, payload, step_name), payload, step_name)
+    if running.tally is None or not isinstance(running.checks, Committed):
+        return {}
+    return {"coin": as_array(running.checks.coin)}
 
 
 def inputs(context: object, payload: Arrays, step_name: str) -> Elements:
@@ -112,14 +157,34 @@ def inputs(context: object, payload: Arrays, step_name: str) -> Elements:
 
 def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
     """Take in what was opened since, and answer the next exchange."""
+    holding, running, told = _caught_up(context, payload, step_name)
+    return _answer(holding, running, told, step_name)
+
+
+def verify(context: object, payload: Arrays, step_name: str) -> Arrays:
+    """Take in what was opened since, and say all other holders what was, sealed.
+
+    Raises:
+        ProtocolError: nothing has to be verified now.
+    """
+    holding, running, told = _caught_up(context, payload, step_name)
+    if running.tally is None or not running.unverified:
+        raise ProtocolError(f"step {step_name!r}: nothing is to be verified before exchange {running.exchange}")
+    shown = running.checks.answer(_answering(holding, running, told, step_name))
+    return {**running.tally.answer(running.transcript), **shown}
+
+
+def _caught_up(context: object, payload: Arrays, step_name: str) -> tuple[Holding, Running, Told]:
     holding = _holding(context, payload, step_name)
     running = _begun(holding, payload, step_name)
     told = Told.read(payload, running.exchange, step_name)
     if told.exchange < running.exchange:
         raise TamperError(None, step_name, "an exchange that is over is asked for again")
+    if running.tally is not None and isinstance(running.checks, Committed):
+        running.weigh(running.tally, told, step_name)
     for opened in told.opened:
         _advance(running, opened, told, step_name)
-    return _answer(holding, running, told, step_name)
+    return holding, running, told
 
 
 def _holding(context: object, payload: Arrays, step_name: str) -> Holding:
@@ -131,20 +196,43 @@ def _begun(holding: Holding, payload: Arrays, step_name: str) -> Running:
     """The running computation; if it has not begun, open the envelopes and start it."""
     if isinstance(holding.state, Dealt):
         joined, plan = holding.joined, holding.plan
-        inputs, dealt = _unsealed(joined, plan, holding.state.own, payload, step_name)
-        computation = plan.run(Shared(inputs, 1), Material(plan.deal, dealt, plan.limit))
+        history = _bound(joined, payload, step_name) if plan.checks else b""
+        inputs, dealt, keys = _unsealed(joined, plan, holding.state.own, payload, step_name)
+        own = joined.holders.index(joined.party.name)
+        replicated = Replicated(plan.sets, plan.holders, own, keys) if plan.sets else None
+        material = Material(plan.deal, dealt, plan.limit, replicated)
+        tally = Tally(joined, plan, material) if plan.checks else None
+        computation = plan.run(Shared(inputs, 1), material)
         checks = Committed(joined, plan, holding.state.coin, inputs, dealt)
-        holding.state = Running(computation, next(computation), inputs, checks)
+        holding.state = Running(computation, next(computation), inputs, checks, tally, history=history)
     return holding.state
+
+
+def _bound(joined: Joined, payload: Arrays, step_name: str) -> bytes:
+    """The hash of all that was dealt to anybody, of which what was dealt to this holder is part.
+
+    Raises:
+        TamperError: it is not.
+    """
+    digests, own = payload.get("digests"), joined.holders.index(joined.party.name)
+    shape = (len(joined.clients), len(joined.holders), DIGEST_BYTES)
+    if digests is None or digests.shape != shape or digests.dtype != np.uint8:
+        raise ProtocolError(f"step {step_name!r}: the hashes of what was dealt did not come with it")
+    for client, envelope in envelopes_in(payload).items():
+        if client not in joined.clients or not np.array_equal(
+            digests[joined.clients.index(client), own], digest(envelope)
+        ):
+            raise TamperError(None, step_name, f"what {client!r} dealt is not what all holders were told of")
+    return sha256(joined.digest + digests.tobytes()).digest()
 
 
 def _unsealed(
     joined: Joined, plan: Plan, own: Elements, payload: Arrays, step_name: str
-) -> tuple[Elements, list[Elements]]:
-    """This holder's shares of everybody's input [clients, width] and of every holder's dealing."""
+) -> tuple[Elements, list[Elements], list[Elements]]:
+    """This holder's shares of everybody's input [clients, width] and of every holder's dealing, and keys from each."""
     label, name, envelopes = joined.label("deal"), joined.party.name, envelopes_in(payload)
     inputs = np.empty((len(joined.clients), plan.width), np.uint64)
-    dealt = []
+    dealt, keys, end = [], [], plan.width + plan.deal.size
     for number, client in enumerate(joined.clients):
         if client == name:
             vector = own
@@ -155,7 +243,7 @@ def _unsealed(
             if len(content) % 8:
                 raise TamperError(client, step_name, f"{len(content)} bytes, which are no shares")
             vector = np.frombuffer(content, np.uint64)
-        expected = plan.width + (plan.deal.size if client in joined.holders else 0)
+        expected = end + plan.keys if client in joined.holders else plan.width
         if vector.shape != (expected,):
             raise TamperError(client, step_name, f"{vector.size} shares, {expected} were expected")
         try:
@@ -164,12 +252,14 @@ def _unsealed(
             raise TamperError(client, step_name, "shares that are no field elements") from error
         inputs[number] = vector[: plan.width]
         if client in joined.holders:
-            dealt.append(vector[plan.width :])
-    return inputs, dealt
+            dealt.append(vector[plan.width : end])
+            keys.append(vector[end:])
+    return inputs, dealt, keys
 
 
 def _advance(running: Running, opened: Opened, told: Told, step_name: str) -> None:
     """Go on with the public values of the present exchange."""
+    running.verify(told, step_name)
     number, values = running.exchange, opened.values
     shapes = [value.shape for value in running.pending]
     if values.ndim != 1 or values.size != sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes):
@@ -178,22 +268,29 @@ def _advance(running: Running, opened: Opened, told: Told, step_name: str) -> No
     running.checks, said = running.checks.told(told, step_name)
     history.update(said)
     running.history, running.exchange = history.digest(), number + 1
+    public = split(values, shapes)
+    if running.tally is not None:
+        running.tally.add(running.pending, public, running.history)
     try:
-        parts = [part.copy() for part in split(values, shapes)]  # so that one does not keep all of them
-        running.pending = running.computation.send(parts)
-    except StopIteration:
-        running.pending = ()
+        # Copies, so that one does not keep all of them.
+        running.pending = running.computation.send([part.copy() for part in public])
+    except StopIteration as stop:
+        running.pending, running.result = (), stop.value
 
 
 def _answer(holding: Holding, running: Running, told: Told, step_name: str) -> Arrays:
+    answering = _answering(holding, running, told, step_name)
+    running.verify(told, step_name)
+    require_degree(running.pending, holding.plan.limit)
+    values = [value.values for value in running.pending]
+    return {"masked": answering.masked("open", values), **running.checks.answer(answering)}
+
+
+def _answering(holding: Holding, running: Running, told: Told, step_name: str) -> Answering:
     joined, plan = holding.joined, holding.plan
     own, responders = joined.holders.index(joined.party.name), tuple(told.responders.tolist())
     _require_quorum(plan, responders, own, step_name)
-    require_degree(running.pending, plan.limit)
-    transcript = running.history + running.exchange.to_bytes(4, "big") + bytes(responders)
-    answering = Answering(joined, responders, own, plan.threshold, transcript)
-    values = [value.values for value in running.pending]
-    return {"masked": answering.masked("open", values), **running.checks.answer(answering)}
+    return Answering(joined, responders, own, plan.threshold, running.transcript + bytes(responders))
 
 
 def _require_quorum(plan: Plan, responders: tuple[int, ...], own: int, step_name: str) -> None:

@@ -14,7 +14,7 @@ from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure.session import Joined
 
-_FROM, _COIN, _COMMITMENT = "from.", "coin.", "commitment."
+_FROM, _COIN, _COMMITMENT, _TALLY = "from.", "coin.", "commitment.", "tally."
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Told:
         coins: with what was opened in the exchange in which they were shown, the coins of its responders.
         commitments: with the coins, those of all holders.
         envelopes: what all others dealt to this holder, until it has it.
+        digests: with the envelopes, hashes of all that were dealt; where openings are verified.
+        tallies: by exchange, what others say before it to this holder, sealed; see `secfpp.secure.circuits.tally`.
     """
 
     attempt: int
@@ -48,6 +50,8 @@ class Told:
     coins: Mapping[ClientId, np.ndarray] = field(default_factory=dict)
     commitments: Mapping[ClientId, np.ndarray] = field(default_factory=dict)
     envelopes: Mapping[ClientId, np.ndarray] = field(default_factory=dict)
+    digests: np.ndarray | None = None
+    tallies: Mapping[int, Mapping[ClientId, np.ndarray]] = field(default_factory=dict)
 
     def write(self) -> dict[str, np.ndarray]:
         """The message."""
@@ -55,10 +59,12 @@ class Told:
             "attempt": np.array(self.attempt),
             "exchange": np.array(self.exchange),
             "responders": self.responders,
-            **enveloped(self.envelopes),
+            **enveloped(self.envelopes, self.digests),
         }
         for number, opened in enumerate(self.opened, self.since):
             message[f"responders.{number}"], message[f"opened.{number}"] = opened.responders, opened.values
+        for number, tallies in self.tallies.items():
+            message |= {f"{_TALLY}{number}.{name}": sealed for name, sealed in tallies.items()}
         message |= {_COIN + name: coin for name, coin in self.coins.items()}
         return message | {_COMMITMENT + name: made for name, made in self.commitments.items()}
 
@@ -86,12 +92,15 @@ class Told:
             _named(message, _COIN),
             _named(message, _COMMITMENT),
             envelopes_in(message),
+            message.get("digests"),
+            {number: _named(message, f"{_TALLY}{number}.") for number in range(since, exchange + 1)},
         )
 
 
-def enveloped(envelopes: Mapping[ClientId, np.ndarray]) -> dict[str, np.ndarray]:
-    """Envelopes, by sender, as a message holds them."""
-    return {_FROM + client: envelope for client, envelope in envelopes.items()}
+def enveloped(envelopes: Mapping[ClientId, np.ndarray], digests: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Envelopes, by sender, as a message holds them, and hashes of all if there are such."""
+    hashes = {} if digests is None else {"digests": digests}
+    return hashes | {_FROM + client: envelope for client, envelope in envelopes.items()}
 
 
 def envelopes_in(message: Arrays) -> dict[ClientId, np.ndarray]:

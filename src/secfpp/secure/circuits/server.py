@@ -13,13 +13,14 @@ from secfpp.crypto.arithmetic import Shared, Square, inverse_square_root
 from secfpp.crypto.field import Elements
 from secfpp.crypto.masks import unmasked
 from secfpp.crypto.material import Estimate
-from secfpp.errors import DropoutError, ReplyError
+from secfpp.errors import DropoutError, ReplyError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
-from secfpp.secure.circuits.checks import Answers, leading
+from secfpp.secure.circuits.checks import Answers, coin_in, judge, leading
 from secfpp.secure.circuits.messages import Opened, Told, elements_in, enveloped
-from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.circuits.plan import Plan, to_verify
+from secfpp.secure.circuits.tally import DIGEST_BYTES, digest
 from secfpp.secure.session import in_short, terms, with_keys
 
 About = Callable[[Cohort], Mapping[str, Any] | None]
@@ -104,7 +105,7 @@ def compute(component: str, dealing: Dealing, plan: Plan) -> Program[tuple[Any, 
     """Lead the holders through a computation after everybody has dealt.
 
     Args:
-        component: the component whose steps ``proceed`` and ``begin`` the holders run.
+        component: the component whose steps ``proceed``, ``verify`` and ``begin`` the holders run.
         dealing: what was dealt; emptied.
         plan: what is computed.
 
@@ -117,13 +118,16 @@ def compute(component: str, dealing: Dealing, plan: Plan) -> Program[tuple[Any, 
     """
     lead = _Lead(component, dealing, plan)
     follower = plan.run(
-        Shared(np.zeros((len(dealing.clients), plan.width), np.uint64), 1), Estimate(plan.threshold, plan.limit)
+        Shared(np.zeros((len(dealing.clients), plan.width), np.uint64), 1),
+        Estimate(plan.threshold, plan.limit, len(plan.sets)),
     )
     try:
         wanted = next(follower)
         while True:
             wanted = follower.send((yield from lead.open(wanted)))
     except StopIteration as stop:
+        if plan.checks:  # opens nothing: only holders who verified everything answer it
+            yield from lead.open(())
         return stop.value, lead.envelopes
 
 
@@ -145,29 +149,43 @@ class _Lead:
                 self.commitments[client] = reply["coin"].copy()
             if isinstance(reply, dict):
                 reply.clear()  # whoever delivered it still has it
-        self.checks = leading(clients, self.step)
+        self.digests = self._digests(clients) if plan.checks else None
+        self.tallies: dict[int, dict[ClientId, Arrays]] = {}
+        self.clients, self.checks = clients, leading(clients, self.step)
         next(self.checks)
         self.opened: list[Opened] = []
-        self.coins: list[Mapping[ClientId, np.ndarray]] = []  # shown in each exchange
+        self.coins: dict[ClientId, np.ndarray] = {}
+        self.fixed = False  # whether coins were told to anybody
         self.told = dict.fromkeys(holders, -1)
+        self.heard = dict.fromkeys(holders, -1)  # the last exchange to which a holder was told tallies
         self.unreliable: set[ClientId] = set()
 
     def open(self, wanted: Sequence[Shared]) -> Program[list[Elements]]:
         """One exchange, asked again with others for those who go missing in it; `wanted` says what is opened."""
         shapes = [value.shape for value in wanted]
         size = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
-        responders, replies = yield from self._answers()
+        if self.plan.checks and to_verify(len(self.opened), wanted):
+            yield from self._verify()
+        responders, replies = yield from self._answers(self.step, self.plan.needed)
         values = unmasked([elements_in(replies[h], "masked", size, h, self.step) for h in responders], shapes)
         values = [
             inverse_square_root(value) if isinstance(of, Square) else value
             for of, value in zip(wanted, values, strict=True)
         ]
-        self.coins.append(self.checks.send(Answers(responders, replies)))
+        if not self.plan.checks:
+            self.coins.update(self.checks.send(Answers(responders, replies)))
         vector = np.concatenate([value.reshape(-1) for value in values]) if values else np.zeros(0, np.uint64)
         self.opened.append(Opened(self._numbers(responders), vector))
         return values
 
-    def _answers(self) -> Program[tuple[Sequence[ClientId], Replies]]:
+    def _verify(self) -> Program[None]:
+        """What holders have to say each other of what they were told, the first time also to the server of the rest."""
+        verifiers, replies = yield from self._answers(f"{self.component}.verify", self.plan.verifiers)
+        if not self.opened:
+            judge(self.clients, Answers(verifiers, replies), f"{self.component}.verify")
+        self.tallies[len(self.opened)] = {holder: self._tally(holder, replies[holder]) for holder in verifiers}
+
+    def _answers(self, step: str, needed: int) -> Program[tuple[Sequence[ClientId], Replies]]:
         """The responders of an exchange, as many as are needed, and their replies."""
         missing: set[ClientId] = set()
         while True:
@@ -175,17 +193,20 @@ class _Lead:
             order = sorted(
                 set(self.holders) - missing, key=lambda h: (h in self.unreliable, -self.told[h], self.holders.index(h))
             )
-            if len(order) < self.plan.needed:
-                raise DropoutError(self.step, self.plan.needed, len(order), sorted(missing))
-            responders = sorted(order[: self.plan.needed])
-            if self.opened and (late := [holder for holder in responders if holder in self.envelopes]):
+            if len(order) < needed:
+                raise DropoutError(step, needed, len(order), sorted(missing))
+            responders = sorted(order[:needed])
+            late = [holder for holder in responders if holder in self.envelopes]
+            if late and (self.opened or self.plan.checks):
                 missing |= set((yield from self._begin(late)))
                 self.unreliable |= missing
                 continue
+            self.fixed = bool(self.coins)
             messages = {holder: self._tell(holder, responders).write() for holder in responders}
-            replies = yield Ask(self.step, messages, arrived=partial(self._arrived, messages))
+            replies = yield Ask(step, messages, arrived=partial(self._arrived, messages))
             for holder in replies:
                 self.told[holder] = len(self.opened)
+                self.heard[holder] = max(self.heard[holder], len(self.opened) - (step != self.step))
                 self._arrived(messages, holder)
             if not replies.missing:
                 return responders, replies
@@ -198,20 +219,60 @@ class _Lead:
         self.envelopes.pop(holder, None)
 
     def _begin(self, late: Sequence[ClientId]) -> Program[Sequence[ClientId]]:
-        """Send those who stood by what was dealt to them, in a message of its own as it is large; who is missing."""
+        """Send those who stood by what was dealt to them, in a message of its own as it is large; who is missing.
+
+        Where what was dealt is verified, all are sent it so, and show their coins before anything else is done.
+        """
         attempt = {"attempt": np.array(self.attempt)}
-        payloads = {holder: attempt | enveloped(self.envelopes[holder]) for holder in late}
+        payloads = {holder: attempt | enveloped(self.envelopes[holder], self.digests) for holder in late}
         replies = yield Ask(f"{self.component}.begin", payloads)
-        for holder in replies:
+        begun = set(replies)
+        if self.plan.checks and not self.fixed:
+            coins = replies.readable(coin_in)
+            self.coins.update(coins)
+            begun = set(coins)
+        for holder in begun:
             del self.envelopes[holder]
-        return replies.missing
+        return sorted(set(late) - begun)
 
     def _tell(self, holder: ClientId, responders: Sequence[ClientId]) -> Told:
         """What a holder has not been told yet, and who else answers."""
         since, envelopes = max(self.told[holder], 0), self.envelopes.get(holder, {})
         told = Told(self.attempt, len(self.opened), self._numbers(responders), since, self.opened[since:])
-        coins = {name: coin for shown in self.coins[since:] for name, coin in shown.items()}
-        return replace(told, coins=coins, commitments=self.commitments if coins else {}, envelopes=envelopes)
+        coins = self.coins if self.told[holder] < (not self.plan.checks) else {}
+        tallies = {
+            number: {name: sealed[f"to.{holder}"] for name, sealed in every.items() if name != holder}
+            for number, every in self.tallies.items()
+            if number > self.heard[holder]
+        }
+        return replace(
+            told,
+            coins=coins,
+            commitments=self.commitments if coins else {},
+            envelopes=envelopes,
+            digests=self.digests if envelopes else None,
+            tallies=tallies,
+        )
+
+    def _tally(self, holder: ClientId, reply: Arrays) -> Arrays:
+        """What a holder says to all others of what it was told.
+
+        Raises:
+            TamperError: nothing to one of them.
+        """
+        for other in self.holders:
+            sealed = reply.get(f"to.{other}")
+            if other != holder and (sealed is None or sealed.dtype != np.uint8 or sealed.ndim != 1):
+                raise TamperError(holder, f"{self.component}.verify", f"it says nothing to {other!r}")
+        return reply
+
+    def _digests(self, clients: Sequence[ClientId]) -> np.ndarray:
+        """Hashes of what each client dealt to each holder [clients, holders, 32], 0 of what it keeps."""
+        digests = np.zeros((len(clients), len(self.holders), DIGEST_BYTES), np.uint8)
+        for column, holder in enumerate(self.holders):
+            for client, envelope in self.envelopes[holder].items():
+                digests[clients.index(client), column] = digest(envelope)
+        return digests
 
     def _numbers(self, holders: Sequence[ClientId]) -> np.ndarray:
         return np.array([self.holders.index(holder) for holder in holders], np.uint8)

@@ -11,18 +11,18 @@ partition of all says.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from secfpp.crypto.arithmetic import Computation, Pool, Shared
-from secfpp.crypto.material import Deal, Estimate
+from secfpp.crypto.material import Estimate
 from secfpp.errors import ProtocolError, TamperError
 from secfpp.protocol.program import ClientId
 from secfpp.secure.circuits.holder import Holding
-from secfpp.secure.circuits.plan import Plan, estimated
+from secfpp.secure.circuits.plan import Plan, Security, estimated, sets_of
 from secfpp.secure.clustering.layout import Layout
 from secfpp.secure.clustering.placed import Nearest
 from secfpp.secure.clustering.sampling import drawn
@@ -132,29 +132,29 @@ def sample_plan(searching: Plan, facts: Mapping[str, Any]) -> Plan:
     def run(inputs: Shared, pool: Pool) -> Computation[Any]:
         return searching.run(inputs[rows], pool)
 
-    return Plan(
-        searching.holders,
-        searching.threshold,
-        searching.limit,
-        searching.width,
-        run,
-        searching.defects,
-        len(clients),
-        searching.deal,
-    )
+    return replace(searching, run=run, clients=len(clients))
 
 
-def batch_plan(nearest: Nearest, layout: Layout, facts: Mapping[str, Any], sums: Sums) -> Plan:
+def batch_plan(nearest: Nearest, layout: Layout, facts: Mapping[str, Any], security: Security, sums: Sums) -> Plan:
     """Which groups the newcomers of one batch belong to; `sums` gives those of the groups when it begins."""
-    clients, new = facts["clients"], facts["newcomers"]
+    clients, new, threshold = facts["clients"], facts["newcomers"], facts["threshold"]
     rows, holders = np.searchsorted(clients, new), len(facts["holders"])
+    sets = sets_of(holders, threshold, nearest.limit, security)
 
     def run(inputs: Shared, pool: Pool) -> Computation[np.ndarray]:
         return nearest.run(sums(), layout.points(inputs[rows]), pool)
 
-    demand = _estimate(nearest, len(new), layout.dimensions).demand
-    made = Deal(holders, nearest.threshold, demand)
-    return Plan(holders, nearest.threshold, nearest.limit, layout.width, run, layout.defects, len(clients), made)
+    return Plan.of(
+        run,
+        layout.defects,
+        clients=len(clients),
+        width=layout.width,
+        holders=holders,
+        threshold=threshold,
+        limit=nearest.limit,
+        security=security,
+        estimate=_estimate(nearest, len(new), layout.dimensions, threshold, len(sets)),
+    )
 
 
 def forget_batches(joined: Joined) -> None:
@@ -166,8 +166,8 @@ def forget_batches(joined: Joined) -> None:
 
 
 @lru_cache(maxsize=4)  # clients that share a process ask for the same
-def _estimate(nearest: Nearest, newcomers: int, dimensions: int) -> Estimate:
+def _estimate(nearest: Nearest, newcomers: int, dimensions: int, threshold: int, replicated: int) -> Estimate:
     def run(points: Shared, pool: Pool) -> Computation[np.ndarray]:
         return nearest.run(Shared(np.zeros((len(nearest.weights), dimensions), np.uint64), 1), points, pool)
 
-    return estimated(run, (newcomers, dimensions), nearest.threshold, nearest.limit)
+    return estimated(run, (newcomers, dimensions), threshold, nearest.limit, replicated)

@@ -62,7 +62,7 @@ def grouped_by_sample(
         holder: {
             "attempt": np.array(search.attempt),
             "groups": np.array(groups),
-            **enveloped(envelopes.get(holder, {})),
+            **enveloped(envelopes.get(holder, {}), None),
         }
         for holder in search.holders
     }

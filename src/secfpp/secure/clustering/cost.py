@@ -17,6 +17,7 @@ from secfpp.crypto.material import UNIFORM, Kind
 from secfpp.errors import ConfigError, Problem
 from secfpp.secure import message_sizes as sizes
 from secfpp.secure.circuits.cost import Role, compared
+from secfpp.secure.circuits.plan import verifying
 from secfpp.secure.clustering.agreed import Agreed
 from secfpp.secure.clustering.layout import Layout
 from secfpp.secure.clustering.placed import placing_comparator
@@ -62,6 +63,17 @@ class ClusteringCost(SearchCost):
     def shared(self) -> int:
         """Field elements that a client shares: its descriptor's bits."""
         return self.settings.layout({}).width
+
+    @property
+    def ending(self) -> int:
+        """Sizes, inertia, and the partition if there is one."""
+        return 2 + (self.admitted != 0)
+
+    @property
+    def verified(self) -> int:
+        """See `CircuitCost.verified`: the partition's are dealt also if there turns out to be none."""
+        checks = self.checks + (self.admitted == 0) if self.active else 0
+        return verifying(checks, self.holders, self.threshold, self.limit)
 
     @property
     def outcome(self) -> list[int]:
@@ -137,6 +149,11 @@ class AgreementCost(SearchCost):
         return side_by_side([*compared_, turned], blending)
 
     @property
+    def ending(self) -> int:
+        """Masked sizes, of which some say more than others if they are no sizes, the rotated best, the partition."""
+        return 3
+
+    @property
     def outcome(self) -> list[int]:
         """Masked sizes, comparisons of costs, the rotated best, and the partition."""
         total, count = self.circuit.total, self.last_comparisons
@@ -158,7 +175,8 @@ class AgreementCost(SearchCost):
         """Pieces of randomness by kind: a masked size takes an integer, and no uniform element but what gates it."""
         wanted = Counter[Kind](super().demand)
         wanted[UNIFORM] -= self.circuit.clusters
-        wanted["integers", hidden_bits(bits_of(self.n + 1), self.threshold)] += self.circuit.clusters
+        if not self.active:
+            wanted["integers", hidden_bits(bits_of(self.n + 1), self.threshold + 1)] += self.circuit.clusters
         return dict(wanted)
 
     @property
@@ -196,6 +214,11 @@ class PlacingCost(OnSharesCost):
         return self.newcomers * self.groups * (self.groups - 1) // 2
 
     @property
+    def decisive(self) -> int:
+        """The groups."""
+        return 1
+
+    @property
     def opened(self) -> tuple[int, ...]:
         """Openings in every exchange of the computation, in order."""
         return (*compared(self._comparator, self.comparisons, self.limit), self.groups * self.newcomers)
@@ -203,8 +226,9 @@ class PlacingCost(OnSharesCost):
     @property
     def demand(self) -> Mapping[Kind, int]:
         """Pieces of randomness by kind: comparisons take an integer and two uniform elements, the rest one."""
-        wanted = Counter[Kind]({UNIFORM: sum(self.opened) + self.comparisons})
-        wanted["integers", self._comparator.k] += self.comparisons
+        wanted = Counter[Kind]({UNIFORM: sum(self.opened) + self.comparisons + self.verified})
+        if not self.active:
+            wanted["integers", self._comparator.k] += self.comparisons
         return wanted
 
     @property
@@ -223,5 +247,5 @@ class PlacingCost(OnSharesCost):
     @property
     def _comparator(self) -> Comparator:
         return placing_comparator(
-            self.n - self.newcomers, self._layout.longest, not self.settings.by_agreement, self.threshold, self.limit
+            self.n - self.newcomers, self._layout.longest, not self.settings.by_agreement, self.carry, self.limit
         )

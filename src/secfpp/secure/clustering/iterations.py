@@ -48,7 +48,7 @@ class Iterations:
 
     Args:
         search: the public candidates.
-        threshold: T.
+        threshold: T, or more where masks carry more, see `secfpp.crypto.comparison.Comparator.carry`.
         limit: the largest degree that is opened, in multiples of T.
         levels: exchanges for combining digits of a comparison.
         bits: compare so many bits only (fast), or all (None).

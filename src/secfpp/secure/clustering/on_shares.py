@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +19,7 @@ from secfpp.protocol.program import Arrays, ClientId, ClientState, Program, step
 from secfpp.secure import committee
 from secfpp.secure.circuits import holder
 from secfpp.secure.circuits.component import Circuit
-from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.circuits.plan import Plan, Security, carry
 from secfpp.secure.circuits.server import About
 from secfpp.secure.clustering.assigning import (
     Centres,
@@ -52,6 +52,8 @@ class OnShares(Circuit[Any], Searching):
             them).
         dropouts: how many holders may go missing; None tolerates 5 of 16, and fewer of fewer.
         committee: most holders; of more clients, so many are drawn.
+        security: ``active``: a server that tells false values, with T holders who do whatever it likes, gets an abort
+            and nothing else; c >= 6 T + 1 + dropouts (``high``: 4 T). ``passive``: holders believe what it tells.
     """
 
     component: ClassVar[str] = "clusterer"
@@ -60,6 +62,7 @@ class OnShares(Circuit[Any], Searching):
     threshold: Literal["standard", "high"] = "standard"
     dropouts: int | None = None
     committee: int = committee.LARGEST
+    security: Security = "passive"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,13 +106,15 @@ class OnShares(Circuit[Any], Searching):
         Raises:
             ConfigError: fewer clients than T = 1 takes, or a minimum cluster size of less than T + 2.
         """
-        holders, needed = min(clients, self.committee), self.limit + 1 + (self.dropouts or 0)
+        active = self.security == "active"
+        holders, needed = min(clients, self.committee), self.limit + active + 1 + (self.dropouts or 0)
         if holders < needed:
             short = ("clusterer.committee", self.committee) if self.committee < clients else ("clients", clients)
-            spare = holders - self.limit - 1
+            spare = holders - self.limit - active - 1
             instead = f", or clusterer.dropouts = {spare}" if self.dropouts and spare >= 0 else ""
+            instead += ', or clusterer.security = "passive"' if active and spare == -1 else ""
             raise ConfigError([Problem(*short, f"at least {needed} to hold shares{instead}")])
-        t = committee.clustering_threshold(holders, self.limit, self.dropouts)
+        t = committee.clustering_threshold(holders, self.limit, self.dropouts, active=active)
         if self.min_cluster_size < t + 2:
             raise ConfigError(
                 [
@@ -121,6 +126,10 @@ class OnShares(Circuit[Any], Searching):
                 ]
             )
         return t
+
+    def carry(self, clients: int, threshold: int) -> int:
+        """See `secfpp.crypto.comparison.Comparator`, among so many clients."""
+        return carry(min(clients, self.committee), threshold, self.limit, self.security)
 
     def is_one(self, clients: int) -> bool:
         """Whether there are too few for two clusters, so that nothing has to be computed."""
@@ -227,7 +236,8 @@ class OnShares(Circuit[Any], Searching):
             nothing = Shared(np.zeros((max(facts["groups"]) + 1, layout.dimensions), np.uint64), 1)
             return self._batch(facts, lambda: nothing)
         placing = Placing.read(facts, len(facts["clients"]), self.min_cluster_size)
-        circuit = Placed(placing, layout.longest, not self.by_agreement, threshold, self.limit)
+        most = self.carry(len(facts["clients"]), threshold)
+        circuit = Placed(placing, layout.longest, not self.by_agreement, most, self.limit)
         return Plan.of(
             lambda inputs, pool: circuit.run(layout.points(inputs), pool),
             layout.defects,
@@ -236,12 +246,14 @@ class OnShares(Circuit[Any], Searching):
             holders=len(facts["holders"]),
             threshold=threshold,
             limit=self.limit,
+            security=self.security,
         )
 
     def _batch(self, facts: Mapping[str, Any], sums: Sums) -> Plan:
         layout, sizes = self.layout(facts), tuple(np.bincount(facts["groups"]).tolist())
-        nearest = Nearest(sizes, layout.longest, not self.by_agreement, facts["threshold"], self.limit)
-        return batch_plan(nearest, layout, facts, sums)
+        most = self.carry(len(facts["holders"]), facts["threshold"])
+        nearest = Nearest(sizes, layout.longest, not self.by_agreement, most, self.limit)
+        return batch_plan(nearest, layout, facts, self.security, sums)
 
     def plan_of(self, joined: Joined) -> Plan:
         """See `Circuit.plan_of`: of the groups that its search found, where others are assigned to them."""
@@ -273,10 +285,23 @@ class OnShares(Circuit[Any], Searching):
         if len(groups) != len(sample):
             raise ProtocolError(f"step {RETAIN!r}: {len(groups)} groups of a sample of {len(sample)}")
         members = members_in(groups, self.min_cluster_size)
+        self._require_found(holding, groups)
         rows = np.searchsorted(joined.clients, sample)
         points = self.layout(joined.about).points(Shared(holder.inputs(context, payload, RETAIN)[rows], 1))
         keep(joined, Centres(joined.fact("slot", str), sample, tuple(groups), Shared.public(members) @ points))
         return state, {}
+
+    def _require_found(self, holding: holder.Holding, groups: Sequence[int]) -> None:
+        """Refuse other groups than those that this holder followed to their end, as it does where it verifies them.
+
+        Raises:
+            TamperError: they are others.
+        """
+        found = holding.state.result if isinstance(holding.state, holder.Running) else None
+        if isinstance(found, Found) and (
+            found.labels is None or np.unique(found.labels, return_inverse=True)[1].tolist() != list(groups)
+        ):
+            raise TamperError(None, RETAIN, "clients are to be assigned to other groups than those that were found")
 
     def shared_by(self, joined: Joined, state: ClientState) -> Elements:
         """See `Circuit.shared_by`: the bits of the descriptor; of zeros, if it takes part as a holder only."""

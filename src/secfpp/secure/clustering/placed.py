@@ -25,7 +25,7 @@ class Nearest:
         weights: members of each group.
         radius: largest length of a point.
         self_products: whether points have products with themselves.
-        threshold: T.
+        threshold: T, or more where masks carry more, see `secfpp.crypto.comparison.Comparator.carry`.
         limit: the largest degree that is opened, in multiples of T.
     """
 

@@ -19,6 +19,7 @@ from secfpp.crypto.comparison import Comparator
 from secfpp.crypto.material import UNIFORM, Kind
 from secfpp.secure import message_sizes as sizes
 from secfpp.secure.circuits.cost import CircuitCost, Role
+from secfpp.secure.circuits.tally import DIGEST_BYTES
 from secfpp.secure.clustering.iterations import Iterations
 from secfpp.secure.clustering.on_shares import OnShares
 from secfpp.secure.clustering.search import Search
@@ -60,6 +61,16 @@ class SearchCost(OnSharesCost):
     @abstractmethod
     def outcome(self) -> list[int]:
         """Openings in every exchange after the last iteration."""
+
+    @property
+    @abstractmethod
+    def ending(self) -> int:
+        """How many of these exchanges open something decisive, see `CircuitCost.decisive`."""
+
+    @property
+    def decisive(self) -> int:
+        """Choices of each iteration, which runs go on, and the end."""
+        return self.search.iterations + bool(self.contests) + self.ending
 
     @property
     @abstractmethod
@@ -139,8 +150,10 @@ class SearchCost(OnSharesCost):
         A comparison takes an integer, an output nothing, anything else that is opened a uniform element; what is gated
         takes two more.
         """
-        wanted = Counter[Kind]({UNIFORM: sum(self.opened) - self.comparisons - self.shown + 2 * self.gated})
-        for comparator, count in self.compared:
+        wanted = Counter[Kind](
+            {UNIFORM: sum(self.opened) - self.comparisons - self.shown + 2 * self.gated + self.verified}
+        )
+        for comparator, count in () if self.active else self.compared:
             wanted["integers", comparator.k] += count
         for k, points in self.kept if self.ordered else []:
             wanted["permutations", k] = points // self.n
@@ -163,12 +176,14 @@ class SearchCost(OnSharesCost):
     def largest_message(self) -> int:
         """Bytes of the largest message but for texts and framing: what a holder deals, or gets of that, or an opening.
 
-        `secfpp.protocol.wire.MAX_MESSAGE` is as much as fits.
+        `secfpp.protocol.wire.MAX_MESSAGE` is as much as fits. Who only verifies is told several openings at once, which
+        are fewer elements than were dealt for them.
         """
         if not self.opened:
             return 0
         envelope, inputs = sizes.ELEMENT * self.dealt, sizes.ELEMENT * self.shared + ENVELOPE_OVERHEAD
         received = (self.holders - 1) * envelope + (self.n - 1) * inputs
+        received += self.active * self.n * self.holders * DIGEST_BYTES
         return max((self.holders - 1) * (envelope + inputs), received, sizes.ELEMENT * max(self.opened))
 
     @property

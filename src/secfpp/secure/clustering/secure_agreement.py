@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from secfpp.crypto.material import Deal, Estimate
+from secfpp.crypto.material import Estimate
 from secfpp.errors import ConfigError, DropoutError, ProtocolError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import text_in
 from secfpp.protocol.program import Arrays, Ask, ClientState, Joint, Program, step
-from secfpp.secure.circuits.plan import Plan, estimated
+from secfpp.secure.circuits.plan import Plan, estimated, sets_of
 from secfpp.secure.clustering import agreement
 from secfpp.secure.clustering.agreed import Agreed
 from secfpp.secure.clustering.found import ONE, Found
@@ -49,10 +49,11 @@ class SecureAgreement(OnShares, Agreement):
 
     kind: ClassVar[str] = "secure_agreement"
 
-    def security(self, n_clients: int) -> Mapping[str, object]:
+    def protection(self, n_clients: int) -> Mapping[str, object]:
         """What a report says of a run with so many clients."""
         holders = min(n_clients, self.committee)
-        return {"reveal": "partition", "holders": holders, "threshold": self.collusion(n_clients)}
+        threshold = self.collusion(n_clients)
+        return {"reveal": "partition", "holders": holders, "threshold": threshold, "security": self.security}
 
     def require(self, clients: int) -> None:
         """See `Clusterer.require`."""
@@ -120,15 +121,16 @@ class SecureAgreement(OnShares, Agreement):
     def plan(self, size: Size, holders: int, spread: float | None = None) -> Plan:
         """The search for groups among so many holders; without a spread, one that costs as much."""
         circuit, layout = self.circuit(size, spread), self.layout({"dimensions": size.dimensions})
-        return Plan(
-            holders,
-            size.threshold,
-            self.limit,
-            layout.width,
+        return Plan.of(
             lambda inputs, pool: circuit.run(layout.points(inputs), pool),
             layout.defects,
-            size.clients,
-            Deal(holders, size.threshold, _estimate(self, size).demand),
+            clients=size.clients,
+            width=layout.width,
+            holders=holders,
+            threshold=size.threshold,
+            limit=self.limit,
+            security=self.security,
+            estimate=_estimate(self, size),
         )
 
     def circuit(self, size: Size, spread: float | None = None) -> Agreed:
@@ -136,7 +138,8 @@ class SecureAgreement(OnShares, Agreement):
         search = self.search(size.clients, size.dimensions, size.seed, size.round)
         allowances = {} if spread is None else agreement.allowances(search, spread)
         levels = 1 if self.limit == 5 and size.clients <= MANY else 2
-        return Agreed(search, size.threshold, self.limit, levels, allowances=allowances)
+        carry = self.carry(size.clients, size.threshold)
+        return Agreed(search, carry, self.limit, levels, allowances=allowances)
 
 
 @dataclass(frozen=True)
@@ -152,4 +155,7 @@ class Size:
 
 @lru_cache(maxsize=4)  # clients that share a process ask for the same
 def _estimate(settings: SecureAgreement, size: Size) -> Estimate:
-    return estimated(settings.circuit(size).run, (size.clients, size.dimensions), size.threshold, settings.limit)
+    run, shape = settings.circuit(size).run, (size.clients, size.dimensions)
+    holders = min(size.clients, settings.committee)
+    sets = sets_of(holders, size.threshold, settings.limit, settings.security)
+    return estimated(run, shape, size.threshold, settings.limit, len(sets))

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from secfpp.crypto.arithmetic import Computation, Pool, Shared
-from secfpp.crypto.material import Deal, Estimate
+from secfpp.crypto.material import Estimate
 from secfpp.errors import ConfigError, LeakyProtocolWarning, Problem
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Arrays, ClientState, Program, step
 from secfpp.secure.circuits import holder
-from secfpp.secure.circuits.plan import Plan, estimated
+from secfpp.secure.circuits.plan import Plan, estimated, sets_of
 from secfpp.secure.circuits.server import About, dealing
 from secfpp.secure.clustering import distances
 from secfpp.secure.clustering.descriptor import radius
@@ -62,13 +62,16 @@ class SecureKMeans(OnShares, KMeans):
             problems.append(Problem("clusterer.compare_bits", self.compare_bits, 'only with threshold = "standard"'))
         if self.compare_bits and self.reveal == "distances":
             problems.append(Problem("clusterer.compare_bits", self.compare_bits, 'not with reveal = "distances"'))
+        if self.security == "active" and self.reveal == "distances":
+            problems.append(Problem("clusterer.security", self.security, '"passive" with reveal = "distances"'))
         if problems:
             raise ConfigError(problems)
 
-    def security(self, n_clients: int) -> Mapping[str, object]:
+    def protection(self, n_clients: int) -> Mapping[str, object]:
         """What a report says of a run with so many clients."""
         holders = min(n_clients, self.committee)
-        return {"reveal": self.reveal, "holders": holders, "threshold": self.collusion(n_clients)}
+        threshold = self.collusion(n_clients)
+        return {"reveal": self.reveal, "holders": holders, "threshold": threshold, "security": self.security}
 
     def find(self, cohort: Cohort, slot: str) -> Program[tuple[Found, Cohort]]:
         """See `OnShares.find`."""
@@ -114,19 +117,28 @@ class SecureKMeans(OnShares, KMeans):
     def plan(self, clients: int, holders: int, threshold: int, seed: int, round_: int) -> Plan:
         """The search for groups of so many clients with so many holders."""
         layout, circuit = self.layout({}), self.circuit(clients, threshold, seed, round_)
-        made = Deal(holders, threshold, _estimate(self, clients, threshold, seed, round_).demand)
 
         def run(inputs: Shared, pool: Pool) -> Computation[Found]:
             return circuit.run(layout.points(inputs), pool)
 
-        return Plan(holders, threshold, self.limit, layout.width, run, layout.defects, clients, made)
+        return Plan.of(
+            run,
+            layout.defects,
+            clients=clients,
+            width=layout.width,
+            holders=holders,
+            threshold=threshold,
+            limit=self.limit,
+            security=self.security,
+            estimate=_estimate(self, clients, threshold, seed, round_),
+        )
 
     def circuit(self, clients: int, threshold: int, seed: int, round_: int) -> SecPC:
         """What is computed on points."""
         levels = (1 if self.limit == 5 else 2) if not self.compare_bits else 0
         reveal: Reveal = "assignments" if self.reveal == "assignments" else "partition"
         search = self.search(clients, seed, round_)
-        return SecPC(search, threshold, self.limit, levels, self.compare_bits or None, reveal)
+        return SecPC(search, self.carry(clients, threshold), self.limit, levels, self.compare_bits or None, reveal)
 
     def slices(self, holders: int, threshold: int) -> distances.Slices:
         """How ``reveal="distances"`` cuts and codes descriptors."""
@@ -157,4 +169,7 @@ class SecureKMeans(OnShares, KMeans):
 @lru_cache(maxsize=4)  # clients that share a process ask for the same
 def _estimate(settings: SecureKMeans, n: int, threshold: int, seed: int, round_: int) -> Estimate:
     run = settings.circuit(n, threshold, seed, round_).run
-    return estimated(run, (n, settings.dimensions), threshold, settings.limit)
+    sets = sets_of(min(n, settings.committee), threshold, settings.limit, settings.security)
+    estimate = estimated(run, (n, settings.dimensions), threshold, settings.limit, len(sets))
+    estimate.decisive += 1  # the partition, which is not opened of nothing but zeros
+    return estimate

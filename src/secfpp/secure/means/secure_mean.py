@@ -124,7 +124,7 @@ class SecureMean(Aggregator):
         if problems:
             raise ConfigError(problems)
 
-    def security(self, n_clients: int) -> Mapping[str, object]:
+    def protection(self, n_clients: int) -> Mapping[str, object]:
         """What holds with `n_clients`: how many hold shares, and how many of them may collude with the server."""
         return {"holders": min(n_clients, committee.LARGEST), "threshold": self.threshold}
 

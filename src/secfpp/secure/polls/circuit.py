@@ -23,7 +23,7 @@ class Counting:
 
     Args:
         question: what is asked.
-        threshold: T.
+        threshold: T, or more where masks carry more, see `secfpp.crypto.comparison.Comparator.carry`.
         limit: the largest degree that is opened, in multiples of T.
     """
 
@@ -59,7 +59,7 @@ class MeanTest:
 
     Args:
         question: what is asked.
-        threshold: T.
+        threshold: T, or more where masks carry more, see `secfpp.crypto.comparison.Comparator.carry`.
         limit: the largest degree that is opened, in multiples of T.
     """
 

@@ -60,17 +60,22 @@ class PollCost(CircuitCost):
         return (*map(sum, zip(*every, strict=True)), self.answers)
 
     @property
+    def decisive(self) -> int:
+        """The answers."""
+        return 1
+
+    @property
     def demand(self) -> Mapping[Kind, int]:
         """Pieces of randomness by kind: comparisons take an integer and two uniform elements, answers nothing."""
         count = len(self._comparators) * self.answers
-        wanted = Counter[Kind]({UNIFORM: sum(self.opened) + count - self.answers})
-        for comparator in self._comparators:
+        wanted = Counter[Kind]({UNIFORM: sum(self.opened) + count - self.answers + self.verified})
+        for comparator in () if self.active else self._comparators:
             wanted["integers", comparator.k] += self.answers
         return wanted
 
     @cached_property
     def _circuit(self) -> Counting | MeanTest:
-        return circuit_of(self.question, self.threshold, self.limit)
+        return circuit_of(self.question, self.carry, self.limit)
 
     @property
     def _comparators(self) -> list[Comparator]:

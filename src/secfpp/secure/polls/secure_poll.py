@@ -16,7 +16,7 @@ from secfpp.protocol.cohort import Assignment, Cohort
 from secfpp.protocol.program import ClientState, Program
 from secfpp.secure import committee
 from secfpp.secure.circuits.component import Circuit
-from secfpp.secure.circuits.plan import Plan
+from secfpp.secure.circuits.plan import Plan, Security, carry
 from secfpp.secure.polls.circuit import circuit_of, encode
 from secfpp.secure.polls.poll import Poll
 from secfpp.secure.polls.questions import AtLeast, Favours, Question, bits_in, facts_of, gain_in, question_in
@@ -43,6 +43,8 @@ class SecurePoll(Circuit[Elements], Poll):
             exchange more). Where there are too few holders for ``standard``, T = 1 of them may collude as in ``high``.
         dropouts: how many holders may go missing; None tolerates 5 of 16, and fewer of fewer, none with ``high``.
         committee: most holders; of more clients, so many are drawn.
+        security: ``active``: a server that tells false values, with T holders who do whatever it likes, gets an abort
+            and nothing else; c >= 6 T + 1 + dropouts (``high``: 4 T). ``passive``: holders believe what it tells.
 
     Raises:
         ConfigError: values that cannot work.
@@ -58,6 +60,7 @@ class SecurePoll(Circuit[Elements], Poll):
     threshold: Literal["standard", "high"] = "standard"
     dropouts: int | None = None
     committee: int = committee.LARGEST
+    security: Security = "passive"
 
     def __post_init__(self) -> None:
         check_types(self, "poll")
@@ -73,8 +76,12 @@ class SecurePoll(Circuit[Elements], Poll):
 
     @property
     def fewest(self) -> int:
-        """See `Poll.fewest`: T = 1 takes 4 holders, and dropouts come on top."""
-        return 4 + (self.dropouts or 0)
+        """See `Poll.fewest`: T = 1 takes 4 holders, 5 if security is active, and dropouts come on top."""
+        return 4 + self._active + (self.dropouts or 0)
+
+    @property
+    def _active(self) -> bool:
+        return self.security == "active"
 
     def require(self, clients: int) -> None:
         """See `Poll.require`."""
@@ -85,7 +92,7 @@ class SecurePoll(Circuit[Elements], Poll):
 
     def limit(self, clients: int) -> int:
         """The largest degree that is opened, in multiples of T: 5, or 3 for a high threshold or few holders."""
-        enough = min(clients, self.committee) >= 6 + (self.dropouts or 0)
+        enough = min(clients, self.committee) >= 6 + self._active + (self.dropouts or 0)
         return 5 if self.threshold == "standard" and enough else 3
 
     def collusion(self, clients: int) -> int:
@@ -95,14 +102,16 @@ class SecurePoll(Circuit[Elements], Poll):
             ConfigError: too few clients.
         """
         self.require(clients)
-        return committee.clustering_threshold(min(clients, self.committee), self.limit(clients), self.dropouts)
+        holders = min(clients, self.committee)
+        return committee.clustering_threshold(holders, self.limit(clients), self.dropouts, active=self._active)
 
-    def security(self, n_clients: int) -> Mapping[str, object]:
+    def protection(self, n_clients: int) -> Mapping[str, object]:
         """What a report says of a run with so many clients."""
         return {
             "reveal": "answers",
             "holders": min(n_clients, self.committee),
             "threshold": self.collusion(n_clients),
+            "security": self.security,
         }
 
     def at_least(
@@ -145,7 +154,7 @@ class SecurePoll(Circuit[Elements], Poll):
         Raises:
             FieldRangeError: too many clients for exact arithmetic.
         """
-        return _plan(question, holders, threshold, self.limit(holders))
+        return _plan(question, holders, threshold, self.limit(holders), self.security)
 
     def shared_by(self, joined: Joined, state: ClientState) -> Elements:
         """See `Circuit.shared_by`: the client's bits, or those of its gain."""
@@ -180,8 +189,8 @@ class SecurePoll(Circuit[Elements], Poll):
 
 
 @lru_cache(maxsize=8)  # clients that share a process ask for the same
-def _plan(question: Question, holders: int, threshold: int, limit: int) -> Plan:
-    circuit = circuit_of(question, threshold, limit)
+def _plan(question: Question, holders: int, threshold: int, limit: int, security: Security) -> Plan:
+    circuit = circuit_of(question, carry(holders, threshold, limit, security), limit)
     return Plan.of(
         circuit.run,
         bit_defects,
@@ -190,4 +199,5 @@ def _plan(question: Question, holders: int, threshold: int, limit: int) -> Plan:
         holders=holders,
         threshold=threshold,
         limit=limit,
+        security=security,
     )

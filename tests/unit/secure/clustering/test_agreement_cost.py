@@ -33,7 +33,11 @@ def compare(cost: AgreementCost | PlacingCost, run: AgreementRun, n: int) -> Non
     assert Counter(by_role.values())["responder"] == cost.responders
     for client, role in by_role.items():
         assert run.driver.costs.up[client] == cost.sent(role, NAME)
-        assert 0 <= run.driver.costs.down[client] - cost.received(role) <= texts(n, cost.exchanges) + 8 * n
+        assert (
+            0
+            <= run.driver.costs.down[client] - cost.received(role)
+            <= texts(n, cost.exchanges, cost.checks * cost.verifiers) + 8 * n
+        )
 
 
 @pytest.mark.parametrize(
@@ -49,6 +53,10 @@ def compare(cost: AgreementCost | PlacingCost, run: AgreementRun, n: int) -> Non
         (8, 24, {"threshold": "high", "min_cluster_size": 4}),
         (16, 24, {"threshold": "high", "min_cluster_size": 7, "iterations": 3, "restarts": 40, "finalists": 2}),
         (11, 24, {"threshold": "high", "min_cluster_size": 5, "restarts": 2, "finalists": 2}),
+        (9, 24, {"security": "active"}),
+        (16, 24, {"security": "active", "min_cluster_size": 4, "restarts": 6}),
+        (18, 24, {"security": "active", "min_cluster_size": 4, "restarts": 2}),
+        (16, 24, {"security": "active", "threshold": "high", "min_cluster_size": 5, "restarts": 4}),
     ],
 )
 def test_grouping(n: int, dimensions: int, settings: dict[str, Any]) -> None:
@@ -70,6 +78,7 @@ def test_grouping(n: int, dimensions: int, settings: dict[str, Any]) -> None:
         (19, replace(SECURE, min_cluster_size=4)),
         (14, replace(SECURE, threshold="high", min_cluster_size=6)),
         (12, replace(K_MEANS, dimensions=8)),
+        (16, replace(SECURE, min_cluster_size=4, security="active")),
     ],
 )
 def test_placing(n: int, settings: OnShares) -> None:

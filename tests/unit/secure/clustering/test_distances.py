@@ -201,7 +201,7 @@ def test_holders_refuse_runs_that_are_none(going_on: np.ndarray | None, message:
 
 
 def test_it_says_what_it_gives_away() -> None:
-    assert distances().security(12)["reveal"] == "distances"
+    assert distances().protection(12)["reveal"] == "distances"
     clusterer = distances()
     states = {c: ClientState({"z": p.astype(np.float32)}) for c, p in descriptors(9, 0).items()}
     driver = toy_driver(states, Toy(clusterer=clusterer), None, parties_in_memory(names(9)))

@@ -296,8 +296,8 @@ def test_settings_that_cannot_work_are_refused(settings_: dict[str, Any], key: s
 
 def test_what_is_said_of_security_is_what_runs() -> None:
     aggregator = SecureMean(threshold=3, min_responders=5)
-    assert aggregator.security(30) == {"holders": committee.LARGEST, "threshold": 3}
-    assert aggregator.security(9) == {"holders": 9, "threshold": 3}
+    assert aggregator.protection(30) == {"holders": committee.LARGEST, "threshold": 3}
+    assert aggregator.protection(9) == {"holders": 9, "threshold": 3}
     run = SecureRun(20, aggregator)
     holders: dict[str, int] = {}
 

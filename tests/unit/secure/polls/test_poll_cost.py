@@ -18,7 +18,7 @@ from secfpp.secure.polls.secure_poll import SecurePoll
 from support.poll_runs import DEAL, PROCEED, PollRun, gainers, grouped, voters
 
 NAME = 3
-STANDARD, HIGH = SecurePoll(), SecurePoll(threshold="high")
+STANDARD, HIGH, ACTIVE = SecurePoll(), SecurePoll(threshold="high"), SecurePoll(security="active")
 
 
 def kept(step: str) -> bool:
@@ -32,13 +32,15 @@ def compare(cost: PollCost, run: PollRun) -> None:
     answers = [m for m in transcript or () if m.step == PROCEED and m.direction == "up"]
     first = min(m.client for m in answers)
     opened = [wire.decode(m.content or b"")["masked"].size for m in answers if m.client == first]
-    assert cost.opened == tuple(opened)
+    assert (*cost.opened, *[0] * cost.active) == tuple(opened)
     plan = run.poll.plan(cost.question, cost.holders, cost.threshold)  # type: ignore[attr-defined]
     assert cost.demand == dict(plan.deal.demand)
     answering = {m.client for m in answers}
     dealt = {m.client: m.size for m in transcript or () if m.step == DEAL and m.direction == "up"}
     least = min(dealt.values()) if cost.n > cost.holders else 0
-    roles = {c: "responder" if c in answering else "client" if dealt[c] == least else "standby" for c in dealt}
+    verifying = {m.client for m in transcript or () if m.step == "poll.verify"}
+    standing_by = {c: "client" if dealt[c] == least else "standby" for c in dealt}
+    roles = {c: "responder" if c in answering else "verifier" if c in verifying else standing_by[c] for c in dealt}
     assert Counter(roles.values())["responder"] == cost.responders
     for client, role in roles.items():
         assert costs.up[client] == cost.sent(role, NAME)  # type: ignore[arg-type]
@@ -46,7 +48,10 @@ def compare(cost: PollCost, run: PollRun) -> None:
         assert 0 <= costs.down[client] - cost.received(role) <= room  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("n", "poll"), [(4, STANDARD), (6, STANDARD), (16, STANDARD), (18, STANDARD), (16, HIGH)])
+@pytest.mark.parametrize(
+    ("n", "poll"),
+    [(4, STANDARD), (6, STANDARD), (16, STANDARD), (18, STANDARD), (16, HIGH), (5, ACTIVE), (6, ACTIVE), (18, ACTIVE)],
+)
 @pytest.mark.parametrize("k", [None, 3])
 def test_at_least(n: int, poll: SecurePoll, k: int | None) -> None:
     states = voters(np.random.default_rng(n).integers(0, 2, (n, 5)))
@@ -56,7 +61,9 @@ def test_at_least(n: int, poll: SecurePoll, k: int | None) -> None:
     compare(PollCost(poll, AtLeast(n, 5, 3, k=k or 1)), run)
 
 
-@pytest.mark.parametrize(("n", "poll"), [(4, STANDARD), (7, STANDARD), (16, STANDARD), (19, STANDARD), (16, HIGH)])
+@pytest.mark.parametrize(
+    ("n", "poll"), [(4, STANDARD), (7, STANDARD), (16, STANDARD), (19, STANDARD), (16, HIGH), (16, ACTIVE)]
+)
 def test_favours(n: int, poll: SecurePoll) -> None:
     run = PollRun(gainers(np.linspace(-0.2, 0.4, n)), poll, transcript=Transcript(keep_contents=kept))
     run.favours(0.01, 0.1)

@@ -183,7 +183,8 @@ def test_numbers_of_clients() -> None:
     for n, limit, collusion in [(4, 3, 1), (5, 3, 1), (6, 5, 1), (14, 5, 1), (15, 5, 2), (16, 5, 2), (500, 5, 2)]:
         SecurePoll().require(n)
         assert (SecurePoll().limit(n), SecurePoll().collusion(n)) == (limit, collusion)
-        assert SecurePoll().security(n) == {"reveal": "answers", "holders": min(n, 16), "threshold": collusion}
+        told = {"reveal": "answers", "holders": min(n, 16), "threshold": collusion, "security": "passive"}
+        assert SecurePoll().protection(n) == told
     assert (HIGH.limit(16), HIGH.collusion(16)) == (3, 5)
     assert (SecurePoll(dropouts=4).limit(9), SecurePoll(dropouts=4).collusion(9)) == (3, 1)
     with pytest.raises(ConfigError, match="clients = 3"):
