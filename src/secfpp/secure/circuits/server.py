@@ -215,8 +215,8 @@ class _Lead:
 
     def _arrived(self, messages: Mapping[ClientId, dict[str, np.ndarray]], holder: ClientId) -> None:
         """Let go what was dealt to a holder that has it: together, this is the most that the server keeps."""
-        messages[holder].clear()
-        self.envelopes.pop(holder, None)
+        for name in enveloped(self.envelopes.pop(holder, {})):
+            messages[holder].pop(name, None)
 
     def _begin(self, late: Sequence[ClientId]) -> Program[Sequence[ClientId]]:
         """Send those who stood by what was dealt to them, in a message of its own as it is large; who is missing.
