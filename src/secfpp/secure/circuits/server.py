@@ -215,7 +215,7 @@ class _Lead:
 
     def _arrived(self, messages: Mapping[ClientId, dict[str, np.ndarray]], holder: ClientId) -> None:
         """Let go what was dealt to a holder that has it: together, this is the most that the server keeps."""
-        for name in enveloped(self.envelopes.pop(holder, {})):
+        for name in enveloped(self.envelopes.pop(holder, {}), None):
             messages[holder].pop(name, None)
 
     def _begin(self, late: Sequence[ClientId]) -> Program[Sequence[ClientId]]:

@@ -40,6 +40,8 @@ def agreeing(clients: int = 24, strength: float = 1.0, changes: dict[str, Any] |
         (20, 1.0, {"committee": 20, "min_cluster_size": 5}),  # all clients hold shares
         (24, 1.0, {"threshold": "high", "min_cluster_size": 4}),
         (24, 0.7, {"k_max": 3}),
+        (24, 1.0, {"security": "active"}),
+        (24, 1.0, {"security": "active", "committee": 9}),
     ],
 )
 def test_groups_by_agreement_are_those_of_the_clear(clients: int, strength: float, changes: dict[str, Any]) -> None:
@@ -181,6 +183,22 @@ def test_nobody_is_compared_with_other_groups_than_the_holders_were_told() -> No
     turned = {"groups": lambda about: [1 - group for group in about["groups"]]}
     with pytest.raises(ClientError, match="to other groups than those that were found"):
         agreeing().assign(changing("assign", **turned))
+
+
+@pytest.mark.parametrize("security", ["active", "passive"])
+def test_who_verifies_what_was_found_keeps_no_other_groups(security: str) -> None:
+    def change(ask: Ask) -> Ask:
+        if ask.step != RETAIN:
+            return ask
+        other = {c: {**told, "groups": np.roll(told["groups"], 1)} for c, told in ask.payloads.items()}
+        return replace(ask, payloads=other)
+
+    run = agreeing(changes={"security": security})
+    if security == "passive":  # holders are not told what is opened last
+        assert run.assign(change) != run.expected()
+        return
+    with pytest.raises(ClientError, match="to other groups than those that were found"):
+        run.assign(change)
 
 
 def test_nobody_is_compared_twice(monkeypatch: pytest.MonkeyPatch) -> None:
