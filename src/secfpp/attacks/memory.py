@@ -102,5 +102,5 @@ class Memory:
         for client, (_, share) in run.shares.items():
             if client != run.name:
                 key = Given(client, round_, run.slot)
-                shares = self.held.setdefault(key, Shares(run.code, run.codec, run.weights[client]))
+                shares = self.held.setdefault(key, Shares(run.code, run.codec, run.weight(client)))
                 shares.of[run.name] = number, share

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -41,7 +42,7 @@ def names_in(message: Mapping[str, Any], step_name: str) -> tuple[ClientId, ...]
     """
     try:
         listed = message["clients"]
-        names = tuple(map(str, parsed(listed.item()) if isinstance(listed, np.ndarray) else listed))
+        names = tuple(map(sys.intern, map(str, parsed(listed.item()) if isinstance(listed, np.ndarray) else listed)))
     except (KeyError, ValueError, TypeError) as error:
         raise ProtocolError(f"step {step_name!r}: a list of clients that cannot be read") from error
     if not names or not ascending(names):

@@ -241,7 +241,7 @@ def join(context: object, component: str, message: Arrays, named: bool = False) 
     agreed = {part: message[part] for part in _TERMS if part in message}
     about = _facts(agreed, name)
     _require_version(about.get("version"))
-    clients = names_in(about, name)
+    about["clients"] = clients = names_in(about, name)
     session = _session(party, str(about["session"]))
     other = about["component"] != component or session.name != _name_of(about["round"], about["draw"])
     if other or party.name not in clients or about["size"] < (not named):

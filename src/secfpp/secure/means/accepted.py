@@ -66,7 +66,7 @@ def require_shared_out(share: float, run: MeanRun, images: int | None) -> None:
         ProtocolError: they are such.
     """
     weights: list[int] = run.place.about["weights"]
-    own, most, total = run.weights[run.name], max(weights), sum(weights)
+    own, most, total = run.weight(run.name), max(weights), sum(weights)
     if images is not None and own > images and len(set(weights)) > 1:
         raise ProtocolError(f"a mean in which this client has weight {own}, it has {images} images")
     if most > max(share * total, 1):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -74,10 +75,9 @@ class MeanRun:
         """What is averaged."""
         return str(self.place.about["slot"])
 
-    @cached_property
-    def weights(self) -> Mapping[ClientId, int]:
-        """Each participant's weight."""
-        return dict(zip(self.place.clients, self.place.about["weights"], strict=True))
+    def weight(self, client: ClientId) -> int:
+        """A participant's weight."""
+        return int(self.place.about["weights"][bisect_left(self.place.clients, client)])
 
     def batch(self, client: ClientId) -> int:
         """In which batch a participant shares."""
@@ -103,7 +103,7 @@ class MeanRun:
         blocks = np.zeros((self.code.blocks, self._length(update.size)), np.uint64)
         blocks.reshape(-1)[: update.size] = update.reshape(-1)
         if self.bounded:
-            self.update = unweighted(update, self.weights[self.name]).reshape(-1)
+            self.update = unweighted(update, self.weight(self.name)).reshape(-1)
         self.head = version, update.size
         return self._seal_encoded(blocks, stream, self.place.label("share"))
 
@@ -154,7 +154,7 @@ class MeanRun:
         }
         if self.name in clients:
             proofs[self.name] = self.own[1]
-        weights = [pow(self.weights[client], -1, PrimeField.p) for client in clients]
+        weights = [pow(self.weight(client), -1, PrimeField.p) for client in clients]
         vectors = np.stack([self.shares[client][1] for client in clients])
         vectors = PrimeField.mul(vectors, np.array(weights, np.uint64)[:, None])
         self.answered.update(clients)

@@ -259,7 +259,7 @@ class SecureMean(Aggregator):
         require_members(run, state)
         once(run.place, f"share of {run.slot}")
         state = marked_as_given(state, run.slot)
-        encoded = encoded_update(state, run.slot, self.codec, run.weights[run.name])
+        encoded = encoded_update(state, run.slot, self.codec, run.weight(run.name))
         version = version_of(state, run.slot)
         envelopes = run.seal_shares(encoded, version, Stream.fresh(run.place.party.entropy))
         return state, {"envelopes": envelopes, **told_base(state, run.slot)}
@@ -294,7 +294,7 @@ class SecureMean(Aggregator):
         """Seal the sum of the shares to all participants, once a quorum of holders was told the same."""
         run = self._run(context, state, payload, "mean", "sum")
         if run.agreed is not None:
-            included = {client: run.weights[client] for client in run.agreed.among(run.place.clients)}
+            included = {client: run.weight(client) for client in run.agreed.among(run.place.clients)}
             bind(run.place, f"sum of {run.slot}", [run.agreed.version, included])
         return state, run.seal_sums(payload)
 
