@@ -69,6 +69,7 @@ bench: $(VENV)/.ready-run ## the micro benchmarks, numpy on one thread
 
 bench-cost: $(VENV)/.ready-run ## time and traffic of clustering on shares and of secure rounds, some minutes
 	$(ONE_THREAD) $(BIN)/python benchmarks/cost/secure_kmeans.py
+	$(ONE_THREAD) $(BIN)/python benchmarks/cost/means.py
 	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/cost/rounds.py
 
 bench-peers: $(PEERS)/.ready ## beside MPyC, galois and Flower, in a virtual environment of their own

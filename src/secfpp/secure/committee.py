@@ -101,7 +101,7 @@ def require_drawn(
     """
     nonces: dict[str, bytes] = {}
     if len(clients) > about["size"]:
-        listed = names_in({"clients": about["listed"] or clients}, name)
+        listed = names_in({"clients": about["listed"]}, name) if about["listed"] else clients
         nonces = rows_in(agreed, "nonce", listed, name)
         if missing := sorted(set(clients) - nonces.keys()):
             raise TamperError(None, name, f"the randomness of {', '.join(missing)} is left out, and could decide")
