@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -42,11 +42,16 @@ def names_in(message: Mapping[str, Any], step_name: str) -> tuple[ClientId, ...]
     """
     try:
         listed = message["clients"]
-        names = tuple(map(sys.intern, map(str, parsed(listed.item()) if isinstance(listed, np.ndarray) else listed)))
+        names = _kept_once(tuple(map(str, parsed(listed.item()) if isinstance(listed, np.ndarray) else listed)))
     except (KeyError, ValueError, TypeError) as error:
         raise ProtocolError(f"step {step_name!r}: a list of clients that cannot be read") from error
     if not names or not ascending(names):
         raise ProtocolError(f"step {step_name!r}: a list of clients that is not sorted, or names one twice")
+    return names
+
+
+@lru_cache(maxsize=16)  # clients that share a process are told the same names
+def _kept_once(names: tuple[ClientId, ...]) -> tuple[ClientId, ...]:
     return names
 
 
