@@ -218,10 +218,9 @@ def _bound(joined: Joined, payload: Arrays, step_name: str) -> bytes:
     shape = (len(joined.clients), len(joined.holders), DIGEST_BYTES)
     if digests is None or digests.shape != shape or digests.dtype != np.uint8:
         raise ProtocolError(f"step {step_name!r}: the hashes of what was dealt did not come with it")
+    told = dict(zip(joined.clients, digests[:, own], strict=True))
     for client, envelope in envelopes_in(payload).items():
-        if client not in joined.clients or not np.array_equal(
-            digests[joined.clients.index(client), own], digest(envelope)
-        ):
+        if client not in told or not np.array_equal(told[client], digest(envelope)):
             raise TamperError(None, step_name, f"what {client!r} dealt is not what all holders were told of")
     return sha256(joined.digest + digests.tobytes()).digest()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,8 +14,12 @@ from secfpp.crypto.masks import masked
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays, ClientId
+from secfpp.secure.key_lists import names_in
 from secfpp.secure.session import Joined
 
+APART = 512
+"""More envelopes than this are stacked in a message."""
+_ROWS, _SENDERS = "envelopes", "senders"
 _FROM, _COIN, _COMMITMENT, _TALLY = "from.", "coin.", "commitment.", "tally."
 
 
@@ -98,14 +104,39 @@ class Told:
 
 
 def enveloped(envelopes: Mapping[ClientId, np.ndarray], digests: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Envelopes, by sender, as a message holds them, and hashes of all if there are such."""
-    hashes = {} if digests is None else {"digests": digests}
-    return hashes | {_FROM + client: envelope for client, envelope in envelopes.items()}
+    """Envelopes, by sender, as a message holds them, and hashes of all if there are such.
+
+    Of more than `APART`, those of the usual length are rows of one array: a message holds no more than 1,024.
+    """
+    message: dict[str, np.ndarray] = {} if digests is None else {"digests": digests}
+    if len(envelopes) > APART:
+        usual = Counter(envelope.size for envelope in envelopes.values()).most_common(1)[0][0]
+        senders = sorted(client for client, envelope in envelopes.items() if envelope.size == usual)
+        message[_ROWS] = np.stack([envelopes[client] for client in senders])
+        message[_SENDERS] = np.array(json.dumps(senders))
+        envelopes = {client: envelope for client, envelope in envelopes.items() if envelope.size != usual}
+    return message | {_FROM + client: envelope for client, envelope in envelopes.items()}
 
 
 def envelopes_in(message: Arrays) -> dict[ClientId, np.ndarray]:
-    """Undoes `enveloped`."""
-    return _named(message, _FROM)
+    """Undoes `enveloped`.
+
+    Raises:
+        ProtocolError: it is not that.
+    """
+    found = _named(message, _FROM)
+    if _ROWS in message:
+        rows, names = message[_ROWS], names_in({"clients": message.get(_SENDERS)}, "deal")
+        if rows.ndim != 2 or len(names) != len(rows) or not found.keys().isdisjoint(names):
+            raise ProtocolError("envelopes that do not come with their senders, each once")
+        found |= dict(zip(names, rows, strict=True))
+    return found
+
+
+def let_go(message: dict[str, np.ndarray]) -> None:
+    """Take the envelopes, which are large, out of a message."""
+    for name in [name for name in message if name in (_ROWS, _SENDERS) or name.startswith(_FROM)]:
+        del message[name]
 
 
 def elements_in(reply: Arrays, name: str, size: int, holder: ClientId, step_name: str) -> Elements:

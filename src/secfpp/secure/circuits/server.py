@@ -18,7 +18,7 @@ from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
 from secfpp.secure.circuits.checks import Answers, coin_in, judge, leading
-from secfpp.secure.circuits.messages import Opened, Told, elements_in, enveloped
+from secfpp.secure.circuits.messages import Opened, Told, elements_in, enveloped, let_go
 from secfpp.secure.circuits.plan import Plan, to_verify
 from secfpp.secure.circuits.tally import DIGEST_BYTES, digest
 from secfpp.secure.session import in_short, terms, with_keys
@@ -215,8 +215,8 @@ class _Lead:
 
     def _arrived(self, messages: Mapping[ClientId, dict[str, np.ndarray]], holder: ClientId) -> None:
         """Let go what was dealt to a holder that has it: together, this is the most that the server keeps."""
-        for name in enveloped(self.envelopes.pop(holder, {}), None):
-            messages[holder].pop(name, None)
+        self.envelopes.pop(holder, None)
+        let_go(messages[holder])
 
     def _begin(self, late: Sequence[ClientId]) -> Program[Sequence[ClientId]]:
         """Send those who stood by what was dealt to them, in a message of its own as it is large; who is missing.
@@ -269,9 +269,10 @@ class _Lead:
     def _digests(self, clients: Sequence[ClientId]) -> np.ndarray:
         """Hashes of what each client dealt to each holder [clients, holders, 32], 0 of what it keeps."""
         digests = np.zeros((len(clients), len(self.holders), DIGEST_BYTES), np.uint8)
+        row_of = {client: row for row, client in enumerate(clients)}
         for column, holder in enumerate(self.holders):
             for client, envelope in self.envelopes[holder].items():
-                digests[clients.index(client), column] = digest(envelope)
+                digests[row_of[client], column] = digest(envelope)
         return digests
 
     def _numbers(self, holders: Sequence[ClientId]) -> np.ndarray:
