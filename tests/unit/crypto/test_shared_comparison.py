@@ -131,7 +131,7 @@ MUTANTS = {
     "the offset on the other side": ("scaled + (1 << self.k) + mask", "scaled - (1 << self.k) + mask"),
     "wrong weights of bits": ("drawn[j].turn(j)", "drawn[j].turn(j ^ 1)"),
     "wrong place of digits": ("            start += bits\n", "            start += bits - (number == 1)\n"),
-    "no room for carries": ("((threshold + 2) * (bound + 1))", "((bound + 1))"),
+    "no room for carries": ("((carry + 2) * (bound + 1))", "((bound + 1))"),
     "equal taken for greater": ("g = higher + same * g", "g = higher + same"),
     "no low bits in the mask": (".turn(self.k - 1)", ".turn(self.k)"),
 }
