@@ -138,7 +138,8 @@ class Apart:
     """A pool shared by computations side by side, each of which has such a view with a gate of its own."""
 
     def __init__(self, pool: Pool) -> None:
-        self.threshold, self.limit, self.gate = pool.threshold, pool.limit, type(pool.gate)()
+        self.threshold, self.limit, self.summands = pool.threshold, pool.limit, pool.summands
+        self.gate = type(pool.gate)()
         self.uniform, self.integers, self.permutations = pool.uniform, pool.integers, pool.permutations
 
 

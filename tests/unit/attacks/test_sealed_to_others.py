@@ -52,7 +52,7 @@ def sealing(run: GroupRun, slot: str, claim: tuple[str, ...] | None) -> Program[
     """Have the sponsor seal its base to the spy, said to be a member that was away."""
     few = yield from with_keys(run.cohort([SPONSOR, SPY]), size=2)
     group = {} if claim is None else {"group": sorted(claim)}
-    relay = Relay(terms("aggregator", few, {"task": "base", "slot": slot, **group}, size=2))
+    relay = Relay(terms("aggregator", few, {"task": "base", "slot": slot, **group}, holders=[SPONSOR]))
     payload = {**relay.agreed, "attempt": relay.attempt, "late": np.array(json.dumps([SPY]))}
     shown = yield Ask("aggregator.show", {SPONSOR: payload})
     present = base_in(SPONSOR, told_base(run.driver.states[SPONSOR], slot))

@@ -11,7 +11,9 @@ from secfpp.experiment.spec.config import load_config
 from secfpp.experiment.spec.schema import build
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-PRESETS = sorted(path.stem for path in CONFIGS.glob("*.toml") if path.stem not in ("icons", "study", "audit"))
+PRESETS = sorted(
+    path.stem for path in CONFIGS.glob("*.toml") if path.stem not in ("icons", "study", "audit", "leaderboard")
+)
 
 
 def table(name):

@@ -131,11 +131,11 @@ def test_one_cluster_costs_nothing() -> None:
     assert driver.costs.messages == 0
 
 
-def test_the_default_search_fits_messages_up_to_70_clients() -> None:
-    assert ClusteringCost(SecureKMeans(), 70).largest_message + texts(70, 1) < wire.MAX_MESSAGE
-    assert ClusteringCost(SecureKMeans(), 73).largest_message > wire.MAX_MESSAGE
-    assert ClusteringCost(SecureKMeans(restarts=64), 100).largest_message < wire.MAX_MESSAGE
-    assert ClusteringCost(SecureKMeans(k=8, restarts=1), 1000).largest_message < wire.MAX_MESSAGE
+def test_the_default_search_fits_messages() -> None:
+    assert ClusteringCost(SecureKMeans(), 128).largest_message + texts(128, 1) < wire.MAX_MESSAGE
+    assert ClusteringCost(SecureKMeans(sample=0), 150).largest_message > wire.MAX_MESSAGE
+    assert ClusteringCost(SecureKMeans(sample=0, restarts=64), 150).largest_message < wire.MAX_MESSAGE
+    assert ClusteringCost(SecureKMeans(sample=0, k=8, restarts=1), 1000).largest_message < wire.MAX_MESSAGE
 
 
 def test_the_default_settings() -> None:

@@ -161,7 +161,7 @@ class CircuitCost(ABC):
 
     def received(self, role: Role) -> int:
         """Bytes of keys, envelopes and opened values that a client receives; texts and framing come on top."""
-        total = sizes.keys(self.n, self.holders)
+        total = sizes.keys(self.n, self.holders, role != "client" or self.n <= self.holders)
         if role in ("responder", "verifier"):
             total += (self.n - 1) * (sizes.ELEMENT * self.shared + ENVELOPE_OVERHEAD)
             opened = self.opened if self.active else self.opened[:-1]

@@ -30,7 +30,7 @@ SENDS = {"clusterer", "aggregator", "method"}
 
 def part(**table: Any) -> Any:
     """A clusterer or aggregator that says this of itself, with the number of clients it was told."""
-    return SimpleNamespace(security=lambda n_clients: {**table, **({"of": n_clients} if "of" in table else {})})
+    return SimpleNamespace(protection=lambda n_clients: {**table, **({"of": n_clients} if "of" in table else {})})
 
 
 def method(clusterer: Any = None, aggregator: Any = None) -> Any:

@@ -9,6 +9,7 @@ from secfpp.algorithms.secfpp import SecFPP
 from secfpp.errors import ConfigError
 from secfpp.experiment.run import memory
 from secfpp.experiment.run.memory import grouping_memory, require_memory
+from secfpp.protocol import wire
 from secfpp.secure.clustering.cost import AgreementCost
 from secfpp.secure.clustering.plain_agreement import PlainAgreement
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
@@ -37,9 +38,9 @@ def test_what_it_takes_is_told_beside_what_is_free(monkeypatch: pytest.MonkeyPat
     machine(monkeypatch, 32, 20)
     told = f"grouping 50 clients on shares takes about {NEEDED:.1f} GiB of memory"
     assert require_memory(SecFPP(), 50, 36, 0) == f"{told}, 20.0 GiB are free"
-    machine(monkeypatch, 32, 2)
+    machine(monkeypatch, 32, 1)
     assert require_memory(SecFPP(), 50, 36, 0) == (
-        f"{told}, 2.0 GiB are free: close other programs, or expect it to be killed"
+        f"{told}, 1.0 GiB are free: close other programs, or expect it to be killed"
     )
     machine(monkeypatch, None, None)
     assert require_memory(SecFPP(), 50, 36, 0) == told
@@ -50,13 +51,13 @@ def test_what_it_takes_is_told_beside_what_is_free(monkeypatch: pytest.MonkeyPat
 
 
 def test_more_than_the_machine_has_is_refused_with_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(monkeypatch, 2.5, 2)
+    machine(monkeypatch, 1.5, 1)
     with pytest.raises(ConfigError) as refused:
         require_memory(SecFPP(), 50, 36, 0)
     (problem,) = refused.value.problems
     assert (problem.key, problem.value) == ("clusterer.restarts", 192)
     message = f"{FIFTY.largest_message / 2**20:.3g} MiB"
-    assert f"about {NEEDED:.1f} GiB of memory, this machine has 2.5 GiB; a message to a holder has {message}" in (
+    assert f"about {NEEDED:.1f} GiB of memory, this machine has 1.5 GiB; a message to a holder has {message}" in (
         problem.allowed
     )
     least = int(problem.allowed.removeprefix("at most ").split(":")[0])
@@ -71,6 +72,7 @@ def test_more_than_the_machine_has_is_refused_with_what_fits(monkeypatch: pytest
 @pytest.mark.parametrize("clients", [200, 1000])
 def test_the_numbers_of_a_descriptor_count_before_training(clients: int, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 10**6, 10**6)
+    monkeypatch.setattr(wire, "MAX_MESSAGE", 1 << 26)
     method: Any = SecFPP()
     with pytest.raises(ConfigError, match=r"clusterer.restarts = 192: at most \d+: .* are allowed") as refused:
         require_memory(method, clients, 36, 0)

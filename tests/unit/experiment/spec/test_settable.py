@@ -9,6 +9,7 @@ from secfpp.experiment.spec.config import ExperimentConfig, parse_config
 from secfpp.experiment.spec.layers import merge, parse_override
 from secfpp.experiment.spec.schema import mentioned
 from secfpp.experiment.spec.settable import as_set
+from secfpp.protocol import wire
 
 
 def refused(config: ExperimentConfig, label: str, clients: int) -> list[Problem]:
@@ -25,7 +26,10 @@ def refused(config: ExperimentConfig, label: str, clients: int) -> list[Problem]
         ({"method": {"name": "promptfl"}}, "secfpp", 'variants."secfpp+mine".clusterer.restarts'),
     ],
 )
-def test_a_problem_has_the_key_that_mends_it(table: dict[str, Any], label: str, key: str) -> None:
+def test_a_problem_has_the_key_that_mends_it(
+    table: dict[str, Any], label: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "MAX_MESSAGE", 80 << 20)
     (problem,) = refused(parse_config(table), label, 200)
     assert problem.key == key and problem.value == 192
     prefix = key.removesuffix(".restarts")

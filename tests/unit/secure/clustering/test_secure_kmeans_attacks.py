@@ -376,7 +376,7 @@ class Off(LagrangeCode):
 def test_clients_insist_on_their_committee(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """A server that draws fewer holders, or takes everybody, could have more of them than T."""
     terms, with_keys = server.terms, server.with_keys
-    monkeypatch.setattr(server, "terms", lambda part, cohort, about, *_: terms(part, cohort, about, size))
+    monkeypatch.setattr(server, "terms", lambda part, cohort, about, *_, **__: terms(part, cohort, about, size))
     monkeypatch.setattr(server, "with_keys", lambda cohort, _: with_keys(cohort, size))
     with pytest.raises(ClientError, match=f"24 clients with up to {size} holders of shares"):
         Run(24, replace(SECURE, min_cluster_size=4)).assign()
