@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from secfpp.algorithms.base import methods
 from secfpp.cli.app import app
 from secfpp.cli.going_on import going_on
 from secfpp.errors import ProtocolError
 from secfpp.experiment.spec.config import load_table
+from secfpp.experiment.spec.variants import root
 from secfpp.experiment.sweep.points import plan_sweep
 from support_experiment import World, toy_world
 
@@ -118,9 +120,10 @@ def test_other_commands_train_such_a_config_as_it_stands(world: World) -> None:
 def test_the_leaderboard_has_every_benchmark_dealt_in_three_ways() -> None:
     board = plan_sweep(load_table(CONFIGS / "leaderboard.toml"))
     assert [axis.name for axis in board.axes] == ["benchmark", "within"] and len(board.places) == 15
-    assert board.reference == "secfpp+clear" and len(board.seeds) >= 5 and min(board.seeds) >= 400
+    assert board.reference == "secfpp+clear+full" and len(board.seeds) >= 5 and min(board.seeds) >= 400
     trained = {place.config.choose(["secfpp+clear"])["secfpp+clear"] for place in board.places}
     assert len(trained) == 1
+    assert {root(label) for label in board.methods if "+full" not in label} == set(methods())
     kinds = {type(place.config.data.settings.partition.within).__name__ for place in board.places}
     assert kinds == {"Dirichlet", "Pathological", "IID"}
     assert {place.config.data.name for place in board.places} == {"icons", "cards", "digits"}
