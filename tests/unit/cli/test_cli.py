@@ -8,20 +8,19 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from secfpp import __version__
 from secfpp.cli import doctor, listing
-from secfpp.cli.app import app, warn_plainly
+from secfpp.cli.app import warn_plainly
 from secfpp.cli.going_on import going_on
 from secfpp.cli.listing import first_line
 from secfpp.cli.training import DEMO_METHODS
 from secfpp.errors import DataError, LeakyProtocolWarning, ProtocolError
 from secfpp.experiment.results.run_directory import open_run_directory
 from secfpp.experiment.spec.variants import KNOWN, Variant
+from support.commands import fails, secfpp
 from support_experiment import Pooled, Training, World, toy_world
 
 CONFIG = """
@@ -41,18 +40,6 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     (tmp_path / "c.toml").write_text(CONFIG)
     monkeypatch.setitem(KNOWN, "secfpp+clear", Variant("Toy in the clear", "secfpp", {"class_prior": False}))
     return toy_world(monkeypatch, DEMO_METHODS[:-1])
-
-
-def secfpp(*words: str) -> Any:
-    return CliRunner().invoke(app, list(words))
-
-
-def fails(code: int, *words: str) -> str:
-    """The message of a command that must end with `code`, without a traceback."""
-    result = secfpp(*words)
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return " ".join(result.stderr.split())
 
 
 def test_version_and_help() -> None:

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from secfpp.cli.app import app
 from secfpp.cli.training import parse_labels, parse_seeds
 from secfpp.errors import ConfigError, ProtocolError
 from secfpp.experiment.results.run_directory import open_run_directory
 from secfpp.experiment.run import machine, runner
-from support_experiment import World, toy_world
+from support.commands import fails, secfpp, toy_folder, works
+from support_experiment import World
 
 CONFIG = """
 seeds = [3, 4]
@@ -29,26 +28,7 @@ class_prior = false
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.toml").write_text(CONFIG)
-    return toy_world(monkeypatch)
-
-
-def secfpp(*words: str) -> Any:
-    return CliRunner().invoke(app, list(words))
-
-
-def works(*words: str) -> Any:
-    result = secfpp(*words)
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def fails(code: int, *words: str) -> str:
-    result = secfpp(*words)
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return " ".join(result.stderr.split())
+    return toy_folder(monkeypatch, tmp_path, CONFIG)
 
 
 def compare(*words: str) -> tuple[str, ...]:

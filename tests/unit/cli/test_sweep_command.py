@@ -3,19 +3,17 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from secfpp.algorithms.base import methods
-from secfpp.cli.app import app
 from secfpp.cli.going_on import going_on
 from secfpp.errors import ProtocolError
 from secfpp.experiment.spec.config import load_table
 from secfpp.experiment.spec.variants import root
 from secfpp.experiment.sweep.points import plan_sweep
-from support_experiment import World, toy_world
+from support.commands import fails, toy_folder, works
+from support_experiment import World
 
 CONFIG = """
 seeds = [3, 4]
@@ -37,26 +35,7 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.toml").write_text(CONFIG)
-    return toy_world(monkeypatch)
-
-
-def secfpp(*words: str) -> Any:
-    return CliRunner().invoke(app, list(words))
-
-
-def works(*words: str) -> Any:
-    result = secfpp(*words)
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def fails(code: int, *words: str) -> str:
-    result = secfpp(*words)
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return " ".join(result.stderr.split())
+    return toy_folder(monkeypatch, tmp_path, CONFIG)
 
 
 def sweep(*words: str) -> tuple[str, ...]:

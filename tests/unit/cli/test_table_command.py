@@ -3,16 +3,14 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from secfpp.cli.app import app
 from secfpp.cli.tables import TableFormat
 from secfpp.experiment.report.table_formats import FORMATS
+from support.commands import fails, secfpp, toy_folder, works
 from support.latex_tables import tabulars
-from support_experiment import World, toy_world
+from support_experiment import World
 
 CONFIG = """
 seeds = [3, 4]
@@ -30,26 +28,7 @@ ENDINGS = {"markdown": "md", "latex": "tex", "csv": "csv", "json": "json"}
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.toml").write_text(CONFIG)
-    return toy_world(monkeypatch)
-
-
-def secfpp(*words: str) -> Any:
-    return CliRunner().invoke(app, list(words))
-
-
-def works(*words: str) -> Any:
-    result = secfpp(*words)
-    assert result.exit_code == 0, result.output or result.exception
-    return result
-
-
-def fails(*words: str) -> str:
-    result = secfpp(*words)
-    assert result.exit_code == 2, result.output
-    assert "Traceback" not in result.output
-    return " ".join(result.stderr.split())
+    return toy_folder(monkeypatch, tmp_path, CONFIG)
 
 
 def trained(*words: str) -> None:
@@ -151,23 +130,23 @@ def test_what_is_there_of_an_unfinished_run_is_shown_and_the_rest_named(world: W
 
 
 def test_wrong_words_are_told_before_anything_is_read(world: World) -> None:
-    assert "holds no run" in fails("table", "nowhere")
-    message = fails("table", "nowhere", "--by-seed", "--no-differences", "--against", "x")
+    assert "holds no run" in fails(2, "table", "nowhere")
+    message = fails(2, "table", "nowhere", "--by-seed", "--no-differences", "--against", "x")
     assert "--by-seed" in message and "--format csv" in message and "--no-differences" in message
-    assert "--metric = 'own,own': should name each metric once" in fails("table", "nowhere", "--metric", "own,own")
-    assert "should name each method once" in fails("table", "nowhere", "--methods", "a,,b")
-    assert "'csv'" in fails("table", "nowhere", "--format", "excel")
+    assert "--metric = 'own,own': should name each metric once" in fails(2, "table", "nowhere", "--metric", "own,own")
+    assert "should name each method once" in fails(2, "table", "nowhere", "--methods", "a,,b")
+    assert "'csv'" in fails(2, "table", "nowhere", "--format", "excel")
 
 
 def test_what_a_run_does_not_have_is_told_with_what_it_has(world: World) -> None:
     trained("--methods", "pooled,grouped")
-    assert "did you mean 'own_domain'" in fails("table", "o", "--metric", "own_domains")
-    assert "did you mean 'grouped'" in fails("table", "o", "--methods", "groupd")
-    assert "--against = 'grouped'" in fails("table", "o", "--methods", "pooled", "--against", "grouped")
-    assert "--out = 'c.toml/t.md': cannot be written" in fails("table", "o", "--out", "c.toml/t.md")
+    assert "did you mean 'own_domain'" in fails(2, "table", "o", "--metric", "own_domains")
+    assert "did you mean 'grouped'" in fails(2, "table", "o", "--methods", "groupd")
+    assert "--against = 'grouped'" in fails(2, "table", "o", "--methods", "pooled", "--against", "grouped")
+    assert "--out = 'c.toml/t.md': cannot be written" in fails(2, "table", "o", "--out", "c.toml/t.md")
     for path in Path("o/cells").rglob("*.safetensors"):
         path.unlink()
-    assert "no method is finished" in fails("table", "o")
+    assert "no method is finished" in fails(2, "table", "o")
 
 
 def test_the_command_is_listed_with_the_others() -> None:
