@@ -91,7 +91,7 @@ def main() -> None:
     plain = PlainAgreement(**{each.name: getattr(secure, each.name) for each in fields(Agreement)})
     states = made_up(given.clients, given.groups, given.strength, given.dimensions, given.seed)
     clusterer = plain if given.clear else secure
-    clusterer.prepare(given.clients, given.dimensions)
+    clusterer.prepare(given.clients, given.dimensions, given.seed)
     started = time.perf_counter()
     found, driver = grouped(clusterer, states, given.seed)
     seconds = time.perf_counter() - started

@@ -66,7 +66,7 @@ class SecureAgreement(OnShares, Agreement):
         super().prepare(clients, dimensions, seed)
         if not self.is_one(clients):
             with suppress(ConfigError):  # too few to hold shares, which is said when groups are to be found
-                _estimate(self, Size(clients, dimensions, self.collusion(clients), seed, 1))
+                _estimate(self, Size(self.searched(clients), dimensions, self.collusion(clients), seed, 1))
 
     def find(self, cohort: Cohort, slot: str) -> Program[tuple[Found, Cohort]]:
         """See `OnShares.find`."""
