@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -13,13 +12,10 @@ from secfpp.crypto.roster import IdentityKey, Roster
 from secfpp.errors import ClientError, ConfigError, ProtocolError, TamperError
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.program import Arrays, Ask, ClientState, Replies
-from secfpp.secure import committee
+from secfpp.protocol.program import Arrays, Ask, Replies
 from secfpp.secure.session import (
     PROTOCOL_VERSION,
-    Joined,
     Party,
-    as_array,
     forget,
     greet,
     greeted,
@@ -28,48 +24,14 @@ from secfpp.secure.session import (
     keep,
     kept,
     once,
-    parties_in_memory,
     party_of,
     takes_part,
     terms,
     with_keys,
 )
-from support.secure_runs import between, everyone, names
-from support.toy import Context, Toy, dropping, toy_driver
-
-HELLO, REVEAL = "session.hello", "session.reveal"
-
-
-def cohort_of(count: int, number: int = 0) -> Cohort:
-    return Cohort(dict.fromkeys(names(count), 1), number, 0)
-
-
-class Agreement:
-    """Clients, and the key agreement of one round after another."""
-
-    def __init__(self, count: int, **driver: Any) -> None:
-        self.parties = parties_in_memory(names(count))
-        self.contexts = {name: Context(name, [], party) for name, party in self.parties.items()}
-        self.driver = toy_driver({c: ClientState() for c in self.parties}, Toy(), parties=self.parties, **driver)
-
-    def keys(
-        self, number: int = 0, size: int = committee.LARGEST, on_ask: Any = None, on_replies: Any = None
-    ) -> Cohort:
-        self.driver.round_ = number
-        program = with_keys(cohort_of(len(self.parties), number), size)
-        found: Cohort = self.driver.run(between(program, on_ask, on_replies))
-        return found
-
-    def join(self, client: str, agreed: Arrays) -> Joined:
-        return join(self.contexts[client], "aggregator", agreed)
-
-
-def agreed_by(cohort: Cohort, size: int = committee.LARGEST, **about: Any) -> dict[str, np.ndarray]:
-    return dict(terms("aggregator", cohort, about, size))
-
-
-def changed(agreed: Mapping[str, np.ndarray], **facts: Any) -> dict[str, np.ndarray]:
-    return {**agreed, "about": np.array(json.dumps({**json.loads(agreed["about"].item()), **facts}))}
+from support.key_agreement import HELLO, REVEAL, Agreement, agreed_by, changed, cohort_of
+from support.secure_runs import names
+from support.toy import Context, dropping
 
 
 def test_everybody_can_talk_to_everybody_under_equal_terms() -> None:
@@ -188,97 +150,6 @@ def test_whoever_does_not_answer_is_left_out(step: str, fate: Any) -> None:
     holders = json.loads(agreed["about"].item())["holders"]
     assert len(holders) == 16
     assert all(run.join(client, agreed).holders == tuple(holders) for client in cohort.clients)
-
-
-def test_a_small_group_of_a_large_round_shows_no_randomness() -> None:
-    run = Agreement(18)
-    cohort = run.keys()
-    assert set(agreed_by(cohort)) == {"about", "holder_offers", "offers", "nonces"}
-    assert set(agreed_by(cohort.subset(names(5)))) == {"about", "holder_offers", "offers"}
-
-
-def test_randomness_is_shown_for_one_list_of_commitments() -> None:
-    run = Agreement(18)
-    run.keys()
-
-    def other(message: dict[str, np.ndarray]) -> None:
-        message["commitments"] = message["commitments"] ^ np.uint8(1)
-
-    with pytest.raises(ClientError, match="second, different list of commitments"):
-        run.keys(0, on_ask=everyone(REVEAL, other))
-
-
-def test_randomness_is_shown_for_a_list_only() -> None:
-    def drop(message: dict[str, np.ndarray]) -> None:
-        del message["commitments"]
-
-    with pytest.raises(ClientError, match="without the hash of all commitments"):
-        Agreement(18).keys(on_ask=everyone(REVEAL, drop))
-
-
-def test_a_client_takes_no_part_in_a_draw_from_another_list_than_it_showed_its_randomness_for() -> None:
-    run = Agreement(18)
-
-    def swap(message: dict[str, np.ndarray]) -> None:
-        message["commitments"] = message["commitments"][::-1].copy()
-
-    agreed = agreed_by(run.keys(on_ask=everyone(REVEAL, swap)))
-    with pytest.raises(TamperError, match="not all that was committed to before any of it was shown"):
-        run.join("c00", agreed)
-
-
-def test_the_server_leaves_out_who_shows_other_randomness_than_it_committed_to() -> None:
-    def on_replies(ask: Ask, replies: Replies) -> Replies:
-        if ask.step != REVEAL or ask.payloads.keys() != set(names(18)):
-            return replies
-        changed = {**dict(replies.items()), "c07": {"nonce": replies["c07"]["nonce"] ^ np.uint8(1)}}
-        return Replies(changed, refuse=lambda client, error: refused.append((client, str(error))))
-
-    refused: list[tuple[str, str]] = []
-    cohort = Agreement(18).keys(on_replies=on_replies)
-    assert (cohort.draw, set(names(18)) - set(cohort.clients)) == (1, {"c07"})
-    assert [client for client, _ in refused] == ["c07"] and "other randomness than it committed to" in refused[0][1]
-
-
-def test_randomness_that_was_not_committed_to_is_noticed_by_all() -> None:
-    run = Agreement(18)
-    cohort = run.keys()
-    agreed = agreed_by(cohort)
-    agreed["nonces"] = agreed["nonces"].copy()
-    agreed["nonces"][7] ^= 1
-    nonces = {c: row.tobytes() for c, row in zip(cohort.clients, agreed["nonces"], strict=True)}
-    with pytest.raises(TamperError, match="not all that was committed to"):
-        run.join("c03", changed(agreed, holders=committee.draw(cohort.clients, nonces)))
-
-
-def test_randomness_is_not_drawn_without_this_client() -> None:
-    """A server that replaces a client's commitment and randomness by its own could choose the committee."""
-    run, other = Agreement(18), Agreement(18)
-    cohort, foreign = run.keys(), other.keys()
-    agreed, strange = agreed_by(cohort), agreed_by(foreign)
-    agreed = changed({**agreed, "nonces": strange["nonces"]}, holders=json.loads(strange["about"].item())["holders"])
-    with pytest.raises(TamperError, match="'c00' is said to have shown other randomness than it did"):
-        run.join("c00", agreed)
-
-
-def test_nobody_else_s_randomness_is_replaced_once_all_was_shown() -> None:
-    """Else a server and one client could try until the committee suits them."""
-    run = Agreement(18)
-    cohort = run.keys()
-    nonce = as_array(bytes(16))
-    forged = {"nonce": nonce, "commitment": as_array(committee.commitment("c17", bytes(16)))}
-    cohort = replace(cohort, keys={**cohort.keys, "c17": {**cohort.keys["c17"], **forged}})
-    with pytest.raises(TamperError, match="not all that was committed to before any of it was shown"):
-        run.join("c00", agreed_by(cohort))
-
-
-def test_the_committee_is_what_the_randomness_gives() -> None:
-    run = Agreement(18)
-    agreed = agreed_by(run.keys())
-    drawn = json.loads(agreed["about"].item())["holders"]
-    others = [name for name in names(18) if name != drawn[0]][:16]
-    with pytest.raises(TamperError, match="holders are not those that the joint randomness gives"):
-        run.join("c00", changed(agreed, holders=others))
 
 
 def test_a_run_is_joined_once() -> None:
