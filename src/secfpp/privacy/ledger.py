@@ -118,7 +118,7 @@ class PrivacyLedger:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with lock(path):
-                if new and path.exists() and (new is True or _begun(path) < new.astimezone(UTC).replace(microsecond=0)):
+                if new and path.exists() and (new is True or _begun(path) < new.astimezone(UTC)):
                     LedgerFile.create(path, {**head, "replaces": keep_aside(path)})
                 elif not path.exists():
                     LedgerFile.create(path, head)
@@ -318,4 +318,4 @@ def leaves(event: Event) -> list[Event]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds")  # runs may follow each other within a second

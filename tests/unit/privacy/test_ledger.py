@@ -267,6 +267,13 @@ def test_another_ledger_is_begun_once_by_all_who_began_before_it(path: Path, mon
     assert len(second.charges) == 1 and second.replaces == first.replaces
 
 
+def test_a_ledger_of_the_same_second_is_an_earlier_one_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secfpp.privacy.ledger._now", lambda: "2026-05-01T12:00:00.250000+00:00")
+    charge(opened(path), "anna")
+    new = PrivacyLedger.open(path, opened(path).data, Terms(), new=datetime(2026, 5, 1, 12, 0, 0, 750000, tzinfo=UTC))
+    assert not new.charges and new.replaces
+
+
 def test_terms_out_of_range_are_refused() -> None:
     for bad in ({"delta": 0.0}, {"budget": -1.0}, {"budget": math.inf}, {"unit": "image"}):
         with pytest.raises(ConfigError, match=f"privacy.{next(iter(bad))}"):
