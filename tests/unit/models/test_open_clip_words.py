@@ -29,6 +29,7 @@ UNLIKE = {
     "\u201cquoted\u201d": '"quoted"',
     "fish &amp; chips": "fish & chips",
     "fish &amp;amp; chips": "fish & chips",
+    "jalape&NTILDE;o": "jalape\u00f1o",
     "o\ufb03ce \ufb02oor": "office floor",
     "\uff21\uff22\uff23 \uff11\uff12": "abc 12",
     "\u0132sselmeer": "ijsselmeer",

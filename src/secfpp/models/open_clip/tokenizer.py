@@ -13,8 +13,10 @@ import gzip
 import html
 import importlib
 import importlib.util
+import re
 import unicodedata
 import zlib
+from html.entities import html5
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,13 @@ REPLACED = str.maketrans(
 SHAPES = (range(0x0132, 0x0134), range(0x0149, 0x014A), range(0x01C4, 0x01CD), range(0x01F1, 0x01F4),
           range(0xFB00, 0xFB05), range(0xFB06, 0xFB07), range(0xFF00, 0xFFF0))  # fmt: skip
 """Letters that Unicode has as ligatures, digraphs, wide and narrow forms of plain ones."""
+
+CAPITALS = {
+    f"&{name.upper()}": letter.upper()
+    for name, letter in html5.items()
+    if name.endswith(";") and name.islower() and html.unescape(f"&{name.upper()}") == f"&{name.upper()}"
+}
+"""Entities that HTML has in small letters only and ``ftfy`` takes in capitals too: ``&NTILDE;``."""
 
 
 def merges_file(folder: Path | None = None) -> Path | None:
@@ -72,8 +81,13 @@ def cleaned(text: str, lower: bool = True) -> str:
 
     Not done is what ``ftfy`` does for text that was decoded wrongly before, such as ``Ã¼``.
     """
-    while (unescaped := html.unescape(text)) != text:
+    while (unescaped := html.unescape(_small_entities(text))) != text:
         text = unescaped
     plain = "".join(unicodedata.normalize("NFKC", c) if any(ord(c) in each for each in SHAPES) else c for c in text)
     composed = unicodedata.normalize("NFC", " ".join(plain.translate(REPLACED).split()))
     return composed.lower() if lower else composed
+
+
+def _small_entities(text: str) -> str:
+    """`text` with the entities in capitals read, which ``ftfy`` leaves in what looks like HTML."""
+    return text if "<" in text else re.sub(r"&[0-9A-Z]{1,24};", lambda found: CAPITALS.get(found[0], found[0]), text)
