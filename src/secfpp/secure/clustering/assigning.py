@@ -37,6 +37,11 @@ BYTES = 1 << 25
 """Most bytes that they share with each holder: fewer clients, if descriptors are longer than usual."""
 
 
+def batches(clients: int, width: int) -> int:
+    """In how many batches so many clients are assigned, each of whom shares `width` field elements."""
+    return -(-clients // min(BATCH, max(1, BYTES // (8 * width))))
+
+
 @dataclass
 class Centres:
     """What a holder keeps in memory of a search on a sample, until the round is over.

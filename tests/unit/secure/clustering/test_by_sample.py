@@ -57,7 +57,7 @@ def test_groups_by_k_means_are_those_of_the_clear(spread: float) -> None:
 
 
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_sample, "BATCH", 5)
+    monkeypatch.setattr(assigning, "BATCH", 5)
     run, asked = agreeing(), []
 
     def watch(ask: Ask) -> Ask:
