@@ -14,14 +14,15 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from secfpp.secure.circuits.cost import Role
 from secfpp.secure.clustering.cost import AgreementCost
 from secfpp.secure.clustering.sampled_cost import SampledCost
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
 
 TABLE, PICTURE = Path(__file__).with_suffix(".csv"), Path(__file__).parents[2] / "docs" / "growth.svg"
 NAME = len("client-00000")
-GROUPS = 7
-"""What the line takes for K."""
+FEWEST, MOST = 6, 8
+"""Groups that lines are drawn for, K."""
 CLIENTS = (
     30,
     40,
@@ -47,7 +48,7 @@ CLIENTS = (
     7500,
     10_000,
 )
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 360, 210, 52, 34, 32
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 370, 210, 52, 24, 34, 32
 """Of a panel, and of what is around its lines."""
 STYLE = """
 svg { font: 12px system-ui, sans-serif; fill: #333; background: #fff }
@@ -59,20 +60,20 @@ svg { font: 12px system-ui, sans-serif; fill: #333; background: #fff }
 Points = Sequence[tuple[float, float]]
 
 
-def sent(role: str) -> Points:
-    """Bytes that a client sends, by the formula, in MB for a holder and in kB for another."""
+def sent(role: Role, groups: int, unit: float) -> Points:
+    """What a client sends, by the formula, if so many groups are found."""
     settings, points = SecureAgreement(), []
     for n in CLIENTS:
         few = settings.searched(n) == n
-        cost = AgreementCost(settings, n) if few else SampledCost(settings, n, GROUPS)
-        points.append((n, cost.sent("responder", NAME) / 1e6 if role == "holder" else cost.sent("client", NAME) / 1e3))
+        cost = AgreementCost(settings, n) if few else SampledCost(settings, n, groups)
+        points.append((n, cost.sent(role, NAME) / unit))
     return points
 
 
 def got() -> Points:
     """Bytes of keys, names and randomness that a client gets who holds no shares, in kB."""
     settings = SecureAgreement()
-    return [(n, SampledCost(settings, n, GROUPS).received(NAME) / 1e3) for n in CLIENTS if settings.searched(n) < n]
+    return [(n, SampledCost(settings, n, MOST).received(NAME) / 1e3) for n in CLIENTS if settings.searched(n) < n]
 
 
 def place(ticks: Sequence[float], start: float, length: float) -> Callable[[float], float]:
@@ -83,12 +84,12 @@ def place(ticks: Sequence[float], start: float, length: float) -> Callable[[floa
 
 def panel(title: str, ticks: Sequence[float], lines: Sequence[tuple[str, Points]], points: Points) -> str:
     """One drawing: lines with their classes, and points."""
-    across = place((30, 10_000), LEFT, WIDTH - LEFT - 14)
+    across = place((30, 10_000), LEFT, WIDTH - LEFT - RIGHT)
     up = place(ticks, HEIGHT - BOTTOM, -(HEIGHT - TOP - BOTTOM))
     parts = [f'<text class="title" x="{LEFT}" y="18">{title}</text>']
     for tick in ticks:
         y = up(tick)
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - 14}"/>')
+        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text class="end" x="{LEFT - 6}" y="{y + 4:.1f}">{tick:,g}</text>')
     for n in (30, 100, 300, 1000, 3000, 10_000):
         parts.append(f'<text class="middle" x="{across(n):.1f}" y="{HEIGHT - BOTTOM + 18}">{n:,}</text>')
@@ -106,10 +107,15 @@ def main() -> None:
     def measured(column: str) -> Points:
         return [(row["clients"], row[column]) for row in rows]
 
-    holder, client = sent("holder"), sent("client")
+    fewer, more, client = sent("responder", FEWEST, 1e6), sent("responder", MOST, 1e6), sent("client", MOST, 1e3)
     time, memory = measured("processor_s"), measured("peak_mib")
     panels = [
-        panel("A holder of shares sends, MB", (30, 100, 300, 1000), [("", holder)], measured("holder_mb")),
+        panel(
+            f"A holder of shares sends, MB (lines: K = {FEWEST}, {MOST})",
+            (30, 100, 300, 1000),
+            [("", fewer), ("", more)],
+            measured("holder_mb"),
+        ),
         panel(
             "Another client sends (blue) and gets (green), kB",
             (3, 10, 30, 100, 300, 1000),
@@ -128,11 +134,7 @@ def main() -> None:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {2 * HEIGHT}" role="img">'
         f"<title>{words}</title><style>{STYLE}</style>{drawn}</svg>\n"
     )
-    for name, line in (("holder_mb", holder), ("client_kb", client), ("gets_kb", got())):
-        by_formula = dict(line)
-        for n, value in measured(name):
-            if n in by_formula:
-                print(f"N = {n:,.0f}, {name}: measured {value}, by formula {by_formula[n]:.1f}")
+    print(f"{PICTURE.name}: {len(rows)} measured runs")
 
 
 if __name__ == "__main__":

@@ -95,6 +95,10 @@ class SampledCost:
         return search.sent(role, name_bytes) + outside + sizes.message() + sum(rest)
 
     def received(self, name_bytes: int) -> int:
-        """Bytes of keys, and of everybody's name and randomness, that a client gets who holds no shares."""
-        listed = self.clients * (sizes.NONCE + name_bytes + len('"", '))
-        return self.settings.committee * OFFER_BYTES + sizes.COMMITMENT + listed
+        """Bytes of keys, randomness and names that a client gets who holds no shares; other texts come on top.
+
+        Everybody is named once, the sample again with its groups, and who is in a batch twice more.
+        """
+        name, batch = name_bytes + len('"", '), self.batches[0]
+        listed = self.clients * (sizes.NONCE + name) + batch.sample * (name + len("0, "))
+        return self.settings.committee * OFFER_BYTES + sizes.COMMITMENT + listed + (batch.n + batch.newcomers) * name

@@ -228,7 +228,7 @@ def test_members_of_groups_are_read_strictly() -> None:
 
 
 def test_what_holders_keep_of_batches_that_are_over_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_sample, "BATCH", 3)
+    monkeypatch.setattr(assigning, "BATCH", 3)
     run = agreeing()
     run.assign()
     for context in run.driver.contexts.values():

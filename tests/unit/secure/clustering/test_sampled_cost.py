@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from secfpp.crypto.channel import read_offer
 from secfpp.errors import ConfigError
 from secfpp.secure import session
 from secfpp.secure.clustering import assigning
@@ -44,11 +45,10 @@ def counted(clients: int, monkeypatch: pytest.MonkeyPatch, settings: SecureAgree
     for name, party in parties.items():
         party.roster = replace(party.roster)  # to know whose it is
         owners[id(party.roster)] = name
-    read = session.read_offer
 
     def reading(offer: bytes, sender: str, roster: Any, context: bytes) -> bytes:
         checked[owners[id(roster)]] += 1
-        return read(offer, sender, roster, context)
+        return read_offer(offer, sender, roster, context)
 
     with monkeypatch.context() as patched:
         patched.setattr(session, "read_offer", reading)
@@ -89,9 +89,9 @@ def test_bytes_are_those_of_the_formula(
 
 
 def test_the_formula_is_of_samples_with_all_holders_and_others_beside() -> None:
-    for clients, settings in ((128, {}), (300, {"sample": 12})):
+    for clients, sample in ((128, 128), (300, 12)):
         with pytest.raises(ConfigError, match=r"clusterer\.sample"):
-            SampledCost(SecureAgreement(**settings), clients, 2)
+            SampledCost(SecureAgreement(sample=sample), clients, 2)
 
 
 def test_a_client_without_shares_sends_the_same_of_any_number() -> None:
