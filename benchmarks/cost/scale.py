@@ -5,7 +5,7 @@
 
 All clients and the server run in one process, and every message passes through the wire format. Clients are made up:
 descriptors of class residuals, whole numbers of variance 1, to which members of a group add what they have in common,
-of variance `--strength` squared. Keys are made before the clock starts.
+of variance `--strength` squared. Long-lived keys are made before the clock starts.
 
 ARI is the adjusted Rand index of the groups found and the true ones. Seconds are of the clock and of the processor, of
 all parties together; memory is the peak of the whole process. With `--check` the partition is compared with that of
@@ -62,16 +62,27 @@ def made_up(clients: int, groups: int, strength: float, dimensions: int, seed: i
     }
 
 
-def grouped(clusterer: Agreement, states: dict[str, ClientState], seed: int) -> tuple[Assignment, InProcessDriver]:
-    """The groups, and the driver that knows what they cost."""
+def grouped(
+    clusterer: Agreement, states: dict[str, ClientState], seed: int
+) -> tuple[Assignment, InProcessDriver, float]:
+    """The groups, the driver that knows what they cost, and seconds of the processor."""
     names = sorted(states)
     parties = parties_in_memory(names) if isinstance(clusterer, SecureAgreement) else {}
     contexts = {name: Context(parties.get(name)) for name in names}
     driver = InProcessDriver(OnlyClustering(clusterer), contexts, states)
     clock, processor = time.perf_counter(), time.process_time()
     found = driver.run(clusterer.assign(Cohort(dict.fromkeys(names, 1), 1, seed), "d", None))
-    print(f"{time.perf_counter() - clock:.1f} s, {time.process_time() - processor:.1f} s of the processor", flush=True)
-    return found, driver
+    used = time.process_time() - processor
+    print(f"{time.perf_counter() - clock:.1f} s, {used:.1f} s of the processor", flush=True)
+    return found, driver, used
+
+
+def sent(driver: InProcessDriver, holders: int) -> tuple[int, int, int]:
+    """Most bytes that a holder of shares sends, that another client sends, and that such a one gets."""
+    up, down = driver.costs.up, driver.costs.down
+    others = sorted(up, key=up.__getitem__)[: max(0, len(up) - holders)]
+    sends, gets = (max((of[client] for client in others), default=0) for of in (up, down))
+    return max(up.values()), sends, gets
 
 
 def main() -> None:
@@ -93,7 +104,7 @@ def main() -> None:
     clusterer = plain if given.clear else secure
     clusterer.prepare(given.clients, given.dimensions, given.seed)
     started = time.perf_counter()
-    found, driver = grouped(clusterer, states, given.seed)
+    found, driver, processor = grouped(clusterer, states, given.seed)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     if given.check and found != grouped(plain, states, given.seed)[0]:
@@ -104,9 +115,11 @@ def main() -> None:
         print(f"{searched} clients are searched: groups of fewer than {seen} can be missed, {seen / given.clients:.1%}")
     true = [number % given.groups for number in range(given.clients)]
     index = adjusted_rand_index(true, list(found.cluster_of.values()))
+    holder, sends, gets = sent(driver, secure.committee)
     print(
-        f"N = {given.clients}, K = {found.k}, ARI {index:.3f}, {seconds:.1f} s, "
-        f"{max(driver.costs.up.values()) / 1e6:.1f} MB a holder sends, {peak} MiB at the peak"
+        f"N = {given.clients}, K = {found.k}, ARI {index:.3f}, {seconds:.1f} s, {processor:.1f} s of the processor, "
+        f"{holder / 1e6:.1f} MB a holder sends, {sends / 1e3:.1f} kB another client sends and {gets / 1e3:.1f} gets, "
+        f"{peak} MiB at the peak"
     )
 
 

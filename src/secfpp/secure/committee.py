@@ -7,6 +7,7 @@ shares; of more, a committee is drawn from randomness that everybody committed t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
 from math import comb
@@ -84,39 +85,67 @@ def listing(what: str, names: Sequence[str], rows: Sequence[bytes]) -> bytes:
     return sha256(told).digest()
 
 
-def require_drawn(
-    own: tuple[str, bytes],
-    shown: bytes | None,
-    agreed: Arrays,
-    clients: Sequence[str],
-    about: Mapping[str, Any],
-    name: str,
-) -> None:
-    """Refuse holders that are not those which everybody's randomness gives.
+@dataclass(frozen=True)
+class Drawn:
+    """What terms say of how holders were drawn.
 
     Args:
-        own: this client, and its randomness.
-        shown: the `listing` of commitments for which this client showed its randomness; None if it showed it to nobody.
+        nonces: everybody's randomness; nothing if there were too few clients to draw from.
+        commitments: the `listing` of what it was committed to with.
+        holders: whom it gives, sorted.
+    """
+
+    nonces: Mapping[str, bytes] = field(repr=False)
+    commitments: bytes
+    holders: tuple[str, ...]
+
+
+def drawn_in(agreed: Arrays, clients: Sequence[str], about: Mapping[str, Any], name: str) -> Drawn:
+    """How holders are drawn; takes a hash for each client.
+
+    Args:
         agreed: the terms, with all randomness where a committee is drawn.
         clients: who takes part.
         about: the terms' facts.
         name: of the step, for errors.
 
     Raises:
-        TamperError: the holders are others, or the randomness is not all that was committed to.
+        ProtocolError: there is no such randomness.
+        TamperError: some of it is left out.
     """
     nonces: dict[str, bytes] = {}
+    shown = b""
     pool = drawn_from(clients, about)
     if len(pool) > about["size"]:
         listed = names_in({"clients": about["listed"]}, name) if about["listed"] else clients
         nonces = rows_in(agreed, "nonce", listed, name)
         if missing := sorted({*pool, *clients} - nonces.keys()):
             raise TamperError(None, name, f"the randomness of {', '.join(missing)} is left out, and could decide")
-        if nonces[own[0]] != own[1]:
+        shown = listing("commitments", listed, commitments(nonces))
+    return Drawn(nonces, shown, draw(pool, nonces, about["size"]))
+
+
+def require_drawn(
+    own: tuple[str, bytes], shown: bytes | None, drawn: Drawn, holders: tuple[str, ...], name: str
+) -> None:
+    """Refuse holders that are not those which everybody's randomness gives.
+
+    Args:
+        own: this client, and its randomness.
+        shown: the `listing` of commitments for which this client showed its randomness; None if it showed it to nobody.
+        drawn: what the terms say.
+        holders: who they say holds shares.
+        name: of the step, for errors.
+
+    Raises:
+        TamperError: the holders are others, or the randomness is not all that was committed to.
+    """
+    if drawn.nonces:
+        if drawn.nonces[own[0]] != own[1]:
             raise TamperError(None, name, f"{own[0]!r} is said to have shown other randomness than it did")
-        if shown != listing("commitments", listed, commitments(nonces)):
+        if shown != drawn.commitments:
             raise TamperError(None, name, "the randomness is not all that was committed to before any of it was shown")
-    if tuple(about["holders"]) != draw(pool, nonces, about["size"]):
+    if holders != drawn.holders:
         raise TamperError(None, name, "the holders are not those that the joint randomness gives")
 
 

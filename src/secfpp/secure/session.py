@@ -20,12 +20,11 @@ import numpy as np
 from secfpp.crypto.channel import Channel, Label, SessionKey, read_offer
 from secfpp.crypto.roster import KEY_BYTES
 from secfpp.errors import DropoutError, ProtocolError, ReplyError, TamperError
-from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.fields import integer_in, parsed, text_in
+from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
 from secfpp.secure import committee
-from secfpp.secure.key_lists import SIZES, everybodys, names_in, rows_in, stacked
+from secfpp.secure.key_lists import SIZES, everybodys, rows_in, stacked
 from secfpp.secure.key_lists import as_array as as_array
 from secfpp.secure.key_lists import as_bytes as as_bytes
 from secfpp.secure.ledger import DRAWS
@@ -33,13 +32,12 @@ from secfpp.secure.party import Party as Party
 from secfpp.secure.party import RoundKeys
 from secfpp.secure.party import parties_in_memory as parties_in_memory
 from secfpp.secure.party import party_of as party_of
+from secfpp.secure.reading import PROTOCOL_VERSION as PROTOCOL_VERSION
+from secfpp.secure.reading import Terms, read_terms, require_version
 
 _ANEW = frozenset({"attempt", "session", "draw", "holders", "listed", "gone", "offers"})
 """What terms say anew each time, whoever takes part in whatever is computed."""
-_TERMS = ("about", "holder_offers", "nonces")
 F = TypeVar("F")
-PROTOCOL_VERSION = 4
-"""Raised with every change of what is computed or sent on shares; parties of different versions refuse each other."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Session:
     def hello(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Reply a signed ephemeral key and a commitment to randomness; the same ones for the same session."""
         party, round_, draw = party_of(context), integer_in(payload, "round"), integer_in(payload, "draw")
-        _require_version(integer_in(payload, "version"))
+        require_version(integer_in(payload, "version"))
         party.ledger.begin(round_, draw)
         name = _name_of(round_, draw)
         if party.session is None or party.session.name != name:
@@ -186,19 +184,33 @@ class Joined:
     """A client's place in a protocol run whose terms it accepted.
 
     Attributes:
-        about: the agreed facts.
-        digest: hash of the terms; part of every label.
-        clients: the participants, sorted.
-        holders: those who hold shares, sorted.
+        agreed: the terms.
         channel: to seal and open envelopes.
     """
 
     party: Party = field(repr=False)
-    about: Mapping[str, Any]
-    digest: bytes
-    clients: tuple[ClientId, ...]
-    holders: tuple[ClientId, ...]
+    agreed: Terms
     channel: Channel = field(repr=False)
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """The agreed facts."""
+        return self.agreed.about
+
+    @property
+    def digest(self) -> bytes:
+        """Hash of the terms; part of every label."""
+        return self.agreed.digest
+
+    @property
+    def clients(self) -> tuple[ClientId, ...]:
+        """The participants, sorted."""
+        return self.agreed.clients
+
+    @property
+    def holders(self) -> tuple[ClientId, ...]:
+        """Those who hold shares, sorted."""
+        return self.agreed.holders
 
     def label(self, step_name: str, transcript: bytes = b"") -> Label:
         """The label of a step's messages."""
@@ -242,10 +254,8 @@ def join(context: object, component: str, message: Arrays, named: bool = False) 
             revealed randomness, or a run joined before.
     """
     party, name = party_of(context), f"{component}.join"
-    agreed = {part: message[part] for part in _TERMS if part in message}
-    about = _facts(agreed, name)
-    _require_version(about.get("version"))
-    about["clients"] = clients = names_in(about, name)
+    agreed = read_terms(message, name)
+    about, clients = agreed.about, agreed.clients
     session = _session(party, str(about["session"]))
     other = about["component"] != component or session.name != _name_of(about["round"], about["draw"])
     if other or party.name not in clients or about["size"] < (not named):
@@ -255,12 +265,9 @@ def join(context: object, component: str, message: Arrays, named: bool = False) 
     own = getattr(context, "seed", None)
     if own is not None and about.get("seed", own) != own:
         raise ProtocolError(f"step {name!r}: terms with the public seed {about['seed']}, this run's is {own}")
-    holders = names_in({"clients": about["holders"]}, name)
-    if about["size"]:
-        committee.require_drawn((party.name, session.nonce), session.shown, agreed, clients, about, name)
-    elif not set(holders) <= set(clients):
-        raise ProtocolError(f"step {name!r}: holders that take no part")
-    offers = rows_in(agreed, "offer", holders, name, "holder_offers")
+    if agreed.drawn is not None:
+        committee.require_drawn((party.name, session.nonce), session.shown, agreed.drawn, agreed.holders, name)
+    offers = rows_in(message, "offer", agreed.holders, name, "holder_offers")
     if "offers" in message or party.name in offers:
         offers = everybodys(message, clients, offers, about["offers"], name)
     for client, offer in offers.items():
@@ -270,8 +277,7 @@ def join(context: object, component: str, message: Arrays, named: bool = False) 
         if session.peers[client] != offer:
             raise TamperError(client, name, "a second session key for the same round")
     session.joined.add(about["attempt"])
-    digest = sha256(wire.encode(agreed)).digest()
-    return Joined(party, about, digest, clients, holders, _channel(party, session, offers))
+    return Joined(party, agreed, _channel(party, session, offers))
 
 
 def _channel(party: Party, session: RoundKeys, clients: Iterable[ClientId]) -> Channel:
@@ -359,31 +365,6 @@ def _session(party: Party, name: str) -> RoundKeys:
             f"client {party.name!r} has no keys of session {name!r}: run the round again from its start"
         )
     return party.session
-
-
-def _facts(agreed: Arrays, name: str) -> dict[str, Any]:
-    """The agreed facts; those that `terms` itself writes have the right type."""
-    numbers, texts, lists = (
-        ("version", "round", "attempt", "size", "draw"),
-        ("component", "session", "offers"),
-        ("holders", "listed"),
-    )
-    kinds = dict.fromkeys(numbers, int) | dict.fromkeys(texts, str) | dict.fromkeys(lists, list)
-    try:
-        facts = parsed(agreed["about"].item())
-        if not isinstance(facts, dict) or not all(isinstance(facts[key], kind) for key, kind in kinds.items()):
-            raise TypeError
-        return facts
-    except (KeyError, ValueError, TypeError) as error:
-        raise ProtocolError(f"step {name!r}: terms that cannot be read") from error
-
-
-def _require_version(version: object) -> None:
-    if version != PROTOCOL_VERSION:
-        raise ProtocolError(
-            f"the server speaks version {version!r} of the secure protocol, this client {PROTOCOL_VERSION}: "
-            "install the same release of secfpp everywhere"
-        )
 
 
 def _name_of(round_: int, draw: int = 0) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -143,3 +144,25 @@ def test_the_randomness_of_whoever_is_asked_is_in_the_draw() -> None:
     fewer = {**agreed, "nonces": agreed["nonces"][1:]}
     with pytest.raises(TamperError, match=f"the randomness of {asked} is left out"):
         run.join(asked, changed(fewer, listed=names(20)[1:]))
+
+
+def test_who_is_told_the_same_reads_it_once_and_who_is_told_something_else_reads_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, hashed = Agreement(18), list[int]()
+    agreed = agreed_by(run.keys())
+    made = committee.commitments
+
+    def counting(nonces: Mapping[str, bytes]) -> list[bytes]:
+        hashed.append(len(nonces))
+        return made(nonces)
+
+    monkeypatch.setattr(committee, "commitments", counting)
+    places = [run.join(client, agreed) for client in names(17)]
+    assert hashed == [18] and all(place.agreed is places[0].agreed for place in places)
+    drawn = places[0].holders
+    others = sorted({*names(18)} - {drawn[0]})[:16]
+    with pytest.raises(TamperError, match="holders are not those that the joint randomness gives"):
+        run.join("c17", changed(agreed, holders=others))
+    assert hashed == [18, 18]
+    assert run.join("c17", agreed).digest == places[0].digest

@@ -27,6 +27,7 @@ from secfpp.secure.clustering.layout import Layout
 from secfpp.secure.clustering.placed import Nearest
 from secfpp.secure.clustering.sampling import drawn
 from secfpp.secure.committee import drawn_from
+from secfpp.secure.reading import Terms
 from secfpp.secure.session import Joined, forget
 
 Sums = Callable[[], Shared]
@@ -34,6 +35,11 @@ BATCH = 384
 """Most clients that are assigned at once."""
 BYTES = 1 << 25
 """Most bytes that they share with each holder: fewer clients, if descriptors are longer than usual."""
+
+
+def batches(clients: int, width: int) -> int:
+    """In how many batches so many clients are assigned, each of whom shares `width` field elements."""
+    return -(-clients // min(BATCH, max(1, BYTES // (8 * width))))
 
 
 @dataclass
@@ -85,25 +91,29 @@ def members_in(groups: Sequence[int], fewest: int) -> np.ndarray:
     return found
 
 
-def require_sample(facts: Mapping[str, Any], size: int) -> None:
+@lru_cache(maxsize=4)  # clients that share a process read the same terms
+def require_sample(agreed: Terms, size: int) -> None:
     """Refuse a sample other than the one that the public seed gives.
 
     Raises:
         ProtocolError: it is another one.
     """
-    pool = drawn_from(facts["clients"], facts)
+    facts = agreed.about
+    pool = drawn_from(agreed.clients, facts)
     if tuple(names_in(facts, "sample")) != drawn(pool, size, facts["seed"], facts["round"]):
         raise ProtocolError("the sample that is searched for groups is not the one that the public seed gives")
 
 
-def require_batch(facts: Mapping[str, Any], fewest: int) -> None:
+@lru_cache(maxsize=4)  # clients that share a process read the same terms
+def require_batch(agreed: Terms, fewest: int) -> None:
     """Refuse terms under which clients are assigned that this client cannot make sense of.
 
     Raises:
         ProtocolError: they are such.
     """
+    facts = agreed.about
     new, sample = names_in(facts, "newcomers"), names_in(facts, "sample")
-    if not new or not set(new) <= set(facts["clients"]) or set(new) & set(sample):
+    if not new or not set(new) <= set(agreed.clients) or set(new) & set(sample):
         raise ProtocolError("clients are assigned that take no part, or that were searched")
     if not isinstance(facts.get("groups"), list) or len(facts["groups"]) != len(sample):
         raise ProtocolError("a sample without the groups of its clients")
@@ -122,6 +132,14 @@ def names_in(facts: Mapping[str, Any], what: str) -> list[ClientId]:
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found) or len(set(found)) < len(found):
         raise ProtocolError(f"terms without a list of clients, {what!r}")
     return found
+
+
+@lru_cache(maxsize=4)  # clients that share a process read the same terms
+def grouped_in(agreed: Terms) -> frozenset[ClientId]:
+    """Who is grouped by terms: all who take part and the sample; where newcomers are placed, who has a group."""
+    if agreed.about["task"] != "place":
+        return frozenset({*agreed.clients, *agreed.about.get("sample", ())})
+    return frozenset(name for name, group in zip(agreed.clients, agreed.about["groups"], strict=True) if group >= 0)
 
 
 def sample_plan(searching: Plan, facts: Mapping[str, Any]) -> Plan:

@@ -12,7 +12,7 @@ from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Ask, ClientId, Program
 from secfpp.secure.circuits.messages import enveloped
 from secfpp.secure.circuits.server import Dealing, compute, dealing
-from secfpp.secure.clustering.assigning import BATCH, BYTES
+from secfpp.secure.clustering.assigning import batches
 from secfpp.secure.clustering.found import ONE, Found
 from secfpp.secure.clustering.sampling import drawn
 
@@ -71,7 +71,7 @@ def grouped_by_sample(
     payloads.clear()
     places = dict(zip(sample, groups, strict=True))
     rest = [client for client in left.clients if client not in places]
-    parts = -(-len(rest) // min(BATCH, max(1, BYTES // (8 * settings.layout(known).width))))
+    parts = batches(len(rest), settings.layout(known).width)
     for number in range(parts):
         left, chosen = yield from _assigned(settings, left, search, groups, number, rest[number::parts], slot, known)
         places |= chosen

@@ -204,6 +204,11 @@ class PlacingCost(OnSharesCost):
     dimensions: int = 576
 
     @property
+    def members(self) -> int:
+        """How many are in these groups."""
+        return self.n - self.newcomers
+
+    @property
     def shared(self) -> int:
         """Field elements that a client shares: its descriptor's bits."""
         return self._layout.width
@@ -247,5 +252,5 @@ class PlacingCost(OnSharesCost):
     @property
     def _comparator(self) -> Comparator:
         return placing_comparator(
-            self.n - self.newcomers, self._layout.longest, not self.settings.by_agreement, self.carry, self.limit
+            self.members, self._layout.longest, not self.settings.by_agreement, self.carry, self.limit
         )

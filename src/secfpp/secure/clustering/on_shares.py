@@ -26,6 +26,7 @@ from secfpp.secure.clustering.assigning import (
     Sums,
     batch_plan,
     forget_batches,
+    grouped_in,
     members_in,
     require_batch,
     require_sample,
@@ -307,15 +308,9 @@ class OnShares(Circuit[Any], Searching):
         """See `Circuit.shared_by`: the bits of the descriptor; of zeros, if it takes part as a holder only."""
         self.require_terms(joined)
         point, facts = self.point(joined, state), joined.about
-        meet(joined, self._grouped(joined))
+        meet(joined, grouped_in(joined.agreed))
         wanted = facts[{"search": "sample", "assign": "newcomers"}.get(facts["task"], "clients")]
         return self.layout(facts).encode(point if joined.party.name in wanted else np.zeros_like(point))
-
-    def _grouped(self, joined: Joined) -> Iterable[ClientId]:
-        """Who is grouped; where newcomers are placed, who was before."""
-        if joined.about["task"] != "place":
-            return {*joined.clients, *joined.about.get("sample", ())}
-        return (client for client, group in zip(joined.clients, joined.about["groups"], strict=True) if group >= 0)
 
     def require_terms(self, joined: Joined) -> None:
         """Refuse terms that are not this client's settings.
@@ -335,9 +330,9 @@ class OnShares(Circuit[Any], Searching):
             )
         task = joined.fact("task", str)
         if task == "search":
-            require_sample(joined.about, self.sample)
+            require_sample(joined.agreed, self.sample)
         elif task == "assign":
-            require_batch(joined.about, self.min_cluster_size)
+            require_batch(joined.agreed, self.min_cluster_size)
         elif task != "group":
             Placing.read(joined.about, n, self.min_cluster_size)
 

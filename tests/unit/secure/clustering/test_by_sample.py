@@ -57,7 +57,7 @@ def test_groups_by_k_means_are_those_of_the_clear(spread: float) -> None:
 
 
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_sample, "BATCH", 5)
+    monkeypatch.setattr(assigning, "BATCH", 5)
     run, asked = agreeing(), []
 
     def watch(ask: Ask) -> Ask:
@@ -228,7 +228,7 @@ def test_members_of_groups_are_read_strictly() -> None:
 
 
 def test_what_holders_keep_of_batches_that_are_over_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_sample, "BATCH", 3)
+    monkeypatch.setattr(assigning, "BATCH", 3)
     run = agreeing()
     run.assign()
     for context in run.driver.contexts.values():

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from secfpp.errors import ConfigError
+from secfpp.protocol.wire import MAX_MESSAGE
 from secfpp.secure.circuits import plan
 from secfpp.secure.clustering import on_shares
 from secfpp.secure.clustering.cost import AgreementCost, ClusteringCost
 from secfpp.secure.clustering.plain_agreement import PlainAgreement
-from secfpp.secure.clustering.room import cost_of, most_restarts
+from secfpp.secure.clustering.room import TEXTS, cost_of, most_restarts
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 
@@ -49,6 +50,37 @@ def test_too_many_clients_are_refused_in_a_second_with_what_fits(
     with pytest.raises(ConfigError):
         kind(restarts=least + 1, sample=0).require(clients)
     kind().require(clients)
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"threshold": "high", "min_cluster_size": 7},
+    {"compare_bits": 20},
+    {"compare_bits": 24},
+    {"reveal": "assignments"},
+]
+
+
+@pytest.mark.parametrize("security", ["passive", "active"])
+@pytest.mark.parametrize("settings", VARIANTS)
+def test_no_message_of_k_means_is_too_large_or_it_is_refused_before_any_work(
+    settings: dict[str, Any], security: Any
+) -> None:
+    for clients in (70, 128, 1000):
+        clusterer = SecureKMeans(security=security, **settings)
+        cost = cost_of(clusterer, clients, 0)
+        assert cost and 8 * sum(cost.opened) <= cost.largest_message  # all that a holder who missed everything is told
+        if cost.largest_message <= MAX_MESSAGE - TEXTS:
+            clusterer.require(clients)
+        else:
+            assert clients > 70
+            with pytest.raises(ConfigError, match=r"a message to a holder would have \d+ MiB .* fit, or fix"):
+                clusterer.require(clients)
+
+
+def test_verified_k_means_of_70_clients_fits_messages_by_far() -> None:
+    cost = cost_of(SecureKMeans(security="active"), 70, 0)
+    assert cost and 131 * MIB < cost.largest_message < 132 * MIB
 
 
 def test_where_not_even_one_run_fits_another_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
