@@ -117,7 +117,7 @@ def main() -> None:
             measured("holder_mb"),
         ),
         panel(
-            "Another client sends (blue) and gets (green), kB",
+            "Another client sends (blue), gets (green), kB",
             (3, 10, 30, 100, 300, 1000),
             [("", client), ("second", got())],
             [*measured("client_kb"), *measured("gets_kb")],

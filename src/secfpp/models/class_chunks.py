@@ -22,6 +22,8 @@ ON_CPU = 3 * 2**30
 """Bytes of a forward pass that are kept at once on a CPU."""
 ON_GPU = 0.25
 """The same as a share of a GPU's memory."""
+CHUNKS = 6
+"""Chunks have at most so small a share of that, as cutting finer costs no more: all are encoded twice anyway."""
 
 Encode = Callable[[ClassTokens, Tensor], Tensor]
 
@@ -32,10 +34,12 @@ class ClassChunks:
     Args:
         device: where the encoder computes.
         bound: bytes that a forward pass may keep; None chooses them by `device`.
+        chunk: bytes of a chunk where that is not enough; None takes `bound` / `CHUNKS`.
     """
 
-    def __init__(self, device: torch.device, bound: int | None = None) -> None:
+    def __init__(self, device: torch.device, bound: float | None = None, chunk: float | None = None) -> None:
         self.bound = bound if bound is not None else _bound(device)
+        self.chunk = chunk if chunk is not None else self.bound / CHUNKS
         self._parts: WeakKeyDictionary[ClassTokens, dict[int, list[ClassTokens]]] = WeakKeyDictionary()
 
     def encoded(self, encode: Encode, prompts: Tensor, classes: ClassTokens, each: float) -> Tensor:
@@ -51,9 +55,9 @@ class ClassChunks:
             each: bytes that one class of one prompt takes.
         """
         parts = self.parts(classes, each)
-        together = max(1, int(self.bound // (each * max(len(part.names) for part in parts))))
-        if len(parts) == 1 and len(prompts) <= together:
+        if len(prompts) * len(classes.names) * each <= self.bound:
             return encode(classes, prompts)
+        together = max(1, int(self.chunk // (each * max(len(part.names) for part in parts))))
         groups = prompts.split(together)
         return torch.cat([torch.cat([_again(encode, part, group) for part in parts], dim=1) for group in groups])
 
@@ -66,9 +70,9 @@ class ClassChunks:
         return torch.cat([_again(encode, part, piece) for part, piece in zip(parts, pieces, strict=True)])
 
     def parts(self, classes: ClassTokens, each: float) -> list[ClassTokens]:
-        """`classes` cut into as few nearly equal parts as fit the bound, of which each takes `each` bytes a class."""
+        """`classes`, of which one takes `each` bytes: all within the bound, or in nearly equal parts of a chunk."""
         count = len(classes.names)
-        wanted = min(count, max(1, math.ceil(count * each / self.bound)))
+        wanted = 1 if count * each <= self.bound else min(count, math.ceil(count * each / self.chunk))
         known = self._parts.setdefault(classes, {})
         if wanted not in known:
             cuts = [count * i // wanted for i in range(wanted + 1)]

@@ -67,7 +67,7 @@ def test_chunks_give_the_features_and_gradients_of_the_whole(make: Any, single: 
     parts = encoder._chunks.parts
     encoder._chunks.parts = lambda classes, each: asked.append(each) or parts(classes, each)
     encode(prompts, classes)
-    encoder._chunks.bound = 9 * asked[0] / chunks
+    encoder._chunks.bound = encoder._chunks.chunk = 9 * asked[0] / chunks
     features = encode(prompts, classes)
     (found,) = torch.autograd.grad(features, prompts, direction)
     assert len(parts(classes, asked[0])) == chunks
@@ -80,7 +80,7 @@ def test_chunks_keep_next_to_nothing(make: Any) -> None:
     encoder, classes = make()
     prompts = torch.randn(2, 3, 32).requires_grad_()
     whole = kept(lambda: encoder(prompts, classes))
-    encoder._chunks.bound = 1
+    encoder._chunks.bound = encoder._chunks.chunk = 1
     assert kept(lambda: encoder(prompts, classes)) < whole / 20
 
 
@@ -109,7 +109,7 @@ def test_many_gradients_at_once_go_through_chunks(make: Any) -> None:
         return found
 
     whole = gradients()
-    encoder._chunks.bound = 1
+    encoder._chunks.bound = encoder._chunks.chunk = 1
     assert (gradients() - whole).abs().max() < 1e-5 * whole.abs().max()
 
 
@@ -124,7 +124,7 @@ def test_many_prompts_are_encoded_some_at_a_time(make: Any) -> None:
     encoder._chunks.parts = lambda classes, each: asked.append(each) or parts(classes, each)
     encoder._encode = lambda prompts, plan: sizes.append(len(prompts)) or encode(prompts, plan)
     encoder(prompts[:1], classes)
-    encoder._chunks.bound = 3.5 * 9 * asked[0]
+    encoder._chunks.bound = encoder._chunks.chunk = 3.5 * 9 * asked[0]
     sizes.clear()
     features = encoder(prompts, classes)
     assert sizes == [3, 3, 1]
@@ -135,7 +135,7 @@ def test_many_prompts_are_encoded_some_at_a_time(make: Any) -> None:
 
 def test_without_gradients_chunks_are_encoded_once() -> None:
     encoder, classes = siglip()
-    encoder._chunks.bound = 1
+    encoder._chunks.bound = encoder._chunks.chunk = 1
     runs = []
     encode = encoder._encode
     encoder._encode = lambda *given: runs.append(1) or encode(*given)
@@ -146,15 +146,18 @@ def test_without_gradients_chunks_are_encoded_once() -> None:
     assert len(runs) == 18
 
 
-@given(st.integers(1, 300), st.floats(0.1, 1000), st.integers(1, 5000))
-def test_parts_hold_every_class_once_and_fit_the_bound(count: int, each: float, bound: int) -> None:
+@given(st.integers(1, 300), st.floats(0.1, 1000), st.integers(1, 5000), st.integers(1, 10))
+def test_parts_hold_every_class_once_and_fit_a_chunk(count: int, each: float, bound: int, finer: int) -> None:
     classes = ClassTokens(tuple(map(str, range(count))), torch.arange(count)[:, None], torch.zeros(count))
-    parts = ClassChunks(torch.device("cpu"), bound).parts(classes, each)
+    parts = ClassChunks(torch.device("cpu"), bound, bound / finer).parts(classes, each)
     assert tuple(name for part in parts for name in part.names) == classes.names
     assert torch.equal(torch.cat([part.ids for part in parts]), classes.ids)
     sizes = [len(part.names) for part in parts]
     assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) == 1 or max(sizes) * each <= bound + each
+    if count * each <= bound:
+        assert len(parts) == 1
+    else:
+        assert max(sizes) == 1 or max(sizes) * each <= bound / finer + each
 
 
 def test_the_same_parts_are_given_again() -> None:
