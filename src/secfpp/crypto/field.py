@@ -175,12 +175,14 @@ class PrimeField:
     def matmul(left: Elements, right: Elements) -> Elements:
         """Matrix product [..., m, k] x [..., k, n] -> [..., m, n], exact."""
         inner = left.shape[-1]
-        if compiled and left.shape[:-2] == right.shape[:-2] and left.ndim > 1:
+        common = right.ndim == 2  # its product with all rows of the left side is one
+        if compiled and left.ndim > 1 and (common or left.shape[:-2] == right.shape[:-2]):
             shape = (*left.shape[:-1], right.shape[-1])
             if 0 < math.prod(shape) * inner <= _LARGE:
                 result = np.empty(shape, np.uint64)
                 left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
-                compiled.matmul(left, right, result, shape[-2], inner, shape[-1])
+                rows = math.prod(shape[:-1]) if common else shape[-2]
+                compiled.matmul(left, right, result, rows, inner, shape[-1])
                 return result
         total: Elements | None = None
         for start in range(0, max(inner, 1), _INNER):

@@ -173,38 +173,47 @@ static void compare_all(const u64 *characters, const u64 *digits, u64 *greater, 
     }
 }
 
-/* out[m, n] = left[m, k] right[k, n]; sums of products are folded before they could pass 2^128. */
+#define WIDTH 4 /* sums that stay in registers */
+
+/* out[width] = left[k] right[k, width], of a matrix with n columns; sums are folded before they could pass 2^128. */
+static inline void row_product(const u64 *left, const u64 *right, u64 *out, Py_ssize_t k, Py_ssize_t n, int width)
+{
+#if defined(__SIZEOF_INT128__)
+    u128 sums[WIDTH] = {0};
+    for (Py_ssize_t from = 0; from < k; from += 32) {
+        Py_ssize_t to = k - from < 32 ? k : from + 32;
+        for (Py_ssize_t l = from; l < to; l++)
+            for (int c = 0; c < width; c++)
+                sums[c] += (u128)left[l] * right[l * n + c];
+        for (int c = 0; c < width; c++)
+            sums[c] = (sums[c] & P) + (sums[c] >> 61);
+    }
+    for (int c = 0; c < width; c++)
+        out[c] = folded((u64)(sums[c] & P) + (u64)(sums[c] >> 61));
+#else
+    for (int c = 0; c < width; c++) {
+        u64 sum = 0;
+        for (Py_ssize_t l = 0; l < k; l++)
+            sum = once(sum + multiplied(left[l], right[l * n + c]));
+        out[c] = sum;
+    }
+#endif
+}
+
+/* out[m, n] = left[m, k] right[k, n] */
 static void matmul_all(const u64 *left, const u64 *right, u64 *out, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n)
 {
-    for (Py_ssize_t i = 0; i < m; i++) {
-        u64 *row = out + i * n;
-        for (Py_ssize_t j = 0; j < n; j += 8) {
-            Py_ssize_t width = n - j < 8 ? n - j : 8;
-#if defined(__SIZEOF_INT128__)
-            u128 sums[8] = {0};
-            for (Py_ssize_t l = 0; l < k; l++) {
-                u64 a = left[i * k + l];
-                const u64 *b = right + l * n + j;
-                for (Py_ssize_t c = 0; c < width; c++)
-                    sums[c] += (u128)a * b[c];
-                if (l % 32 == 31)
-                    for (Py_ssize_t c = 0; c < width; c++)
-                        sums[c] = (sums[c] & P) + (sums[c] >> 61);
+    for (Py_ssize_t j = 0; j < n; j += WIDTH)
+        for (Py_ssize_t i = 0; i < m; i++) {
+            const u64 *a = left + i * k, *b = right + j;
+            u64 *into = out + i * n + j;
+            switch (n - j) { /* constants, so that the loops unroll */
+            case 1: row_product(a, b, into, k, n, 1); break;
+            case 2: row_product(a, b, into, k, n, 2); break;
+            case 3: row_product(a, b, into, k, n, 3); break;
+            default: row_product(a, b, into, k, n, WIDTH);
             }
-            for (Py_ssize_t c = 0; c < width; c++) {
-                u128 once_folded = (sums[c] & P) + (sums[c] >> 61); /* below 2^68 */
-                row[j + c] = folded((u64)(once_folded & P) + (u64)(once_folded >> 61));
-            }
-#else
-            u64 sums[8] = {0};
-            for (Py_ssize_t l = 0; l < k; l++)
-                for (Py_ssize_t c = 0; c < width; c++)
-                    sums[c] = once(sums[c] + multiplied(left[i * k + l], right[l * n + j + c]));
-            for (Py_ssize_t c = 0; c < width; c++)
-                row[j + c] = sums[c];
-#endif
         }
-    }
 }
 
 /* Buffers of `count` arguments, the last `written` of them writable; their lengths in numbers go to `sizes`. */
