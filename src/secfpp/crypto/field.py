@@ -57,13 +57,14 @@ class PrimeField:
         worst = max((int(integers.max()), int(integers.min())), key=abs) if integers.size else 0
         if abs(worst) > cls.half:
             raise FieldRangeError(f"integer {worst} does not fit the field: magnitudes up to {cls.half} do")
-        return np.where(integers < 0, integers + cls.p, integers).astype(np.uint64)
+        return (integers + (integers >> 63 & cls.p)).view(np.uint64)  # the sign's bits are all ones if it is negative
 
     @classmethod
     def lower(cls, elements: Elements) -> np.ndarray:
         """Field elements to the signed integers (int64) they stand for; undoes `lift`."""
         integers = cls.checked(elements).astype(np.int64)
-        return np.where(integers > cls.half, integers - cls.p, integers)
+        lowered: np.ndarray = integers - (cls.half - integers >> 63 & cls.p)
+        return lowered
 
     @classmethod
     def checked(cls, elements: np.ndarray) -> Elements:
@@ -146,6 +147,12 @@ class PrimeField:
     @staticmethod
     def sum_axis(elements: Elements, axis: int) -> Elements:
         """Sum over one axis of fewer than 2^29 elements."""
+        if compiled and elements.size:
+            axis %= elements.ndim
+            shape = elements.shape[:axis] + elements.shape[axis + 1 :]
+            total = np.empty(shape, np.uint64)
+            compiled.sum(np.ascontiguousarray(elements), total, math.prod(elements.shape[axis + 1 :]))
+            return total if shape else total[()]
         low = (elements & _LOW32).sum(axis, dtype=np.uint64)
         high = (elements >> _S32).sum(axis, dtype=np.uint64)
         return _once(_once(_folded(low)) + PrimeField.turn(_once(_folded(high)), 32))

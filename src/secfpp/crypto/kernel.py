@@ -16,7 +16,7 @@ import numpy as np
 
 __all__ = ["MOST_BITS", "compiled", "elementwise"]
 
-REVISION = 1
+REVISION = 2
 """Of what is asked of the kernel, see ``kernel.c``."""
 MOST_BITS = 8
 """Bits of a digit that the kernel compares."""

@@ -152,9 +152,11 @@ class MeanRun:
         proofs = self._opened(senders, label, rows, size, drawn.bound.proof)[1]
         if self.name in clients:
             proofs = np.insert(proofs, clients.index(self.name), self.own[1], axis=0)
-        weights = [pow(self.weight(client), -1, PrimeField.p) for client in clients]
+        weights = [self.weight(client) for client in clients]
         vectors = np.stack([self.shares[client][1] for client in clients])
-        vectors = PrimeField.mul(vectors, np.array(weights, np.uint64)[:, None])
+        if set(weights) != {1}:
+            inverses = {weight: pow(weight, -1, PrimeField.p) for weight in set(weights)}
+            vectors = PrimeField.mul(vectors, np.array([inverses[weight] for weight in weights], np.uint64)[:, None])
         self.answered.update(clients)
         return drawn.answers(vectors, proofs)
 
