@@ -57,14 +57,15 @@ class PrimeField:
         worst = max((int(integers.max()), int(integers.min())), key=abs) if integers.size else 0
         if abs(worst) > cls.half:
             raise FieldRangeError(f"integer {worst} does not fit the field: magnitudes up to {cls.half} do")
-        return (integers + (integers >> 63 & cls.p)).view(np.uint64)  # the sign's bits are all ones if it is negative
+        lifted = integers + (integers >> 63 & cls.p)  # the shifted sign is all ones if it is negative
+        return np.asarray(lifted).view(np.uint64)
 
     @classmethod
     def lower(cls, elements: Elements) -> np.ndarray:
         """Field elements to the signed integers (int64) they stand for; undoes `lift`."""
         integers = cls.checked(elements).astype(np.int64)
-        lowered: np.ndarray = integers - (cls.half - integers >> 63 & cls.p)
-        return lowered
+        lowered = integers - (cls.half - integers >> 63 & cls.p)
+        return np.asarray(lowered)
 
     @classmethod
     def checked(cls, elements: np.ndarray) -> Elements:

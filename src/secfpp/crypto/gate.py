@@ -52,7 +52,9 @@ class Gate:
         """
         if self._used:
             raise ProtocolError("random signs are made after something was opened that relies on all of them")
-        self._told = sha256(self._told + told.tobytes()).digest()
+        history = sha256(self._told)
+        history.update(np.ascontiguousarray(told).data)
+        self._told = history.digest()
         self.sums = PrimeField.add(self.sums, self._weighed(defects.reshape(-1)))
 
     def use(self) -> Elements:
