@@ -158,6 +158,16 @@ class PrimeField:
         high = (elements >> _S32).sum(axis, dtype=np.uint64)
         return _once(_once(_folded(low)) + PrimeField.turn(_once(_folded(high)), 32))
 
+    @staticmethod
+    def filled(elements: Elements, multiple: int) -> Elements:
+        """`elements` with zeros after them on the last axis, as many as make its length a multiple of `multiple`."""
+        length = elements.shape[-1]
+        if not length % multiple:
+            return elements
+        filled = np.zeros((*elements.shape[:-1], -(-length // multiple) * multiple), np.uint64)
+        filled[..., :length] = elements
+        return filled
+
     @classmethod
     def power(cls, elements: Elements, exponent: int) -> Elements:
         """`elements` to a non-negative integer power, elementwise."""

@@ -80,7 +80,7 @@ def weighed(values: Elements, weights: Stream) -> Elements:
     total = np.zeros(SUMS, np.uint64)
     for start in range(0, count, _ROWS):
         part = values[start * _COLUMNS : (start + _ROWS) * _COLUMNS]
-        part = np.pad(part, (0, -len(part) % _COLUMNS)).reshape(-1, _COLUMNS)
+        part = PrimeField.filled(part, _COLUMNS).reshape(-1, _COLUMNS)
         sums = PrimeField.mul(PrimeField.matmul(part, columns), rows[start : start + _ROWS])
         total = PrimeField.add(total, PrimeField.sum_axis(sums, 0))
     return total
