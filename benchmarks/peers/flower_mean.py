@@ -169,7 +169,8 @@ def main() -> None:
             whole[title], bare[title] = min(seconds, whole.get(title, seconds)), min(part, bare.get(title, part))
             error[title] = float(np.abs(mean - expected).max())
     print(f"flwr {flwr.__version__}, {arguments.clients} clients, {arguments.numbers} floats each, ", end="")
-    print(f"{HOLDERS} holders and T = {THRESHOLD} in SecureMean, seconds of all parties added up, best of {arguments.repeats}")
+    print(f"{HOLDERS} holders and T = {THRESHOLD} in SecureMean, ", end="")
+    print(f"seconds of all parties added up, best of {arguments.repeats}")
     print(f"{'':<32}{'whole, s':>10}{'ratio':>8}{'arithmetic, s':>15}{'ratio':>8}{'largest error':>15}")
     for way in whole:
         print(f"{way:<32}{whole[way]:>10.3f}{whole[way] / whole[title]:>7.1f}x", end="")
