@@ -18,6 +18,7 @@ opening masked by pairwise zero-sharings instead of a second sharing of r).
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 import numpy as np
@@ -340,4 +341,11 @@ def require_degree(values: Sequence[Shared], limit: int) -> None:
 
 
 def _operand(other: Shared | int) -> Shared:
-    return other if isinstance(other, Shared) else Shared(PrimeField.lift(np.array(other)), 0)
+    return other if isinstance(other, Shared) else _constant(other)
+
+
+@lru_cache(maxsize=256)
+def _constant(number: int) -> Shared:
+    values = PrimeField.lift(np.array(number))
+    values.setflags(write=False)
+    return Shared(values, 0)

@@ -34,6 +34,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
+from itertools import accumulate
 
 import numpy as np
 
@@ -159,7 +160,7 @@ class Bound:
         """Where the vector lies in a block."""
         return _Rows.of(self.length)
 
-    @property
+    @cached_property
     def _parts(self) -> dict[str, int]:
         bits, rows = self.bit_rows, self.rows
         return {
@@ -171,7 +172,7 @@ class Bound:
             "pads": self.blocks,
         }
 
-    @property
+    @cached_property
     def proof(self) -> int:
         """Numbers of a proof in each block."""
         return sum(self._parts.values())
@@ -182,8 +183,9 @@ class Bound:
         return 2 * self.bit_rows.count + self.rows.count + 1 + self.blocks
 
     def _split(self, proofs: Elements) -> dict[str, Elements]:
-        cuts = np.cumsum(list(self._parts.values()))[:-1]
-        return dict(zip(self._parts, np.split(proofs, cuts, axis=-1), strict=True))
+        stops = accumulate(self._parts.values())
+        sizes = zip(self._parts.items(), stops, strict=True)
+        return {part: proofs[..., stop - size : stop] for (part, size), stop in sizes}
 
     def prove(self, vector: np.ndarray, project: bytes, stream: Stream) -> Elements:
         """The proof, to be shared.
@@ -205,8 +207,7 @@ class Bound:
         slack = self.limit - int(padded @ padded) if np.abs(exact).max(initial=0) ** 2 <= self.limit else -1
         if slack < 0:
             raise FieldRangeError(f"a vector of length {np.linalg.norm(exact):.3g}: it should have been shortened")
-        coefficients = coefficients_of(project, self.projections, padded.size)
-        projected = (coefficients.astype(np.float64) @ exact).astype(np.int64) + self.reach
+        projected = (coefficients_of(project, self.projections, padded.size) @ exact).astype(np.int64) + self.reach
         digits = np.concatenate([digits_of(projected, self.digits), digits_of(np.array([slack]), self.slack)])
         return self.prove_digits(PrimeField.lift(padded), digits, stream)
 
@@ -332,11 +333,11 @@ def challenge(bound: Bound, project: bytes, check: bytes) -> Challenge:
     return Challenge(bound, project, check)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def coefficients_of(seed: bytes, count: int, size: int) -> np.ndarray:
-    """What vectors are multiplied with, int8 [count, size], uniform in -C..C to within 2^-59."""
+    """What vectors are multiplied with, float64 [count, size]: whole numbers, uniform in -C..C to within 2^-59."""
     stream = Stream(sha256(b"secfpp/bound/project/1\0" + seed).digest())
-    return (stream.words((count, size)) % np.uint64(2 * _C + 1)).astype(np.int8) - np.int8(_C)
+    return (stream.words((count, size)) % np.uint64(2 * _C + 1)).astype(np.float64) - _C
 
 
 def _passing(share: float) -> float:
@@ -386,7 +387,7 @@ def _inverse_differences(degree: int) -> tuple[int, ...]:
 def _small_sums(weights: Elements, coefficients: np.ndarray) -> Elements:
     """Sums over rows of `weights` [m] times `coefficients` [m, n], exact in float64 by limbs of 21 bits [n]."""
     limbs = np.stack([weights >> np.uint64(shift) & np.uint64((1 << 21) - 1) for shift in (0, 21, 42)])
-    low, middle, high = PrimeField.lift((limbs.astype(np.float64) @ coefficients.astype(np.float64)).astype(np.int64))
+    low, middle, high = PrimeField.lift((limbs.astype(np.float64) @ coefficients).astype(np.int64))
     return PrimeField.add(low, PrimeField.add(PrimeField.turn(middle, 21), PrimeField.turn(high, 42)))
 
 

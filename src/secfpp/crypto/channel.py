@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import hmac
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import sha256
+from itertools import repeat
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -37,6 +38,7 @@ TAG_BYTES = 32
 """Length of a tag."""
 OFFER_STEP = "session.offer"
 """The step that errors about session keys name."""
+Data = bytes | bytearray | memoryview
 _NONCE, _KEY_BYTES = bytes(12), 32
 _ENVELOPE, _TAG, _PAIR = b"secfpp/envelope/2", b"secfpp/tag/1", b"secfpp/pair/2"
 _FORGED = (
@@ -192,7 +194,7 @@ class Channel:
         """The other clients, sorted."""
         return tuple(sorted(self._peers))
 
-    def seal(self, recipient: str, label: Label, plaintext: bytes) -> bytes:
+    def seal(self, recipient: str, label: Label, plaintext: Data) -> bytes:
         """An envelope for `recipient`, `ENVELOPE_OVERHEAD` bytes longer than `plaintext`.
 
         Raises:
@@ -200,18 +202,31 @@ class Channel:
                 repeated step needs another attempt number.
             TamperError: the recipient's session key is not usable.
         """
-        self._require(recipient, label)
-        (salt, secret), info = self._pair(recipient), _info(_ENVELOPE, label, self.name, recipient)
-        if (salt, info) in self._session._spent:
-            raise ProtocolError(
-                f"step {label.name!r}, round {label.round}, attempt {label.attempt}: a message to {recipient!r} was "
-                "sealed already, and a key is used once only. Start the round again with the next attempt number"
-            )
-        self._session._spent.add((salt, info))
-        return ChaCha20Poly1305(_expand(secret, info)).encrypt(_NONCE, plaintext, info)
+        return self.seal_each([recipient], label, [plaintext])[0]
+
+    def seal_each(self, recipients: Sequence[str], label: Label, plaintexts: Iterable[Data]) -> list[bytes]:
+        """An envelope for each of `recipients`, of a plaintext of its own.
+
+        Raises:
+            ProtocolError: as `seal`; what comes before it in the list is sealed then.
+            TamperError: as `seal`.
+        """
+        spent, sealed = self._session._spent, []
+        for recipient, plaintext in zip(recipients, plaintexts, strict=True):
+            self._require(recipient, label)
+            (salt, secret), info = self._pair(recipient), _info(_ENVELOPE, label, self.name, recipient)
+            if (salt, info) in spent:
+                raise ProtocolError(
+                    f"step {label.name!r}, round {label.round}, attempt {label.attempt}: a message to {recipient!r} "
+                    "was sealed already, and a key is used once only. Start the round again with the next attempt "
+                    "number"
+                )
+            spent.add((salt, info))
+            sealed.append(ChaCha20Poly1305(_expand(secret, info)).encrypt(_NONCE, plaintext, info))
+        return sealed
 
     def seal_for_all(
-        self, recipients: Sequence[str], label: Label, plaintext: bytes, entropy: Entropy
+        self, recipients: Sequence[str], label: Label, plaintext: Data, entropy: Entropy
     ) -> tuple[bytes, list[bytes]]:
         """One sealed body for several recipients, and an envelope for each, which has the body's key and hash.
 
@@ -224,9 +239,9 @@ class Channel:
         key = entropy.random_bytes(_KEY_BYTES)
         body = ChaCha20Poly1305(key).encrypt(_NONCE, plaintext, label.encode())
         opening = key + sha256(body).digest()
-        return body, [self.seal(recipient, label, opening) for recipient in recipients]
+        return body, self.seal_each(recipients, label, repeat(opening, len(recipients)))
 
-    def open_for_all(self, sender: str, label: Label, body: bytes, envelope: bytes) -> bytes:
+    def open_for_all(self, sender: str, label: Label, body: Data, envelope: Data) -> bytes:
         """What `sender` sealed for this client and others with `seal_for_all`.
 
         Raises:
@@ -241,23 +256,33 @@ class Channel:
         except InvalidTag:
             raise TamperError(sender, label.name, "a body that it did not seal with the key it gave") from None
 
-    def open(self, sender: str, label: Label, envelope: bytes) -> bytes:
+    def open(self, sender: str, label: Label, envelope: Data) -> bytes:
         """What `sender` sealed for this client under this label.
 
         Raises:
             TamperError: the envelope is not that: unknown sender, changed, meant for another step or party, from
                 another roster version, or opened before.
         """
-        self._require_sender(sender, label)
-        (salt, secret), info = self._pair(sender), _info(_ENVELOPE, label, sender, self.name)
-        if (salt, info) in self._session._spent:
-            raise TamperError(sender, label.name, "an envelope of this label was opened before: a repeated message")
-        try:
-            plaintext = ChaCha20Poly1305(_expand(secret, info)).decrypt(_NONCE, envelope, info)
-        except InvalidTag:
-            raise TamperError(sender, label.name, f"an envelope {_FORGED}") from None
-        self._session._spent.add((salt, info))
-        return plaintext
+        return self.open_each([sender], label, [envelope])[0]
+
+    def open_each(self, senders: Sequence[str], label: Label, envelopes: Iterable[Data]) -> list[bytes]:
+        """What each of `senders` sealed for this client under this label.
+
+        Raises:
+            TamperError: as `open`; it names the first sender whose envelope is not that. Those before it are opened.
+        """
+        spent, opened = self._session._spent, []
+        for sender, envelope in zip(senders, envelopes, strict=True):
+            self._require_sender(sender, label)
+            (salt, secret), info = self._pair(sender), _info(_ENVELOPE, label, sender, self.name)
+            if (salt, info) in spent:
+                raise TamperError(sender, label.name, "an envelope of this label was opened before: a repeated message")
+            try:
+                opened.append(ChaCha20Poly1305(_expand(secret, info)).decrypt(_NONCE, envelope, info))
+            except InvalidTag:
+                raise TamperError(sender, label.name, f"an envelope {_FORGED}") from None
+            spent.add((salt, info))
+        return opened
 
     def tag(self, recipient: str, label: Label) -> bytes:
         """`TAG_BYTES` that show `recipient` that this client says what `label` says; the same ones every time.
@@ -304,7 +329,8 @@ class Channel:
 
     def _pair(self, peer: str) -> tuple[bytes, bytes]:
         """Salt, and HKDF-Extract with it of the secret shared with `peer`; computed once."""
-        if peer not in self._pairs:
+        pair = self._pairs.get(peer)
+        if pair is None:
             public = self._peers[peer]
             publics = sorted((self._session.public, public))
             salt = sha256(pack(b"secfpp/channel/1", self._roster_digest, *publics)).digest()
@@ -312,8 +338,8 @@ class Channel:
                 shared = self._session._private.exchange(_parsed(public))
             except ValueError:
                 raise TamperError(peer, OFFER_STEP, "a session key of low order, which would keep no secret") from None
-            self._pairs[peer] = salt, hmac.digest(salt, shared, "sha256")
-        return self._pairs[peer]
+            pair = self._pairs[peer] = salt, hmac.digest(salt, shared, "sha256")
+        return pair
 
 
 @lru_cache(maxsize=1 << 12)  # clients that share a process are shown the same public keys
@@ -326,7 +352,7 @@ def _expand(secret: bytes, info: bytes) -> bytes:
 
 
 def _info(domain: bytes, label: Label, first: str, second: str) -> bytes:
-    return _between(domain, first, second) + label.encode()
+    return _between(domain, first, second) + label._encoded
 
 
 @lru_cache(maxsize=1 << 14)

@@ -44,9 +44,8 @@ def combination(rows: Elements, weights: Elements) -> Elements:
     total = np.zeros(m, np.uint64)
     span = _INNER * _CHUNKS
     for start in range(0, n, span):
-        part, factor = rows[:, start : start + span], weights[start : start + span]
-        if short := -part.shape[1] % _INNER:
-            part, factor = np.pad(part, ((0, 0), (0, short))), np.pad(factor, (0, short))
+        part = PrimeField.filled(rows[:, start : start + span], _INNER)
+        factor = PrimeField.filled(weights[start : start + span], _INNER)
         blocks = part.reshape(m, -1, _INNER).transpose(1, 0, 2)  # [chunks, m, inner]
         sums = PrimeField.matmul(blocks, factor.reshape(-1, _INNER, 1))[..., 0]
         total = PrimeField.add(total, PrimeField.sum_axis(sums, 0))

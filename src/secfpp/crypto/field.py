@@ -57,13 +57,15 @@ class PrimeField:
         worst = max((int(integers.max()), int(integers.min())), key=abs) if integers.size else 0
         if abs(worst) > cls.half:
             raise FieldRangeError(f"integer {worst} does not fit the field: magnitudes up to {cls.half} do")
-        return np.where(integers < 0, integers + cls.p, integers).astype(np.uint64)
+        lifted = integers + (integers >> 63 & cls.p)  # the shifted sign is all ones if it is negative
+        return np.asarray(lifted).view(np.uint64)
 
     @classmethod
     def lower(cls, elements: Elements) -> np.ndarray:
         """Field elements to the signed integers (int64) they stand for; undoes `lift`."""
         integers = cls.checked(elements).astype(np.int64)
-        return np.where(integers > cls.half, integers - cls.p, integers)
+        lowered = integers - (cls.half - integers >> 63 & cls.p)
+        return np.asarray(lowered)
 
     @classmethod
     def checked(cls, elements: np.ndarray) -> Elements:
@@ -146,9 +148,25 @@ class PrimeField:
     @staticmethod
     def sum_axis(elements: Elements, axis: int) -> Elements:
         """Sum over one axis of fewer than 2^29 elements."""
+        if compiled and elements.size:
+            axis %= elements.ndim
+            shape = elements.shape[:axis] + elements.shape[axis + 1 :]
+            total = np.empty(shape, np.uint64)
+            compiled.sum(np.ascontiguousarray(elements), total, math.prod(elements.shape[axis + 1 :]))
+            return total if shape else total[()]
         low = (elements & _LOW32).sum(axis, dtype=np.uint64)
         high = (elements >> _S32).sum(axis, dtype=np.uint64)
         return _once(_once(_folded(low)) + PrimeField.turn(_once(_folded(high)), 32))
+
+    @staticmethod
+    def filled(elements: Elements, multiple: int) -> Elements:
+        """`elements` with zeros after them on the last axis, as many as make its length a multiple of `multiple`."""
+        length = elements.shape[-1]
+        if not length % multiple:
+            return elements
+        filled = np.zeros((*elements.shape[:-1], -(-length // multiple) * multiple), np.uint64)
+        filled[..., :length] = elements
+        return filled
 
     @classmethod
     def power(cls, elements: Elements, exponent: int) -> Elements:
@@ -175,12 +193,14 @@ class PrimeField:
     def matmul(left: Elements, right: Elements) -> Elements:
         """Matrix product [..., m, k] x [..., k, n] -> [..., m, n], exact."""
         inner = left.shape[-1]
-        if compiled and left.shape[:-2] == right.shape[:-2] and left.ndim > 1:
+        common = right.ndim == 2  # its product with all rows of the left side is one
+        if compiled and left.ndim > 1 and (common or left.shape[:-2] == right.shape[:-2]):
             shape = (*left.shape[:-1], right.shape[-1])
             if 0 < math.prod(shape) * inner <= _LARGE:
                 result = np.empty(shape, np.uint64)
                 left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
-                compiled.matmul(left, right, result, shape[-2], inner, shape[-1])
+                rows = math.prod(shape[:-1]) if common else shape[-2]
+                compiled.matmul(left, right, result, rows, inner, shape[-1])
                 return result
         total: Elements | None = None
         for start in range(0, max(inner, 1), _INNER):

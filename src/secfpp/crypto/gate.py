@@ -52,7 +52,9 @@ class Gate:
         """
         if self._used:
             raise ProtocolError("random signs are made after something was opened that relies on all of them")
-        self._told = sha256(self._told + told.tobytes()).digest()
+        history = sha256(self._told)
+        history.update(np.ascontiguousarray(told).data)
+        self._told = history.digest()
         self.sums = PrimeField.add(self.sums, self._weighed(defects.reshape(-1)))
 
     def use(self) -> Elements:
@@ -78,7 +80,7 @@ def weighed(values: Elements, weights: Stream) -> Elements:
     total = np.zeros(SUMS, np.uint64)
     for start in range(0, count, _ROWS):
         part = values[start * _COLUMNS : (start + _ROWS) * _COLUMNS]
-        part = np.pad(part, (0, -len(part) % _COLUMNS)).reshape(-1, _COLUMNS)
+        part = PrimeField.filled(part, _COLUMNS).reshape(-1, _COLUMNS)
         sums = PrimeField.mul(PrimeField.matmul(part, columns), rows[start : start + _ROWS])
         total = PrimeField.add(total, PrimeField.sum_axis(sums, 0))
     return total

@@ -17,7 +17,7 @@
 
 typedef uint64_t u64;
 
-#define REVISION 1 /* of what kernel.py may ask for */
+#define REVISION 2 /* of what kernel.py may ask for */
 #define P ((((u64)1) << 61) - 1)
 
 static inline u64 once(u64 below_2p)
@@ -146,6 +146,18 @@ static void muladd_all(const u64 *a, u64 b, u64 *out, Py_ssize_t n)
         out[i] = once(out[i] + multiplied(a[i], b));
 }
 
+/* out[outer, n] of a[outer, m, n]: sums over the middle axis. */
+VECTORS static void sum_all(const u64 *a, u64 *out, Py_ssize_t outer, Py_ssize_t m, Py_ssize_t n)
+{
+    for (Py_ssize_t o = 0; o < outer; o++, out += n, a += m * n) {
+        for (Py_ssize_t i = 0; i < n; i++)
+            out[i] = a[i];
+        for (Py_ssize_t j = 1; j < m; j++)
+            for (Py_ssize_t i = 0; i < n; i++)
+                out[i] = once(out[i] + a[j * n + i]);
+    }
+}
+
 #define MOST_VALUES 256
 
 /* From the characters of a number's bits [2^bits - 1, n] and a public digit [n]: shares of whether the number is
@@ -173,38 +185,47 @@ static void compare_all(const u64 *characters, const u64 *digits, u64 *greater, 
     }
 }
 
-/* out[m, n] = left[m, k] right[k, n]; sums of products are folded before they could pass 2^128. */
+#define WIDTH 4 /* sums that stay in registers */
+
+/* out[width] = left[k] right[k, width], of a matrix with n columns; sums are folded before they could pass 2^128. */
+static inline void row_product(const u64 *left, const u64 *right, u64 *out, Py_ssize_t k, Py_ssize_t n, int width)
+{
+#if defined(__SIZEOF_INT128__)
+    u128 sums[WIDTH] = {0};
+    for (Py_ssize_t from = 0; from < k; from += 32) {
+        Py_ssize_t to = k - from < 32 ? k : from + 32;
+        for (Py_ssize_t l = from; l < to; l++)
+            for (int c = 0; c < width; c++)
+                sums[c] += (u128)left[l] * right[l * n + c];
+        for (int c = 0; c < width; c++)
+            sums[c] = (sums[c] & P) + (sums[c] >> 61);
+    }
+    for (int c = 0; c < width; c++)
+        out[c] = folded((u64)(sums[c] & P) + (u64)(sums[c] >> 61));
+#else
+    for (int c = 0; c < width; c++) {
+        u64 sum = 0;
+        for (Py_ssize_t l = 0; l < k; l++)
+            sum = once(sum + multiplied(left[l], right[l * n + c]));
+        out[c] = sum;
+    }
+#endif
+}
+
+/* out[m, n] = left[m, k] right[k, n] */
 static void matmul_all(const u64 *left, const u64 *right, u64 *out, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n)
 {
-    for (Py_ssize_t i = 0; i < m; i++) {
-        u64 *row = out + i * n;
-        for (Py_ssize_t j = 0; j < n; j += 8) {
-            Py_ssize_t width = n - j < 8 ? n - j : 8;
-#if defined(__SIZEOF_INT128__)
-            u128 sums[8] = {0};
-            for (Py_ssize_t l = 0; l < k; l++) {
-                u64 a = left[i * k + l];
-                const u64 *b = right + l * n + j;
-                for (Py_ssize_t c = 0; c < width; c++)
-                    sums[c] += (u128)a * b[c];
-                if (l % 32 == 31)
-                    for (Py_ssize_t c = 0; c < width; c++)
-                        sums[c] = (sums[c] & P) + (sums[c] >> 61);
+    for (Py_ssize_t j = 0; j < n; j += WIDTH)
+        for (Py_ssize_t i = 0; i < m; i++) {
+            const u64 *a = left + i * k, *b = right + j;
+            u64 *into = out + i * n + j;
+            switch (n - j) { /* constants, so that the loops unroll */
+            case 1: row_product(a, b, into, k, n, 1); break;
+            case 2: row_product(a, b, into, k, n, 2); break;
+            case 3: row_product(a, b, into, k, n, 3); break;
+            default: row_product(a, b, into, k, n, WIDTH);
             }
-            for (Py_ssize_t c = 0; c < width; c++) {
-                u128 once_folded = (sums[c] & P) + (sums[c] >> 61); /* below 2^68 */
-                row[j + c] = folded((u64)(once_folded & P) + (u64)(once_folded >> 61));
-            }
-#else
-            u64 sums[8] = {0};
-            for (Py_ssize_t l = 0; l < k; l++)
-                for (Py_ssize_t c = 0; c < width; c++)
-                    sums[c] = once(sums[c] + multiplied(left[i * k + l], right[l * n + j + c]));
-            for (Py_ssize_t c = 0; c < width; c++)
-                row[j + c] = sums[c];
-#endif
         }
-    }
 }
 
 /* Buffers of `count` arguments, the last `written` of them writable; their lengths in numbers go to `sizes`. */
@@ -374,6 +395,25 @@ static PyObject *kernel_compare(PyObject *self, PyObject *const *args, Py_ssize_
     return closed(buffers, 4, fits);
 }
 
+static PyObject *kernel_sum(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Py_buffer buffers[2];
+    Py_ssize_t sizes[2];
+    if (!expected(given, 3))
+        return NULL;
+    Py_ssize_t n = PyLong_AsSsize_t(args[2]);
+    if (PyErr_Occurred() || !opened(args, buffers, sizes, 2, 1))
+        return NULL;
+    Py_ssize_t outer = n > 0 ? sizes[1] / n : 0, m = outer > 0 ? sizes[0] / sizes[1] : 0;
+    int fits = outer > 0 && m > 0 && outer * n == sizes[1] && outer * m * n == sizes[0];
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        sum_all(buffers[0].buf, buffers[1].buf, outer, m, n);
+        Py_END_ALLOW_THREADS
+    }
+    return closed(buffers, 2, fits);
+}
+
 static PyObject *kernel_matmul(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     Py_buffer buffers[3];
@@ -408,6 +448,7 @@ static PyMethodDef methods[] = {
     METHOD(muladd, "muladd(factors, number, out)"),
     METHOD(compare, "compare(characters, digits, greater, equal, bits)"),
     METHOD(encode, "encode(data, masks, shares, holders, start)"),
+    METHOD(sum, "sum(summands, out, inner)"),
     METHOD(matmul, "matmul(left, right, out, rows, inner, columns)"),
     {NULL, NULL, 0, NULL},
 };

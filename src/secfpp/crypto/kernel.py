@@ -16,7 +16,7 @@ import numpy as np
 
 __all__ = ["MOST_BITS", "compiled", "elementwise"]
 
-REVISION = 1
+REVISION = 2
 """Of what is asked of the kernel, see ``kernel.c``."""
 MOST_BITS = 8
 """Bits of a digit that the kernel compares."""
@@ -47,8 +47,12 @@ def elementwise(
         shape = right.shape
     else:
         return _broadcast(way, left, right)
+    if not left.flags.c_contiguous:
+        left = np.ascontiguousarray(left)
+    if not right.flags.c_contiguous:
+        right = np.ascontiguousarray(right)
     out = np.empty(shape, np.uint64)
-    way(np.ascontiguousarray(left), np.ascontiguousarray(right), out)
+    way(left, right, out)
     return out if shape else out[()]
 
 

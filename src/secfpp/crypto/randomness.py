@@ -16,6 +16,8 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.kernel import compiled
 from secfpp.seeding import Entropy
 
+_ZEROS = memoryview(bytes(1 << 17))
+
 
 class Stream:
     """The keystream of one 32-byte key, read once from front to back."""
@@ -33,8 +35,9 @@ class Stream:
 
     def words(self, shape: tuple[int, ...]) -> np.ndarray:
         """Uniform uint64 of `shape`."""
-        count = math.prod(shape)
-        return np.frombuffer(self._keystream.update(bytes(8 * count)), np.uint64).reshape(shape)
+        size = 8 * math.prod(shape)
+        zeros = _ZEROS[:size] if size <= len(_ZEROS) else bytes(size)
+        return np.frombuffer(self._keystream.update(zeros), np.uint64).reshape(shape)
 
     def elements(self, shape: tuple[int, ...]) -> Elements:
         """Uniform field elements of `shape`."""

@@ -174,7 +174,7 @@ def test_a_projection_is_out_of_range_as_often_as_the_argument_needs(shape: np.n
     """Vectors whose squares just wrap, the shortest that must be found: fewer in range than the count provides for."""
     bound = bound_for(300)
     vector = shape * ((P - bound.limit) ** 0.5 / np.linalg.norm(shape))
-    projected = coefficients_of(PROJECT, 4000, 300).astype(float) @ vector
+    projected = coefficients_of(PROJECT, 4000, 300) @ vector
     passing = (np.abs(projected) <= bound.reach).mean()
     assert passing <= 2 ** (-bounds.SOUNDNESS / bound.projections) + 0.03
 
@@ -193,7 +193,8 @@ def test_entries_near_fractions_of_p_are_out_of_range_half_of_the_time(numerator
 def test_coefficients_are_uniform() -> None:
     drawn = coefficients_of(b"s" * 32, 50, 1000)
     assert drawn.shape == (50, 1000)
-    counts = np.bincount(drawn.reshape(-1) + 10)
+    assert np.array_equal(drawn, np.rint(drawn))
+    counts = np.bincount(drawn.reshape(-1).astype(int) + 10)
     assert len(counts) == 21
     assert np.abs(counts - 50_000 / 21).max() < 6 * (50_000 / 21) ** 0.5
     assert not np.array_equal(drawn, coefficients_of(b"t" * 32, 50, 1000))

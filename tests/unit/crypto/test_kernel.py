@@ -71,6 +71,29 @@ def test_matrix_products(seed: int, rows: int, inner: int, columns: int, batch: 
     same(lambda: F.matmul(a, b))
 
 
+@pytest.mark.parametrize("rows", [1, 3, 33, 100])
+@pytest.mark.parametrize("columns", range(1, 10))
+def test_matrix_products_with_one_for_all(rows: int, columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    a, b = elements(rng, 2, 3, rows, 35), elements(rng, 35, columns)
+    same(lambda: F.matmul(a, b))
+    same(lambda: F.matmul(a[..., ::2, :], b))
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(-3, 2))
+def test_sums(seed: int, shape: list[int], axis: int) -> None:
+    a = elements(np.random.default_rng(seed), *shape)
+    axis = max(min(axis, len(shape) - 1), -len(shape))
+    same(lambda: F.sum_axis(a, axis))
+    same(lambda: F.sum_axis(np.full(shape, F.p - 1, np.uint64), axis))
+
+
+def test_sums_of_nothing() -> None:
+    for shape, axis in (((0, 3), 0), ((0, 3), 1), ((2, 0), -1)):
+        same(lambda shape=shape, axis=axis: F.sum_axis(np.zeros(shape, np.uint64), axis))
+
+
 def test_sums_of_the_largest_products_do_not_overflow() -> None:
     largest = np.full((2, 1000), F.p - 1, np.uint64)
     assert F.matmul(largest, largest.T).tolist() == [[1000] * 2] * 2
@@ -128,6 +151,9 @@ def test_arrays_that_do_not_go_together_are_refused() -> None:
         lambda: compiled.encode(three, three, four, 2, 0),
         lambda: compiled.encode(three, three, np.zeros(6, np.uint64), 2, 1),
         lambda: compiled.matmul(three, four, four, 1, 3, 1),
+        lambda: compiled.sum(four, three, 1),
+        lambda: compiled.sum(four, three[:2].copy(), 3),
+        lambda: compiled.sum(four, three[:1].copy(), 0),
         lambda: compiled.compare(three, np.array([2], np.uint64), three[:1].copy(), three[:1].copy(), 1),
         lambda: compiled.compare(three[:1], np.array([2], np.uint64), three[:1].copy(), three[:1].copy(), 1),
     ):

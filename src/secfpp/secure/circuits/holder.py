@@ -263,7 +263,8 @@ def _advance(running: Running, opened: Opened, told: Told, step_name: str) -> No
     shapes = [value.shape for value in running.pending]
     if values.ndim != 1 or values.size != sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes):
         raise ProtocolError(f"step {step_name!r}: exchange {number} opened {values.size} values, others were expected")
-    history = sha256(running.history + as_bytes(opened.responders) + PrimeField.checked(values).tobytes())
+    history = sha256(running.history + as_bytes(opened.responders))
+    history.update(np.ascontiguousarray(PrimeField.checked(values)).data)
     running.checks, said = running.checks.told(told, step_name)
     history.update(said)
     running.history, running.exchange = history.digest(), number + 1

@@ -22,12 +22,12 @@ class SeedPairs:
     def __init__(self, search: Search) -> None:
         self._search = search
         used = [
-            np.stack([seeds[:, first].ravel(), seeds[:, second].ravel()], 1)
+            (seeds[:, first] * search.n + seeds[:, second]).ravel()
             for k, seeds in search.seeds.items()
             for first, second in [np.triu_indices(k, 1)]
         ]
-        every = np.concatenate(used) if used else np.zeros((0, 2), np.int64)
-        self._pairs = np.unique(every, axis=0).reshape(-1, 2)  # [pairs, 2], first below second
+        every = np.unique(np.concatenate(used)) if used else np.zeros(0, np.int64)
+        self._pairs = np.stack(np.divmod(every, search.n), 1)  # [pairs, 2], first below second
 
     @property
     def count(self) -> int:

@@ -15,6 +15,7 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ def commitment(seed: bytes) -> str:
     return sha256(b"secfpp/seed/1\0" + seed).hexdigest()
 
 
+@lru_cache(maxsize=64)
 def bound_of(code: LagrangeCode, length: int, codec: FixedPoint) -> Bound:
     """What is proven of updates whose shares have `length` numbers.
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 
 from secfpp.crypto.bounds import challenge
-from secfpp.crypto.channel import Label
+from secfpp.crypto.channel import Data, Label
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.crypto.randomness import Stream
@@ -28,7 +27,8 @@ from secfpp.secure.means.relay import AGREE, RECEIVE, SUM, Inclusion, others
 from secfpp.secure.means.updates import unweighted
 from secfpp.secure.session import Joined
 
-_HEAD = struct.Struct("<2Q")
+_HEAD = 2
+"""Numbers before a block, see `_numbers`."""
 
 
 def code_for(holders: int, threshold: int) -> LagrangeCode:
@@ -122,11 +122,11 @@ class MeanRun:
         return self._seal_encoded(proof, stream, self.place.label("prove"))
 
     def _seal_encoded(self, blocks: Elements, stream: Stream, label: Label) -> np.ndarray:
-        shares = dict(zip(self.place.holders, self.code.encode(blocks, stream), strict=True))
-        if self.name in shares:
-            self.own.append(shares[self.name])
-        recipients = others(self.name, self.place.holders)
-        return self._seal(recipients, label, [_numbers(*self.head, shares[holder]) for holder in recipients])
+        holders, shares = self.place.holders, self.code.encode(blocks, stream)
+        messages = dict(zip(holders, _data(_numbers(*self.head, shares)), strict=True))
+        if messages.pop(self.name, None) is not None:
+            self.own.append(shares[holders.index(self.name)].copy())
+        return _rows(self.place.channel.seal_each(list(messages), label, messages.values()))
 
     def answer(self, payload: Arrays, size: int) -> Elements:
         """Open the shares and the proofs of clients, and answer about them, see `Challenge.answers`.
@@ -148,17 +148,17 @@ class MeanRun:
             raise TamperError(None, CHECK, f"{self.name!r} is said to have proven its update, but did not")
         self.open_shares(payload, clients, size, CHECK)
         senders, label = others(self.name, clients), self.place.label("prove")
-        proofs = {
-            sender: self._open(sender, label, row, size, drawn.bound.proof)[1]
-            for sender, row in zip(senders, _envelopes(payload, "proofs", len(senders), CHECK), strict=True)
-        }
+        rows = _envelopes(payload, "proofs", len(senders), CHECK)
+        proofs = self._opened(senders, label, rows, size, drawn.bound.proof)[1]
         if self.name in clients:
-            proofs[self.name] = self.own[1]
-        weights = [pow(self.weight(client), -1, PrimeField.p) for client in clients]
+            proofs = np.insert(proofs, clients.index(self.name), self.own[1], axis=0)
+        weights = [self.weight(client) for client in clients]
         vectors = np.stack([self.shares[client][1] for client in clients])
-        vectors = PrimeField.mul(vectors, np.array(weights, np.uint64)[:, None])
+        if set(weights) != {1}:
+            inverses = {weight: pow(weight, -1, PrimeField.p) for weight in set(weights)}
+            vectors = PrimeField.mul(vectors, np.array([inverses[weight] for weight in weights], np.uint64)[:, None])
         self.answered.update(clients)
-        return drawn.answers(vectors, np.stack([proofs[client] for client in clients]))
+        return drawn.answers(vectors, proofs)
 
     def _seed(self, payload: Arrays, name: str, batch: int, step: str) -> bytes:
         seed, told = payload[name].tobytes() if name in payload else b"", self.place.fact(name, list)
@@ -183,8 +183,9 @@ class MeanRun:
         if self.own:
             self.shares[self.name] = self.head[0], self.own[0]
         senders, label = others(self.name, clients), self.place.label("share")
-        for sender, row in zip(senders, _envelopes(payload, "envelopes", len(senders), step), strict=True):
-            self.shares[sender] = self._open(sender, label, row, size, self._length(size))
+        rows = _envelopes(payload, "envelopes", len(senders), step)
+        versions, shares = self._opened(senders, label, rows, size, self._length(size))
+        self.shares.update(zip(senders, zip(versions, shares, strict=True), strict=True))
 
     def take_shares(self, payload: Arrays, size: int, least: int) -> np.ndarray:
         """Add the shares of the included clients; tags that tell the other holders that this is the inclusion.
@@ -202,14 +203,12 @@ class MeanRun:
             raise TamperError(None, AGREE, f"{self.name!r} is said to be in the mean, but shared nothing")
         if not self.bounded and "envelopes" in payload:
             self.open_shares(payload, included, size, AGREE)
-        total = np.zeros(self._length(size), np.uint64)
         for client in included:
             if client not in self.shares:
                 raise TamperError(None, AGREE, f"{client!r} is said to be in the mean, but its update was not checked")
-            version, share = self.shares[client]
-            if version != inclusion.version:
+            if self.shares[client][0] != inclusion.version:
                 raise TamperError(None, AGREE, f"{client!r} is said to be in the mean, but has another base")
-            total = PrimeField.add(total, share)
+        total = reduce(PrimeField.add, (self.shares[client][1] for client in included))
         self.agreed, self.size, self.sum, self.shares, self.own = inclusion, size, total, {}, []
         label = self.place.label("agree", inclusion.digest)
         return _rows([self.place.channel.tag(holder, label) for holder in others(self.name, self.place.holders)])
@@ -241,7 +240,7 @@ class MeanRun:
             )
         self.given = True
         recipients, message = others(self.name, self.place.clients), _numbers(self.agreed.version, self.size, self.sum)
-        return self._seal_for_all(recipients, self.place.label("sum", self.agreed.digest), message)
+        return self._seal_for_all(recipients, self.place.label("sum", self.agreed.digest), message.tobytes())
 
     def open_sum(self, payload: Arrays, inclusion: Inclusion, size: int) -> tuple[Elements, list[ClientId]]:
         """Decode the sum of the included updates, flat.
@@ -259,12 +258,12 @@ class MeanRun:
         sums: dict[int, Elements] = {} if self.sum is None else {holders.index(self.name): self.sum}
         wrong: list[ClientId] = []
         senders = _names(payload, "holders", holders, RECEIVE)
-        bodies = dict(zip(senders, _envelopes(payload, "bodies", len(senders), RECEIVE), strict=True))
+        bodies = dict(zip(senders, _data(_envelopes(payload, "bodies", len(senders), RECEIVE)), strict=True))
         senders = others(self.name, senders)
-        for sender, row in zip(senders, _envelopes(payload, "envelopes", len(senders), RECEIVE), strict=True):
+        for sender, row in zip(senders, _data(_envelopes(payload, "envelopes", len(senders), RECEIVE)), strict=True):
             try:
-                found = self.place.channel.open_for_all(sender, label, bodies[sender].tobytes(), row.tobytes())
-                sums[holders.index(sender)] = self._read(sender, label, found, size, self._length(size))[1]
+                found = self.place.channel.open_for_all(sender, label, bodies[sender], row)
+                sums[holders.index(sender)] = self._read([sender], label, [found], size, self._length(size))[1][0]
             except TamperError:
                 wrong.append(sender)
         if len(sums) < code.required():
@@ -314,39 +313,54 @@ class MeanRun:
         except (WireError, KeyError):
             raise TamperError(sponsor, label.name, "what it sealed is no base") from None
 
-    def _seal(self, recipients: Sequence[ClientId], label: Label, messages: Sequence[bytes]) -> np.ndarray:
-        seal = self.place.channel.seal
-        sealed = zip(recipients, messages, strict=True)
-        return _rows([seal(recipient, label, message) for recipient, message in sealed])
-
-    def _seal_for_all(self, recipients: Sequence[ClientId], label: Label, message: bytes) -> Arrays:
+    def _seal_for_all(self, recipients: Sequence[ClientId], label: Label, message: Data) -> Arrays:
         entropy = self.place.party.entropy
         body, envelopes = self.place.channel.seal_for_all(recipients, label, message, entropy)
         return {"body": np.frombuffer(body, np.uint8), "envelopes": _rows(envelopes)}
 
-    def _open(self, sender: ClientId, label: Label, row: np.ndarray, size: int, count: int) -> tuple[int, Elements]:
-        plaintext = self.place.channel.open(sender, label, row.tobytes())
-        return self._read(sender, label, plaintext, size, count)
+    def _opened(
+        self, senders: Sequence[ClientId], label: Label, rows: np.ndarray, size: int, count: int
+    ) -> tuple[list[int], Elements]:
+        """What each sender sealed, see `_read`."""
+        return self._read(senders, label, self.place.channel.open_each(senders, label, _data(rows)), size, count)
 
-    def _read(self, sender: ClientId, label: Label, plaintext: bytes, size: int, count: int) -> tuple[int, Elements]:
-        """A version, and `count` elements about a slot of `size` numbers; see `_numbers`."""
-        if len(plaintext) == _HEAD.size + 8 * count:
-            (version, found), elements = (
-                _HEAD.unpack_from(plaintext),
-                np.frombuffer(plaintext, "<u8", offset=_HEAD.size),
-            )
-            if found == size and int(elements.max(initial=0)) < PrimeField.p:
-                return version, elements.astype(np.uint64, copy=False)
-        raise TamperError(sender, label.name, f"what it sealed is no share of a slot of {size} numbers")
+    def _read(
+        self, senders: Sequence[ClientId], label: Label, plaintexts: Sequence[bytes], size: int, count: int
+    ) -> tuple[list[int], Elements]:
+        """A version from each, and `count` elements about a slot of `size` numbers [senders, count]; see `_numbers`.
+
+        Raises:
+            TamperError: it is something else; the error names the first sender.
+        """
+        length = 8 * (_HEAD + count)
+        for sender, plaintext in zip(senders, plaintexts, strict=True):
+            if len(plaintext) != length:
+                raise self._no_share(sender, label, size)
+        numbers = np.frombuffer(b"".join(plaintexts), "<u8").reshape(len(senders), _HEAD + count)
+        heads, elements = numbers[:, :_HEAD], numbers[:, _HEAD:]
+        wrong = (heads[:, 1] != size) | (elements.max(1, initial=0) >= PrimeField.p)
+        if wrong.any():
+            raise self._no_share(senders[int(wrong.argmax())], label, size)
+        return heads[:, 0].tolist(), elements.astype(np.uint64, copy=False)
+
+    def _no_share(self, sender: ClientId, label: Label, size: int) -> TamperError:
+        return TamperError(sender, label.name, f"what it sealed is no share of a slot of {size} numbers")
 
     def _length(self, size: int) -> int:
         """Numbers in a block of a slot."""
         return -(-size // self.code.blocks)
 
 
-def _numbers(version: int, size: int, elements: Elements) -> bytes:
-    """What is sealed: the version of the base, the size of the slot, a block; each number in 8 bytes, little-endian."""
-    return _HEAD.pack(version, size) + elements.astype("<u8", copy=False).tobytes()
+def _numbers(version: int, size: int, elements: Elements) -> np.ndarray:
+    """What is sealed of blocks [..., n]: the version of the base, the size of the slot, and a block each, "<u8"."""
+    numbers = np.empty((*elements.shape[:-1], _HEAD + elements.shape[-1]), "<u8")
+    numbers[..., 0], numbers[..., 1], numbers[..., _HEAD:] = version, size, elements
+    return numbers
+
+
+def _data(rows: np.ndarray) -> Iterator[memoryview]:
+    """The bytes of each row."""
+    return (row.data for row in rows.view(np.uint8))
 
 
 def _rows(messages: Sequence[bytes]) -> np.ndarray:
