@@ -220,7 +220,7 @@ def train(
         )
     driver.costs, driver.refusals = state.costs, state.refusals
     weights = {context.client: len(context.data.train) for context in ordered}
-    planned = algorithm.planned(rounds)
+    planned, last = algorithm.planned(rounds), None
     for number in range(state.round + 1, planned + 1):
         started = time.perf_counter()
         driver.round_ = number
@@ -234,7 +234,9 @@ def train(
         state.clients, state.round = driver.states, number
         state.seconds += time.perf_counter() - started
         prompts = prompts_of(algorithm, ordered, state.clients)
-        accuracy = validated(algorithm, ordered, state.clients, prompts)
+        if number == planned and not late:
+            last = judged(algorithm, ordered, state.clients, prompts, dataset.test)
+        accuracy = last.validation if last else validated(algorithm, ordered, state.clients, prompts)
         _choose(state, prompts, accuracy)
         losses = [
             float(own["loss"]) if name in cohort.weights and "loss" in own else None
@@ -258,7 +260,8 @@ def train(
     if newcomers:
         _join(algorithm, driver, state, contexts, planned, seed, late)
     prompts = prompts_of(algorithm, ordered, state.clients)
-    last = judged(algorithm, ordered, state.clients, prompts, dataset.test)
+    if last is None:
+        last = judged(algorithm, ordered, state.clients, prompts, dataset.test)
     metrics = last.metrics
     if planned:
         metrics = metrics | selected(algorithm, ordered, state, prompts, dataset.test, last.metrics)
