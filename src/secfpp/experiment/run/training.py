@@ -271,12 +271,12 @@ def _train_cell(
         )
     size = dataset.clients[0].train.images.shape[1]
     known = novelties(dataset, backbone)
-    files = prompt_files(result, backbone.spec, dataset.classes, size, known, dataset.grey_window)
-    for name, content in files.items():
+    for name, content in prompt_files(result, backbone.spec, dataset.classes, size, known, dataset.grey_window):
         atomic_write(task.directory / name, content)
     made_by = versions() | load(engine.processes if engine else task.workers, torch.get_num_threads())
     finished = FinishedCell(result, digest, made_by, git_revision())
     save_cell(task.directory, finished, task.plan.identity(cell))
+    del result, finished  # whoever is told reads it again
     emit(Event("finished", cell))
 
 
