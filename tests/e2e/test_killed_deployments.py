@@ -90,7 +90,8 @@ def whole(runs: Runs) -> tuple[dict[str, Bits], int]:
     folder = runs.new()
     assert runs.go(folder) == 0
     assert summary(folder)["lost"] == []
-    return {name: bits(arrays) for name, (_, arrays) in states(runs, folder).items()}, int((folder / "exchanges").read_text())
+    kept = {name: bits(arrays) for name, (_, arrays) in states(runs, folder).items()}
+    return kept, int((folder / "exchanges").read_text())
 
 
 @pytest.fixture
