@@ -106,7 +106,8 @@ def prepare(root: Path, config: ExperimentConfig, count: int, method: str = "", 
     if root.exists() and any(root.iterdir()):
         raise ConfigError([Problem("--out", str(root), "an empty folder, or one that is not there yet")])
     (seed,) = config.seeds if len(config.seeds) == 1 else (config.seeds[0],)
-    dataset, backbone = load_dataset(config, seed), load_backbone(config.backbone.name, device=config.backbone.device)
+    backbone = load_backbone(config.backbone.name, device=config.backbone.device)
+    dataset = load_dataset(config, seed)
     names = [client.name for client in dataset.clients][:count]
     if len(names) < max(count, 2):
         allowed = f"2 to {len(dataset.clients)}, the clients of the data set {config.data.name!r}"

@@ -122,8 +122,8 @@ def run_experiment(
         directory: where results go.
         progress: told what happens.
         workers: processes that train seeds side by side; 1 trains in this process, None takes as many as processors
-            and memory allow. Several have one thread each if ``backbone.threads`` is not given. With equal threads,
-            results do not depend on it.
+            and memory allow, and one on a GPU. Several have one thread each if ``backbone.threads`` is not given. With
+            equal threads, results do not depend on it.
         tensorboard: write event files too, see `secfpp.experiment.results.tensorboard`.
         transcript: folder in which to write every message of what is trained, see
             `secfpp.experiment.results.transcripts`.
@@ -174,7 +174,8 @@ def run_experiment(
     if samples and directory.read_json("samples.json") is None:
         directory.write_json("samples.json", samples.to_json())
     if dataset is not None and workers is None:
-        workers = fitting_workers(len(tasks), model.threads or 1, _memory(tasks, dataset))
+        on_processors = backbone.device.type == "cpu"  # workers would share a GPU and its memory
+        workers = fitting_workers(len(tasks), model.threads or 1, _memory(tasks, dataset)) if on_processors else 1
     side_by_side = 1 if engine else min(workers or 1, len(tasks))
     if side_by_side > 1:
         tasks = [_side_by_side(task, side_by_side, model.threads or 1) for task in tasks]
