@@ -5,9 +5,8 @@ A stand-in for a GPU, see `support.other_device`: what PyTorch would refuse ther
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,27 @@ import pytest
 import torch
 
 from secfpp.algorithms.privacy import Privacy
+from secfpp.algorithms.training import LocalTraining
 from secfpp.attacks.finished import Left
 from secfpp.attacks.game import Game, halves
 from secfpp.attacks.shadows import Pool, confidences, take_steps
 from secfpp.data.federated import FederatedDataset
+from secfpp.experiment.audit.make import Audit, run_audit
+from secfpp.experiment.results.run_directory import open_run_directory
+from secfpp.experiment.spec.config import parse_config
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.runtime.contexts import make_contexts
 from secfpp.runtime.trainer import RunResult, train
+from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.seeding import derive
 from support.method_runs import ALL, make
 from support.other_device import MixedDevicesError, elsewhere
 
 
 @pytest.fixture
-def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[AbstractContextManager[None]]:
+def there() -> AbstractContextManager[None]:
     """The stand-in, to be entered once a model is loaded, which PyTorch does on the CPU."""
-    return elsewhere(monkeypatch)
+    return elsewhere()
 
 
 @pytest.fixture
@@ -75,11 +79,19 @@ def test_methods_train_and_predict_there_with_the_same_bits(
     assert all(np.array_equal(here.metrics[key], other.metrics[key]) for key in here.metrics)
 
 
-@pytest.mark.parametrize("mechanism", ["local", "central"])
+@pytest.mark.parametrize("mechanism", ["dpsgd", "central"])
 def test_steps_under_differential_privacy_are_taken_there(
-    mechanism: Any, dataset: FederatedDataset, fresh: Backbone, there: AbstractContextManager[None]
+    mechanism: Any,
+    dataset: FederatedDataset,
+    fresh: Backbone,
+    there: AbstractContextManager[None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    algorithm = make("promptfl", privacy=Privacy(mechanism=mechanism, epsilon=8.0))
+    monkeypatch.setenv("SECFPP_LEDGERS", str(tmp_path))
+    step, mean = LocalTraining(steps=1, batch=8, optimizer="sgd", momentum=0.0), PlainMean(clip=20.0, bits=32)
+    privacy = Privacy(mechanism=mechanism, epsilon=60.0, releases=3, clip=3.0)
+    algorithm = make("promptfl", training=step, aggregator=mean, privacy=privacy)
     with there:
         found = run(dataset, fresh, algorithm, "promptfl")
     assert np.isfinite(found.prompts).all()
@@ -117,10 +129,32 @@ def test_what_a_run_left_is_attacked_there(
     assert all(np.isfinite(one.scores).all() for _, _, found in scored for one in found)
 
 
+def test_an_audit_is_made_there(
+    fresh: Backbone, there: AbstractContextManager[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secfpp.models.backbone.load_backbone", lambda name, **how: fresh)
+    data: dict[str, Any] = {
+        "name": "icons",
+        "shots": 6,
+        "validation_shots": 2,
+        "test_shots": 1,
+        "clients_per_domain": 4,
+        "alpha": 1.0,
+    }
+    data["domains"] = ["sketch", "pixel"]
+    method = {"name": "secfpp", "effort": 1.0, "training": {"steps": 1, "batch": 8}}
+    config = parse_config({"rounds": 2, "data": data, "backbone": {"device": "cpu"}, "method": method})
+    wanted = Audit(("promptfl", "secfpp"), shadows=4, victims=4, shadow_dtype="float32")
+    with open_run_directory(tmp_path / "audit", "audit") as directory, there:
+        summary = run_audit(config, wanted, directory, lambda what, pace: None)
+    assert {row["target"] for row in summary["rows"]} == {"promptfl", "secfpp"}
+    assert (summary["versions"]["device"], summary["versions"]["precision"]) == ("cpu", "float32")
+
+
 def test_half_precision_moves_accuracy_less_than_another_seed_does(dataset: FederatedDataset) -> None:
     """The mean over clients of a whole run, in percent; the same seeds in both precisions."""
     exact, rough = (load_backbone("mini", device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
-    algorithm = replace(make("promptfl"), effort=1.0)
+    algorithm = make("promptfl")
     means = np.array(
         [
             [
@@ -131,5 +165,4 @@ def test_half_precision_moves_accuracy_less_than_another_seed_does(dataset: Fede
         ]
     )
     between_seeds = means[:, 0].std(ddof=1)
-    print(means, between_seeds)
     assert abs((means[:, 1] - means[:, 0]).mean()) < between_seeds

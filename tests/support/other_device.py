@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 HERE = torch.device("cpu", 0)
-"""What tensors that are here call their device, so that others can be taken to it; there is ``cpu`` without a number."""
-_TAKEN = ("to", "copy_")
+"""What tensors that are here call their device, so that others can be taken to it; there is ``cpu`` without number."""
 _READ = ("item", "tolist", "__bool__", "__int__", "__float__", "__index__", "__format__", "__repr__", "__len__")
 
 
@@ -66,15 +65,14 @@ class _Watching(TorchFunctionMode):
             return HERE if is_here(args[0]) else func(*args, **kwargs)
         if name in _READ:
             return func(*args, **kwargs)
-        if name == "to" and len(given) == 1:
-            found = func(*args, **kwargs)
-            wanted = _named(args[1:], kwargs)
-            here = is_here(args[0]) if wanted is None else wanted == HERE
+        if name == "to":
+            found, wanted = func(*args, **kwargs), _named(args[1:], kwargs)
+            here = is_here(given[-1]) if wanted is None else wanted == HERE
             return found if here == is_here(found) else _mark(found.view_as(found), here)
         if not given:
             return _mark(func(*args, **kwargs), _named((), kwargs) in (None, HERE))
         there = any(not is_here(each) for each in given)
-        if name not in (*_TAKEN, "__get__", "__set__", "result_type", "backward"):
+        if name not in ("copy_", "__get__", "__set__", "result_type", "backward"):
             self._require_one(name, args, given)
         found = func(*args, **kwargs)
         if (wanted := _named((), kwargs)) is not None:
@@ -95,7 +93,7 @@ class _Watching(TorchFunctionMode):
 
 
 @contextmanager
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def elsewhere() -> Iterator[None]:
     """Devices that are named are another one than where tensors are made that name none."""
     made = torch.from_numpy
 
@@ -103,7 +101,6 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         tensor: Tensor = _mark(made(array), True)
         return tensor
 
-    monkeypatch.setattr(torch, "from_numpy", from_numpy)
-    with _Watching():
+    with pytest.MonkeyPatch.context() as patched, _Watching():
+        patched.setattr(torch, "from_numpy", from_numpy)
         yield
-    monkeypatch.undo()

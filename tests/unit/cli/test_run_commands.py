@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from secfpp.cli.training import parse_labels, parse_seeds
-from secfpp.errors import ConfigError, ProtocolError
+from secfpp.errors import ConfigError, Problem, ProtocolError
 from secfpp.experiment.results.run_directory import open_run_directory
 from secfpp.experiment.run import machine, runner
 from support.commands import fails, secfpp, toy_folder, works
@@ -259,3 +259,26 @@ def test_an_engine_is_refused_before_anything_is_made(world: World, monkeypatch:
     assert "one seed at a time" in fails(2, "compare", "c.toml", "--out", "o", "--engine", "ray", "--workers", "2")
     monkeypatch.setattr("secfpp.cluster.engine.find_spec", lambda name: None)
     assert "secfpp[ray]" in fails(2, "run", "c.toml", "--out", "o", "--engine", "ray")
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "audit"])
+def test_a_device_is_one_option(command: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load(name: str, *, device: str, **how: Any) -> Any:
+        asked.append(device)
+        raise ConfigError([Problem("backbone.device", device, "auto, cpu on this machine")])
+
+    monkeypatch.setattr("secfpp.models.backbone.load_backbone", load)
+    targets = ["--targets", "pooled"] if command == "audit" else []
+    found = fails(2, command, "c.toml", "--out", "o", "--device", "cuda:1", *targets)
+    assert "backbone.device = 'cuda:1': auto, cpu on this machine" in found
+    assert asked == ["cuda:1"]
+    fails(2, command, "c.toml", "--out", "o", "--set", "backbone.device=cuda:2", *targets)
+    assert asked == ["cuda:1", "cuda:2"]
+
+
+def test_results_say_on_which_device_and_in_which_precision_they_were_made(world: World) -> None:
+    works(*compare("--methods", "pooled", "--device", "cpu", "--set", "backbone.dtype=bfloat16"))
+    versions = json.loads(Path("o/summary.json").read_text())["versions"]
+    assert (versions["device"], versions["precision"]) == ("cpu", "bfloat16")

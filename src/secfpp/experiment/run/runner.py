@@ -139,6 +139,7 @@ def run_experiment(
         MissingExtraError: `tensorboard` without the package of that name.
     """
     from secfpp.models.backbone import load_backbone
+    from secfpp.models.devices import device_named
 
     started = time.perf_counter()
     if tensorboard:
@@ -174,8 +175,8 @@ def run_experiment(
     if samples and directory.read_json("samples.json") is None:
         directory.write_json("samples.json", samples.to_json())
     if dataset is not None and workers is None:
-        on_processors = backbone.device.type == "cpu"  # workers would share a GPU and its memory
-        workers = fitting_workers(len(tasks), model.threads or 1, _memory(tasks, dataset)) if on_processors else 1
+        shared = str(device_named(model.device)) != "cpu"  # workers would share a GPU and its memory
+        workers = 1 if shared else fitting_workers(len(tasks), model.threads or 1, _memory(tasks, dataset))
     side_by_side = 1 if engine else min(workers or 1, len(tasks))
     if side_by_side > 1:
         tasks = [_side_by_side(task, side_by_side, model.threads or 1) for task in tasks]
