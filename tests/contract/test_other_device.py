@@ -90,7 +90,7 @@ def test_steps_under_differential_privacy_are_taken_there(
 ) -> None:
     monkeypatch.setenv("SECFPP_LEDGERS", str(tmp_path))
     step, mean = LocalTraining(steps=1, batch=8, optimizer="sgd", momentum=0.0), PlainMean(clip=20.0, bits=32)
-    privacy = Privacy(mechanism=mechanism, epsilon=60.0, releases=3, clip=3.0)
+    privacy = Privacy(mechanism=mechanism, epsilon=60.0, releases=3, clip=2.0)
     algorithm = make("promptfl", training=step, aggregator=mean, privacy=privacy)
     with there:
         found = run(dataset, fresh, algorithm, "promptfl")
