@@ -21,6 +21,7 @@ from secfpp.attacks.shadows import Pool, confidences, take_steps
 from secfpp.data.federated import FederatedDataset
 from secfpp.experiment.audit.make import Audit, run_audit
 from secfpp.experiment.results.run_directory import open_run_directory
+from secfpp.experiment.run.training import load_dataset
 from secfpp.experiment.spec.config import parse_config
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.runtime.contexts import make_contexts
@@ -145,6 +146,7 @@ def test_an_audit_is_made_there(
     method = {"name": "secfpp", "effort": 1.0, "training": {"steps": 1, "batch": 8}}
     config = parse_config({"rounds": 2, "data": data, "backbone": {"device": "cpu"}, "method": method})
     wanted = Audit(("promptfl", "secfpp"), shadows=4, victims=4, shadow_dtype="float32")
+    load_dataset(config, 0)  # pictures are drawn once, on the CPU, and kept
     with open_run_directory(tmp_path / "audit", "audit") as directory, there:
         summary = run_audit(config, wanted, directory, lambda what, pace: None)
     assert {row["target"] for row in summary["rows"]} == {"promptfl", "secfpp"}
