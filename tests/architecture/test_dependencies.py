@@ -69,7 +69,7 @@ def test_what_an_extra_is_for_imports_what_it_declares(folder: Path) -> None:
 
 def test_the_tests_import_declared_dependencies_only() -> None:
     own = {"contract", "support"} | {
-        path.stem for folder in ("tests", "tools") for path in (ROOT / folder).rglob("*.py")
+        path.stem for folder in ("tests", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")
     }
     declared = PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["flare"] + EXTRAS["flower"] + EXTRAS["ray"]
     assert undeclared(ROOT / "tests", declared, own) == {}

@@ -21,6 +21,7 @@ from secfpp import FolderSettings, LocalTraining, Personalizer, SecFPP
 from secfpp.errors import ConfigError, DataError, NotFittedError
 from secfpp.models import backbone as backbones
 from secfpp.models.backbone import load_backbone
+from secfpp.models.devices import device_named
 from secfpp.storage import read_arrays
 from support.picture_folders import picture_tree
 from support.tiny_clip import TinyClip
@@ -123,7 +124,7 @@ def test_a_pickled_model_goes_where_there_is_a_place_for_it(tiny: Path, tmp_path
     assert (again.dtype, again.device, again._cache) == (model.dtype, model.device, model._cache)
     name, digest, _, dtype, folder, keeps = model.__reduce__()[1]
     elsewhere = backbones._again(name, digest, "cuda:99", dtype, folder, keeps)  # trained where there are many
-    assert elsewhere.device == backbones._device("auto")
+    assert elsewhere.device == device_named("auto")
 
 
 def test_before_training_there_is_nothing_to_save(tmp_path: Path) -> None:

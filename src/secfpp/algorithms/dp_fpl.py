@@ -157,7 +157,7 @@ class DPFPL(PromptFL):
         else:
             gradients, losses = by.of(context.features, context.labels)
             weight = max(1, len(losses))
-        left, right = (torch.from_numpy(part).to(gradients.device) for part in own[:2])
+        left, right = (torch.tensor(part, device=gradients.device) for part in own[:2])
         shared, by_left, by_right = (
             shortened_sum(part, self.privacy.bound).cpu().numpy() / weight
             for part in (gradients, gradients @ right.T, left.T @ gradients)

@@ -80,10 +80,10 @@ def thefts(run: Observed, clients: Sequence[str], test: Mapping[str, Split], see
     for client in clients:
         guess = servers_prompt(run, client)
         if guess is not None:
-            prompt, sealed = guess
-            logits = _of_prompt(run.contexts[client], torch.from_numpy(prompt), judged[client])
+            prompt, sealed = torch.tensor(guess[0]), guess[1]
+            logits = _of_prompt(run.contexts[client], prompt, judged[client])
             seen = ("server", "all uploads", not sealed)
-            found[client].append(_judged(run, client, judged[client], logits, seen, torch.from_numpy(prompt)))
+            found[client].append(_judged(run, client, judged[client], logits, seen, prompt))
     return found
 
 
