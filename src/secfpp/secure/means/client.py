@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 
@@ -263,12 +264,13 @@ class MeanRun:
         senders = names_of(payload, "holders", holders, RECEIVE)
         bodies = dict(zip(senders, _data(envelopes_of(payload, "bodies", len(senders), RECEIVE)), strict=True))
         senders = others(self.name, senders)
+        opened: dict[ClientId, bytes] = {}
         for sender, row in zip(senders, _data(envelopes_of(payload, "envelopes", len(senders), RECEIVE)), strict=True):
-            try:
-                found = self.place.channel.open_for_all(sender, label, bodies[sender], row)
-                sums[holders.index(sender)] = self._read([sender], label, [found], size, self._length(size))[1][0]
-            except TamperError:
-                wrong.append(sender)
+            with suppress(TamperError):
+                opened[sender] = self.place.channel.open_for_all(sender, label, bodies[sender], row)
+        good, found = self._readable(opened, label, size)
+        sums.update(zip(map(holders.index, good), found, strict=True))
+        wrong += [sender for sender in senders if sender not in good]
         if len(sums) < code.required():
             raise TamperError(
                 wrong[0] if len(wrong) == 1 else None,
@@ -345,6 +347,14 @@ class MeanRun:
         if wrong.any():
             raise self._no_share(senders[int(wrong.argmax())], label, size)
         return heads[:, 0].tolist(), elements.astype(np.uint64, copy=False)
+
+    def _readable(self, opened: Mapping[ClientId, bytes], label: Label, size: int) -> tuple[list[ClientId], Elements]:
+        """Of what senders sealed, the blocks of those who sealed one, and who they are; see `_read`."""
+        senders, length = list(opened), self._length(size)
+        try:
+            return senders, self._read(senders, label, list(opened.values()), size, length)[1]
+        except TamperError as error:
+            return self._readable({sender: opened[sender] for sender in senders if sender != error.party}, label, size)
 
     def _no_share(self, sender: ClientId, label: Label, size: int) -> TamperError:
         return TamperError(sender, label.name, f"what it sealed is no share of a slot of {size} numbers")
