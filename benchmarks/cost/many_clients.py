@@ -66,7 +66,9 @@ def measured(given: argparse.Namespace, out: Path) -> None:
     from secfpp.cli.progress import PlainProgress
     from secfpp.experiment.results.run_directory import open_run_directory
     from secfpp.experiment.run.runner import run_experiment
-    from secfpp.experiment.spec.config import merge, parse_config, parse_override
+    from secfpp.experiment.spec.config import parse_config
+    from secfpp.experiment.spec.layers import merge, parse_override
+    from secfpp.runtime import trainer
 
     per_style = ceil(given.clients / STYLES)
     shots = ceil(per_style * given.images / LABELS)
@@ -87,6 +89,9 @@ def measured(given: argparse.Namespace, out: Path) -> None:
         table = merge(table, parse_override(setting))
     config, steps = parse_config(table), Steps()
     LocalTraining.fit = steps.within(LocalTraining.fit)  # type: ignore[method-assign]
+    parts = {name: Steps() for name in ("train", "run_round", "validated", "save_checkpoint")}
+    for name, part in parts.items():
+        setattr(trainer, name, part.within(getattr(trainer, name)))
     profile = cProfile.Profile(time.process_time) if given.profile else None
     before, started = time.process_time(), time.perf_counter()
     with open_run_directory(out, "compare") as directory, profile or nullcontext():
@@ -101,6 +106,11 @@ def measured(given: argparse.Namespace, out: Path) -> None:
     print(f"whole run: {spent:.1f} s of processor time, {wall:.1f} s by the clock")
     print(f"training steps alone: {steps.seconds:.1f} s")
     print(f"ratio: {spent / steps.seconds:.2f}")
+    training, rounds, validation, checkpoints = (part.seconds for part in parts.values())
+    print(f"rounds, beside training steps: {rounds - steps.seconds:.1f} s")
+    print(f"after each round: {validation:.1f} s for validation, {checkpoints:.1f} s for checkpoints")
+    print(f"once, within training: {training - rounds - validation - checkpoints:.1f} s, mostly on test images")
+    print(f"once, around training: {spent - training:.1f} s for model, data, result files, report")
     print(f"written: {written:.0f} MB, report.html {(out / 'report.html').stat().st_size / 1e6:.1f} MB")
     print(f"peak memory: {peak:.2f} GiB")
 

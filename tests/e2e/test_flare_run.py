@@ -6,21 +6,24 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from secfpp.algorithms.secfpp import SecFPP
 from secfpp.cli.deploying import serve
 from secfpp.cli.sites import site as site_commands
 from secfpp.deploy import server_process
 from secfpp.deploy.children import ChildrenTransport
 from secfpp.deploy.server_process import CHECKPOINT
 from secfpp.models.backbone import load_backbone
+from secfpp.secure.clustering.secure_agreement import SecureAgreement
+from secfpp.secure.polls.secure_poll import SecurePoll
 from secfpp.storage import read_arrays
-from support.sites import agreed_on, make_sites, pictures, roster_of
+from support.sites import NAMES, agreed_on, make_sites, pictures, roster_of
 
 pytest.importorskip("nvflare")
 from secfpp.deploy.flare.processes import SERVER, Federation
@@ -47,11 +50,13 @@ def left(site: Path) -> dict[str, dict[str, Any]]:
 class Stage:
     """Sites that agreed, their kits, and the same sites again without an engine."""
 
-    def __init__(self, folder: Path, rounds: int) -> None:
+    def __init__(
+        self, folder: Path, rounds: int, names: Sequence[str] = NAMES, algorithm: SecFPP | None = None
+    ) -> None:
         self.folder = folder
-        made = make_sites(folder / "sites", pictures(folder / "data"))
-        roster = roster_of(made)
-        self.agreed = agreed_on(roster, load_backbone("mini", device="cpu"), rounds=rounds)
+        made = make_sites(folder / "sites", pictures(folder / "data", names), names)
+        roster, backbone = roster_of(made), load_backbone("mini", device="cpu")
+        self.agreed = agreed_on(roster, backbone, algorithm, rounds=rounds, fewest=len(names))
         roster.save(folder / "roster.toml")
         self.agreed.save(folder / "agreed.toml")
         for one in made.values():
@@ -103,6 +108,18 @@ def test_a_run_over_flare_gives_the_bits_of_a_run_without_it(tmp_path: Path) -> 
         running.start_all()
         assert "FINISHED:COMPLETED" in stage.serve()
     stage.require_the_bits_of_a_run_without_an_engine()
+
+
+@pytest.mark.slow
+def test_groups_and_polls_that_are_verified_have_the_same_bits_over_flare(tmp_path: Path) -> None:
+    verified = SecFPP(clusterer=SecureAgreement(security="active"), poll=SecurePoll(security="active"))
+    stage = Stage(tmp_path, rounds=2, names=(*NAMES, "emil", "fred", "gina", "hans"), algorithm=verified)
+    with Federation(stage.kits) as running:
+        running.start_all()
+        assert "FINISHED:COMPLETED" in stage.serve()
+    stage.require_the_bits_of_a_run_without_an_engine()
+    costs = json.loads((tmp_path / "out" / "summary.json").read_text())["costs"]["components"]
+    assert {"clusterer", "poll"} <= costs.keys()
 
 
 def once_a_round_is_committed(stage: Stage, kill: Callable[[], object]) -> threading.Thread:

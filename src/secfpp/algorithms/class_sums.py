@@ -18,7 +18,7 @@ EXPOSURE_PRIOR = 2.0
 """Images of a class with which a client's mean of it counts half, see `secfpp.algorithms.residuals`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SharedSums:
     """Sums over clients.
 

@@ -63,13 +63,13 @@ class FedTPG(PromptFL):
     def trained_prompts(self, parameters: Mapping[str, Tensor], states: Sequence[ClientState]) -> Tensor:
         """See `CoOpLocal.trained_prompts`: the start prompt plus what the generator makes of the class names."""
         flat = parameters["generator"]
-        names, start = (torch.from_numpy(states[0][slot]).to(flat.device) for slot in ("names", "start"))
+        names, start = (torch.tensor(states[0][slot], device=flat.device) for slot in ("names", "start"))
         return start + self.generator(names.shape[-1], start.shape)(flat, names)
 
     @torch.no_grad()
     def personal_prompt(self, state: ClientState) -> np.ndarray:
         """The prompt that the client's generator makes."""
-        generator = torch.from_numpy(state["generator"])[None]
+        generator = torch.tensor(state["generator"])[None]
         prompt: np.ndarray = self.trained_prompts({"generator": generator}, [state])[0].numpy()
         return prompt
 

@@ -7,6 +7,8 @@ Whether groups by it are of use is another question, see `secfpp.algorithms.grou
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from secfpp.algorithms.class_sums import EXPOSURE_PRIOR, SharedSums
@@ -26,6 +28,7 @@ def feature_descriptor(context: ClientContext) -> np.ndarray:
     return descriptor.astype(np.float32)
 
 
+@lru_cache(maxsize=4)  # clients that share a process share everybody's sums
 def directions(everybody: SharedSums, count: int, shrinkage: float) -> np.ndarray:
     """The directions in which classes differ most, in units of their spread, float64 [dim, count].
 
@@ -45,6 +48,7 @@ def directions(everybody: SharedSums, count: int, shrinkage: float) -> np.ndarra
     main = np.linalg.svd((means - means.mean(0)) @ whitening, full_matrices=False)[2][:count]
     largest = np.take_along_axis(main, np.abs(main).argmax(1)[:, None], 1)
     found: np.ndarray = whitening @ (main * np.sign(largest)).T  # signs are a convention, not the library's
+    found.setflags(write=False)
     return found
 
 

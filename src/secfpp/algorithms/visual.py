@@ -137,7 +137,7 @@ def all_weighed(contexts: Sequence[ClientContext], texts: Tensor, scorer: Visual
     k, levels, n_classes = scorer.bias.shape
     chosen = torch.tensor(UNKNOWN, device=texts.device).repeat(k, levels, 1)
     source = torch.full((k,), levels - 1, device=texts.device)
-    for images, clients in _by_images(contexts).items():
+    for images, clients in by_images(contexts).items():
         pairs = images * n_classes * len(TEXT_WEIGHTS) * len(VISUAL_WEIGHTS)
         for some in torch.tensor(clients, device=texts.device).split(max(1, AT_ONCE // pairs)):
             own = [contexts[i] for i in some.tolist()]
@@ -148,7 +148,7 @@ def all_weighed(contexts: Sequence[ClientContext], texts: Tensor, scorer: Visual
     return Visual(visual[..., None, None] * weights, visual[..., None] * bias, text)
 
 
-def _by_images(contexts: Sequence[ClientContext]) -> dict[int, list[int]]:
+def by_images(contexts: Sequence[ClientContext]) -> dict[int, list[int]]:
     """Positions of the clients by how many validation images they have, of those who have some."""
     found: dict[int, list[int]] = {}
     for i, context in enumerate(contexts):

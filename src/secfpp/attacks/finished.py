@@ -93,7 +93,7 @@ class Left:
         prompts, contexts = self.result.prompts, list(self.contexts.values())
         shared = bool((prompts == prompts[0]).all())
         texts = {"alone": class_features(contexts, prompts), "all": class_features(contexts, self._levels())}
-        plain = class_features(contexts[:1], contexts[0].start[None])
+        plain, priors = class_features(contexts[:1], contexts[0].start[None]), self._priors()
         for place, context in enumerate(contexts):
             asked, inside = pairs(context.data.train, self.test[context.data.domain], derive(seed, "pairs", place))
             if inside.sum() < LEAST_PAIRS:
@@ -104,12 +104,11 @@ class Left:
             images = whole(seen)
             labels = torch.from_numpy(np.concatenate([asked.labels, others.labels])).to(images.device)
             start = context.backbone.logit_scale * images @ plain[:, 0].transpose(-1, -2)
-            prior = self._prior(place)
             found = self._told(
                 "thief", SHARED if shared else PROMPT, self._alone(texts["alone"], images), start, labels, place, inside
             )
-            predicted = self._predicted(texts["all"], seen) + self._priors()
-            found += self._told("querier", PREDICTIONS, predicted, start + prior, labels, place, inside)
+            predicted = self._predicted(texts["all"], seen) + priors
+            found += self._told("querier", PREDICTIONS, predicted, start + priors[place], labels, place, inside)
             yield context.client, inside, found
 
     def _told(
@@ -154,12 +153,11 @@ class Left:
         return client_logits(list(self.contexts.values()), texts, seen, self.algorithm.predictor, visual)
 
     def _priors(self) -> Tensor:
-        priors = self.result.log_priors
-        return torch.zeros(()) if priors is None else torch.from_numpy(priors)[:, None]
-
-    def _prior(self, place: int) -> Tensor:
-        priors = self.result.log_priors
-        return torch.zeros(()) if priors is None else torch.from_numpy(priors[place])
+        """All clients' log-priors [k, 1, n_cls] beside the model; zeros [k, 1, 1] where predictions use none."""
+        device, priors = next(iter(self.contexts.values())).backbone.device, self.result.log_priors
+        if priors is None:
+            return torch.zeros(len(self.contexts), 1, 1, device=device)
+        return torch.from_numpy(priors)[:, None].to(device)
 
     def _unseen(self, client: ClientContext) -> Split:
         """Validation images of the other clients of its domain, or of all others."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from secfpp.cli.training import CONFIG, JSON, SET, parse_labels, parse_seeds
+from secfpp.cli.training import CONFIG, DEVICE, JSON, SET, on_device, parse_labels, parse_seeds
 from secfpp.errors import SecFPPError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def audit(
     shadows: int = typer.Option(64, help="Shadow prompts of each client, an even number."),
     victims: int = typer.Option(0, help="Clients to attack, at least; whole groups. 0: all."),
     shadow_dtype: str = typer.Option("bfloat16", help="bfloat16 or float32, in which shadow prompts are trained."),
+    device: str = DEVICE,
     set_: list[str] = SET,
     force: bool = typer.Option(False, "--force", help="Start over: replace the results in that directory."),
     as_json: bool = JSON,
@@ -49,7 +50,7 @@ def audit(
     from secfpp.experiment.results.run_directory import open_run_directory
     from secfpp.experiment.spec.config import load_config
 
-    settings = load_config(config, set_)
+    settings = on_device(load_config(config, set_), device)
     if seeds:
         settings = replace(settings, seeds=parse_seeds(seeds))
     labels = parse_labels(targets, "--targets") if targets else default_targets(settings)

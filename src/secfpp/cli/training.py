@@ -50,6 +50,9 @@ ENGINE = typer.Option(
     metavar="ray",
     help="Spread a run's clients over the cluster at RAY_ADDRESS, or this machine's cores.",
 )
+DEVICE = typer.Option(
+    "", "--device", metavar="NAME", help="Where the model computes: auto, cpu, cuda or cuda:N; else as the config says."
+)
 TENSORBOARD = typer.Option(False, "--tensorboard", help="Write event files to DIR/tensorboard too.")
 
 
@@ -92,6 +95,7 @@ def run(
     tensorboard: bool = TENSORBOARD,
     new_ledger: bool = NEW_LEDGER,
     deterministic: bool = DETERMINISTIC,
+    device: str = DEVICE,
     engine: str = ENGINE,
     force: bool = typer.Option(False, "--force", help="Replace the results in that directory."),
     as_json: bool = JSON,
@@ -105,7 +109,7 @@ def run(
     from secfpp.experiment.spec.config import load_config
 
     _require_one(force, resume)
-    settings = load_config(config, set_)
+    settings = on_device(load_config(config, set_), device)
     if deterministic:
         settings = replace(settings, backbone=settings.backbone.deterministic)
     with open_run_directory(out, "run", force=force, resume=resume) as directory:
@@ -145,6 +149,7 @@ def compare(
     tensorboard: bool = TENSORBOARD,
     new_ledger: bool = NEW_LEDGER,
     deterministic: bool = DETERMINISTIC,
+    device: str = DEVICE,
     engine: str = ENGINE,
     shard: str = typer.Option(
         "", metavar="I/N", help="Train only the I-th of N parts, to OUT/shards; without it, finished parts are used."
@@ -168,7 +173,7 @@ def compare(
     part = _shard(shard, force, new_ledger)
     if engine and workers not in (None, 1):
         raise ConfigError([Problem("--workers", workers, "1, or leave it out: --engine trains one seed at a time")])
-    settings = load_config(config, set_)
+    settings = on_device(load_config(config, set_), device)
     if seeds:
         settings = replace(settings, seeds=parse_seeds(seeds))
     labels = parse_labels(methods) if methods else settings.labels()
@@ -226,6 +231,11 @@ def report(
         print_json(summary)
     else:
         print_results(summary, page)
+
+
+def on_device(config: ExperimentConfig, device: str) -> ExperimentConfig:
+    """`config` with what ``--device`` names as its ``backbone.device``; the same if it was not given."""
+    return replace(config, backbone=replace(config.backbone, device=device)) if device else config
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -142,4 +142,6 @@ def _seen(method: FederatedAlgorithm, name: str) -> str:
     if part is None or not part.needs_keys:
         return "IN THE CLEAR, the server sees this site's own"
     revealed = getattr(part, "reveal", "partition")
-    return "as shares that nobody can read alone" + ("" if revealed == "partition" else f", but {revealed} are opened")
+    verified = ", also if the server sends false values" if getattr(part, "security", None) == "active" else ""
+    opened = "" if revealed == "partition" else f", but {revealed} are opened"
+    return f"as shares that nobody can read alone{verified}{opened}"

@@ -19,6 +19,7 @@ from secfpp.experiment.spec.schema import dump
 TABLE = "limits"
 FILE = "site.toml"
 _PARTS = ("aggregator", "clusterer", "poll")
+_VERIFIED = ("clusterer", "poll")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Limits:
         largest_weight: share of an average that one site has, at most.
         most_rounds: rounds of a run, at most.
         in_the_clear: whether the server may see this site's own averages, descriptions or answers.
+        active_security: whether groups and polls must be verified by their holders, ``security = "active"``.
         class_sums: whether sums of image features, class by class, may go into averages with others.
         fewest_holders: sites that must have images of a class before its sums are shared.
         epsilon: the most that all runs at this site may cost together under differential privacy, of which every run
@@ -49,6 +51,7 @@ class Limits:
     largest_weight: Annotated[float, Gt(0), Le(1)] = 0.5
     most_rounds: Annotated[int, Ge(1)] = 100
     in_the_clear: bool = False
+    active_security: bool = False
     class_sums: bool = True
     fewest_holders: Annotated[int, Ge(2)] = 3
     epsilon: Annotated[float, Gt(0)] | None = None
@@ -113,6 +116,9 @@ class Limits:
                 yield "in_the_clear", f"method.{name}.kind", part.kind, "one that computes on shares"
             elif not self.in_the_clear and revealed not in (None, "partition"):
                 yield "in_the_clear", f"method.{name}.reveal", revealed, "partition: nothing else is opened"
+            if self.active_security and name in _VERIFIED and (security := getattr(part, "security", None)) != "active":
+                key, asked = ("security", security) if security is not None else ("kind", part.kind)
+                yield "active_security", f"method.{name}.{key}", asked, 'one on shares with security = "active"'
             if part.needs_keys and (least := _colluding(part, agreed.fewest, sites)) < self.least_colluding:
                 key = f"method.{name}.threshold"
                 yield "least_colluding", key, part.threshold, f"settings with T = {self.least_colluding}, not {least}"

@@ -34,7 +34,7 @@ from secfpp.models.backbone import load_backbone
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientId, ClientState
 from secfpp.runtime.costs import Costs
-from secfpp.runtime.in_process import InProcessDriver
+from secfpp.runtime.in_process import Dropouts, InProcessDriver
 from secfpp.runtime.spoiled_rounds import run_round
 from secfpp.secure.session import parties_in_memory
 
@@ -106,7 +106,8 @@ def prepare(root: Path, config: ExperimentConfig, count: int, method: str = "", 
     if root.exists() and any(root.iterdir()):
         raise ConfigError([Problem("--out", str(root), "an empty folder, or one that is not there yet")])
     (seed,) = config.seeds if len(config.seeds) == 1 else (config.seeds[0],)
-    dataset, backbone = load_dataset(config, seed), load_backbone(config.backbone.name, device=config.backbone.device)
+    backbone = load_backbone(config.backbone.name, device=config.backbone.device)
+    dataset = load_dataset(config, seed)
     names = [client.name for client in dataset.clients][:count]
     if len(names) < max(count, 2):
         allowed = f"2 to {len(dataset.clients)}, the clients of the data set {config.data.name!r}"
@@ -151,8 +152,10 @@ def play(rehearsal: Rehearsal, engine: str, told: Told) -> Played:
     )
 
 
-def simulate(rehearsal: Rehearsal) -> tuple[dict[ClientId, ClientState], Costs, float]:
-    """The same run in this process, one client at a time: states, costs, seconds."""
+def simulate(
+    rehearsal: Rehearsal, dropouts: Dropouts | None = None
+) -> tuple[dict[ClientId, ClientState], Costs, float]:
+    """The same run in this process, one client at a time: states, costs, seconds; for `dropouts` see the driver."""
     agreed = rehearsal.agreed
     algorithm = agreed.algorithm
     parties = parties_in_memory(rehearsal.sites)
@@ -165,6 +168,7 @@ def simulate(rehearsal: Rehearsal) -> tuple[dict[ClientId, ClientState], Costs, 
         {name: algorithm.client_state(context) for name, context in contexts.items()},
         chunk=1,
         tolerant=True,
+        dropouts=dropouts,
     )
     state, planned, started = algorithm.server_state(), algorithm.planned(agreed.rounds), time.perf_counter()
     weights = {name: context.weight for name, context in contexts.items()}

@@ -182,6 +182,8 @@ largest_weight = {largest_weight}
 most_rounds = {most_rounds}
 # Whether the server may see what this site alone contributes. true is for tests with public images.
 in_the_clear = {in_the_clear}
+# Whether groups and polls must be of security = "active": sites verify with each other what the server tells them.
+active_security = {active_security}
 # Whether sums of image features, for each class, go into averages with other sites.
 class_sums = {class_sums}
 # The sums of a class are shared only if at least so many sites have images of it.

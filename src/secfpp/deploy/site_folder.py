@@ -27,6 +27,7 @@ from secfpp.deploy.site_log import SiteLog
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.experiment.results.summary import client_prompt, novelty_of
 from secfpp.models.backbone import Backbone, load_backbone
+from secfpp.models.devices import device_problems
 from secfpp.privacy.ledger import PrivacyLedger, RunLedger
 from secfpp.protocol.program import ClientState
 from secfpp.runtime.contexts import dataset_digest
@@ -132,8 +133,9 @@ class SiteFolder:
             raise ConfigError(f"{self.path} is in use: another process answers for this site; end it first") from error
 
     def problems(self, agreed: Agreed, roster: Roster) -> list[Problem]:
-        """What forbids a run here: limits, the roster and this site's place in it. Nothing slow is looked at."""
+        """What forbids a run here: limits, a device that is not there, the roster. Nothing slow is looked at."""
         found = self.file.limits.problems(agreed, len(roster.keys), self.file.text)
+        found += device_problems(self.file.backbone.device, "site.toml: backbone.device")
         public = self.identity.public
         if self.name not in roster.keys:
             found.append(Problem("name", self.name, f"one in the roster, which has {', '.join(roster.keys)}"))

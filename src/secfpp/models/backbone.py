@@ -21,12 +21,12 @@ from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.models.cache import FeatureCache
 from secfpp.models.checkpoint import Checkpoint, load_checkpoint
 from secfpp.models.class_names import Vocabulary
+from secfpp.models.devices import DTYPES, device_named, device_problems
 from secfpp.models.public_images import public_images
 from secfpp.models.text_layers import ClassTokens
 
 __all__ = ["Backbone", "BackboneSpec", "ClassTokens", "DualEncoder", "load_backbone"]
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BATCH_TOKENS = {"cpu": 1_500, "cuda": 50_000, "mps": 12_000}  # patches encoded at once
 
 
@@ -304,16 +304,13 @@ def load_backbone(
     Raises:
         ConfigError: settings that cannot work (all of them are named), or no usable checkpoint under `name`.
     """
-    problems = []
-    chosen = _device(device)
-    if chosen is None:
-        allowed = f"auto, {', '.join(_present_devices())} on this machine"
-        problems.append(Problem("backbone.device", device, allowed))
+    problems = device_problems(device, "backbone.device")
     if dtype not in DTYPES:
         problems.append(Problem("backbone.dtype", dtype, f"one of {', '.join(DTYPES)}"))
     if threads is not None and threads < 1:
         problems.append(Problem("backbone.threads", threads, "1 or more"))
-    if chosen is None or problems:
+    chosen = device_named(device)
+    if problems or chosen is None:
         raise ConfigError(problems)
     checkpoint = load_checkpoint(name)
     if threads is not None:
@@ -336,21 +333,8 @@ def require_model(model: Backbone, name: str, digest: str) -> None:
 
 def _again(name: str, digest: str, device: str, dtype: str, folder: Path | None, keeps: bool = True) -> Backbone:
     """The model that was pickled: loaded anew, on its device if there is such a one here."""
-    present = _device(device) is not None
+    present = device_named(device) is not None
     root = None if folder is None else folder.parent
     model = load_backbone(name, device=device if present else "auto", dtype=dtype, cache_dir=root)
     require_model(model, name, digest)
     return model if keeps else model.keeping_nothing()
-
-
-def _present_devices() -> list[str]:
-    present = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    return [*present, "mps"] if torch.backends.mps.is_available() else present
-
-
-def _device(name: str) -> torch.device | None:
-    """The device called `name`, or None where this machine has no such device."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    name = "cuda:0" if name == "cuda" else name
-    return torch.device(name) if name in _present_devices() else None

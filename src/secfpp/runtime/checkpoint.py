@@ -127,8 +127,13 @@ def _packed(states: Sequence[ClientState]) -> tuple[list[str], dict[str, np.ndar
     for number, slot in enumerate(slots):
         forms: dict[tuple[str, tuple[int, ...]], tuple[int, dict[bytes, int], list[np.ndarray]]] = {}
         of = np.full((len(states), 2), -1, np.int64)
+        seen: dict[int, int] = {}  # the place in `of` by the identity of an array, which many states may share
         for i, state in enumerate(states):
-            if slot in state:
+            if slot not in state:
+                continue
+            if (first := seen.setdefault(id(state[slot]), i)) < i:
+                of[i] = of[first]
+            else:
                 value = np.asarray(state[slot], order="C")
                 form, places, values = forms.setdefault((value.dtype.str, value.shape), (len(forms), {}, []))
                 place = places.setdefault(sha256(value.data).digest(), len(values))
@@ -141,10 +146,11 @@ def _packed(states: Sequence[ClientState]) -> tuple[list[str], dict[str, np.ndar
 
 
 def _unpacked(slots: Sequence[str], arrays: Mapping[str, np.ndarray], clients: int) -> list[ClientState]:
-    """The states that `_packed` packed, each with arrays of its own."""
+    """The states that `_packed` packed; what they share is in memory once, and nobody can write to it."""
     states: list[dict[str, np.ndarray]] = [{} for _ in range(clients)]
     for number, slot in enumerate(slots):
         for state, (form, place) in zip(states, arrays[f"{number}.of"].tolist(), strict=True):
             if form >= 0:
-                state[slot] = arrays[f"{number}.{form}"][place, ...].copy()
+                state[slot] = arrays[f"{number}.{form}"][place, ...]
+                state[slot].flags.writeable = False
     return [ClientState(state) for state in states]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from secfpp.algorithms.base import log_priors
 from secfpp.algorithms.training import ClientContext
+from secfpp.algorithms.visual import AT_ONCE, by_images
 from secfpp.data.federated import Split
+from secfpp.models.backbone import Backbone
 from secfpp.models.pools import look
 from secfpp.models.scoring import Predictor, Visual, class_accuracies, familiar_classes, level_logits, redistributed
 
@@ -113,7 +117,8 @@ def client_logits(
     Args:
         contexts: the k clients.
         texts: their `class_features`, [k, levels, n_cls, projection].
-        images: features [n, projection], or what `secfpp.models.pools.look` sees for a predictor with patches.
+        images: features [n, projection], or what `secfpp.models.pools.look` sees for a predictor with patches; without
+            a pool also features of each client's own images [k, 1, n, projection].
         predictor: how they predict.
         visual: what they have beside their prompts.
     """
@@ -130,6 +135,9 @@ def measure(
     test: Mapping[str, Split],
     predictor: Predictor,
     visual: Visual | None = None,
+    *,
+    seen: Callable[[str], Tensor] | None = None,
+    theirs: Sequence[np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Test accuracies of every client, each float64 [n_clients] in percent.
 
@@ -146,15 +154,17 @@ def measure(
         test: domain -> test images.
         predictor: how they predict.
         visual: what they have beside their prompts.
+        seen: see `seeing`, where it is called for one part of the clients after the other.
+        theirs: `neighbours` of these clients among all, likewise.
     """
-    backbone = contexts[0].backbone
+    backbone, seen = contexts[0].backbone, seen or seeing(contexts[0].backbone, test, predictor)
     n_classes = len(contexts[0].tokens.names)
     mine: list[np.ndarray] = [np.empty(0)] * len(contexts)
     shifted: list[np.ndarray] = [np.empty(0)] * len(contexts)
     others: list[list[np.ndarray]] = [[] for _ in contexts]
     sharers = _alike(texts, visual)
     for domain, split in test.items():
-        images = look(backbone, split.images, predictor.patches)
+        images = seen(domain)
         labels = torch.from_numpy(split.labels).to(backbone.device)
         for start in range(0, len(sharers), _CHUNK):
             chunk = sharers[start : start + _CHUNK]
@@ -182,10 +192,17 @@ def measure(
         "own_domain_no_prior": own_domain,
         "other_domains_no_prior": other,
     }
-    if theirs := neighbours(contexts):
+    if theirs := neighbours(contexts) if theirs is None else theirs:
         figures["neighbour"] = [_mean_over(a, of) for a, of in zip(mine, theirs, strict=True)]
         figures["neighbour_no_prior"] = figures["neighbour"]
     return {name: 100 * np.array(values, dtype=np.float64) for name, values in figures.items()}
+
+
+def seeing(backbone: Backbone, test: Mapping[str, Split], predictor: Predictor) -> Callable[[str], Tensor]:
+    """The test images of a domain as `predictor` sees them; of one domain at a time where it sees patches."""
+    return lru_cache(maxsize=1 if predictor.patches else None)(
+        lambda domain: look(backbone, test[domain].images, predictor.patches)
+    )
 
 
 def _alike(texts: Tensor, visual: Visual | None) -> list[list[int]]:
@@ -216,16 +233,19 @@ def validation_accuracy(
     contexts: Sequence[ClientContext], texts: Tensor, predictor: Predictor, visual: Visual | None = None
 ) -> np.ndarray:
     """Each client's accuracy on its own validation images, float64 [n_clients] in percent; private to it."""
-    accuracies = []
-    for i, context in enumerate(contexts):
-        one = slice(i, i + 1)
-        images = context.validation_looks if predictor.patches else context.validation_features
-        logits = client_logits([context], texts[one], images, predictor, visual and visual[one])[0]
-        if predictor.class_prior:
-            logits = logits + torch.from_numpy(context.log_prior(predictor.smoothing)).to(logits.device)
-        hits = logits.argmax(1).cpu().numpy() == context.data.validation.labels
-        accuracies.append(100 * hits.mean() if len(hits) else np.nan)
-    return np.array(accuracies, dtype=np.float64)
+    accuracies = np.full(len(contexts), np.nan)
+    for images, clients in by_images(contexts).items():
+        at_once = 1 if predictor.pool else max(1, AT_ONCE // (images * texts.shape[2]))
+        for some in torch.tensor(clients, device=texts.device).split(at_once):
+            own = [contexts[i] for i in some.tolist()]
+            seen = torch.stack([c.validation_looks if predictor.patches else c.validation_features for c in own])
+            seen = seen[0] if predictor.pool else seen[:, None]  # beside the levels of each client
+            logits = client_logits(own, texts[some], seen, predictor, visual and visual[some])
+            if predictor.class_prior:
+                logits = logits + log_priors(own, predictor.smoothing)[:, None]
+            labels = np.stack([context.data.validation.labels for context in own])
+            accuracies[some.cpu().numpy()] = 100 * (logits.argmax(2).cpu().numpy() == labels).mean(1)
+    return accuracies
 
 
 def _mean_over(accuracies: np.ndarray, classes: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Resolved
 from secfpp.protocol.transcript import Direction, Transcript
 from secfpp.runtime.costs import Costs, Share
 from secfpp.runtime.driver import SimulatingDriver, called, chunks, component_of, repeated
+from secfpp.runtime.shared_arrays import SharedArrays
 
 __all__ = ["Costs", "Dropouts", "InProcessDriver", "Share"]
 
@@ -25,7 +26,7 @@ class InProcessDriver(SimulatingDriver):
     """Carries a program's asks to clients that share this process.
 
     Either way of carrying a message hands over fresh arrays: no party can change another's by writing into what it
-    got or sent.
+    got or sent. Large arrays of states that are equal are in memory once, and nobody can write to them.
 
     Args:
         algorithm: the object whose components hold the steps.
@@ -62,7 +63,9 @@ class InProcessDriver(SimulatingDriver):
         if chunk < 1:
             raise ProtocolError(f"chunk = {chunk}: at least one client per call is needed")
         super().__init__(algorithm, contexts, round_=round_, transcript=transcript, tolerant=tolerant)
-        self.contexts, self.states = dict(contexts), dict(states)
+        self._shared = SharedArrays()
+        self.contexts = dict(contexts)
+        self.states = {client: self._shared.of(state) for client, state in states.items()}
         self.force_wire, self.dropouts, self.chunk = force_wire, dropouts, chunk
 
     def _deliver(
@@ -91,7 +94,7 @@ class InProcessDriver(SimulatingDriver):
                     arrived = self._message(reply, ask.step, label, client, "up", fates[client] != "after")
                 except ProtocolError as error:
                     raise ClientError(client, self.round_, ask.step, error) from error
-                self.states[client] = state
+                self.states[client] = self._shared.of(state)
                 if fates[client] != "after" and self._accepted(client, ask.step, arrived):
                     replies[client] = arrived
                     if ask.arrived:

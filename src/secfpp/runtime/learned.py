@@ -13,9 +13,7 @@ from secfpp.algorithms.training import ClientContext
 from secfpp.models.pools import Pool
 from secfpp.models.scoring import Visual, familiar_classes
 from secfpp.protocol.program import ClientId, ClientState
-from secfpp.runtime.evaluation import class_features, validation_accuracy
-
-_PART = 256  # clients
+from secfpp.runtime.evaluation import class_features
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +89,3 @@ def predicting(
     """What clients predict with: class features of their prompts, and what stands beside them."""
     texts = class_features(contexts, prompts)
     return texts, algorithm.visuals(contexts, [states[context.client] for context in contexts], texts)
-
-
-def validated(
-    algorithm: FederatedAlgorithm,
-    contexts: Sequence[ClientContext],
-    states: Mapping[ClientId, ClientState],
-    prompts: np.ndarray,
-) -> np.ndarray:
-    """`validation_accuracy` of what clients predict with, of some clients at a time, which bounds memory."""
-    accuracies = []
-    for start in range(0, len(contexts), _PART):
-        part = slice(start, start + _PART)
-        texts, visual = predicting(algorithm, contexts[part], states, prompts[part])
-        accuracies.append(validation_accuracy(contexts[part], texts, algorithm.predictor, visual))
-    return np.concatenate(accuracies)

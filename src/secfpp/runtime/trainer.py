@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
@@ -19,7 +18,6 @@ from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.backbone import Backbone
 from secfpp.models.pools import Pool
-from secfpp.models.scoring import Visual
 from secfpp.privacy.ledger import RunLedger
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.refusals import Refusal, left_out
@@ -29,10 +27,12 @@ from secfpp.runtime.contexts import dataset_digest, make_contexts
 from secfpp.runtime.costs import Costs
 from secfpp.runtime.driver import SimulatingDriver
 from secfpp.runtime.engine import Engine, Simulation
-from secfpp.runtime.evaluation import Example, examples, measure, validation_accuracy
+from secfpp.runtime.evaluation import Example
 from secfpp.runtime.in_process import Dropouts, InProcessDriver
-from secfpp.runtime.learned import learned, predicting, prompts_of, validated
+from secfpp.runtime.judging import first_examples, judged, selected, validated
+from secfpp.runtime.learned import learned, prompts_of
 from secfpp.runtime.privacy import figures, ledger_of
+from secfpp.runtime.shared_arrays import SharedArrays
 from secfpp.runtime.spoiled_rounds import colluding, run_round
 from secfpp.seeding import derive
 
@@ -201,7 +201,6 @@ def train(
     contexts = make_contexts(dataset, backbone, algorithm, seed, charged)
     late = frozenset(client.name for client in dataset.newcomers)
     ordered = [context for name, context in contexts.items() if name not in late]
-    predictor = algorithm.predictor
     run = _identity(dataset, backbone, algorithm, method, seed, rounds, participation)
     state = (load_checkpoint(checkpoint, run) if checkpoint else None) or _start(algorithm, contexts, ordered)
     driver: SimulatingDriver
@@ -221,7 +220,7 @@ def train(
         )
     driver.costs, driver.refusals = state.costs, state.refusals
     weights = {context.client: len(context.data.train) for context in ordered}
-    planned = algorithm.planned(rounds)
+    planned, last = algorithm.planned(rounds), None
     for number in range(state.round + 1, planned + 1):
         started = time.perf_counter()
         driver.round_ = number
@@ -235,7 +234,9 @@ def train(
         state.clients, state.round = driver.states, number
         state.seconds += time.perf_counter() - started
         prompts = prompts_of(algorithm, ordered, state.clients)
-        accuracy = validated(algorithm, ordered, state.clients, prompts)
+        if number == planned and not late:
+            last = judged(algorithm, ordered, state.clients, prompts, dataset.test)
+        accuracy = last.validation if last else validated(algorithm, ordered, state.clients, prompts)
         _choose(state, prompts, accuracy)
         losses = [
             float(own["loss"]) if name in cohort.weights and "loss" in own else None
@@ -259,16 +260,15 @@ def train(
     if newcomers:
         _join(algorithm, driver, state, contexts, planned, seed, late)
     prompts = prompts_of(algorithm, ordered, state.clients)
-    texts, visual = predicting(algorithm, ordered, state.clients, prompts)
-    metrics = measure(ordered, texts, dataset.test, predictor, visual)
+    if last is None:
+        last = judged(algorithm, ordered, state.clients, prompts, dataset.test)
+    metrics = last.metrics
     if planned:
-        chosen, beside = predicting(algorithm, ordered, state.clients, state.chosen)
-        selected = measure(ordered, chosen, dataset.test, predictor, beside)
-        metrics |= {f"{name}_selected": own for name, own in selected.items() if not name.endswith("_no_prior")}
+        metrics = metrics | selected(algorithm, ordered, state, prompts, dataset.test, last.metrics)
     clusters = state.server.assignment.cluster_of if state.server.assignment else None
     states = [state.clients[context.client] for context in ordered]
     described = clusters is not None and all("descriptor" in own for own in states)
-    found = learned(algorithm, ordered, prompts, visual)
+    found = learned(algorithm, ordered, prompts, last.visual)
     return RunResult(
         method=method,
         seed=seed,
@@ -292,21 +292,22 @@ def train(
         text_weight=found.text_weight,
         visual_memory=found.visual_memory,
         log_priors=found.log_priors,
-        examples=examples(ordered, texts, dataset.test, predictor, visual),
+        examples=first_examples(algorithm, ordered, state.clients, prompts, dataset.test),
         newcomers=tuple(c.client for c in newcomers),
         newcomer_metrics=_measured(algorithm, newcomers, state, dataset) if newcomers else {},
         newcomer_assignment=tuple(clusters.get(c.client, -1) for c in newcomers) if clusters and newcomers else None,
         refusals=tuple(state.refusals),
         colluding=colluding(algorithm),
         privacy=figures(algorithm, state.clients, ledger),
-        why=_explained(algorithm, ordered, state, texts, visual),
+        why=_explained(algorithm, ordered, state, last.validation),
     )
 
 
 def _start(
     algorithm: FederatedAlgorithm, contexts: Mapping[str, ClientContext], ordered: Sequence[ClientContext]
 ) -> TrainingState:
-    clients = {name: algorithm.client_state(context) for name, context in contexts.items()}
+    shared = SharedArrays()
+    clients = {name: shared.of(algorithm.client_state(context)) for name, context in contexts.items()}
     prompts = prompts_of(algorithm, ordered, clients)
     return TrainingState(algorithm.server_state(), clients, prompts, np.full(len(prompts), -np.inf))
 
@@ -332,14 +333,13 @@ def _explained(
     algorithm: FederatedAlgorithm,
     contexts: Sequence[ClientContext],
     state: TrainingState,
-    texts: Tensor,
-    visual: Visual | None,
+    validation: np.ndarray,
 ) -> dict[str, Any]:
     """What the method's decisions rest on, with the validation accuracy that all of it gives each client."""
     why = algorithm.explain(contexts, [state.clients[context.client] for context in contexts], state.server)
     if not (rows := why.get("clients")):
         return why
-    for row, value in zip(rows, validation_accuracy(contexts, texts, algorithm.predictor, visual), strict=False):
+    for row, value in zip(rows, validation, strict=False):
         row["levels"]["method"] = None if np.isnan(value) else float(value)
     return why
 
@@ -347,10 +347,9 @@ def _explained(
 def _measured(
     algorithm: FederatedAlgorithm, contexts: Sequence[ClientContext], state: TrainingState, dataset: FederatedDataset
 ) -> dict[str, np.ndarray]:
-    """`measure` of clients as they are now."""
+    """The metrics of clients as they are now."""
     prompts = prompts_of(algorithm, contexts, state.clients)
-    texts, visual = predicting(algorithm, contexts, state.clients, prompts)
-    found = measure(contexts, texts, dataset.test, algorithm.predictor, visual)
+    found = judged(algorithm, contexts, state.clients, prompts, dataset.test).metrics
     return {name: own for name, own in found.items() if not name.startswith("neighbour")}  # not all clients are here
 
 

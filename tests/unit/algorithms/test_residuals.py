@@ -83,3 +83,12 @@ def test_where_no_class_is_shared_nothing_is_known_of_anybody():
     everybody = SharedSums(nothing, 5, Scatter.of(features, labels, own))
     assert directions(everybody, 3, 0.1).shape == (6, 0)
     assert not class_residuals(own, everybody, 3, 0.1).any() and spread(everybody, 3) == 0
+
+
+def test_clients_of_a_process_find_the_directions_of_their_common_sums_once(monkeypatch):
+    clients, shared = world([range(N_CLASSES)] * 5, 6)
+    calls, svd = [], np.linalg.svd
+    monkeypatch.setattr(np.linalg, "svd", lambda *given, **how: calls.append(1) or svd(*given, **how))
+    found = [class_residuals(own, shared, Q, 0.1) for own in clients]
+    assert len(calls) == 1
+    assert len({own.tobytes() for own in found}) == 5

@@ -198,3 +198,8 @@ def test_a_refuted_claim_ends_with_status_1(monkeypatch: pytest.MonkeyPatch) -> 
     result = secfpp(*SHORT)
     assert result.exit_code == 1
     assert "private: lira by server proves epsilon >= 3.00, 2.00 is claimed" in result.output
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert "backbone.device = 'cuda:99': auto, cpu" in fails("c.toml", "--device", "cuda:99")
+    assert not Path("a").exists()

@@ -259,3 +259,15 @@ def test_an_engine_is_refused_before_anything_is_made(world: World, monkeypatch:
     assert "one seed at a time" in fails(2, "compare", "c.toml", "--out", "o", "--engine", "ray", "--workers", "2")
     monkeypatch.setattr("secfpp.cluster.engine.find_spec", lambda name: None)
     assert "secfpp[ray]" in fails(2, "run", "c.toml", "--out", "o", "--engine", "ray")
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_a_device_is_one_option(command: str, world: World) -> None:
+    works(command, "c.toml", "--out", "o", "--device", "cuda:1", "--set", "seeds=[3]")
+    assert {made["device"] for made in world.backbones} == {"cuda:1"}
+
+
+def test_results_say_on_which_device_and_in_which_precision_they_were_made(world: World) -> None:
+    works(*compare("--methods", "pooled", "--device", "cpu", "--set", "backbone.dtype=bfloat16"))
+    versions = json.loads(Path("o/summary.json").read_text())["versions"]
+    assert (versions["device"], versions["precision"]) == ("cpu", "bfloat16")

@@ -149,6 +149,27 @@ def test_a_run_that_asks_for_more_is_refused_with_the_line(anna: SiteFolder) -> 
     assert "No run is agreed to" in command("site", "show", "anna")
 
 
+def test_a_site_that_asks_for_active_security_refuses_passive_runs(anna: SiteFolder) -> None:
+    file = anna.path / "site.toml"
+    file.write_text(anna.file.text.replace("active_security = false", "active_security = true"))
+    line = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if text.startswith("active_security"))
+    agree_on()
+    found = fails("site", "agree", "anna", "agreed.toml")
+    rule = f'"active" (site.toml line {line}: active_security = true)'
+    assert "method.clusterer.security = 'passive'" in found and "method.poll.security = 'passive'" in found
+    assert found.count(rule) == 2
+    assert re.search(r"active_security +true", command("site", "show", "anna"))
+    wanted = [f"--set=method.{part}.security=active" for part in ("clusterer", "poll")]
+    agree_on("--force", "--fewest", "7", *wanted)
+    assert "also if the server sends false values" in command("site", "agree", "anna", "agreed.toml")
+    file.write_text(anna.file.text)
+    agree_on("--force")
+    command("site", "agree", "anna", "agreed.toml")
+    file.write_text(anna.file.text.replace("active_security = false", "active_security = true"))
+    result = CliRunner().invoke(app, ["site", "check", "anna"])
+    assert result.exit_code == 1 and "fail agreed" in result.stdout and rule in result.stdout
+
+
 def test_a_check_tries_what_a_run_needs(anna: SiteFolder) -> None:
     result = CliRunner().invoke(app, ["site", "check", "anna"])
     assert result.exit_code == 1 and "ok   key" in result.stdout and "fail agreed" in result.stdout

@@ -12,7 +12,9 @@ from secfpp.errors import ConfigError
 from secfpp.experiment.spec.config import parse_config
 from secfpp.secure.clustering.clusterer import OneCluster
 from secfpp.secure.clustering.plain_agreement import PlainAgreement
+from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
+from secfpp.secure.polls.secure_poll import SecurePoll
 
 
 def roster_of(count: int) -> Roster:
@@ -42,6 +44,8 @@ def test_what_leaves_is_said_for_each_part_that_sends_something() -> None:
     assert "the shared prompt" in whole and "grouped" in whole and "which classes" in whole
     alone = told(methods()["coop_local"]())
     assert alone.count("\n") == 0 and "how many training images" in alone
+    verified = told(SecFPP(clusterer=SecureAgreement(security="active"), poll=SecurePoll(security="active")))
+    assert verified.count("read alone, also if the server sends false values") == 2
     clear = told(SecFPP(clusterer=PlainAgreement()))
     assert "grouped: IN THE CLEAR" in clear
     assert "grouped" not in told(SecFPP(clusterer=OneCluster()))

@@ -13,11 +13,14 @@ from secfpp.algorithms.visual import ClassMeans
 from secfpp.deploy.agreed import Agreed
 from secfpp.deploy.limits import Limits, line_of
 from secfpp.errors import ConfigError
+from secfpp.secure.clustering.clusterer import OneCluster
 from secfpp.secure.clustering.plain_agreement import PlainAgreement
+from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.secure.polls.plain_poll import PlainPoll
+from secfpp.secure.polls.secure_poll import SecurePoll
 
 LINES = """\
 name = "anna"
@@ -28,6 +31,7 @@ methods = "of another table"
 methods = ["secfpp"]
   most_rounds = 9
 """
+VERIFIED = SecureAgreement(security="active")
 
 
 def run(algorithm: FederatedAlgorithm | None = None, **changes: Any) -> Agreed:
@@ -69,6 +73,10 @@ def test_the_default_method_is_allowed_by_the_default_limits() -> None:
             SecFPP(clusterer=SecureKMeans(reveal="distances"), class_means=ClassMeans(), descriptor="features"),
             "method.clusterer.reveal",
         ),
+        ({"active_security": True}, None, "method.clusterer.security"),
+        ({"active_security": True}, SecFPP(clusterer=VERIFIED), "method.poll.security"),
+        ({"active_security": True, "in_the_clear": True}, SecFPP(clusterer=PlainAgreement()), "method.clusterer.kind"),
+        ({"active_security": True, "in_the_clear": True}, SecFPP(poll=PlainPoll()), "method.poll.kind"),
         ({"class_sums": False}, None, "method.class_means.levels"),
         ({"fewest_holders": 4}, None, "method.class_means.min_holders"),
         ({"epsilon": 8.0}, None, "method.privacy.mechanism"),
@@ -91,6 +99,14 @@ def test_a_method_that_tells_the_server_of_a_single_site_is_refused_unless_that_
     assert problem.key == "method.name" and "does not tell the server which prompt" in problem.allowed
     assert keys(Limits(methods=("ifca_prompt",), in_the_clear=True), agreed) == []
     assert keys(Limits(methods=("fedpgp",)), run(methods()["fedpgp"](aggregator=SecureMean()))) == []
+
+
+def test_a_site_that_asks_for_active_security_takes_part_in_runs_that_have_it() -> None:
+    limits, poll = Limits(active_security=True), SecurePoll(security="active")
+    assert keys(limits, run(SecFPP(clusterer=VERIFIED, poll=poll))) == []
+    assert keys(limits, run(SecFPP(clusterer=OneCluster(), poll=poll))) == [], "no site is asked for its group"
+    averaging = replace(limits, methods=("promptfl",))
+    assert keys(averaging, run(methods()["promptfl"](aggregator=SecureMean()))) == [], "it has no groups and no polls"
 
 
 def test_an_infinite_epsilon_is_no_limit_and_is_refused() -> None:

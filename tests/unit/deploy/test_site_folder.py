@@ -238,7 +238,7 @@ def test_the_prompt_is_that_of_a_simulation(
     monkeypatch.setattr(trainer, "save_checkpoint", lambda path, state, run: states.update(state.clients))
     settings = {"method": "secfpp", "seed": agreed.seed, "rounds": agreed.rounds, "checkpoint": tmp_path / "none"}
     result = trainer.train(whole, backbone, agreed.algorithm, **settings)
-    files = prompt_files(result, backbone.spec, whole.classes, 16, novelties(whole, backbone))
+    files = dict(prompt_files(result, backbone.spec, whole.classes, 16, novelties(whole, backbone)))
     ben = sites["ben"]
     figures = ben.write_prompt(agreed, ben.context(agreed), states["ben"])
     (tmp_path / "expected").write_bytes(files[f"prompts/secfpp/{agreed.seed}/ben.safetensors"])

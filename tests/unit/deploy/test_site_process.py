@@ -138,20 +138,32 @@ def test_a_site_that_agreed_to_nothing_takes_part_in_nothing(agreed: Agreed, tmp
     assert "agreed.toml" in lines(tmp_path / "ben", OTHERS)[-1]["why"]
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "key", "said"),
+    [
+        ("most_rounds = 100", "most_rounds = 1", "rounds", "rounds = 2: at most 1"),
+        (
+            "active_security = false",
+            "active_security = true",
+            "method.poll.security",
+            "method.poll.security = 'passive': one on shares with security = \"active\"",
+        ),
+    ],
+)
 def test_a_run_that_limits_forbid_by_now_is_refused_and_the_line_stays_here(
-    anna: OpenSite, agreed: Agreed, folder: Path
+    before: str, now: str, key: str, said: str, anna: OpenSite, agreed: Agreed, folder: Path
 ) -> None:
-    text = anna.folder.file.text.replace("most_rounds = 100", "most_rounds = 1")
-    line = next(number for number, each in enumerate(text.splitlines(), 1) if each == "most_rounds = 1")
+    text = anna.folder.file.text.replace(before, now)
+    line = next(number for number, each in enumerate(text.splitlines(), 1) if each == now)
     (folder / "site.toml").write_text(text)
     anna.close()
     site = open_site(folder)
     reply = Server(site).open(agreed)
-    assert (reply.refused, reply.about) == ("forbidden", ["rounds"])
+    assert reply.refused == "forbidden" and key in reply.about
     site.close()
     last = lines(folder, agreed.run)[-1]
     assert last["refused"] == "forbidden"
-    assert f"rounds = 2: at most 1 (site.toml line {line}: most_rounds = 1)" in last["why"]
+    assert f"{said} (site.toml line {line}: {now})" in last["why"]
 
 
 def test_a_damaged_state_is_refused_and_said_here_only(anna: OpenSite, agreed: Agreed, folder: Path) -> None:

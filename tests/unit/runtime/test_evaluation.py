@@ -115,6 +115,20 @@ def test_validation_is_each_clients_own(setting):
     assert accuracy[:2].tolist() == [50, 50] and np.isnan(accuracy[2])
 
 
+def test_validation_looks_at_clients_with_as_many_images_side_by_side(monkeypatch):
+    backbone, rng = Toy(), np.random.default_rng(0)
+    some = [
+        context(f"c{i}", "d", [i % 3, 1, 1], backbone, (rng.integers(3, size=n), rng.integers(3, size=n)))
+        for i, n in enumerate([4, 2, 0, 4] * 10)
+    ]
+    texts = class_features(some, rng.standard_normal((40, 1, 3)).astype(np.float32))
+    single = [validation_accuracy([one], texts[i : i + 1], Predictor())[0] for i, one in enumerate(some)]
+    calls, given = [], evaluation.client_logits
+    monkeypatch.setattr(evaluation, "client_logits", lambda c, *rest: calls.append(len(c)) or given(c, *rest))
+    assert np.array_equal(validation_accuracy(some, texts, Predictor()), single, equal_nan=True)
+    assert sorted(calls) == [10, 20] and len(set(single)) > 3
+
+
 def test_selection_keeps_each_clients_best_round():
     rounds = [np.full((3, 1), float(r)) for r in range(4)]
     state = TrainingState(ServerState(), {}, rounds[0].copy(), np.full(3, -np.inf))

@@ -25,6 +25,7 @@ from secfpp.experiment.run.training import load_dataset
 from secfpp.experiment.spec.config import load_config
 from secfpp.experiment.spec.plan import Cell, Plan
 from secfpp.experiment.spec.schema import one_of
+from secfpp.models.devices import computed_on
 from secfpp.seeding import derive
 from secfpp.storage import read_record, write_record
 
@@ -117,7 +118,7 @@ def attack_run(
         "thefts": [],
         "inversions": [],
         "properties": property_rows(parts, chosen),
-        "versions": versions(),
+        "versions": versions() | computed_on(model.device, model.dtype),
         "git": git_revision(),
     }
     write_pages(directory, summary)

@@ -21,6 +21,7 @@ from secfpp.experiment.run.training import load_dataset
 from secfpp.experiment.spec.config import ExperimentConfig, to_toml
 from secfpp.experiment.spec.plan import Cell, Plan
 from secfpp.experiment.spec.variants import KNOWN
+from secfpp.models.devices import computed_on
 from secfpp.storage import read_record, write_record
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def write_summary(
         "inversions": inversion_rows(parts, chosen),
         "properties": property_rows(parts, chosen),
         "full_seconds": full_seconds(pace, audit, len(chosen), clients),
-        "versions": versions(),
+        "versions": versions() | computed_on(config.backbone.device, config.backbone.dtype),
         "git": git_revision(),
     }
     directory.write_json("audit.json", summary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -225,11 +225,11 @@ def prompt_files(
     image_size: int = SIZE,
     known: Mapping[str, Novelty] | None = None,
     grey_window: GreyWindow | None = None,
-) -> dict[str, bytes]:
-    """The files of `client_prompts`, by relative path."""
+) -> Iterator[tuple[str, bytes]]:
+    """The files of `client_prompts`, one after the other: relative path and content."""
     folder = f"prompts/{_path_part(result.method)}/{result.seed}"
     prompts = client_prompts(result, backbone, classes, image_size, known, grey_window)
-    return {f"{folder}/{_path_part(client)}.safetensors": prompt.to_bytes() for client, prompt in prompts.items()}
+    return ((f"{folder}/{_path_part(client)}.safetensors", prompt.to_bytes()) for client, prompt in prompts.items())
 
 
 def _features(backbone: Backbone, split: Split) -> np.ndarray:

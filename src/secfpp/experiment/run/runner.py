@@ -122,8 +122,8 @@ def run_experiment(
         directory: where results go.
         progress: told what happens.
         workers: processes that train seeds side by side; 1 trains in this process, None takes as many as processors
-            and memory allow. Several have one thread each if ``backbone.threads`` is not given. With equal threads,
-            results do not depend on it.
+            and memory allow, and one on a GPU. Several have one thread each if ``backbone.threads`` is not given. With
+            equal threads, results do not depend on it.
         tensorboard: write event files too, see `secfpp.experiment.results.tensorboard`.
         transcript: folder in which to write every message of what is trained, see
             `secfpp.experiment.results.transcripts`.
@@ -139,6 +139,7 @@ def run_experiment(
         MissingExtraError: `tensorboard` without the package of that name.
     """
     from secfpp.models.backbone import load_backbone
+    from secfpp.models.devices import device_named
 
     started = time.perf_counter()
     if tensorboard:
@@ -174,7 +175,8 @@ def run_experiment(
     if samples and directory.read_json("samples.json") is None:
         directory.write_json("samples.json", samples.to_json())
     if dataset is not None and workers is None:
-        workers = fitting_workers(len(tasks), model.threads or 1, _memory(tasks, dataset))
+        shared = str(device_named(model.device)) != "cpu"  # workers would share a GPU and its memory
+        workers = 1 if shared else fitting_workers(len(tasks), model.threads or 1, _memory(tasks, dataset))
     side_by_side = 1 if engine else min(workers or 1, len(tasks))
     if side_by_side > 1:
         tasks = [_side_by_side(task, side_by_side, model.threads or 1) for task in tasks]

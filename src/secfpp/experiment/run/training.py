@@ -29,6 +29,7 @@ from secfpp.experiment.run.timing import load
 from secfpp.experiment.spec.config import ExperimentConfig
 from secfpp.experiment.spec.plan import Cell, Plan
 from secfpp.experiment.spec.settable import as_set
+from secfpp.models.devices import computed_on
 from secfpp.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -271,12 +272,14 @@ def _train_cell(
         )
     size = dataset.clients[0].train.images.shape[1]
     known = novelties(dataset, backbone)
-    files = prompt_files(result, backbone.spec, dataset.classes, size, known, dataset.grey_window)
-    for name, content in files.items():
+    for name, content in prompt_files(result, backbone.spec, dataset.classes, size, known, dataset.grey_window):
         atomic_write(task.directory / name, content)
-    made_by = versions() | load(engine.processes if engine else task.workers, torch.get_num_threads())
+    model = task.config.backbone
+    made_by = versions() | computed_on(model.device, model.dtype)
+    made_by |= load(engine.processes if engine else task.workers, torch.get_num_threads())
     finished = FinishedCell(result, digest, made_by, git_revision())
     save_cell(task.directory, finished, task.plan.identity(cell))
+    del result, finished  # whoever is told reads it again
     emit(Event("finished", cell))
 
 

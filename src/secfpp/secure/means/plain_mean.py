@@ -102,7 +102,8 @@ class PlainMean(Aggregator):
         shared = replies.alike(partial(self._shared, cohort.weights), lambda one: one[1].shape)
         present = agreed_base({client: base for client, (base, _) in shared.items()}, self.colluding, known)
         members = tuple(client for client, (base, _) in shared.items() if base == present)
-        late = tuple(client for client in shared if client not in members)
+        late = tuple(client for client, (base, _) in shared.items() if base != present)
+        behind = frozenset(late)
         enough = len(members) >= self.min_responders and present is not None
         result: dict[str, np.ndarray] = {"slot": name}
         if enough:
@@ -116,13 +117,10 @@ class PlainMean(Aggregator):
                 "version": np.array(next_version(present.version, cohort.round)),
             }
         sponsor = members[0] if late and members else None
+        alike, asked = {**result, "send_base": np.array(False)}, {**result, "send_base": np.array(True)}
         acks = yield Ask(
             "aggregator.receive" if enough else "aggregator.keep",
-            {
-                client: {**result, "send_base": np.array(client == sponsor)}
-                for client in cohort.clients
-                if client not in late
-            },
+            {client: asked if client == sponsor else alike for client in cohort.clients if client not in behind},
         )
         left = settled_base(acks.readable(base_in), members, self.colluding) if enough else present
         if sponsor is not None and left is not None and "base" in acks.get(sponsor, {}):

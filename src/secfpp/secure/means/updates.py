@@ -175,11 +175,20 @@ def require_clipped(encoded: Elements, codec: FixedPoint, weight: int, client: C
         TamperError: it is such.
     """
     integers = unweighted(encoded, weight)
-    exact = integers.reshape(-1).astype(object)
-    if not np.array_equal(PrimeField.lower(encoded), integers * weight) or exact @ exact > codec.most_squares(
-        exact.size
-    ):
+    if not np.array_equal(PrimeField.lower(encoded), integers * weight) or sum_of_squares(
+        integers
+    ) > codec.most_squares(integers.size):
         raise not_clipped(client, codec.bound)
+
+
+def sum_of_squares(integers: np.ndarray) -> int:
+    """The exact sum of squares of int64 `integers`, fewer than 2^31 of them, of magnitude below 2^62."""
+    largest = int(np.abs(integers).max(initial=0))
+    if largest >= 1 << 31:
+        exact = integers.reshape(-1).astype(object)
+        return int(exact @ exact)
+    squares = integers * integers
+    return (int((squares >> 31).sum()) << 31) + int((squares & ((1 << 31) - 1)).sum())
 
 
 def not_clipped(client: ClientId, bound: float) -> TamperError:

@@ -140,7 +140,7 @@ def test_prompts_can_be_read_back_with_whose_they_are(tmp_path: Path) -> None:
     result = dataclasses.replace(
         fake_result("a+b"), clients=("../x y/1", *fake_result().clients[1:]), log_priors=log_priors
     )
-    files = prompt_files(result, FakeSpec(), ("cat", "dog"), 48)
+    files = dict(prompt_files(result, FakeSpec(), ("cat", "dog"), 48))
     assert len(files) == 6
     name, content = next(iter(files.items()))
     assert name == "prompts/a+b/0/%2E%2E%2Fx y%2F1.safetensors"

@@ -6,13 +6,16 @@ from hashlib import sha256
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from secfpp.crypto.field import PrimeField
 from secfpp.errors import ProtocolError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState, Replies
 from secfpp.secure.means.plain_mean import PlainMean
-from secfpp.secure.means.updates import Base, caught_up, with_base
+from secfpp.secure.means.updates import Base, caught_up, sum_of_squares, with_base
 
 GOOD = {"update": np.zeros(2, np.uint64), "version": np.array(0), "digest": np.zeros(32, np.uint8)}
 BAD = [
@@ -42,3 +45,12 @@ def test_a_base_of_another_form_or_content_is_not_taken_over() -> None:
         caught_up(other, "p", base, Base(2, sha256(base.tobytes()).hexdigest()))
     with pytest.raises(TamperError, match="not the base that others have"):
         caught_up(with_base(ClientState(), "p", base + 1), "p", base, Base(2, "00"))
+
+
+@given(
+    st.sampled_from([3, 1 << 30, (1 << 31) - 1, 1 << 31, 1 << 60]).flatmap(
+        lambda most: hnp.arrays(np.int64, hnp.array_shapes(max_dims=2, max_side=40), elements=st.integers(-most, most))
+    )
+)
+def test_sums_of_squares_are_exact_whatever_their_size(integers: np.ndarray) -> None:
+    assert sum_of_squares(integers) == sum(value * value for value in integers.reshape(-1).tolist())
