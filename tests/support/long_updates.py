@@ -14,7 +14,7 @@ from secfpp.crypto.projections import coefficients_of
 from secfpp.crypto.randomness import Stream
 from secfpp.protocol.program import ClientState
 from secfpp.secure.means import client, secure_mean, updates
-from secfpp.secure.together import Task
+from secfpp.secure.tasks import Task
 
 P = PrimeField.p
 

@@ -26,7 +26,7 @@ from secfpp.secure.means.messages import envelopes_of, names_of
 from secfpp.secure.means.relay import AGREE, RECEIVE, SUM, Inclusion, others
 from secfpp.secure.means.updates import unweighted
 from secfpp.secure.session import Joined
-from secfpp.secure.together import Task, Work
+from secfpp.secure.tasks import Task, Work
 
 _HEAD = 2
 """Numbers before a block, see `_numbers`."""

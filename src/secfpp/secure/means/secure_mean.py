@@ -62,7 +62,7 @@ from secfpp.secure.means.updates import (
     version_of,
 )
 from secfpp.secure.session import bind, forget, join, keep, kept, once, takes_part, terms, with_keys
-from secfpp.secure.together import Task, step_of_many
+from secfpp.secure.tasks import Task, step_of_many
 from secfpp.settings import check_types
 
 

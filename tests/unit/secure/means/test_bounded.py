@@ -19,7 +19,7 @@ from secfpp.secure.means.bounded import Verdict, bound_of, judged
 from secfpp.secure.means.client import MeanRun, code_for
 from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.means.secure_mean import SecureMean
-from secfpp.secure.together import Task
+from secfpp.secure.tasks import Task
 from secfpp.seeding import SystemEntropy
 from support.secure_runs import OnReplies, SecureRun, changing, names
 

@@ -12,10 +12,10 @@ from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ProtocolError
-from secfpp.secure import together as side_by_side
+from secfpp.secure import tasks
 from secfpp.secure.means.bounded import bound_of
 from secfpp.secure.means.client import code_for
-from secfpp.secure.together import Task, Work, together
+from secfpp.secure.tasks import Task, Work, side_by_side
 
 PROJECT, CHECK = b"p" * 32, b"c" * 32
 CODEC = FixedPoint(2.5, 24)
@@ -81,18 +81,18 @@ def quadrupled(counted: Counted, number: int, shape: tuple[int, ...]) -> Task[in
 
 def test_tasks_go_on_where_others_fail() -> None:
     counted = Counted()
-    results: list[Any] = together([quadrupled(counted, number, (1,)) for number in (1, -1, 5, 3)])
+    results: list[Any] = side_by_side([quadrupled(counted, number, (1,)) for number in (1, -1, 5, 3)])
     assert results[0] == 4 and results[3] == 12
     assert isinstance(results[1], ProtocolError) and isinstance(results[2], ValueError)
     assert counted.done == [[1, 5, 3], [2, 6]]
-    assert together([]) == []
+    assert side_by_side([]) == []
 
 
 def test_only_what_is_of_one_shape_and_small_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted()
-    assert together([quadrupled(counted, number, (number % 2,)) for number in range(4)]) == [0, 4, 8, 12]
+    assert side_by_side([quadrupled(counted, number, (number % 2,)) for number in range(4)]) == [0, 4, 8, 12]
     assert counted.done == [[0, 2], [1, 3], [0, 4], [2, 6]]
-    monkeypatch.setattr(side_by_side, "_MOST", 100)
+    monkeypatch.setattr(tasks, "_MOST", 100)
     counted = Counted()
-    together([quadrupled(counted, number, (5, 8)) for number in range(5)])
+    side_by_side([quadrupled(counted, number, (5, 8)) for number in range(5)])
     assert counted.done[:3] == [[0, 1], [2, 3], [4]]

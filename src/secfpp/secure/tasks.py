@@ -41,7 +41,7 @@ class Work:
 Task = Generator[Work, Any, R]
 
 
-def together(tasks: Sequence[Task[R]]) -> list[R | Exception]:
+def side_by_side(tasks: Sequence[Task[R]]) -> list[R | Exception]:
     """What each task returns, or the error with which it ends; others go on."""
     results: dict[int, R | Exception] = {}
     waiting: dict[int, Work] = {}
@@ -71,14 +71,14 @@ def step_of_many(task: Callable[..., Task[Done]]) -> Callable[..., Done]:
 
     @wraps(task)
     def one(self: object, context: object, state: ClientState, payload: Arrays) -> Done:
-        (done,) = together([task(self, context, state, payload)])
+        (done,) = side_by_side([task(self, context, state, payload)])
         if isinstance(done, Exception):
             raise done
         return done
 
     @batched(one)
     def many(self: object, *of_clients: Sequence[Any]) -> list[Done | Exception]:
-        return together([task(self, *own) for own in zip(*of_clients, strict=True)])
+        return side_by_side([task(self, *own) for own in zip(*of_clients, strict=True)])
 
     return step(one)
 
