@@ -14,7 +14,7 @@ from platformdirs import user_cache_path
 
 from secfpp.errors import ConfigError, Problem
 
-SUB_CACHES = ("features", "icons", "images")
+SUB_CACHES = ("features", "icons", "images", "noise")
 VARIABLE = "SECFPP_CACHE"
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from secfpp.crypto.bounds import Bound, coefficients_of, digits_of
+from secfpp.crypto.bounds import Bound, digits_of
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.projections import coefficients_of
 from secfpp.crypto.randomness import Stream
 from secfpp.protocol.program import ClientState
 from secfpp.secure.means import client, secure_mean, updates
+from secfpp.secure.tasks import Task
 
 P = PrimeField.p
 
@@ -44,13 +46,16 @@ def do_not_clip(monkeypatch: pytest.MonkeyPatch, weights: Collection[int], facto
     """Let the clients of these weights send long updates, with proofs whose bits fit as well as bits can."""
     honest = Bound.prove
 
-    def prove(self: Bound, vector: np.ndarray, project: bytes, stream: Stream) -> Elements:
+    def prove(self: Bound, project: bytes, parts: Sequence[tuple[np.ndarray, Stream]]) -> Elements:
+        return np.concatenate([proven(self, project, *part) for part in parts])
+
+    def proven(self: Bound, project: bytes, vector: np.ndarray, stream: Stream) -> Elements:
         padded = np.zeros(self.blocks * self.length, np.int64)
         padded[: vector.size] = vector
         if float(np.linalg.norm(padded.astype(float))) ** 2 <= self.limit:
-            return honest(self, vector, project, stream)
+            return honest(self, project, [(vector, stream)])
         elements = PrimeField.lift(padded)
-        return self.prove_digits(elements, digits_for(self, elements, project), stream)
+        return self.prove_digits(elements[None], digits_for(self, elements, project)[None], [stream])
 
     monkeypatch.setattr(Bound, "prove", prove)
     monkeypatch.setattr(secure_mean, "encoded_update", unclipped(weights, factor))
@@ -60,7 +65,7 @@ def tell_another_version(monkeypatch: pytest.MonkeyPatch, name: str, version: in
     """Let one client seal its shares under another version than it tells the server."""
     honest = client.MeanRun.seal_shares
 
-    def seal(self: client.MeanRun, update: Elements, own: int, stream: Stream) -> np.ndarray:
+    def seal(self: client.MeanRun, update: Elements, own: int, stream: Stream) -> Task[np.ndarray]:
         return honest(self, update, version if self.name == name else own, stream)
 
     monkeypatch.setattr(client.MeanRun, "seal_shares", seal)

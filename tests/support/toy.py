@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from secfpp.errors import ProtocolError
 from secfpp.protocol.program import Arrays, Ask, ClientState, Program, batched, step
 from secfpp.protocol.transcript import Transcript
 from secfpp.runtime.in_process import InProcessDriver
@@ -54,6 +55,18 @@ class Toy:
         contexts[0].calls.append(tuple(context.client for context in contexts))
         counts = [state["count"] + payload["by"] for state, payload in zip(states, payloads, strict=True)]
         return [(state.replace(count=n), {"count": n}) for state, n in zip(states, counts, strict=True)]
+
+    @step
+    def add_or_refuse(self, context: Context, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+        raise AssertionError("drivers call the other one")
+
+    @batched(add_or_refuse)
+    def add_or_refuse_many(
+        self, contexts: list[Context], states: list[ClientState], payloads: list[Arrays]
+    ) -> list[tuple[ClientState, Arrays] | Exception]:
+        done = self.add_many(contexts, states, payloads)
+        error = ProtocolError("nothing below 0 is added")
+        return [error if payload["by"] < 0 else one for one, payload in zip(done, payloads, strict=True)]
 
     @step
     def scribble(self, context: Context, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:

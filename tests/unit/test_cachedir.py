@@ -31,15 +31,15 @@ def test_the_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_sizes_are_counted_by_folder(tmp_path: Path) -> None:
-    assert cache_sizes(tmp_path) == {"features": 0, "icons": 0, "images": 0}
+    assert cache_sizes(tmp_path) == {"features": 0, "icons": 0, "images": 0, "noise": 0}
     fill(tmp_path)
-    assert cache_sizes(tmp_path) == {"features": 15, "icons": 7, "images": 0}
+    assert cache_sizes(tmp_path) == {"features": 15, "icons": 7, "images": 0, "noise": 0}
 
 
 def test_clearing_removes_what_was_asked_for_and_nothing_else(tmp_path: Path) -> None:
     fill(tmp_path)
     assert clear_cache("icons", tmp_path) == 7
-    assert cache_sizes(tmp_path) == {"features": 15, "icons": 0, "images": 0}
+    assert cache_sizes(tmp_path) == {"features": 15, "icons": 0, "images": 0, "noise": 0}
     assert clear_cache(root=tmp_path) == 15
     assert clear_cache(root=tmp_path) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -70,7 +70,7 @@ def take_steps(
         for name, payload in steps:
             step = resolve(algorithm, name)
             if step.many:
-                now = [state for state, _ in step.many(some, now, [payload] * len(some))]
+                now = [state for state, _ in step.call(some, now, [payload] * len(some))]
             else:
                 now = [step.one(context, state, payload)[0] for context, state in zip(some, now, strict=True)]
         found += now

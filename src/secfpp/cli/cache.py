@@ -1,4 +1,4 @@
-"""`secfpp cache`: image features and rendered images kept on disk."""
+"""`secfpp cache`: image features, rendered images and what searches find in noise, kept on disk."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def cache(
     action: Action = typer.Argument(
         Action.SIZE, metavar="where|size|clear", help="Show its place or size, or empty it."
     ),
-    only: str | None = typer.Option(None, help="Clear this part only: features, icons or images."),
+    only: str | None = typer.Option(None, help="Clear this part only: features, icons, images or noise."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Show or empty the cache of image features and rendered images; all of it can be made again."""
+    """Show or empty the cache of image features, rendered images and searches of noise; all of it can be made again."""
     from secfpp.cachedir import cache_root, cache_sizes, clear_cache
     from secfpp.cli.output import aligned, print_json
     from secfpp.experiment.results.text import amount

@@ -31,6 +31,7 @@ I. Shevtsova (arXiv 1111.6554) for the constant 0.56.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -39,6 +40,7 @@ from itertools import accumulate
 import numpy as np
 
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.projections import VARIANCE, coefficients_of, passing, small_sums
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import interpolation_beyond
 from secfpp.errors import FieldRangeError
@@ -47,13 +49,8 @@ _P = PrimeField.p
 SOUNDNESS, COMPLETENESS = 32, 40
 """A long vector passes with probability 2^-32 at most, an honest one fails with 2^-40 at most."""
 SEED_BYTES = 32
-_C = 10
-"""Largest coefficient of a projection."""
 _MOST = 0.9
 """With a higher probability to be in range, there would be too many projections."""
-_VARIANCE = _C * (_C + 1) / 3
-_SKEW = (_C * (_C + 1)) ** 2 / 2 / (2 * _C + 1) / _VARIANCE**1.5
-"""Third absolute moment of a coefficient, over its standard deviation cubed."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +110,14 @@ class Bound:
         room, count = _P - self.limit, 1
         while True:
             tails = (COMPLETENESS + 1) * math.log(2) + math.log(count)  # uniform coefficients are strictly sub-Gaussian
-            reach = math.ceil(math.sqrt(2 * _VARIANCE * self.limit * tails))
-            passing = _passing(2 * reach / math.sqrt(room)) if room > 0 else 1.0
-            if passing > _MOST:
+            reach = math.ceil(math.sqrt(2 * VARIANCE * self.limit * tails))
+            likely = passing(2 * reach / math.sqrt(room)) if room > 0 else 1.0
+            if likely > _MOST:
                 raise FieldRangeError(
                     f"vectors of length {math.sqrt(self.limit):.3g} are too long to be checked on shares in a field of "
                     f"{PrimeField.bits} bits: use fewer bits or a smaller clip"
                 )
-            needed = math.ceil(SOUNDNESS * math.log(2) / -math.log(passing))
+            needed = math.ceil(SOUNDNESS * math.log(2) / -math.log(likely))
             if needed <= count:
                 return reach, count
             count = needed
@@ -187,51 +184,56 @@ class Bound:
         sizes = zip(self._parts.items(), stops, strict=True)
         return {part: proofs[..., stop - size : stop] for (part, size), stop in sizes}
 
-    def prove(self, vector: np.ndarray, project: bytes, stream: Stream) -> Elements:
-        """The proof, to be shared.
+    def prove(self, project: bytes, parts: Sequence[tuple[np.ndarray, Stream]]) -> Elements:
+        """The proofs of n clients, each to be shared.
 
         Args:
-            vector: int64 [up to blocks * length]; zeros follow.
-            project: the seed of coefficients.
-            stream: secret.
+            project: the seed of coefficients, which they have in common.
+            parts: of each its vector, int64 [up to blocks * length], zeros follow; and its secret stream.
 
         Returns:
-            [blocks, proof]
+            [n, blocks, proof]
 
         Raises:
-            FieldRangeError: the vector is too long.
+            FieldRangeError: a vector is too long.
         """
-        padded = np.zeros(self.blocks * self.length, np.int64)
-        padded[: vector.size] = vector.reshape(-1)
+        padded = np.zeros((len(parts), self.blocks * self.length), np.int64)
+        for row, (vector, _) in zip(padded, parts, strict=True):
+            row[: vector.size] = vector.reshape(-1)
         exact = padded.astype(np.float64)  # below 2^53, and so are all sums
-        slack = self.limit - int(padded @ padded) if np.abs(exact).max(initial=0) ** 2 <= self.limit else -1
-        if slack < 0:
-            raise FieldRangeError(f"a vector of length {np.linalg.norm(exact):.3g}: it should have been shortened")
-        projected = (coefficients_of(project, self.projections, padded.size) @ exact).astype(np.int64) + self.reach
-        digits = np.concatenate([digits_of(projected, self.digits), digits_of(np.array([slack]), self.slack)])
-        return self.prove_digits(PrimeField.lift(padded), digits, stream)
+        small = np.abs(exact).max(1, initial=0) ** 2 <= self.limit
+        slack = np.where(small, self.limit - np.einsum("ij,ij->i", padded, padded), -1)
+        if slack.min() < 0:
+            length = np.linalg.norm(exact[slack.argmin()])
+            raise FieldRangeError(f"a vector of length {length:.3g}: it should have been shortened")
+        projected = coefficients_of(project, self.projections, padded.shape[1]) @ exact.T
+        digits = digits_of(projected.T.astype(np.int64).reshape(-1) + self.reach, self.digits).reshape(len(parts), -1)
+        digits = np.concatenate([digits, digits_of(slack, self.slack).reshape(len(parts), -1)], axis=1)
+        return self.prove_digits(PrimeField.lift(padded), digits, [stream for _, stream in parts])
 
-    def prove_digits(self, vector: Elements, digits: np.ndarray, stream: Stream) -> Elements:
-        """The proof of `vector` [blocks * length] that says that these are the `bits`."""
-        flat = np.zeros(self.blocks * self.bit_rows.size, np.uint64)
-        flat[: digits.size] = digits
-        bits = flat.reshape(self.blocks, -1)
-        bit_masks, masks = (stream.elements((self.blocks, rows.count)) for rows in (self.bit_rows, self.rows))
+    def prove_digits(self, vectors: Elements, digits: np.ndarray, streams: Sequence[Stream]) -> Elements:
+        """The proofs of `vectors` [n, blocks * length] that say that these are the `bits` [n, bits]."""
+        n, blocks = len(vectors), self.blocks
+        flat = np.zeros((n, blocks * self.bit_rows.size), np.uint64)
+        flat[:, : self.bits] = digits
+        bits = flat.reshape(n, blocks, -1)
+        counts = self.bit_rows.count, self.rows.count, blocks
+        drawn = np.stack([stream.elements((blocks * sum(counts),)) for stream in streams])
+        split = np.split(drawn, np.cumsum(counts)[:-1] * blocks, axis=1)
+        bit_masks, masks, pads = (part.reshape(n, blocks, count) for part, count in zip(split, counts, strict=True))
         values = self.bit_rows.extended(bits, bit_masks)
         unknown = np.concatenate([values[..., :1], values[..., self.bit_rows.length + 1 :]], axis=-1)
-        rows = self.rows.extended(vector.reshape(self.blocks, -1), masks)
-        pads = stream.elements((self.blocks, self.blocks))
-        rest = PrimeField.sum_axis(np.diagonal(pads)[1:], 0)
-        pads = np.concatenate([[[PrimeField.neg(rest), *pads[0, 1:]]], pads[1:]])
+        rows = self.rows.extended(vectors.reshape(n, blocks, -1), masks)
+        pads[:, 0, 0] = PrimeField.neg(PrimeField.sum_axis(np.diagonal(pads, axis1=1, axis2=2)[:, 1:], 1))
         parts = [
             bits,
             PrimeField.mul(unknown, unknown),
             bit_masks,
             masks,
-            PrimeField.sum_axis(PrimeField.mul(rows, rows), 1),
+            PrimeField.sum_axis(PrimeField.mul(rows, rows), 2),
             pads,
         ]
-        return np.concatenate([part.reshape(self.blocks, -1) for part in parts], axis=1)
+        return np.concatenate([part.reshape(n, blocks, -1) for part in parts], axis=2)
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ class Challenge:
         """What vector and bits [length + size, blocks], and all squares, count in the combination of relations."""
         bound, last, weights = self.bound, self._drawn[1:2], self._drawn[2:]
         coefficients = coefficients_of(self.project, bound.projections, bound.blocks * bound.length)
-        vector = _small_sums(weights, coefficients).reshape(bound.blocks, bound.length)
+        vector = small_sums(weights, coefficients).reshape(bound.blocks, bound.length)
         digits = PrimeField.mul(weights[:, None], bound.digits[None])
         bits = np.zeros(bound.blocks * bound.bit_rows.size, np.uint64)
         bits[: bound.bits] = PrimeField.neg(np.concatenate([digits.reshape(-1), PrimeField.mul(last, bound.slack)]))
@@ -314,6 +316,13 @@ class Challenge:
         ]
         return np.concatenate(answers, axis=1)
 
+    def answers_each(self, parts: Sequence[tuple[Elements, Elements]]) -> list[Elements]:
+        """What each of several holders answers, of vectors and proofs as `answers` takes them."""
+        if len(parts) == 1:
+            return [self.answers(*parts[0])]
+        vectors, proofs = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return np.split(self.answers(vectors, proofs), np.cumsum([len(own) for own, _ in parts])[:-1])
+
     def good(self, opened: Elements) -> np.ndarray:
         """Of which clients the opened answers [blocks, n, answer] show what is to be proven, bool [n]."""
         bound = self.bound
@@ -331,22 +340,6 @@ class Challenge:
 def challenge(bound: Bound, project: bytes, check: bytes) -> Challenge:
     """The challenge that these seeds give; kept, since all holders of a process have the same."""
     return Challenge(bound, project, check)
-
-
-@lru_cache(maxsize=2)
-def coefficients_of(seed: bytes, count: int, size: int) -> np.ndarray:
-    """What vectors are multiplied with, float64 [count, size]: whole numbers, uniform in -C..C to within 2^-59."""
-    stream = Stream(sha256(b"secfpp/bound/project/1\0" + seed).digest())
-    return (stream.words((count, size)) % np.uint64(2 * _C + 1)).astype(np.float64) - _C
-
-
-def _passing(share: float) -> float:
-    """With which probability a projection lies in an interval that is `share` of the length that must be found."""
-    normal, error = share / math.sqrt(2 * math.pi * _VARIANCE), 1.12 * _SKEW
-    values = 2 * _C + 1
-    gap = 1 / values - normal
-    equal = (gap + math.sqrt(gap * gap + 4 * share / values * error)) / 2  # 1.12 k t where both cases are equal
-    return max(normal + equal, (_C + 1) / values)
 
 
 def _digit_weights(count: int) -> Elements:
@@ -382,13 +375,6 @@ def _inverse_differences(degree: int) -> tuple[int, ...]:
     """The inverse of each node's product of differences from the other nodes, of 0..degree."""
     products = (math.factorial(i) * math.factorial(degree - i) * (-1) ** (degree - i) for i in range(degree + 1))
     return tuple(pow(product, -1, _P) for product in products)
-
-
-def _small_sums(weights: Elements, coefficients: np.ndarray) -> Elements:
-    """Sums over rows of `weights` [m] times `coefficients` [m, n], exact in float64 by limbs of 21 bits [n]."""
-    limbs = np.stack([weights >> np.uint64(shift) & np.uint64((1 << 21) - 1) for shift in (0, 21, 42)])
-    low, middle, high = PrimeField.lift((limbs.astype(np.float64) @ coefficients).astype(np.int64))
-    return PrimeField.add(low, PrimeField.add(PrimeField.turn(middle, 21), PrimeField.turn(high, 42)))
 
 
 def _times(values: Elements, weights: Elements) -> Elements:

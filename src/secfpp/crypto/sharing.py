@@ -120,6 +120,19 @@ class LagrangeCode:
             self._encode(flat[:, start : start + _BLOCK], stream, shares, start)
         return shares.reshape(self.holders, *data.shape[1:])
 
+    def encode_each(self, parts: Sequence[tuple[Elements, Stream]]) -> list[Elements]:
+        """What `encode` gives for each of `parts`, data of one shape [blocks, n] with a stream of its own."""
+        shape = parts[0][0].shape
+        if len(parts) == 1 or self.blocks == 1 or shape[1] > _BLOCK:
+            return [self.encode(data, stream) for data, stream in parts]
+        rows = self.blocks + self.threshold
+        columns = np.empty((rows, len(parts), shape[1]), np.uint64)
+        for i, (data, stream) in enumerate(parts):
+            columns[: self.blocks, i] = data
+            columns[self.blocks :, i] = stream.elements((self.threshold, shape[1]))
+        shares = PrimeField.matmul(_encoding(self), columns.reshape(rows, -1)).reshape(self.holders, *columns.shape[1:])
+        return [shares[:, i] for i in range(len(parts))]
+
     def _encode(self, data: Elements, stream: Stream, shares: Elements, start: int) -> None:
         masks = stream.elements((self.threshold, data.shape[1]))
         if self.blocks == 1 and compiled:

@@ -185,7 +185,8 @@ def batched(one: Callable[..., Any]) -> Callable[[F], F]:
     """Give the step `one` a second implementation for many clients that share a process.
 
     The decorated method takes ``(self, contexts, states, payloads)`` (sequences in sorted client
-    order) and returns a list of ``(state, reply)``, each as the single step would give it.
+    order) and returns a list of ``(state, reply)``, each as the single step would give it; or the error that it
+    would raise for that client, where the others go on.
     """
 
     def mark(many: F) -> F:
@@ -200,21 +201,36 @@ class ResolvedStep:
     """A step found on an algorithm: `one` handles a client, `many` (if any) several at once."""
 
     one: Callable[..., tuple[ClientState, Arrays]]
-    many: Callable[..., list[tuple[ClientState, Arrays]]] | None
+    many: Callable[..., list[tuple[ClientState, Arrays] | Exception]] | None
 
     def call(
-        self, contexts: Sequence[Any], states: Sequence[ClientState], payloads: Sequence[Arrays]
+        self,
+        contexts: Sequence[Any],
+        states: Sequence[ClientState],
+        payloads: Sequence[Arrays],
+        failed: Callable[[int, Exception], tuple[ClientState, Arrays]] | None = None,
     ) -> list[tuple[ClientState, Arrays]]:
         """Run it for one client, or for several if there is `many`; returns each one's state and reply.
 
+        Args:
+            contexts: of the clients.
+            states: before the step.
+            payloads: what each was sent.
+            failed: what counts for a client, by its place, whose step fails where others go on; None raises its error.
+
         Raises:
             TypeError: the step returns something else.
+            Exception: whatever a step raises.
         """
-        if self.many:
-            results = self.many(contexts, states, payloads)
-        else:
-            results = [self.one(contexts[0], states[0], payloads[0])]
-        _check_results(results, len(contexts))
+        many, one = self.many, self.one
+        found: Any = many(contexts, states, payloads) if many else [one(contexts[0], states[0], payloads[0])]
+        for place, result in enumerate(found if isinstance(found, list) else ()):
+            if isinstance(result, Exception):
+                if failed is None:
+                    raise result
+                found[place] = failed(place, result)
+        _check_results(found, len(contexts))
+        results: list[tuple[ClientState, Arrays]] = found
         return results
 
 

@@ -18,6 +18,7 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -107,11 +108,12 @@ def decode(data: bytes | bytearray, *, checksum: bool = True) -> dict[str, np.nd
     arrays: dict[str, np.ndarray] = {}
     previous = b""
     for index in range(count):
-        raw = bytes(reader.take(reader.take(1)[0]))
+        (length,) = reader.take(1)
+        raw = bytes(reader.take(length))
         if index and raw <= previous:
             raise WireError(f"array names out of order: {raw!r} after {previous!r}")
         previous = raw
-        name = _text(raw, "an array name")
+        name = _name(raw)
         arrays[name] = _read_array(reader, name)
     if reader.left:
         raise WireError(f"{reader.left} bytes after the last array")
@@ -187,6 +189,7 @@ def _entries(arrays: Mapping[str, np.ndarray]) -> tuple[list[tuple[bytes, np.nda
     return entries, size
 
 
+@lru_cache(maxsize=1 << 10)
 def _raw_name(name: object) -> bytes:
     raw = _utf8(name, "an array name") if isinstance(name, str) else b""
     if not isinstance(name, str) or len(raw) > 255:
@@ -231,6 +234,11 @@ def _utf8(text: str, what: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise WireError(f"{what} is not valid Unicode: {text!r}") from error
+
+
+@lru_cache(maxsize=1 << 10)  # messages have few different names
+def _name(raw: bytes) -> str:
+    return _text(raw, "an array name")
 
 
 def _text(raw: bytes, what: str) -> str:

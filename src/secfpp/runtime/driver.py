@@ -193,13 +193,19 @@ def called(
         contexts: of the clients.
         states: before the step.
         received: what each was sent.
-        tolerant: reply that a message was refused, where a client alone finds that.
+        tolerant: reply that a message was refused, where the step says which client finds that.
 
     Raises:
         ClientError: the step failed; raised from the cause.
     """
+
+    def failed(place: int, error: Exception) -> tuple[ClientState, Arrays]:
+        if not (tolerant and isinstance(error, ProtocolError)):
+            raise ClientError(clients[place], round_, name, error) from error
+        return states[place], refusals.refusal(error)
+
     try:
-        return step.call(contexts, states, received)
+        return step.call(contexts, states, received, failed)
     except ClientError:
         raise
     except ProtocolError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from secfpp.errors import ClientError, ProtocolError
@@ -16,6 +17,8 @@ from secfpp.runtime.shared_arrays import SharedArrays
 
 __all__ = ["Costs", "Dropouts", "InProcessDriver", "Share"]
 
+_LARGEST = 1 << 23
+"""Bytes of messages that clients of one call get, beside those of the first: so few large ones are there at once."""
 Dropouts = Callable[[int, str, ClientId], Literal["before", "after"] | None]
 
 
@@ -84,7 +87,7 @@ class InProcessDriver(SimulatingDriver):
             ask_of(client)
         replies: dict[ClientId, Arrays] = {}
         reached = [client for client, fate in fates.items() if fate != "before"]
-        for clients in chunks(reached, self.chunk if step.many else 1):
+        for clients in _portions(ask, reached, self.chunk if step.many else 1):
             results = self._call(ask.step, step, clients, [ask_of(client) for client in clients])
             for client, (state, reply) in zip(clients, results, strict=True):
                 try:
@@ -137,3 +140,17 @@ class InProcessDriver(SimulatingDriver):
         if data is not None:
             self._record(data, step, label, client, direction, delivered)
         return arrived
+
+
+def _portions(ask: Ask, clients: Sequence[ClientId], size: int) -> Iterator[Sequence[ClientId]]:
+    """Consecutive clients, `size` of them at a time, or fewer whose messages are large."""
+    for chunk in chunks(clients, size):
+        ends = [0]
+        held = 0
+        for place, client in enumerate(chunk if size > 1 else ()):
+            own = sum(getattr(array, "nbytes", 0) for array in ask.payloads[client].values())
+            if place and held + own > _LARGEST:
+                ends.append(place)
+                held = 0
+            held += own
+        yield from (chunk[start:end] for start, end in pairwise([*ends, len(chunk)]))

@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any, ClassVar, TypeVar
 
@@ -214,13 +214,9 @@ class Joined:
 
     def label(self, step_name: str, transcript: bytes = b"") -> Label:
         """The label of a step's messages."""
-        return Label(
-            str(self.about["component"]),
-            int(self.about["round"]),
-            int(self.about["attempt"]),
-            step_name,
-            sha256(self.digest + transcript).digest(),
-        )
+        about = self.about
+        numbers = int(about["round"]), int(about["attempt"])
+        return _label(str(about["component"]), *numbers, step_name, self.digest + transcript)
 
     def fact(self, name: str, kind: type[F]) -> F:
         """The agreed fact `name`.
@@ -237,6 +233,11 @@ class Joined:
     def attempt(self) -> int:
         """The number that tells this protocol run apart."""
         return int(self.about["attempt"])
+
+
+@lru_cache(maxsize=64)  # clients that share a process make the same
+def _label(component: str, round_: int, attempt: int, step_name: str, transcript: bytes) -> Label:
+    return Label(component, round_, attempt, step_name, sha256(transcript).digest())
 
 
 def join(context: object, component: str, message: Arrays, named: bool = False) -> Joined:

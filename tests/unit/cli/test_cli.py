@@ -215,7 +215,12 @@ def test_cache_is_shown_and_emptied(world: World, tmp_path: Path) -> None:
         (tmp_path / "cache" / part / "x").write_bytes(b"0" * size)
     assert secfpp("cache", "where").stdout.strip() == str(tmp_path / "cache")
     assert "2.0 KiB" in secfpp("cache").stdout
-    assert json.loads(secfpp("cache", "size", "--json").stdout)["bytes"] == {"features": 2048, "icons": 10, "images": 0}
+    assert json.loads(secfpp("cache", "size", "--json").stdout)["bytes"] == {
+        "features": 2048,
+        "icons": 10,
+        "images": 0,
+        "noise": 0,
+    }
     assert "freed 10 B" in secfpp("cache", "clear", "--only", "icons").stdout
     assert json.loads(secfpp("cache", "clear", "--json").stdout)["freed"] == 2048
     assert "one of features, icons" in fails(2, "cache", "clear", "--only", "prompts")

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secfpp.crypto import bounds
-from secfpp.crypto.bounds import Bound, Challenge, coefficients_of, digits_of
+from secfpp.crypto.bounds import Bound, Challenge, digits_of
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
+from secfpp.crypto.projections import coefficients_of
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import FieldRangeError
@@ -63,7 +64,7 @@ def test_vectors_up_to_the_limit_pass(code: LagrangeCode, size: int) -> None:
     bound = bound_for(size, code)
     vectors = [np.zeros(size, np.int64), of_norm(size, 1e-3), of_norm(size, 2.5), -of_norm(size, 2.5, 1)]
     vectors.append(np.array([int(CODEC.largest), *[0] * (size - 1)]))
-    proofs = [bound.prove(vector, PROJECT, fresh()) for vector in vectors]
+    proofs = [bound.prove(PROJECT, [(vector, fresh())])[0] for vector in vectors]
     assert checked(bound, [spread(bound, v) for v in vectors], proofs, code) == [True] * len(vectors)
 
 
@@ -71,16 +72,16 @@ def test_vectors_up_to_the_limit_pass(code: LagrangeCode, size: int) -> None:
 @given(st.integers(0, 2**32), st.floats(0, 2.5), st.integers(1, 60))
 def test_honest_proofs_hold_for_all_seeds(seed: int, norm: float, size: int) -> None:
     bound, vector = bound_for(size), of_norm(size, norm, seed)
-    assert checked(bound, [spread(bound, vector)], [bound.prove(vector, PROJECT, fresh())]) == [True]
+    assert checked(bound, [spread(bound, vector)], [bound.prove(PROJECT, [(vector, fresh())])[0]]) == [True]
 
 
 def test_who_proves_a_vector_that_is_too_long_is_stopped_at_home() -> None:
     with pytest.raises(FieldRangeError, match="should have been shortened"):
-        bound_for(40).prove(of_norm(40, 2.6), PROJECT, fresh())
+        bound_for(40).prove(PROJECT, [(of_norm(40, 2.6), fresh())])
 
 
 def lied(bound: Bound, vector: Elements, digits: np.ndarray) -> bool:
-    (found,) = checked(bound, [vector], [bound.prove_digits(vector, digits, fresh())])
+    (found,) = checked(bound, [vector], [bound.prove_digits(vector[None], digits[None], [fresh()])[0]])
     return found
 
 
@@ -103,7 +104,7 @@ def test_bits_that_are_none_would_let_a_long_vector_pass() -> None:
     projected = PrimeField.matmul(coefficients, vector[:, None])[:, 0].tolist()
     digits[: -len(bound.slack) : len(bound.digits)] = [(y + bound.reach) % P for y in projected]
     digits[-len(bound.slack)] = (bound.limit - sum(int(v) ** 2 for v in vector.tolist())) % P
-    proof = bound.prove_digits(vector, digits, fresh())
+    proof = bound.prove_digits(vector[None], digits[None], [fresh()])[0]
     assert checked(bound, [vector], [proof]) == [False]
     drawn = Challenge(bound, PROJECT, CHECK)
     opened = CODE.decode(answered(drawn, vector, proof))
@@ -215,7 +216,7 @@ def test_digits_make_every_number_in_range_and_no_other(count: int) -> None:
 def test_every_part_of_a_proof_counts(part: str) -> None:
     bound = bound_for(40)
     vector = of_norm(40, 1.0)
-    proof = bound.prove(vector, PROJECT, fresh())
+    proof = bound.prove(PROJECT, [(vector, fresh())])[0]
     start = 0
     for name, size in bound._parts.items():
         if name == part:
@@ -227,7 +228,7 @@ def test_every_part_of_a_proof_counts(part: str) -> None:
 def test_another_vector_than_was_proven_does_not_pass() -> None:
     bound = bound_for(40)
     vector = of_norm(40, 1.0)
-    proof = bound.prove(vector, PROJECT, fresh())
+    proof = bound.prove(PROJECT, [(vector, fresh())])[0]
     other = vector.copy()
     other[3] += 1
     assert checked(bound, [spread(bound, other)], [proof]) == [False]
@@ -240,7 +241,7 @@ def views(vector: np.ndarray, holders: list[int], count: int, **broken: bool) ->
     rows = []
     for _ in range(count):
         drawn = Challenge(bound, PROJECT, CHECK)
-        proof = bound.prove(vector, PROJECT, fresh())
+        proof = bound.prove(PROJECT, [(vector, fresh())])[0]
         parts = bound._split(proof)
         for name in ("masks", "pads"):
             if broken.get(name):

@@ -14,6 +14,7 @@ from secfpp.errors import ClientError, ProtocolError, WireError
 from secfpp.protocol import wire
 from secfpp.protocol.program import Arrays, Ask, ClientState, Joint, Program, Replies, gather, step
 from secfpp.protocol.transcript import SERVER, Transcript
+from secfpp.runtime import in_process
 from secfpp.runtime.in_process import InProcessDriver
 from support.toy import Toy, adding, dropping, toy_driver
 
@@ -45,6 +46,28 @@ def test_batched_steps_come_in_chunks_of_sorted_clients(n: int, chunk: int) -> N
     driver.run(adding(clients, 1, "method.add_together"))
     calls = driver.contexts[clients[0]].calls if clients else []
     assert calls == [tuple(clients[i : i + chunk]) for i in range(0, n, chunk)]
+
+
+def test_large_messages_come_to_few_clients_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_process, "_LARGEST", 80)
+    driver = toy_driver("abcdef", chunk=4)
+    sizes = zip("abcdef", [99, 4, 4, 4, 1, 1], strict=True)
+    payloads = {client: {"by": np.array(1), "more": np.zeros(size)} for client, size in sizes}
+    driver.run(ask_once(Ask("method.add_together", payloads)))
+    assert driver.contexts["a"].calls == [("a",), ("b", "c"), ("d",), ("e", "f")]
+
+
+@pytest.mark.parametrize("tolerant", [True, False])
+def test_of_clients_in_one_call_only_who_refuses_counts_as_missing(tolerant: bool) -> None:
+    driver = toy_driver("abcd", tolerant=tolerant)
+    request = Ask("method.add_or_refuse", {client: {"by": np.array(-(client == "b"))} for client in "abcd"})
+    if not tolerant:
+        with pytest.raises(ClientError, match=r"client 'b', .*nothing below 0"):
+            driver.run(ask_once(request))
+        return
+    replies = driver.run(ask_once(request))
+    assert list(replies) == ["a", "c", "d"] and replies.missing == ("b",)
+    assert [(refusal.by, refusal.reason) for refusal in driver.refusals] == [("b", "protocol")]
 
 
 def test_batched_and_single_steps_agree() -> None:

@@ -21,16 +21,22 @@ much more that it cannot.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from functools import lru_cache
+from hashlib import sha256
 
 import numpy as np
 
+from secfpp.cachedir import sub_cache
 from secfpp.secure.clustering import kmeans
-from secfpp.secure.clustering.search import Search
+from secfpp.secure.clustering.search import STARTS, Search
 from secfpp.seeding import derive
+from secfpp.storage import cached_arrays
 
+REVISION = 1
+"""Of how noise is searched: raise it with every change of what that finds, here, in `Search` or in `kmeans`."""
 DRAWS = 100
 """How often noise is searched: from 24 draws, deviations are so uncertain that noise is taken for groups too often."""
 _COORDINATES = 2000
@@ -105,6 +111,15 @@ def cost_bound(search: Search) -> int:
 
 @lru_cache(maxsize=64)
 def _noise(n: int, dimensions: int, k_max: int, restarts: int, finalists: int, iterations: int) -> dict[int, int]:
+    """What `_searched_noise` finds, also for later processes: it is public, and takes longer than some searches."""
+    numbers = n, dimensions, k_max, restarts, finalists, iterations
+    key = [REVISION, np.__version__, DRAWS, _NOISE, kmeans.INERTIA_SCALE, STARTS, *numbers]
+    path = sub_cache("noise") / f"{sha256(json.dumps(key).encode()).hexdigest()[:24]}.safetensors"
+    kept = cached_arrays(path, lambda: {"reached": np.array(_searched_noise(*numbers), np.int64)})
+    return dict(enumerate(kept["reached"].tolist(), 2))
+
+
+def _searched_noise(n: int, dimensions: int, k_max: int, restarts: int, finalists: int, iterations: int) -> list[int]:
     """m_K + 2 s_K for each K from 2 to `k_max`, of coordinates of spread `_NOISE`, in units of 1 / `INERTIA_SCALE`."""
     found: dict[int, list[int]] = {k: [] for k in range(2, k_max + 1)}
     for draw in range(DRAWS):
@@ -128,7 +143,7 @@ def _noise(n: int, dimensions: int, k_max: int, restarts: int, finalists: int, i
         for k, objectives in found.items():
             runs = np.stack([labels for (clusters, _), labels in finished.items() if clusters == k])
             objectives.append(-min(kmeans.inertias(inner, runs)))
-    return {k: _mean_and_twice_deviation(values) for k, values in found.items()}
+    return [_mean_and_twice_deviation(values) for values in found.values()]
 
 
 def _mean_and_twice_deviation(values: list[int]) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 
 import numpy as np
 
-from secfpp.crypto.bounds import challenge
+from secfpp.crypto.bounds import Bound, Challenge, challenge
 from secfpp.crypto.channel import Data, Label
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
@@ -17,15 +18,15 @@ from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ProtocolError, TamperError, WireError
 from secfpp.protocol import wire
-from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
-from secfpp.secure.key_lists import ascending
 from secfpp.secure.means.batches import TAKE, batch_of
 from secfpp.secure.means.bounded import CHECK, PROVE, bound_of, commitment
+from secfpp.secure.means.messages import envelopes_of, names_of
 from secfpp.secure.means.relay import AGREE, RECEIVE, SUM, Inclusion, others
 from secfpp.secure.means.updates import unweighted
 from secfpp.secure.session import Joined
+from secfpp.secure.tasks import Task, Work
 
 _HEAD = 2
 """Numbers before a block, see `_numbers`."""
@@ -98,16 +99,16 @@ class MeanRun:
         """Whether everybody proves that its update is clipped."""
         return bool(self.place.about["bounded"])
 
-    def seal_shares(self, update: Elements, version: int, stream: Stream) -> np.ndarray:
+    def seal_shares(self, update: Elements, version: int, stream: Stream) -> Task[np.ndarray]:
         """Share the encoded update; envelopes for the other holders."""
         blocks = np.zeros((self.code.blocks, self._length(update.size)), np.uint64)
         blocks.reshape(-1)[: update.size] = update.reshape(-1)
         if self.bounded:
             self.update = unweighted(update, self.weight(self.name)).reshape(-1)
         self.head = version, update.size
-        return self._seal_encoded(blocks, stream, self.place.label("share"))
+        return (yield from self._seal_encoded(blocks, stream, self.place.label("share")))
 
-    def seal_proof(self, payload: Arrays, stream: Stream) -> np.ndarray:
+    def seal_proof(self, payload: Arrays, stream: Stream) -> Task[np.ndarray]:
         """Share a proof that the update is clipped; envelopes for the other holders.
 
         Raises:
@@ -117,25 +118,26 @@ class MeanRun:
             raise TamperError(None, PROVE, "an update is proven to be clipped once, after it was shared")
         bound = bound_of(self.code, self._length(self.update.size), self.codec)
         seed = self._seed(payload, "project", self.batch(self.name), PROVE)
-        proof = bound.prove(self.update, seed, stream)
-        self.update = None
-        return self._seal_encoded(proof, stream, self.place.label("prove"))
+        update, self.update = self.update, None
+        proof = yield Work(Bound.prove, (bound, seed), (update, stream), (bound.blocks, bound.length + bound.proof))
+        return (yield from self._seal_encoded(proof, stream, self.place.label("prove")))
 
-    def _seal_encoded(self, blocks: Elements, stream: Stream, label: Label) -> np.ndarray:
-        holders, shares = self.place.holders, self.code.encode(blocks, stream)
+    def _seal_encoded(self, blocks: Elements, stream: Stream, label: Label) -> Task[np.ndarray]:
+        code, holders = self.code, self.place.holders
+        shares: Elements = yield Work(LagrangeCode.encode_each, (code,), (blocks, stream), blocks.shape)
         messages = dict(zip(holders, _data(_numbers(*self.head, shares)), strict=True))
         if messages.pop(self.name, None) is not None:
             self.own.append(shares[holders.index(self.name)].copy())
         return _rows(self.place.channel.seal_each(list(messages), label, messages.values()))
 
-    def answer(self, payload: Arrays, size: int) -> Elements:
+    def answer(self, payload: Arrays, size: int) -> Task[Elements]:
         """Open the shares and the proofs of clients, and answer about them, see `Challenge.answers`.
 
         Raises:
             TamperError: a second time, seeds that the server did not commit to, or an envelope that is not what its
                 sender should have sealed.
         """
-        clients = _names(payload, "clients", self.place.clients, CHECK)
+        clients = names_of(payload, "clients", self.place.clients, CHECK)
         if not self.answered.isdisjoint(clients):
             raise TamperError(None, CHECK, "a holder answers about proofs once, here it is asked again")
         if len(batches := set(map(self.batch, clients))) != 1:
@@ -148,7 +150,7 @@ class MeanRun:
             raise TamperError(None, CHECK, f"{self.name!r} is said to have proven its update, but did not")
         self.open_shares(payload, clients, size, CHECK)
         senders, label = others(self.name, clients), self.place.label("prove")
-        rows = _envelopes(payload, "proofs", len(senders), CHECK)
+        rows = envelopes_of(payload, "proofs", len(senders), CHECK)
         proofs = self._opened(senders, label, rows, size, drawn.bound.proof)[1]
         if self.name in clients:
             proofs = np.insert(proofs, clients.index(self.name), self.own[1], axis=0)
@@ -158,7 +160,9 @@ class MeanRun:
             inverses = {weight: pow(weight, -1, PrimeField.p) for weight in set(weights)}
             vectors = PrimeField.mul(vectors, np.array([inverses[weight] for weight in weights], np.uint64)[:, None])
         self.answered.update(clients)
-        return drawn.answers(vectors, proofs)
+        shape = len(clients), vectors.shape[1] + proofs.shape[1]
+        answers: Elements = yield Work(Challenge.answers_each, (drawn,), (vectors, proofs), shape)
+        return answers
 
     def _seed(self, payload: Arrays, name: str, batch: int, step: str) -> bytes:
         seed, told = payload[name].tobytes() if name in payload else b"", self.place.fact(name, list)
@@ -172,7 +176,7 @@ class MeanRun:
         Raises:
             TamperError: an envelope that is not what its sender should have sealed.
         """
-        self.open_shares(payload, _names(payload, "clients", self.place.clients, TAKE), size, TAKE)
+        self.open_shares(payload, names_of(payload, "clients", self.place.clients, TAKE), size, TAKE)
 
     def open_shares(self, payload: Arrays, clients: Sequence[ClientId], size: int, step: str) -> None:
         """Open the shares of the updates of `clients`.
@@ -183,7 +187,7 @@ class MeanRun:
         if self.own:
             self.shares[self.name] = self.head[0], self.own[0]
         senders, label = others(self.name, clients), self.place.label("share")
-        rows = _envelopes(payload, "envelopes", len(senders), step)
+        rows = envelopes_of(payload, "envelopes", len(senders), step)
         versions, shares = self._opened(senders, label, rows, size, self._length(size))
         self.shares.update(zip(senders, zip(versions, shares, strict=True), strict=True))
 
@@ -223,9 +227,9 @@ class MeanRun:
             raise ProtocolError(f"step {SUM!r}: {self.name!r} was not told who is in the mean; run the round again")
         if self.given:
             raise TamperError(None, SUM, "a holder's sum is given out once, here it is asked for again")
-        holders = _names(payload, "holders", others(self.name, self.place.holders), SUM)
+        holders = names_of(payload, "holders", others(self.name, self.place.holders), SUM)
         label, confirmed = self.place.label("agree", self.agreed.digest), 1
-        for holder, row in zip(holders, _envelopes(payload, "echoes", len(holders), SUM), strict=True):
+        for holder, row in zip(holders, envelopes_of(payload, "echoes", len(holders), SUM), strict=True):
             try:
                 self.place.channel.check(holder, label, row.tobytes())
                 confirmed += 1
@@ -257,15 +261,16 @@ class MeanRun:
         label = self.place.label("sum", inclusion.digest)
         sums: dict[int, Elements] = {} if self.sum is None else {holders.index(self.name): self.sum}
         wrong: list[ClientId] = []
-        senders = _names(payload, "holders", holders, RECEIVE)
-        bodies = dict(zip(senders, _data(_envelopes(payload, "bodies", len(senders), RECEIVE)), strict=True))
+        senders = names_of(payload, "holders", holders, RECEIVE)
+        bodies = dict(zip(senders, _data(envelopes_of(payload, "bodies", len(senders), RECEIVE)), strict=True))
         senders = others(self.name, senders)
-        for sender, row in zip(senders, _data(_envelopes(payload, "envelopes", len(senders), RECEIVE)), strict=True):
-            try:
-                found = self.place.channel.open_for_all(sender, label, bodies[sender], row)
-                sums[holders.index(sender)] = self._read([sender], label, [found], size, self._length(size))[1][0]
-            except TamperError:
-                wrong.append(sender)
+        opened: dict[ClientId, bytes] = {}
+        for sender, row in zip(senders, _data(envelopes_of(payload, "envelopes", len(senders), RECEIVE)), strict=True):
+            with suppress(TamperError):
+                opened[sender] = self.place.channel.open_for_all(sender, label, bodies[sender], row)
+        good, found = self._readable(opened, label, size)
+        sums.update(zip(map(holders.index, good), found, strict=True))
+        wrong += [sender for sender in senders if sender not in good]
         if len(sums) < code.required():
             raise TamperError(
                 wrong[0] if len(wrong) == 1 else None,
@@ -293,7 +298,7 @@ class MeanRun:
         """The base for late clients that `payload` names, and who else may have it; nothing if it names none."""
         if "late" not in payload:
             return {}
-        late = _names(payload, "late", others(self.name, self.place.clients), "aggregator.catch_up")
+        late = names_of(payload, "late", others(self.name, self.place.clients), "aggregator.catch_up")
         message = bytes(wire.encode({"base": base, **word}))
         return self._seal_for_all(late, self.place.label("catch_up"), message)
 
@@ -343,6 +348,14 @@ class MeanRun:
             raise self._no_share(senders[int(wrong.argmax())], label, size)
         return heads[:, 0].tolist(), elements.astype(np.uint64, copy=False)
 
+    def _readable(self, opened: Mapping[ClientId, bytes], label: Label, size: int) -> tuple[list[ClientId], Elements]:
+        """Of what senders sealed, the blocks of those who sealed one, and who they are; see `_read`."""
+        senders, length = list(opened), self._length(size)
+        try:
+            return senders, self._read(senders, label, list(opened.values()), size, length)[1]
+        except TamperError as error:
+            return self._readable({sender: opened[sender] for sender in senders if sender != error.party}, label, size)
+
     def _no_share(self, sender: ClientId, label: Label, size: int) -> TamperError:
         return TamperError(sender, label.name, f"what it sealed is no share of a slot of {size} numbers")
 
@@ -366,33 +379,3 @@ def _data(rows: np.ndarray) -> Iterator[memoryview]:
 def _rows(messages: Sequence[bytes]) -> np.ndarray:
     """Messages of one length, uint8 [messages, bytes]."""
     return np.frombuffer(b"".join(messages), np.uint8).reshape(len(messages), -1 if messages else 0)
-
-
-def attempt_in(payload: Arrays) -> int:
-    """The attempt that a message is of.
-
-    Raises:
-        ProtocolError: it names none.
-    """
-    attempt = payload.get("attempt")
-    if attempt is None or attempt.shape != () or attempt.dtype.kind != "i":
-        raise ProtocolError("a message of the secure mean without the number of its attempt")
-    return int(attempt)
-
-
-def _names(payload: Arrays, key: str, allowed: Sequence[ClientId], step: str) -> tuple[ClientId, ...]:
-    """Clients that a message names, a sorted part of `allowed`."""
-    try:
-        names = tuple(map(str, parsed(payload[key].item())))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ProtocolError(f"step {step!r}: a list of {key} that cannot be read") from error
-    if not ascending(names) or not set(names) <= set(allowed):
-        raise ProtocolError(f"step {step!r}: {key} that are not clients of this run, each once, sorted")
-    return names
-
-
-def _envelopes(payload: Arrays, key: str, count: int, step: str) -> np.ndarray:
-    array = payload.get(key)
-    if array is None or array.dtype != np.uint8 or array.ndim != 2 or len(array) != count:
-        raise ProtocolError(f"step {step!r}: {count} envelopes are announced, the message has others")
-    return array

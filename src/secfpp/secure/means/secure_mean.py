@@ -40,8 +40,9 @@ from secfpp.secure.means.accepted import require_acceptable, require_members, re
 from secfpp.secure.means.aggregator import Aggregator, capped, check_codec, check_share
 from secfpp.secure.means.batches import Intake, batches_of, handed_over, one_after_the_other
 from secfpp.secure.means.bounded import Seeds, checked, committed
-from secfpp.secure.means.client import MeanRun, attempt_in, code_for
+from secfpp.secure.means.client import MeanRun, code_for
 from secfpp.secure.means.insiders import Insiders, let_in, of_terms, of_word, stated, word
+from secfpp.secure.means.messages import attempt_in
 from secfpp.secure.means.relay import RECEIVE, ForAll, Inclusion, Relay, others
 from secfpp.secure.means.updates import (
     Base,
@@ -61,6 +62,7 @@ from secfpp.secure.means.updates import (
     version_of,
 )
 from secfpp.secure.session import bind, forget, join, keep, kept, once, takes_part, terms, with_keys
+from secfpp.secure.tasks import Task, step_of_many
 from secfpp.settings import check_types
 
 
@@ -252,8 +254,8 @@ class SecureMean(Aggregator):
         """Reply which base this client has."""
         return state, told_base(state, text_in(payload, "slot"))
 
-    @step
-    def share(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+    @step_of_many
+    def share(self, context: object, state: ClientState, payload: Arrays) -> Task[tuple[ClientState, Arrays]]:
         """Reply a sealed share of the weighted, clipped update for every other holder, and of which base it is."""
         run = self._join(context, state, payload, "mean")
         require_members(run, state)
@@ -261,20 +263,22 @@ class SecureMean(Aggregator):
         state = marked_as_given(state, run.slot)
         encoded = encoded_update(state, run.slot, self.codec, run.weight(run.name))
         version = version_of(state, run.slot)
-        envelopes = run.seal_shares(encoded, version, Stream.fresh(run.place.party.entropy))
+        envelopes = yield from run.seal_shares(encoded, version, Stream.fresh(run.place.party.entropy))
         return state, {"envelopes": envelopes, **told_base(state, run.slot)}
 
-    @step
-    def prove(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+    @step_of_many
+    def prove(self, context: object, state: ClientState, payload: Arrays) -> Task[tuple[ClientState, Arrays]]:
         """Reply a sealed share, for every other holder, of a proof that the update is clipped."""
         run = self._run(context, state, payload, "mean", "prove")
-        return state, {"envelopes": run.seal_proof(payload, Stream.fresh(run.place.party.entropy))}
+        envelopes = yield from run.seal_proof(payload, Stream.fresh(run.place.party.entropy))
+        return state, {"envelopes": envelopes}
 
-    @step
-    def check(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
+    @step_of_many
+    def check(self, context: object, state: ClientState, payload: Arrays) -> Task[tuple[ClientState, Arrays]]:
         """Answer about the proofs of the clients that are named, which says whether they hold and nothing else."""
         run = self._run(context, state, payload, "mean", "check")
-        return state, {"answers": run.answer(payload, base_of(state, run.slot).size)}
+        answers = yield from run.answer(payload, base_of(state, run.slot).size)
+        return state, {"answers": answers}
 
     @step
     def agree(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,52 @@ def test_noise_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = agreement.allowances(plan(16, restarts=5), 3.0)
     monkeypatch.setattr(kmeans, "lloyd", None)
     assert agreement.allowances(plan(16, restarts=5, seed=4, round_=9), 3.0) == first
+    agreement._noise.cache_clear()  # as in another process
+    assert agreement.allowances(plan(16, restarts=5), 3.0) == first
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("SECFPP_CACHE", str(tmp_path))
+    monkeypatch.setattr(agreement, "DRAWS", 3)
+    return tmp_path / "noise"
+
+
+def noise(k_max: int = 3, **changes: int) -> dict[int, int]:
+    """As another process finds it."""
+    agreement._noise.cache_clear()
+    settings = {"n": 9, "dimensions": 5, "k_max": k_max, "restarts": 4, "finalists": 2, "iterations": 2} | changes
+    return agreement._noise(**settings)
+
+
+def test_what_is_kept_of_noise_is_for_the_same_settings_only(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = noise()
+    assert list(first) == [2, 3] and len(list(cache.iterdir())) == 1
+    variants = [{"n": 10}, {"dimensions": 6}, {"k_max": 4}, {"restarts": 5}, {"finalists": 3}, {"iterations": 3}]
+    for number, changes in enumerate(variants, 2):
+        noise(**changes)
+        assert len(list(cache.iterdir())) == number
+    monkeypatch.setattr(agreement, "REVISION", agreement.REVISION + 1)
+    monkeypatch.setattr(agreement, "_searched_noise", lambda *_: [1, 2])
+    assert noise() == {2: 1, 3: 2}
+
+
+@pytest.mark.parametrize("content", [b"", b"something else", None])
+def test_damaged_noise_is_searched_again(cache: Path, content: bytes | None) -> None:
+    first = noise()
+    (path,) = cache.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if content is None else content)
+    assert noise() == first
+    assert path.read_bytes() == whole
+
+
+def test_noise_that_cannot_be_kept_is_searched_each_time(cache: Path) -> None:
+    cache.write_bytes(b"a file where the folder should be")
+    with pytest.warns(RuntimeWarning, match="nothing is cached"):
+        first = noise()
+    cache.unlink()
+    assert noise() == first
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from secfpp.secure.means.bounded import Verdict, bound_of, judged
 from secfpp.secure.means.client import MeanRun, code_for
 from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.means.secure_mean import SecureMean
+from secfpp.secure.tasks import Task
 from secfpp.seeding import SystemEntropy
 from support.secure_runs import OnReplies, SecureRun, changing, names
 
@@ -37,7 +38,7 @@ class Instance:
         stream, shares, proofs = Stream.fresh(SystemEntropy()), [], []
         for i in range(count):
             vector = np.full(3 * bound.blocks, 1000 * (i + 1), np.int64)
-            proof = bound.prove(vector, b"p" * 32, stream)
+            proof = bound.prove(b"p" * 32, [(vector, stream)])[0]
             vector[0] += 10**10 * (i in long)
             shares.append(self.code.encode(PrimeField.lift(vector).reshape(bound.blocks, -1), stream))
             proofs.append(self.code.encode(proof, stream))
@@ -154,14 +155,14 @@ def test_a_client_that_deals_wrong_shares_spoils_no_mean(monkeypatch: pytest.Mon
     """Without the check all sums are spoiled, and nobody can be named."""
     honest = MeanRun._seal_encoded
 
-    def deal(self: MeanRun, blocks: Elements, stream: Stream, label: Any) -> np.ndarray:
+    def deal(self: MeanRun, blocks: Elements, stream: Stream, label: Any) -> Task[np.ndarray]:
         if self.name != "c02" or label.name != "aggregator.share":
-            return honest(self, blocks, stream, label)
+            return (yield from honest(self, blocks, stream, label))
         code, self.__dict__["code"] = self.code, code_for(16, 4)  # a polynomial of higher degree
         try:
             other = np.zeros((self.code.blocks, blocks.shape[1]), np.uint64)
             other[: min(len(other), len(blocks))] = blocks[: len(other)]
-            return honest(self, other, stream, label)
+            return (yield from honest(self, other, stream, label))
         finally:
             self.__dict__["code"] = code
 
