@@ -78,8 +78,12 @@ def test_t_holders_read_nothing_of_shares_and_everything_where_they_have_no_mask
     method: Any = replace(open_, aggregator=SecureMean())  # type: ignore[call-arg]
     clear = observe(dealt.dataset, backbone, open_, seed=1, rounds=4)
     sealed = observe(dealt.dataset, backbone, method, seed=1, rounds=4)
-    encode = LagrangeCode._encode
-    monkeypatch.setattr(LagrangeCode, "_encode", lambda self, data, stream, *into: encode(self, data, Nothing(), *into))  # type: ignore[arg-type]
+    encode = LagrangeCode.encode_each
+
+    def unmasked(self: LagrangeCode, parts: Any) -> Any:
+        return encode(self, [(data, Nothing()) for data, _ in parts])
+
+    monkeypatch.setattr(LagrangeCode, "encode_each", unmasked)
     broken = observe(dealt.dataset, backbone, method, seed=1, rounds=4)
     alike = []
     for name in clear.contexts:

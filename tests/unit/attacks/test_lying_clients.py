@@ -222,9 +222,12 @@ def lying(run: SecureRun, liar: Liar) -> None:
 
     def call(name: str, found: Any, clients: Any, received: Any) -> Any:
         results = honest(name, found, clients, received)
-        if name == liar.step and list(clients) == ["c02"]:
-            return [(results[0][0], liar(dict(results[0][1])))]
-        return results
+        if name != liar.step:
+            return results
+        return [
+            (result[0], liar(dict(result[1]))) if client == "c02" else result
+            for client, result in zip(clients, results, strict=True)
+        ]
 
     run.driver._call = call  # type: ignore[method-assign]
 

@@ -129,8 +129,9 @@ def test_of_those_who_are_gone_none_is_drawn() -> None:
     cohort = run.keys()
     drawn = json.loads(agreed_by(cohort)["about"].item())["holders"]
     left = cohort.subset(set(cohort.clients) - {drawn[0]})
-    client = next(name for name in left.clients if name not in drawn)
-    agreed = dict(terms("aggregator", left, {}, asked=[client]))
+    told = {name: dict(terms("aggregator", left, {}, asked=[name])) for name in left.clients}
+    client = next(name for name in told if name not in json.loads(told[name]["about"].item())["holders"])
+    agreed = told[client]
     assert drawn[0] not in run.join(client, in_short(agreed)).holders
     with pytest.raises(TamperError, match="holders are not those that the joint randomness gives"):
         run.join(drawn[1], changed(agreed, gone=[]))
