@@ -1,7 +1,7 @@
 """Sealed messages between clients that meet only through a server which they do not trust.
 
 Assumptions: computational Diffie-Hellman on Curve25519 (X25519, RFC 7748), HKDF-SHA256 (RFC 5869) as a random
-oracle, ChaCha20-Poly1305 (RFC 8439) and Ed25519; all parties hold the same roster; ephemeral private keys never
+oracle, AES-256-GCM (NIST SP 800-38D) and Ed25519; all parties hold the same roster; ephemeral private keys never
 leave the process, so that recorded messages stay closed when an identity key is lost later (forward secrecy).
 
 Every envelope has a key of its own, derived from the pair's shared secret, the roster, and the label, sender and
@@ -22,7 +22,7 @@ from itertools import repeat
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secfpp.crypto.roster import KEY_BYTES, IdentityKey, Roster, pack, verify
 from secfpp.errors import ConfigError, ProtocolError, TamperError
@@ -40,7 +40,7 @@ OFFER_STEP = "session.offer"
 """The step that errors about session keys name."""
 Data = bytes | bytearray | memoryview
 _NONCE, _KEY_BYTES = bytes(12), 32
-_ENVELOPE, _TAG, _PAIR = b"secfpp/envelope/2", b"secfpp/tag/1", b"secfpp/pair/2"
+_ENVELOPE, _TAG, _PAIR = b"secfpp/envelope/3", b"secfpp/tag/1", b"secfpp/pair/2"
 _FORGED = (
     "that is not authentic: changed on its way, or made for another step, round, attempt, recipient or history of the "
     "protocol"
@@ -222,7 +222,7 @@ class Channel:
                     "number"
                 )
             spent.add((salt, info))
-            sealed.append(ChaCha20Poly1305(_expand(secret, info)).encrypt(_NONCE, plaintext, info))
+            sealed.append(AESGCM(_expand(secret, info)).encrypt(_NONCE, plaintext, info))
         return sealed
 
     def seal_for_all(
@@ -237,7 +237,7 @@ class Channel:
             TamperError: as `seal`.
         """
         key = entropy.random_bytes(_KEY_BYTES)
-        body = ChaCha20Poly1305(key).encrypt(_NONCE, plaintext, label.encode())
+        body = AESGCM(key).encrypt(_NONCE, plaintext, label.encode())
         opening = key + sha256(body).digest()
         return body, self.seal_each(recipients, label, repeat(opening, len(recipients)))
 
@@ -252,7 +252,7 @@ class Channel:
         if sha256(body).digest() != digest:
             raise TamperError(sender, label.name, f"a body {_FORGED}")
         try:
-            return ChaCha20Poly1305(key).decrypt(_NONCE, body, label.encode())
+            return AESGCM(key).decrypt(_NONCE, body, label.encode())
         except InvalidTag:
             raise TamperError(sender, label.name, "a body that it did not seal with the key it gave") from None
 
@@ -278,7 +278,7 @@ class Channel:
             if (salt, info) in spent:
                 raise TamperError(sender, label.name, "an envelope of this label was opened before: a repeated message")
             try:
-                opened.append(ChaCha20Poly1305(_expand(secret, info)).decrypt(_NONCE, envelope, info))
+                opened.append(AESGCM(_expand(secret, info)).decrypt(_NONCE, envelope, info))
             except InvalidTag:
                 raise TamperError(sender, label.name, f"an envelope {_FORGED}") from None
             spent.add((salt, info))

@@ -18,6 +18,7 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -62,7 +63,7 @@ def encode(arrays: Mapping[str, np.ndarray], *, checksum: bool = True) -> bytear
     entries, size = _entries(arrays)
     parts: list[bytes | memoryview] = [_HEADER.pack(MAGIC, VERSION, len(entries))]
     for head, data in entries:
-        parts += [head, data if isinstance(data, bytes) else _array_bytes(data)]
+        parts += (head, data if isinstance(data, bytes) else _array_bytes(data))
     message = bytearray().join([*parts, bytes(_U32.size)])
     if checksum:
         _U32.pack_into(message, size - _U32.size, zlib.crc32(memoryview(message)[: -_U32.size]))
@@ -104,19 +105,19 @@ def decode(data: bytes | bytearray, *, checksum: bool = True) -> dict[str, np.nd
         raise WireError("message is damaged: its checksum does not match")
     if count > MAX_ARRAYS:
         raise WireError(f"message announces {count} arrays, at most {MAX_ARRAYS} are allowed")
-    reader = _Reader(body, _HEADER.size)
     arrays: dict[str, np.ndarray] = {}
-    previous = b""
+    previous, place = b"", _HEADER.size
     for index in range(count):
-        (length,) = reader.take(1)
-        raw = bytes(reader.take(length))
-        if index and raw <= previous:
-            raise WireError(f"array names out of order: {raw!r} after {previous!r}")
-        previous = raw
-        name = _name(raw)
-        arrays[name] = _read_array(reader, name)
-    if reader.left:
-        raise WireError(f"{reader.left} bytes after the last array")
+        found = _parsed(_head_at(body, place))
+        if index and found.raw <= previous:
+            raise WireError(f"array names out of order: {found.raw!r} after {previous!r}")
+        previous, start = found.raw, place + found.length
+        if found.dtype is None:
+            arrays[found.name], place = _text_at(body, start, found.name)
+        else:
+            arrays[found.name], place = _array_at(body, start, found), start + found.size
+    if place < len(body):
+        raise WireError(f"{len(body) - place} bytes after the last array")
     return arrays
 
 
@@ -133,54 +134,86 @@ def detach(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _copy(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "U":
         return np.array(array.item())
-    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", subok=False)
+    return array.copy() if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="), "C")
 
 
-class _Reader:
-    """Takes bytes off the front of a body and never past its end."""
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What is told before an array's data.
 
-    def __init__(self, body: memoryview, position: int) -> None:
-        self._body, self._position = body, position
+    Attributes:
+        raw: the name's bytes.
+        name: the name.
+        length: bytes of the head.
+        dtype: None stands for a string, whose length comes next.
+        shape: of the array.
+        size: bytes of its data.
+    """
 
-    @property
-    def left(self) -> int:
-        return len(self._body) - self._position
-
-    def take(self, count: int) -> memoryview:
-        start, end = self._position, self._position + count
-        if end > len(self._body):
-            raise WireError(f"message ends early: {count} bytes announced, {self.left} left")
-        self._position = end
-        return self._body[start:end]
+    raw: bytes
+    name: str
+    length: int
+    dtype: np.dtype[np.generic] | None = None
+    shape: tuple[int, ...] = ()
+    size: int = 0
 
 
-def _read_array(reader: _Reader, name: str) -> np.ndarray:
-    code, ndim = reader.take(2)
+def _head_at(body: memoryview, place: int) -> bytes:
+    """The bytes of the head that starts at `place`."""
+    try:
+        end = place + 3 + body[place]
+        end += _U32.size * body[end - 1]
+        return bytes(body[place:end]) if end <= len(body) else bytes(_taken(body, place, end))
+    except IndexError:
+        raise WireError(f"message ends early: {len(body) - place} bytes are left where an array begins") from None
+
+
+@lru_cache(maxsize=1 << 11)  # messages have few different ones
+def _parsed(head: bytes) -> _Head:
+    length = head[0]
+    raw, code, ndim = head[1 : 1 + length], head[1 + length], head[2 + length]
+    name = _text(raw, "an array name")
     if code == _STRING and ndim == 0:
-        (length,) = _U32.unpack(reader.take(_U32.size))
-        text = _text(bytes(reader.take(length)), f"string {name!r}")
-        if text.endswith("\0"):
-            raise WireError(f"string {name!r} ends with a NUL character, which no array can hold")
-        return np.array(text)
-    dtype = _DTYPES.get(code)
-    if dtype is None or ndim > MAX_NDIM:
+        return _Head(raw, name, len(head))
+    if code not in _DTYPES or ndim > MAX_NDIM:
         raise WireError(f"array {name!r} has type code {code} and {ndim} dimensions: not of this wire version")
-    shape = _SHAPES[ndim].unpack(reader.take(_SHAPES[ndim].size))
-    _check_extent(name, shape, dtype)
-    raw = reader.take(math.prod(shape) * dtype.itemsize)
-    if dtype.kind == "b" and raw.nbytes and np.frombuffer(raw, np.uint8).max() > 1:
-        raise WireError(f"array {name!r} holds booleans other than 0 and 1")
-    array = np.frombuffer(raw, dtype).reshape(shape)
+    shape, dtype = _SHAPES[ndim].unpack(head[3 + length :]), _DTYPES[code]
+    return _Head(raw, name, len(head), dtype, shape, _extent(name, shape, dtype))
+
+
+def _taken(body: memoryview, start: int, end: int) -> memoryview:
+    if end > len(body):
+        raise WireError(f"message ends early: {end - start} bytes announced, {max(len(body) - start, 0)} left")
+    return body[start:end]
+
+
+def _text_at(body: memoryview, start: int, name: str) -> tuple[np.ndarray, int]:
+    """A string, and where it ends."""
+    begin = start + _U32.size
+    end = begin + _U32.unpack(_taken(body, start, begin))[0]
+    text = _text(bytes(_taken(body, begin, end)), f"string {name!r}")
+    if text.endswith("\0"):
+        raise WireError(f"string {name!r} ends with a NUL character, which no array can hold")
+    return np.array(text), end
+
+
+def _array_at(body: memoryview, start: int, head: _Head) -> np.ndarray:
+    _taken(body, start, start + head.size)
+    assert head.dtype is not None
+    array: np.ndarray = np.ndarray(head.shape, head.dtype, body, start)
+    if head.dtype.kind == "b" and head.size and array.view(np.uint8).max() > 1:
+        raise WireError(f"array {head.name!r} holds booleans other than 0 and 1")
+    if not head.dtype.isnative:
+        return array.astype(head.dtype.newbyteorder("="))
     # A small array does not keep a whole message in memory. Behaved: aligned and writable.
-    ready = array.nbytes >= _PART and array.flags.behaved and dtype.isnative
-    return array if ready else array.astype(dtype.newbyteorder("="))
+    return array if head.size >= _PART and array.flags.behaved else array.copy()
 
 
 def _entries(arrays: Mapping[str, np.ndarray]) -> tuple[list[tuple[bytes, np.ndarray | bytes]], int]:
     """All that comes before an array's data, and the data, by ascending names; and the size of the whole message."""
     if len(arrays) > MAX_ARRAYS:
         raise WireError(f"{len(arrays)} arrays in one message, at most {MAX_ARRAYS} fit: stack arrays of equal shape")
-    entries = [_entry(raw, name, arrays[name]) for raw, name in sorted((_raw_name(name), name) for name in arrays)]
+    entries = [_entry(name, arrays[name]) for name in _ascending(tuple(arrays))]
     size = _HEADER.size + _U32.size
     for head, data in entries:
         size += len(head) + (len(data) if isinstance(data, bytes) else data.nbytes)
@@ -189,7 +222,11 @@ def _entries(arrays: Mapping[str, np.ndarray]) -> tuple[list[tuple[bytes, np.nda
     return entries, size
 
 
-@lru_cache(maxsize=1 << 10)
+@lru_cache(maxsize=1 << 8)  # messages have few different sets of names
+def _ascending(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for _, name in sorted((_raw_name(name), name) for name in names))
+
+
 def _raw_name(name: object) -> bytes:
     raw = _utf8(name, "an array name") if isinstance(name, str) else b""
     if not isinstance(name, str) or len(raw) > 255:
@@ -197,35 +234,51 @@ def _raw_name(name: object) -> bytes:
     return raw
 
 
-def _entry(raw: bytes, name: str, value: object) -> tuple[bytes, np.ndarray | bytes]:
+def _entry(name: str, value: object) -> tuple[bytes, np.ndarray | bytes]:
     """What comes before an array's data, and the data: the array, or a string's bytes."""
     if not isinstance(value, np.ndarray | np.generic):
         raise WireError(f"{name!r} is a {type(value).__name__}, not an array: wrap it in numpy.asarray")
-    array, start = np.asarray(value), bytes((len(raw),)) + raw
+    array = np.asarray(value)
     if array.dtype.kind == "U" and not array.ndim:
         text = _utf8(array.item(), f"string {name!r}")
-        return start + bytes((_STRING, 0)) + _U32.pack(len(text)), text
-    code = _CODES.get(array.dtype)
+        return _name_head(name) + bytes((_STRING, 0)) + _U32.pack(len(text)), text
+    return _head(name, array.dtype, array.shape), array
+
+
+@lru_cache(maxsize=1 << 10)
+def _name_head(name: str) -> bytes:
+    raw = _raw_name(name)
+    return bytes((len(raw),)) + raw
+
+
+@lru_cache(maxsize=1 << 11)
+def _head(name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
+    """What comes before an array's data."""
+    code = _CODES.get(dtype)
     if code is None:
         raise WireError(
-            f"array {name!r} has dtype {array.dtype} and shape {array.shape}: "
+            f"array {name!r} has dtype {dtype} and shape {shape}: "
             "bool, integers, float32, float64 or a single string are allowed; convert it with astype"
         )
-    if array.ndim > MAX_NDIM:
-        raise WireError(f"array {name!r} has {array.ndim} dimensions, at most {MAX_NDIM} are allowed: reshape it")
-    _check_extent(name, array.shape, array.dtype)
-    return start + bytes((code, array.ndim)) + _SHAPES[array.ndim].pack(*array.shape), array
+    if len(shape) > MAX_NDIM:
+        raise WireError(f"array {name!r} has {len(shape)} dimensions, at most {MAX_NDIM} are allowed: reshape it")
+    _extent(name, shape, dtype)
+    return _name_head(name) + bytes((code, len(shape))) + _SHAPES[len(shape)].pack(*shape)
 
 
-def _check_extent(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
-    """Refuse sizes that overflow, also those hidden behind a dimension of 0."""
-    if (math.prod(shape) or math.prod(max(side, 1) for side in shape)) * dtype.itemsize > MAX_MESSAGE:
+def _extent(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> int:
+    """An array's size in bytes; refuses one that overflows, also if that is hidden behind a dimension of 0."""
+    size = math.prod(shape) * dtype.itemsize
+    if (size or math.prod(max(side, 1) for side in shape) * dtype.itemsize) > MAX_MESSAGE:
         raise WireError(f"array {name!r} of shape {shape} is larger than a message ({MAX_MESSAGE} bytes)")
+    return size
 
 
 def _array_bytes(array: np.ndarray) -> memoryview:
     if array.dtype.kind == "b":
         array = np.asarray(array.view(np.uint8) != 0)  # memory may hold other true values than 1
+    if array.flags.c_contiguous and array.dtype.str[0] != ">":
+        return array.data
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data
 
 
@@ -234,11 +287,6 @@ def _utf8(text: str, what: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise WireError(f"{what} is not valid Unicode: {text!r}") from error
-
-
-@lru_cache(maxsize=1 << 10)  # messages have few different names
-def _name(raw: bytes) -> str:
-    return _text(raw, "an array name")
 
 
 def _text(raw: bytes, what: str) -> str:
