@@ -85,14 +85,17 @@ class Replies(Mapping[ClientId, Arrays]):
     def alike(self, read: Callable[[ClientId, Arrays], V], form: Callable[[V], object]) -> dict[ClientId, V]:
         """As `readable`, and those left out whose `form` is not that of most."""
         found = self.readable(read)
-        forms = {client: form(value) for client, value in found.items()}
+        usual = self.usual({client: form(value) for client, value in found.items()})
+        return {client: found[client] for client in usual}
+
+    def usual(self, forms: Mapping[ClientId, object]) -> list[ClientId]:
+        """The clients with the form that most have; the others are refused."""
         usual = Counter(forms.values()).most_common(1)[0][0] if forms else None
         for client, odd in forms.items():
             if odd != usual:
                 what = f"sent something of another form than most: {odd}, not {usual}"
                 self.refuse(client, ReplyError(client, what))
-                del found[client]
-        return found
+        return [client for client, own in forms.items() if own == usual]
 
     def __getitem__(self, client: ClientId) -> Arrays:
         return self._replies[client]

@@ -14,8 +14,9 @@ from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.errors import ConfigError, FieldRangeError, Problem, ReplyError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import integer_in, text_in
-from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
+from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, Replies, step
 from secfpp.secure.means.aggregator import Aggregator, capped, check_codec, check_share
+from secfpp.secure.means.batches import batches_of
 from secfpp.secure.means.updates import (
     Base,
     Mean,
@@ -43,7 +44,7 @@ Noise = Callable[[tuple[int, ...]], np.ndarray]
 
 @dataclass(frozen=True)
 class PlainMean(Aggregator):
-    """The weighted mean with a server that sees every update; two exchanges.
+    """The weighted mean with a server that sees every update; two exchanges, and one for each further batch of clients.
 
     A client whose base is not the present one, because it missed an earlier result, is left out of the sum. It
     gets the base from a member (a third exchange, only then) and takes part the next time; if that member
@@ -94,24 +95,18 @@ class PlainMean(Aggregator):
         """
         cohort = replace(cohort, weights=capped(cohort.weights, self.most_weight))
         FixedPoint(self.clip, self.bits).require_capacity(sum(cohort.weights.values()))
-        name = np.array(slot)
-        replies = yield Ask(
-            "aggregator.share",
-            {client: {"slot": name, "weight": np.array(weight)} for client, weight in cohort.weights.items()},
-        )
-        shared = replies.alike(partial(self._shared, cohort.weights), lambda one: one[1].shape)
-        present = agreed_base({client: base for client, (base, _) in shared.items()}, self.colluding, known)
-        members = tuple(client for client, (base, _) in shared.items() if base == present)
-        late = tuple(client for client, (base, _) in shared.items() if base != present)
+        told, totals = yield from self._summed(cohort, slot)
+        present = agreed_base(told, self.colluding, known)
+        members = tuple(client for client, base in told.items() if base == present)
+        late = tuple(client for client, base in told.items() if base != present)
         behind = frozenset(late)
         enough = len(members) >= self.min_responders and present is not None
-        result: dict[str, np.ndarray] = {"slot": name}
+        result: dict[str, np.ndarray] = {"slot": np.array(slot)}
         if enough:
             assert present is not None
             weight = sum(cohort.weights[client] for client in members)
-            total = PrimeField.sum([shared[client][1] for client in members], shared[members[0]][1].shape)
             result |= {
-                "total": total if noise is None else self._noisy(total, weight, noise),
+                "total": totals[present] if noise is None else self._noisy(totals[present], weight, noise),
                 "weight": np.array(weight),
                 "base_version": np.array(present.version),
                 "version": np.array(next_version(present.version, cohort.round)),
@@ -126,6 +121,28 @@ class PlainMean(Aggregator):
         if sponsor is not None and left is not None and "base" in acks.get(sponsor, {}):
             yield Ask("aggregator.catch_up", dict.fromkeys(late, _caught_up(slot, acks[sponsor]["base"], left)))
         return Mean(members if enough else (), left)
+
+    def _summed(self, cohort: Cohort, slot: str) -> Program[tuple[dict[ClientId, Base], dict[Base, Elements]]]:
+        """Ask for updates, batch by batch; each client's base, and the sum of the updates of each base.
+
+        Which base counts is known only when all have answered. Sums of field elements are exact in any order, so no
+        update need be kept until then.
+        """
+        bases: dict[ClientId, Base] = {}
+        shapes: dict[ClientId, tuple[int, ...]] = {}
+        totals: dict[tuple[Base, tuple[int, ...]], Elements] = {}
+        name, replies = np.array(slot), Replies({})
+        for batch in batches_of(cohort.clients, ()):
+            replies = yield Ask(
+                "aggregator.share", {c: {"slot": name, "weight": np.array(cohort.weights[c])} for c in batch}
+            )
+            for client, (base, update) in replies.readable(partial(self._shared, cohort.weights)).items():
+                bases[client], shapes[client] = base, update.shape
+                known = totals.get((base, update.shape))
+                totals[base, update.shape] = update if known is None else PrimeField.add(known, update)
+        alike = replies.usual(shapes)
+        own = {base: total for (base, shape), total in totals.items() if alike and shape == shapes[alike[0]]}
+        return {client: bases[client] for client in alike}, own
 
     def refresh(
         self, cohort: Cohort, slot: str, known: Base | None = None, group: Collection[ClientId] | None = None
