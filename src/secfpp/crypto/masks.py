@@ -75,14 +75,17 @@ def masked(
     flat = [value.reshape(-1) for value in values]
     result = np.concatenate(flat) if flat else np.zeros(0, np.uint64)
     for start in range(0, result.size, _BLOCK):
-        block = PrimeField.mul(result[start : start + _BLOCK], weight)
+        block = result[start : start + _BLOCK]
+        if compiled:
+            compiled.mul(block, weight, block)
+        else:
+            block[:] = PrimeField.mul(block, weight)
         for stream, first in pads:
             if compiled:
                 compiled.pad(stream.words(block.shape), block, not first)
-                continue
-            pad = stream.elements(block.shape)
-            block = PrimeField.add(block, pad) if first else PrimeField.sub(block, pad)
-        result[start : start + _BLOCK] = block
+            else:
+                pad = stream.elements(block.shape)
+                block[:] = PrimeField.add(block, pad) if first else PrimeField.sub(block, pad)
     return result
 
 

@@ -178,7 +178,7 @@ def test_characters_give_one_hot_vectors(bits: int, limit: int) -> None:
     signs = 1 - 2 * ((numbers >> np.arange(bits)[:, None]) & 1)
 
     def circuit(x: Shared, pool: Pool) -> Computation[np.ndarray]:
-        found = yield from characters([x[j] for j in range(bits)], pool)
+        found = yield from characters(x, pool)
         (public,) = yield from opened([Shared(one_hot(found.values, bits), found.degree)])
         return public
 
