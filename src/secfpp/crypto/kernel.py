@@ -2,8 +2,8 @@
 
 `PrimeField` and a few others ask for `compiled`, and do the same in numpy without it, element by element. It is None
 where no compiler was at hand when the package was installed, where the kernel is another revision's, or where
-``SECFPP_KERNEL=numpy`` says so. ``SECFPP_KERNEL=plain`` keeps the kernel from using the processor's vectors for products,
-which not all have.
+``SECFPP_KERNEL=numpy`` says so. ``SECFPP_KERNEL=plain`` keeps the kernel from making products with instructions that
+not all processors have.
 """
 
 from __future__ import annotations
