@@ -15,6 +15,7 @@ The maximum connectivity of a graph (1962).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -99,7 +100,7 @@ def split(vector: Elements, shapes: Sequence[tuple[int, ...]]) -> list[Elements]
     """A vector cut into arrays of `shapes`."""
     parts, start = [], 0
     for shape in shapes:
-        stop = start + int(np.prod(shape, dtype=np.int64))
+        stop = start + math.prod(shape)
         parts.append(vector[start:stop].reshape(shape))
         start = stop
     return parts
