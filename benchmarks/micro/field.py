@@ -66,10 +66,8 @@ def main() -> None:
     parser.add_argument("--elements", type=int, default=1 << 20)
     arguments = parser.parse_args()
     stream, rng = Stream.fresh(SystemEntropy()), np.random.default_rng(0)
-    print(
-        f"kernel: {'compiled' if kernel.compiled else 'none'}, vectors: {kernel.uses_vectors()}, numpy {np.__version__}, ",
-        end="",
-    )
+    print(f"kernel: {'compiled' if kernel.compiled else 'none'}, vectors: {kernel.uses_vectors()}, ", end="")
+    print(f"numpy {np.__version__}, ", end="")
     print(f"threads of BLAS: {os.environ.get('OMP_NUM_THREADS', 'all')}, best of {arguments.repeats}")
     print(f"{'product, ms':<24}{'kernel':>10}{'numpy':>10}{'times':>8}{'9 x BLAS':>11}{'efficiency':>12}")
     for m, k, n in SHAPES:
