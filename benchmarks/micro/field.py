@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from secfpp.crypto import field, kernel, randomness, sharing
+from secfpp.crypto import arithmetic, field, kernel, randomness, sharing
 from secfpp.crypto.field import PrimeField
 from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
@@ -49,7 +49,7 @@ def best(way: Callable[[], object], repeats: int) -> float:
 
 def both(way: Callable[[], object], repeats: int) -> tuple[float, float]:
     """Seconds by the kernel and in numpy, the repeats in turn."""
-    modules: tuple[Any, ...] = (field, randomness, sharing)
+    modules: tuple[Any, ...] = (arithmetic, field, randomness, sharing)
     found = []
     for compiled in (kernel.compiled, None):
         for module in modules:
@@ -66,7 +66,8 @@ def main() -> None:
     parser.add_argument("--elements", type=int, default=1 << 20)
     arguments = parser.parse_args()
     stream, rng = Stream.fresh(SystemEntropy()), np.random.default_rng(0)
-    print(f"kernel: {'compiled' if kernel.compiled else 'none'}, numpy {np.__version__}, ", end="")
+    print(f"kernel: {'compiled' if kernel.compiled else 'none'}, vectors: {kernel.uses_vectors()}, ", end="")
+    print(f"numpy {np.__version__}, ", end="")
     print(f"threads of BLAS: {os.environ.get('OMP_NUM_THREADS', 'all')}, best of {arguments.repeats}")
     print(f"{'product, ms':<24}{'kernel':>10}{'numpy':>10}{'times':>8}{'9 x BLAS':>11}{'efficiency':>12}")
     for m, k, n in SHAPES:
@@ -80,9 +81,11 @@ def main() -> None:
     count = arguments.elements
     print(f"{'ns for each of ' + format(count, ','):<32}{'kernel':>10}{'numpy':>10}{'times':>8}")
     a, b, code = stream.elements((count,)), stream.elements((count,)), LagrangeCode(16, 2)
+    squares = PrimeField.mul(a, a)
     ways: dict[str, Callable[[], object]] = {
         "add": lambda: PrimeField.add(a, b),
         "multiply": lambda: PrimeField.mul(a, b),
+        "inverse root": lambda: arithmetic.inverse_square_root(squares),
         "uniform": lambda: stream.elements((count,)),
         "share among 16, T = 2": lambda: code.encode(a[None], stream),
     }

@@ -25,6 +25,7 @@ import numpy as np
 
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.gate import SUMS, Gate
+from secfpp.crypto.kernel import compiled
 from secfpp.errors import ProtocolError
 
 R = TypeVar("R")
@@ -97,6 +98,10 @@ class Shared:
     def transpose(self, *axes: int) -> Shared:
         """The same elements with other axes."""
         return Shared(self.values.transpose(axes), self.degree)
+
+    def weighed(self) -> Shared:
+        """The sum over j of 2^j times the j-th of up to 61 rows."""
+        return Shared(PrimeField.weighed(self.values), self.degree)
 
     def turn(self, power: int) -> Shared:
         """Times 2^power."""
@@ -198,6 +203,9 @@ def inverse_square_root(squares: Elements) -> Elements:
     if not np.all(squares):
         raise ProtocolError("the square of a random element is 0: run the round again")
     flat, roots = squares.reshape(-1), np.empty(squares.size, np.uint64)
+    if compiled:
+        compiled.root(np.ascontiguousarray(flat), roots)
+        return roots.reshape(squares.shape)
     for start in range(0, flat.size, _BLOCK):
         roots[start : start + _BLOCK] = _ones_power(flat[start : start + _BLOCK], PrimeField.bits - 2)
     return roots.reshape(squares.shape)

@@ -38,7 +38,6 @@ from secfpp.crypto.arithmetic import (
     lowered,
     opened,
     signs,
-    stack,
     together,
 )
 from secfpp.crypto.field import Elements, PrimeField
@@ -127,11 +126,9 @@ class Comparator:
     def prepare(self, count: int, pool: Pool) -> Computation[DrawnMasks]:
         """Material for `count` signs, at no input: one exchange here, and one in `DrawnMasks.expand`."""
         drawn = yield from signs((self.w, count), pool)
-        total = Shared(np.zeros(count, np.uint64), 0)
-        for j in range(self.w):  # t = sum_j 2^j (1 - x_j) / 2 = (2^w - 1 - sum_j 2^j x_j) / 2 for signs x_j
-            total = total + drawn[j].turn(j)
+        # t = sum_j 2^j (1 - x_j) / 2 = (2^w - 1 - sum_j 2^j x_j) / 2 for signs x_j
         every = Shared(np.full(count, ((1 << self.w) - 1) % PrimeField.p, np.uint64), 0)
-        mask = (every - total).turn(self.k - 1) + pool.integers(self.k, (count,))
+        mask = (every - drawn.weighed()).turn(self.k - 1) + pool.integers(self.k, (count,))
         return DrawnMasks(self, drawn, mask)
 
     def opening(self, x: Shared, mask: Shared, pool: Pool) -> Computation[Elements]:
@@ -160,7 +157,7 @@ class DrawnMasks:
         """Prepare the digits; it does not hold on to the signs, which are large."""
         starts = np.cumsum((0, *self.comparator.widths))
         parts = [
-            characters([self.signs[start + j] for j in range(bits)], pool)
+            characters(self.signs[start : start + bits], pool)
             for start, bits in zip(starts.tolist(), self.comparator.widths, strict=False)
         ]
         return _expanded(self.comparator, self.mask, parts, pool)
@@ -231,23 +228,27 @@ class Masks:
         return greater, equal
 
 
-def characters(single: Sequence[Shared], pool: Pool) -> Computation[Shared]:
-    """The characters [2^bits - 1, ...] of several bits from their signs: entry S - 1 is the product over the bits of S.
+def characters(single: Shared, pool: Pool) -> Computation[Shared]:
+    """The characters [2^bits - 1, ...] of bits from their signs [bits, ...]: entry S - 1 is the product over the set S.
 
     No exchange for up to `limit` bits; of more, the halves are lowered first.
     """
-    if len(single) > pool.limit:
-        half = len(single) // 2
+    bits = len(single.values)
+    if bits > pool.limit:
+        half = bits // 2
         halves = yield from together([characters(single[:half], pool), characters(single[half:], pool)])
         low, high = yield from lowered(halves, pool)
         crossed = [concatenate([one[None], low * one], axis=0) for one in high]
         return concatenate([low, *crossed], axis=0)
-    found: dict[int, Shared] = {}
-    for mask in range(1, 1 << len(single)):
+    found = np.empty(((1 << bits) - 1, *single.shape[1:]), np.uint64)
+    if compiled:
+        compiled.characters(np.ascontiguousarray(single.values), found, bits)
+        return Shared(found, bits * single.degree)
+    for mask in range(1, 1 << bits):
         lowest = mask & -mask
-        one = single[lowest.bit_length() - 1]
-        found[mask] = one if mask == lowest else found[mask ^ lowest] * one
-    return stack(list(found.values()), axis=0)
+        one = single.values[lowest.bit_length() - 1]
+        found[mask - 1] = one if mask == lowest else PrimeField.mul(found[(mask ^ lowest) - 1], one)
+    return Shared(found, bits * single.degree)
 
 
 def one_hot(values: Elements, bits: int) -> Elements:
@@ -255,13 +256,18 @@ def one_hot(values: Elements, bits: int) -> Elements:
     return walsh_hadamard(np.concatenate([np.ones((1, *values.shape[1:]), np.uint64), values]), bits)
 
 
-def walsh_hadamard(table: Elements, bits: int) -> Elements:
-    """The transform of the first axis [2^bits, ...], over 2^bits."""
+def walsh_hadamard(table: Elements, bits: int, *, whole: bool = False) -> Elements:
+    """The transform of the first axis [2^bits, ...], over 2^bits unless it is `whole`."""
+    power = 0 if whole else -bits % PrimeField.bits
+    if compiled:
+        result = np.empty(table.shape, np.uint64)
+        compiled.hadamard(np.ascontiguousarray(table), result, bits, power)
+        return result
     for j in range(bits):
         pairs = table.reshape(-1, 2, 1 << j, *table.shape[1:])
         a, b = pairs[:, 0], pairs[:, 1]
         table = np.stack([PrimeField.add(a, b), PrimeField.sub(a, b)], 1).reshape(table.shape)
-    return PrimeField.turn(table, -bits)
+    return PrimeField.turn(table, power)
 
 
 def _at(values: Elements, digits: np.ndarray, bits: int) -> tuple[Elements, Elements]:
@@ -294,6 +300,6 @@ def _combined(greater: Sequence[Shared], equal: Sequence[Shared | None]) -> tupl
     g, e = greater[0], equal[0]
     for higher, same in zip(greater[1:], equal[1:], strict=True):
         assert same is not None
-        g = higher + same * g
+        g = Shared(PrimeField.muladd(same.values, g.values, higher.values), max(same.degree + g.degree, higher.degree))
         e = None if e is None else same * e
     return g, e

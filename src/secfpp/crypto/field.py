@@ -138,11 +138,34 @@ class PrimeField:
         return turned
 
     @classmethod
+    def weighed(cls, rows: Elements) -> Elements:
+        """The sum [...] over j of 2^j times the j-th of `rows` [up to 61, ...]."""
+        total = np.zeros(rows.shape[1:], np.uint64)
+        if compiled and total.ndim:
+            compiled.weigh(np.ascontiguousarray(rows), total)
+            return total
+        for j, row in enumerate(rows):
+            total = cls.add(total, cls.turn(row, j))
+        return total
+
+    @classmethod
+    def muladd(cls, left: Elements, right: Elements, summands: Elements) -> Elements:
+        """Products plus `summands`, elementwise, of arrays of one shape."""
+        if compiled and left.ndim and left.shape == right.shape == summands.shape:
+            result = np.empty(left.shape, np.uint64)
+            compiled.muladd(*map(np.ascontiguousarray, (left, right, summands)), result)
+            return result
+        return cls.add(cls.mul(left, right), summands)
+
+    @classmethod
     def sum(cls, summands: Iterable[Elements], shape: tuple[int, ...]) -> Elements:
         """Sum of any number of arrays of elements of one `shape`, checked; zeros if there is none."""
         total = np.zeros(shape, np.uint64)
-        for summand in summands:
-            total = cls.add(total, cls.checked(summand))
+        for summand in map(cls.checked, summands):
+            if compiled and summand.shape == shape and shape:
+                compiled.add(total, np.ascontiguousarray(summand), total)
+            else:
+                total = cls.add(total, summand)
         return total
 
     @staticmethod

@@ -1,232 +1,18 @@
-/* Arithmetic modulo p = 2^61 - 1 on arrays of uint64 in native order; secfpp.crypto.field says what each is, in numpy.
+/* The compiled kernel, as Python calls it; secfpp.crypto.field and others say what each function is, in numpy.
 
-   No branch and no address depends on a value. Buffers are checked for their length alone: the caller sees to types,
-   and to operands below p. Written to Python's limited API, so that one binary serves all versions from 3.11 on.
+   Arrays are uint64 in native order. They are checked for their length alone: the caller sees to types, and to operands
+   below p. Written to Python's limited API, so that one binary serves all versions from 3.11 on.
 */
 
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <stdint.h>
 
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__)
-#define VECTORS __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define VECTORS
-#endif
+#include "numbers.h"
+#include "products.h"
+#include "circuits.h"
 
-typedef uint64_t u64;
-
-#define REVISION 2 /* of what kernel.py may ask for */
-#define P ((((u64)1) << 61) - 1)
-
-static inline u64 once(u64 below_2p)
-{
-    u64 r = below_2p - P;
-    return r + (P & ((u64)0 - (r >> 63)));
-}
-
-static inline u64 folded(u64 any) { return once((any & P) + (any >> 61)); }
-
-static inline u64 turned(u64 a, unsigned power) /* 0..60 */
-{
-    return ((a << power) & P) | (a >> (61 - power));
-}
-
-static inline u64 element(u64 word) /* 61 bits of a uniform word; p stands for 0 */
-{
-    u64 a = word >> 3;
-    return once(a);
-}
-
-#if defined(__SIZEOF_INT128__)
-typedef unsigned __int128 u128;
-static inline u64 multiplied(u64 a, u64 b)
-{
-    u128 t = (u128)a * b;
-    return once(((u64)t & P) + (u64)(t >> 61));
-}
-#else
-static inline u64 multiplied(u64 a, u64 b)
-{
-    u64 a0 = a & 0xFFFFFFFF, a1 = a >> 32, b0 = b & 0xFFFFFFFF, b1 = b >> 32;
-    u64 low = a0 * b0, middle = a0 * b1 + a1 * b0, high = a1 * b1;
-    u64 sum = (high << 3) + ((middle & (((u64)1 << 29) - 1)) << 32) + (middle >> 29) + (low & P) + (low >> 61);
-    return folded(sum);
-}
-#endif
-
-VECTORS static void add_all(const u64 *a, const u64 *b, u64 *out, Py_ssize_t n)
-{
-    for (Py_ssize_t i = 0; i < n; i++)
-        out[i] = once(a[i] + b[i]);
-}
-
-VECTORS static void sub_all(const u64 *a, const u64 *b, u64 *out, Py_ssize_t n)
-{
-    for (Py_ssize_t i = 0; i < n; i++)
-        out[i] = once(a[i] + (P - b[i]));
-}
-
-VECTORS static void add_one(const u64 *a, u64 b, u64 *out, Py_ssize_t n)
-{
-    for (Py_ssize_t i = 0; i < n; i++)
-        out[i] = once(a[i] + b);
-}
-
-static void mul_all(const u64 *a, const u64 *b, u64 *out, Py_ssize_t n)
-{
-    for (Py_ssize_t i = 0; i < n; i++)
-        out[i] = multiplied(a[i], b[i]);
-}
-
-static void mul_one(const u64 *a, u64 b, u64 *out, Py_ssize_t n)
-{
-    for (Py_ssize_t i = 0; i < n; i++)
-        out[i] = multiplied(a[i], b);
-}
-
-VECTORS static void pad_all(u64 *out, const u64 *words, Py_ssize_t n, int subtract)
-{
-    if (subtract)
-        for (Py_ssize_t i = 0; i < n; i++)
-            out[i] = once(out[i] + (P - element(words[i])));
-    else
-        for (Py_ssize_t i = 0; i < n; i++)
-            out[i] = once(out[i] + element(words[i]));
-}
-
-VECTORS static void elements_all(const u64 *words, u64 *out, Py_ssize_t n)
-{
-    for (Py_ssize_t i = 0; i < n; i++)
-        out[i] = element(words[i]);
-}
-
-/* Even and odd terms at 2^power, their sum and difference: the shares at 2^power and -2^power. */
-VECTORS static void encode_pair(const u64 *data, const u64 *masks, Py_ssize_t threshold, Py_ssize_t n, Py_ssize_t stride,
-                                unsigned power, u64 *plus, u64 *minus)
-{
-    for (Py_ssize_t i = 0; i < n; i++) {
-        plus[i] = data[i];
-        minus[i] = 0;
-    }
-    for (Py_ssize_t t = 1; t <= threshold; t++) {
-        const u64 *m = masks + (t - 1) * stride;
-        unsigned turn = (unsigned)((power * (u64)t) % 61);
-        u64 *into = t % 2 ? minus : plus;
-        for (Py_ssize_t i = 0; i < n; i++)
-            into[i] = once(into[i] + turned(m[i], turn));
-    }
-    for (Py_ssize_t i = 0; i < n; i++) {
-        u64 even = plus[i], odd = minus[i];
-        plus[i] = once(even + odd);
-        minus[i] = once(even + (P - odd));
-    }
-}
-
-#define BLOCK 1024
-
-/* m numbers, shared from column `start` on of shares with n columns. */
-static void encode_all(const u64 *data, const u64 *masks, Py_ssize_t threshold, Py_ssize_t holders, Py_ssize_t m, u64 *out,
-                       Py_ssize_t n, Py_ssize_t start)
-{
-    u64 spare[BLOCK];
-    for (Py_ssize_t from = 0; from < m; from += BLOCK) {
-        Py_ssize_t width = m - from < BLOCK ? m - from : BLOCK;
-        for (Py_ssize_t j = 0; j < holders; j += 2) {
-            u64 *plus = out + j * n + start + from, *minus = j + 1 < holders ? plus + n : spare;
-            encode_pair(data + from, masks + from, threshold, width, m, (unsigned)(j / 2), plus, minus);
-        }
-    }
-}
-
-static void muladd_all(const u64 *a, u64 b, u64 *out, Py_ssize_t n)
-{
-    for (Py_ssize_t i = 0; i < n; i++)
-        out[i] = once(out[i] + multiplied(a[i], b));
-}
-
-/* out[outer, n] of a[outer, m, n]: sums over the middle axis. */
-VECTORS static void sum_all(const u64 *a, u64 *out, Py_ssize_t outer, Py_ssize_t m, Py_ssize_t n)
-{
-    for (Py_ssize_t o = 0; o < outer; o++, out += n, a += m * n) {
-        for (Py_ssize_t i = 0; i < n; i++)
-            out[i] = a[i];
-        for (Py_ssize_t j = 1; j < m; j++)
-            for (Py_ssize_t i = 0; i < n; i++)
-                out[i] = once(out[i] + a[j * n + i]);
-    }
-}
-
-#define MOST_VALUES 256
-
-/* From the characters of a number's bits [2^bits - 1, n] and a public digit [n]: shares of whether the number is
-   the digit, and of whether it is greater. */
-static void compare_all(const u64 *characters, const u64 *digits, u64 *greater, u64 *equal, Py_ssize_t n, int bits)
-{
-    Py_ssize_t values = (Py_ssize_t)1 << bits;
-    u64 t[MOST_VALUES];
-    for (Py_ssize_t c = 0; c < n; c++) {
-        t[0] = 1;
-        for (Py_ssize_t v = 1; v < values; v++)
-            t[v] = characters[(v - 1) * n + c];
-        for (Py_ssize_t half = 1; half < values; half *= 2)
-            for (Py_ssize_t v = 0; v < values; v += 2 * half)
-                for (Py_ssize_t w = v; w < v + half; w++) {
-                    u64 x = t[w], y = t[w + half];
-                    t[w] = once(x + y);
-                    t[w + half] = once(x + (P - y));
-                }
-        u64 sum = 0;
-        for (Py_ssize_t v = values - 1; v > (Py_ssize_t)digits[c]; v--)
-            sum = once(sum + t[v]);
-        greater[c] = turned(sum, (unsigned)(61 - bits) % 61);
-        equal[c] = turned(t[digits[c]], (unsigned)(61 - bits) % 61);
-    }
-}
-
-#define WIDTH 4 /* sums that stay in registers */
-
-/* out[width] = left[k] right[k, width], of a matrix with n columns; sums are folded before they could pass 2^128. */
-static inline void row_product(const u64 *left, const u64 *right, u64 *out, Py_ssize_t k, Py_ssize_t n, int width)
-{
-#if defined(__SIZEOF_INT128__)
-    u128 sums[WIDTH] = {0};
-    for (Py_ssize_t from = 0; from < k; from += 32) {
-        Py_ssize_t to = k - from < 32 ? k : from + 32;
-        for (Py_ssize_t l = from; l < to; l++)
-            for (int c = 0; c < width; c++)
-                sums[c] += (u128)left[l] * right[l * n + c];
-        for (int c = 0; c < width; c++)
-            sums[c] = (sums[c] & P) + (sums[c] >> 61);
-    }
-    for (int c = 0; c < width; c++)
-        out[c] = folded((u64)(sums[c] & P) + (u64)(sums[c] >> 61));
-#else
-    for (int c = 0; c < width; c++) {
-        u64 sum = 0;
-        for (Py_ssize_t l = 0; l < k; l++)
-            sum = once(sum + multiplied(left[l], right[l * n + c]));
-        out[c] = sum;
-    }
-#endif
-}
-
-/* out[m, n] = left[m, k] right[k, n] */
-static void matmul_all(const u64 *left, const u64 *right, u64 *out, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n)
-{
-    for (Py_ssize_t j = 0; j < n; j += WIDTH)
-        for (Py_ssize_t i = 0; i < m; i++) {
-            const u64 *a = left + i * k, *b = right + j;
-            u64 *into = out + i * n + j;
-            switch (n - j) { /* constants, so that the loops unroll */
-            case 1: row_product(a, b, into, k, n, 1); break;
-            case 2: row_product(a, b, into, k, n, 2); break;
-            case 3: row_product(a, b, into, k, n, 3); break;
-            default: row_product(a, b, into, k, n, WIDTH);
-            }
-        }
-}
+#define REVISION 3 /* of what kernel.py may ask for */
 
 /* Buffers of `count` arguments, the last `written` of them writable; their lengths in numbers go to `sizes`. */
 static int opened(PyObject *const *args, Py_buffer *buffers, Py_ssize_t *sizes, int count, int written)
@@ -282,16 +68,16 @@ static PyObject *elementwise(PyObject *const *args, Py_ssize_t given, enum way w
             else if (way == SUB)
                 sub_all(a, b, out, n);
             else
-                mul_all(a, b, out, n);
+                muladd_all(a, b, 1, NULL, out, n);
         } else if (sizes[1] == 1) {
             if (way == ADD)
                 add_one(a, b[0], out, n);
             else if (way == SUB)
                 add_one(a, once(P - b[0]), out, n);
             else
-                mul_one(a, b[0], out, n);
+                muladd_all(a, b, 0, NULL, out, n);
         } else if (way == MUL) {
-            mul_one(b, a[0], out, n);
+            muladd_all(b, a, 0, NULL, out, n);
         } else if (way == ADD) {
             add_one(b, a[0], out, n);
         } else {
@@ -360,17 +146,18 @@ static PyObject *kernel_encode(PyObject *self, PyObject *const *args, Py_ssize_t
 
 static PyObject *kernel_muladd(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
-    Py_buffer buffers[3];
-    Py_ssize_t sizes[3];
-    if (!expected(given, 3) || !opened(args, buffers, sizes, 3, 1))
+    Py_buffer buffers[4];
+    Py_ssize_t sizes[4];
+    if (!expected(given, 4) || !opened(args, buffers, sizes, 4, 1))
         return NULL;
-    int fits = sizes[0] == sizes[2] && sizes[1] == 1;
+    Py_ssize_t n = sizes[3];
+    int fits = sizes[0] == n && (sizes[1] == n || sizes[1] == 1) && sizes[2] == n;
     if (fits) {
         Py_BEGIN_ALLOW_THREADS
-        muladd_all(buffers[0].buf, *(const u64 *)buffers[1].buf, buffers[2].buf, sizes[0]);
+        muladd_all(buffers[0].buf, buffers[1].buf, sizes[1] == n, buffers[2].buf, buffers[3].buf, n);
         Py_END_ALLOW_THREADS
     }
-    return closed(buffers, 3, fits);
+    return closed(buffers, 4, fits);
 }
 
 static PyObject *kernel_compare(PyObject *self, PyObject *const *args, Py_ssize_t given)
@@ -437,6 +224,109 @@ static PyObject *kernel_matmul(PyObject *self, PyObject *const *args, Py_ssize_t
     return closed(buffers, 3, fits);
 }
 
+/* (table, out, bits, power) */
+static PyObject *kernel_hadamard(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Py_buffer buffers[2];
+    Py_ssize_t sizes[2];
+    if (!expected(given, 4))
+        return NULL;
+    long bits = PyLong_AsLong(args[2]), power = PyLong_AsLong(args[3]);
+    if (PyErr_Occurred() || !opened(args, buffers, sizes, 2, 1))
+        return NULL;
+    Py_ssize_t values = bits >= 0 && bits <= 32 ? (Py_ssize_t)1 << bits : 0, n = values ? sizes[0] / values : 0;
+    int fits = values && power >= 0 && power < 61 && n * values == sizes[0] && sizes[0] == sizes[1];
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        hadamard_all(buffers[0].buf, buffers[1].buf, values, n, (unsigned)power);
+        Py_END_ALLOW_THREADS
+    }
+    return closed(buffers, 2, fits);
+}
+
+static PyObject *kernel_weigh(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Py_buffer buffers[2];
+    Py_ssize_t sizes[2];
+    if (!expected(given, 2) || !opened(args, buffers, sizes, 2, 1))
+        return NULL;
+    Py_ssize_t n = sizes[1], count = n ? sizes[0] / n : 0;
+    int fits = count <= 61 && count * n == sizes[0];
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        weigh_all(buffers[0].buf, buffers[1].buf, count, n);
+        Py_END_ALLOW_THREADS
+    }
+    return closed(buffers, 2, fits);
+}
+
+static PyObject *kernel_characters(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Py_buffer buffers[2];
+    Py_ssize_t sizes[2];
+    if (!expected(given, 3))
+        return NULL;
+    long bits = PyLong_AsLong(args[2]);
+    if (PyErr_Occurred() || !opened(args, buffers, sizes, 2, 1))
+        return NULL;
+    Py_ssize_t n = bits > 0 && bits <= 32 ? sizes[0] / bits : 0;
+    int fits = bits > 0 && bits <= 32 && n * bits == sizes[0] && sizes[1] == (((Py_ssize_t)1 << bits) - 1) * n;
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        characters_all(buffers[0].buf, buffers[1].buf, (int)bits, n);
+        Py_END_ALLOW_THREADS
+    }
+    return closed(buffers, 2, fits);
+}
+
+static PyObject *kernel_root(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Py_buffer buffers[2];
+    Py_ssize_t sizes[2];
+    if (!expected(given, 2) || !opened(args, buffers, sizes, 2, 1))
+        return NULL;
+    if (sizes[0] == sizes[1]) {
+        Py_BEGIN_ALLOW_THREADS
+        root_all(buffers[0].buf, buffers[1].buf, sizes[0]);
+        Py_END_ALLOW_THREADS
+    }
+    return closed(buffers, 2, sizes[0] == sizes[1]);
+}
+
+/* (table, factors, out, size) */
+static PyObject *kernel_convolve(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Py_buffer buffers[3];
+    Py_ssize_t sizes[3];
+    if (!expected(given, 4))
+        return NULL;
+    Py_ssize_t size = PyLong_AsSsize_t(args[3]);
+    if (PyErr_Occurred() || !opened(args, buffers, sizes, 3, 1))
+        return NULL;
+    Py_ssize_t n = size > 0 ? sizes[2] / size : 0, count = n ? sizes[1] / n : 0;
+    int each = sizes[0] != sizes[2], fits = size > 0 && size <= 1 << 20 && !(size & (size - 1));
+    fits = fits && n * size == sizes[2] && count * n == sizes[1] && count <= size;
+    fits = fits && (!each || sizes[0] == sizes[2] * size);
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        convolve_all(buffers[0].buf, each, buffers[1].buf, buffers[2].buf, size, count, n);
+        Py_END_ALLOW_THREADS
+    }
+    return closed(buffers, 3, fits);
+}
+
+/* (wanted): whether products use the processor's vectors from now on; None changes nothing. */
+static PyObject *kernel_vectors(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    if (!expected(given, 1))
+        return NULL;
+    int wanted = args[0] == Py_None ? vectors : PyObject_IsTrue(args[0]);
+    if (wanted < 0)
+        return NULL;
+    vectors = wanted && can_use_vectors();
+    return PyBool_FromLong(vectors);
+}
+
 #define METHOD(name, text) {#name, (PyCFunction)(void (*)(void))kernel_##name, METH_FASTCALL, text}
 
 static PyMethodDef methods[] = {
@@ -445,7 +335,13 @@ static PyMethodDef methods[] = {
     METHOD(mul, "mul(left, right, out)"),
     METHOD(elements, "elements(words, out)"),
     METHOD(pad, "pad(words, out, subtract)"),
-    METHOD(muladd, "muladd(factors, number, out)"),
+    METHOD(muladd, "muladd(left, right, summands, out)"),
+    METHOD(hadamard, "hadamard(table, out, bits, power)"),
+    METHOD(weigh, "weigh(rows, out)"),
+    METHOD(characters, "characters(signs, out, bits)"),
+    METHOD(root, "root(squares, out)"),
+    METHOD(convolve, "convolve(table, factors, out, size)"),
+    METHOD(vectors, "vectors(wanted)"),
     METHOD(compare, "compare(characters, digits, greater, equal, bits)"),
     METHOD(encode, "encode(data, masks, shares, holders, start)"),
     METHOD(sum, "sum(summands, out, inner)"),
@@ -453,7 +349,11 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static int started(PyObject *module) { return PyModule_AddIntConstant(module, "REVISION", REVISION); }
+static int started(PyObject *module)
+{
+    vectors = can_use_vectors();
+    return PyModule_AddIntConstant(module, "REVISION", REVISION);
+}
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)started}, {0, NULL}};
 

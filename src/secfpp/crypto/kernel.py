@@ -2,7 +2,8 @@
 
 `PrimeField` and a few others ask for `compiled`, and do the same in numpy without it, element by element. It is None
 where no compiler was at hand when the package was installed, where the kernel is another revision's, or where
-``SECFPP_KERNEL=numpy`` says so.
+``SECFPP_KERNEL=numpy`` says so. ``SECFPP_KERNEL=plain`` keeps the kernel from making products with instructions that
+not all processors have.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MOST_BITS", "compiled", "elementwise"]
+__all__ = ["MOST_BITS", "compiled", "elementwise", "uses_vectors"]
 
-REVISION = 2
+REVISION = 3
 """Of what is asked of the kernel, see ``kernel.c``."""
 MOST_BITS = 8
 """Bits of a digit that the kernel compares."""
@@ -25,16 +26,25 @@ _BLOCK = 1 << 15
 
 
 def _load() -> Any:
-    if os.environ.get("SECFPP_KERNEL") == "numpy":
+    wanted = os.environ.get("SECFPP_KERNEL")
+    if wanted == "numpy":
         return None
     try:
         kernel = import_module("secfpp.crypto._kernel")
     except ImportError:
         return None
-    return kernel if kernel.REVISION == REVISION else None
+    if kernel.REVISION != REVISION:
+        return None
+    kernel.vectors(wanted != "plain")
+    return kernel
 
 
 compiled: Any = _load()
+
+
+def uses_vectors() -> bool:
+    """Whether products use the processor's vectors."""
+    return bool(compiled and compiled.vectors(None))
 
 
 def elementwise(

@@ -39,16 +39,15 @@ class DrawnLookup:
         """Material for integers up to `largest`: one exchange here, and one in `expand`."""
         bits = max(largest, 1).bit_length()
         drawn = yield from signs((bits, count), pool)
-        u = Shared(np.full(count, (1 << bits) - 1, np.uint64), 0)
-        for j in range(bits):  # u = (2^b - 1 - sum_j 2^j x_j) / 2 for signs x_j
-            u = u - drawn[j].turn(j)
+        every = Shared(np.full(count, (1 << bits) - 1, np.uint64), 0)
+        u = every - drawn.weighed()  # u = (2^b - 1 - sum_j 2^j x_j) / 2 for signs x_j
         high = pool.integers(hidden_bits(bits, pool.summands), (count,))
         return cls(drawn, u.turn(-1) + high.turn(bits))
 
     def expand(self, pool: Pool) -> Computation[Lookup]:
         """Prepare the one-hot vectors."""
         bits = len(self.signs.values)
-        products = yield from characters([self.signs[j] for j in range(bits)], pool)
+        products = yield from characters(self.signs, pool)
         (products,) = yield from lowered([products], pool)
         return Lookup(Shared(one_hot(products.values, bits), 1), self.mask)
 

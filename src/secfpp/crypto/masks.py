@@ -15,6 +15,7 @@ The maximum connectivity of a graph (1962).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -75,14 +76,17 @@ def masked(
     flat = [value.reshape(-1) for value in values]
     result = np.concatenate(flat) if flat else np.zeros(0, np.uint64)
     for start in range(0, result.size, _BLOCK):
-        block = PrimeField.mul(result[start : start + _BLOCK], weight)
+        block = result[start : start + _BLOCK]
+        if compiled:
+            compiled.mul(block, weight, block)
+        else:
+            block[:] = PrimeField.mul(block, weight)
         for stream, first in pads:
             if compiled:
                 compiled.pad(stream.words(block.shape), block, not first)
-                continue
-            pad = stream.elements(block.shape)
-            block = PrimeField.add(block, pad) if first else PrimeField.sub(block, pad)
-        result[start : start + _BLOCK] = block
+            else:
+                pad = stream.elements(block.shape)
+                block[:] = PrimeField.add(block, pad) if first else PrimeField.sub(block, pad)
     return result
 
 
@@ -96,7 +100,7 @@ def split(vector: Elements, shapes: Sequence[tuple[int, ...]]) -> list[Elements]
     """A vector cut into arrays of `shapes`."""
     parts, start = [], 0
     for shape in shapes:
-        stop = start + int(np.prod(shape, dtype=np.int64))
+        stop = start + math.prod(shape)
         parts.append(vector[start:stop].reshape(shape))
         start = stop
     return parts

@@ -117,13 +117,17 @@ def extract(dealt: Sequence[Elements], threshold: int, start: int = 0, stop: int
     while start < stop:
         row, first = divmod(start, m)
         block = slice(first, min(first + _BLOCK, first + stop - start, m))
-        total = PrimeField.add(dealt[row][block], dealt[kept][block])
-        for t in range(1, threshold):
-            if compiled:
-                compiled.muladd(np.ascontiguousarray(dealt[kept + t][block]), _cauchy(row, t, threshold), total)
-                continue
-            total = PrimeField.add(total, PrimeField.mul(dealt[kept + t][block], _cauchy(row, t, threshold)))
-        result[len(result) - (stop - start) :][: len(total)] = total
+        place = len(result) - (stop - start)
+        total = result[place : place + block.stop - block.start]
+        if compiled:
+            compiled.add(dealt[row][block], dealt[kept][block], total)
+            for t in range(1, threshold):
+                compiled.muladd(dealt[kept + t][block], _cauchy(row, t, threshold), total, total)
+        else:
+            total[:] = PrimeField.add(dealt[row][block], dealt[kept][block])
+            for t in range(1, threshold):
+                term = PrimeField.mul(dealt[kept + t][block], _cauchy(row, t, threshold))
+                total[:] = PrimeField.add(total, term)
         start += len(total)
     return result
 
@@ -146,7 +150,7 @@ class Material:
         self.gate = Gate()
         self._demand, self._taken = dict(deal.demand), Counter[Kind]()
         self._ready: dict[Kind, Sequence[Elements]] = {}
-        self._raw: Sequence[Elements] = ()  # extracted as it is taken: all at once would be there twice
+        self._raw: list[Elements] = []  # extracted as it is taken: all at once would be there twice
         for kind, section in deal.sections.items():
             parts = [vector[section] for vector in received]
             if kind == UNIFORM:
@@ -175,10 +179,10 @@ class Material:
         stop = self._taken[UNIFORM] = min(start + math.prod(shape), wanted)
         values = extract(self._raw, self.threshold, start, stop) if stop > start else np.zeros(0, np.uint64)
         if self._raw:  # give the memory of what is spent back: rows before the next element's, or all
-            row = stop // len(self._raw[-1])
-            self._raw = [part if number >= row else part[:0].copy() for number, part in enumerate(self._raw)]
+            before, row = (place // len(self._raw[-1]) for place in (start, stop))
+            self._raw[before:row] = [self._raw[-1][:0].copy()] * (row - before)
         if stop == wanted:
-            self._raw = ()
+            self._raw = []
         return Shared(values.reshape(shape), 1)
 
     def integers(self, bits: int, shape: tuple[int, ...]) -> Shared:

@@ -12,12 +12,14 @@ The rotated minimum is this project's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from secfpp.crypto.arithmetic import Computation, Pool, Shared, concatenate, fitting, lowered, opened, signs, stack
+from secfpp.crypto.arithmetic import Computation, Pool, Shared, concatenate, fitting, lowered, opened, signs
 from secfpp.crypto.comparison import characters, one_hot, walsh_hadamard
 from secfpp.crypto.field import Elements, PrimeField
+from secfpp.crypto.kernel import compiled
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class DrawnRotations:
             one = Shared(fixed, 0)
             return Rotations(one, self.rho, self.rho[:, None] * one)
         bits = len(self.signs.values)
-        products = yield from characters([self.signs[j] for j in range(bits)], pool)
+        products = yield from characters(self.signs, pool)
         if not self.scaling:
             (products,) = yield from lowered([products], pool)
             return Rotations(Shared(one_hot(products.values, bits), 1), self.rho, None)
@@ -106,15 +108,8 @@ class Rotations:
     def place(self, loss: Shared, pool: Pool) -> Computation[tuple[np.ndarray, np.ndarray]]:
         """Where the candidate without a defeat is after the rotation, int64 [count]; else see `minimum`."""
         loss = yield from fitting(loss, 1 if self.scaled is not None else 2, pool)
-        size, candidates = self.one_hot.shape[0], loss.shape[0]
-        places = np.arange(size)
-        total: Shared | None = None
-        for s in range(size):
-            term = self.one_hot[places ^ s] if self.scaled is None else self.scaled[places, places ^ s]
-            if s < candidates:  # a candidate that does not exist has one defeat
-                term = term * loss[s]
-            total = term if total is None else total + term
-        assert total is not None
+        table = self.one_hot if self.scaled is None else self.scaled
+        total = Shared(_convolved(table.values, loss.values), table.degree + loss.degree)
         (public,) = yield from opened([total if self.scaled is not None else self.rho * total])
         found = public == 0
         return found.argmax(0), found.sum(0) == 1
@@ -136,10 +131,11 @@ class Rotations:
         bits = size.bit_length() - 1
         padded = np.zeros((size, *values.shape[1:]), np.uint64)
         padded[: values.shape[0]] = values.values
-        factors = Shared(_transformed(self.one_hot.values, bits), self.one_hot.degree)
-        products = factors.reshape(*factors.shape, *[1] * more) * Shared(_transformed(padded, bits), values.degree)
-        (rest,) = yield from lowered([products[1:]], pool)  # the first factor is 1
-        return concatenate([Shared(_transformed(padded, bits)[:1], values.degree), rest], axis=0)
+        factors = Shared(walsh_hadamard(self.one_hot.values, bits, whole=True), self.one_hot.degree)
+        transformed = Shared(walsh_hadamard(padded, bits, whole=True), values.degree)
+        products = factors[1:].reshape(size - 1, *factors.shape[1:], *[1] * more) * transformed[1:]
+        (rest,) = yield from lowered([products], pool)  # the first factor is 1
+        return concatenate([transformed[:1], rest], axis=0)
 
     def blended(self, products: Shared, place: np.ndarray) -> Shared:
         """The value [count, ...] of the candidate at each `place`, from what `blending` gave."""
@@ -149,9 +145,23 @@ class Rotations:
         return Shared(np.take_along_axis(every, index, 0)[0], products.degree)
 
 
-def _transformed(table: Elements, bits: int) -> Elements:
-    """The Walsh-Hadamard transform of the first axis."""
-    return PrimeField.turn(walsh_hadamard(table, bits), bits)
+def _convolved(table: Elements, loss: Elements) -> Elements:
+    """The sums over s of table_(p xor s) loss_s [2^bits, count] for every p; who does not exist has one defeat.
+
+    Args:
+        table: [2^bits, count], or one for every p [2^bits, 2^bits, count].
+        loss: [candidates, count].
+    """
+    size, candidates = len(table), len(loss)
+    total = np.zeros((size, table.shape[-1]), np.uint64)
+    if compiled:
+        compiled.convolve(np.ascontiguousarray(table), np.ascontiguousarray(loss), total, size)
+        return total
+    places = np.arange(size)
+    for s in range(size):
+        term = table[places ^ s] if table.ndim == 2 else table[places, places ^ s]
+        total = PrimeField.add(total, PrimeField.mul(term, loss[s]) if s < candidates else term)
+    return total
 
 
 def defeats(beats: Shared, candidates: int) -> Shared:
@@ -162,9 +172,15 @@ def defeats(beats: Shared, candidates: int) -> Shared:
             ties are won by the lower number.
         candidates: how many.
     """
+    won, weights = _counting(candidates)
+    flat = PrimeField.matmul(weights, beats.values.reshape(len(beats.values), -1))
+    return Shared(PrimeField.add(flat, won).reshape(candidates, *beats.shape[1:]), beats.degree)
+
+
+@lru_cache(maxsize=64)
+def _counting(candidates: int) -> tuple[Elements, Elements]:
+    """Of how many pairs each candidate is the second [candidates, 1], and what each of `beats` counts for it."""
     first, second = np.triu_indices(candidates, 1)
-    totals = []
-    for candidate in range(candidates):
-        won = np.flatnonzero(second == candidate)
-        totals.append(beats[np.flatnonzero(first == candidate)].sum(0) + len(won) - beats[won].sum(0))
-    return stack(totals, axis=0)
+    every = np.arange(candidates)[:, None]
+    weights = (first == every).astype(np.int64) - (second == every)
+    return np.arange(candidates, dtype=np.uint64)[:, None], PrimeField.lift(weights)

@@ -37,7 +37,9 @@ class Stream:
         """Uniform uint64 of `shape`."""
         size = 8 * math.prod(shape)
         zeros = _ZEROS[:size] if size <= len(_ZEROS) else bytes(size)
-        return np.frombuffer(self._keystream.update(zeros), np.uint64).reshape(shape)
+        words = np.empty(size // 8 + 2, np.uint64)  # the cipher asks for room for most of one more block
+        self._keystream.update_into(zeros, words.data.cast("B"))
+        return words[:-2].reshape(shape)
 
     def elements(self, shape: tuple[int, ...]) -> Elements:
         """Uniform field elements of `shape`."""

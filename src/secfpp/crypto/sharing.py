@@ -120,6 +120,22 @@ class LagrangeCode:
             self._encode(flat[:, start : start + _BLOCK], stream, shares, start)
         return shares.reshape(self.holders, *data.shape[1:])
 
+    def encode_apart(self, data: Elements, stream: Stream, more: int = 0) -> list[Elements]:
+        """What `encode` gives of `data` [blocks, n], each holder's share an array of its own.
+
+        Each has room for `more` elements behind it, zeros. Several arrays of this size are made of memory that is at
+        hand, where one for all has its pages cleared each time.
+        """
+        n = data.shape[1]
+        rows = [np.empty(n + more, np.uint64) for _ in range(self.holders)]
+        for start in range(0, n, _BLOCK):
+            part = self.encode(data[:, start : start + _BLOCK], stream)
+            for row, share in zip(rows, part, strict=True):
+                row[start : start + len(share)] = share
+        for row in rows:
+            row[n:] = 0
+        return rows
+
     def encode_each(self, parts: Sequence[tuple[Elements, Stream]]) -> list[Elements]:
         """What `encode` gives for each of `parts`, data of one shape [blocks, n] with a stream of its own."""
         shape = parts[0][0].shape

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secfpp.crypto import comparison, field, kernel, masks, material, randomness, sharing
+from secfpp.crypto import (
+    arithmetic,
+    checks,
+    comparison,
+    field,
+    kernel,
+    masks,
+    material,
+    minimum,
+    randomness,
+    sharing,
+)
+from secfpp.crypto.arithmetic import Shared
 from secfpp.crypto.field import PrimeField as F
 from secfpp.crypto.masks import masked
 from secfpp.crypto.material import extract
@@ -18,9 +31,19 @@ from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
 
 pytestmark = pytest.mark.skipif(kernel.compiled is None, reason="no kernel in this installation")
-MODULES = (comparison, field, masks, material, randomness, sharing)
+MODULES = (arithmetic, checks, comparison, field, masks, material, minimum, randomness, sharing)
 EDGES = np.array([0, 1, 2, F.half, F.half + 1, F.p - 2, F.p - 1], np.uint64)
 SEEDS = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(autouse=True, scope="module", params=["vectors", "plain"])
+def products(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With and without the processor's vectors."""
+    wanted = request.param == "vectors"
+    if kernel.compiled.vectors(wanted) != wanted:
+        pytest.skip("this processor has no vectors for products")
+    yield
+    kernel.compiled.vectors(True)
 
 
 def in_numpy(way: Callable[[], Any]) -> Any:
@@ -54,6 +77,15 @@ def test_elementwise(way: Any, left: tuple[int, ...], right: tuple[int, ...]) ->
     a, b = elements(rng, *left), elements(rng, *right)
     same(lambda: way(a, b))
     assert np.array_equal(way(a, b), way(np.broadcast_to(a, np.broadcast_shapes(left, right)), b))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 1031)])
+def test_products_and_sums_in_one(shape: tuple[int, ...]) -> None:
+    a, b, c = (elements(np.random.default_rng(seed), *shape) for seed in range(3))
+    same(lambda: F.muladd(a, b, c))
+    assert np.array_equal(F.muladd(a, b, c), F.add(F.mul(a, b), c))
+    edges = [part.reshape(-1) for part in np.meshgrid(EDGES, EDGES, EDGES)]
+    same(lambda: F.muladd(*edges))
 
 
 @pytest.mark.parametrize("way", [F.add, F.sub, F.mul])
@@ -94,9 +126,25 @@ def test_sums_of_nothing() -> None:
         same(lambda shape=shape, axis=axis: F.sum_axis(np.zeros(shape, np.uint64), axis))
 
 
-def test_sums_of_the_largest_products_do_not_overflow() -> None:
-    largest = np.full((2, 1000), F.p - 1, np.uint64)
-    assert F.matmul(largest, largest.T).tolist() == [[1000] * 2] * 2
+@pytest.mark.parametrize("columns", [2, 9])
+def test_sums_of_the_largest_products_do_not_overflow(columns: int) -> None:
+    largest = np.full((columns, 5000), F.p - 1, np.uint64)
+    assert F.matmul(largest, largest.T).tolist() == [[5000] * columns] * columns
+    half = np.full((columns, 5000), F.half + (1 << 52) - 1, np.uint64)
+    assert F.matmul(half, half.T).tolist() == [[5000 * int(half[0, 0]) ** 2 % F.p] * columns] * columns
+
+
+@pytest.mark.parametrize("count", [0, 1, 40, 61])
+def test_rows_weighed_by_powers_of_two(count: int) -> None:
+    rows = elements(np.random.default_rng(count), count, 3, 400)
+    same(lambda: F.weighed(rows))
+    expected = sum((row.astype(object) << j for j, row in enumerate(rows)), np.zeros((3, 400), object)) % F.p
+    assert F.weighed(rows).tolist() == expected.tolist()
+
+
+def test_inverse_roots() -> None:
+    square = F.mul(*[np.maximum(elements(np.random.default_rng(1), 3, 700), np.uint64(1))] * 2)
+    same(lambda: arithmetic.inverse_square_root(square))
 
 
 @settings(max_examples=25, deadline=None)
@@ -140,6 +188,33 @@ def test_digits_compared(bits: int) -> None:
     same(lambda: np.stack(comparison._at(characters, digits, bits)))
 
 
+@pytest.mark.parametrize("bits", range(1, 7))
+@pytest.mark.parametrize("shape", [(1,), (3, 257)])
+def test_transforms_and_characters(bits: int, shape: tuple[int, ...]) -> None:
+    table = elements(np.random.default_rng(bits), 1 << bits, *shape)
+    same(lambda: comparison.walsh_hadamard(table, bits))
+    same(lambda: comparison.walsh_hadamard(table, bits, whole=True))
+    pool: Any = SimpleNamespace(limit=8)
+
+    def characters() -> np.ndarray:
+        with pytest.raises(StopIteration) as stop:
+            next(comparison.characters(Shared(table[:bits], 1), pool))
+        found: Shared = stop.value.value
+        assert found.degree == bits
+        return found.values
+
+    same(characters)
+
+
+@pytest.mark.parametrize(("bits", "candidates"), [(1, 1), (1, 2), (3, 5), (3, 8), (5, 20)])
+@pytest.mark.parametrize("count", [1, 600])
+def test_convolutions(bits: int, candidates: int, count: int) -> None:
+    rng = np.random.default_rng(bits)
+    loss, table = elements(rng, candidates, count), elements(rng, 1 << bits, 1 << bits, count)
+    same(lambda: minimum._convolved(table[0], loss))
+    same(lambda: minimum._convolved(table, loss))
+
+
 def test_arrays_that_do_not_go_together_are_refused() -> None:
     three, four, compiled = np.zeros(3, np.uint64), np.zeros(4, np.uint64), kernel.compiled
     for wrong in (
@@ -147,7 +222,16 @@ def test_arrays_that_do_not_go_together_are_refused() -> None:
         lambda: compiled.mul(three, four, four),
         lambda: compiled.elements(three, four),
         lambda: compiled.pad(three, four, True),
-        lambda: compiled.muladd(three, three, three),
+        lambda: compiled.muladd(three, three, three, four),
+        lambda: compiled.muladd(three, four, three, three),
+        lambda: compiled.hadamard(three, three, 1, 0),
+        lambda: compiled.hadamard(four, four, 1, 61),
+        lambda: compiled.weigh(four, three),
+        lambda: compiled.weigh(np.zeros(62, np.uint64), three[:1].copy()),
+        lambda: compiled.characters(four, four, 2),
+        lambda: compiled.root(three, four),
+        lambda: compiled.convolve(four, four, four, 3),
+        lambda: compiled.convolve(three, four, four, 2),
         lambda: compiled.encode(three, three, four, 2, 0),
         lambda: compiled.encode(three, three, np.zeros(6, np.uint64), 2, 1),
         lambda: compiled.matmul(three, four, four, 1, 3, 1),
@@ -168,6 +252,16 @@ def test_an_array_that_may_not_be_written_to_is_not() -> None:
     three.setflags(write=False)
     with pytest.raises(ValueError, match="read-only"):
         kernel.compiled.add(three, three, three)
+
+
+def test_products_go_without_vectors_if_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    possible = kernel.compiled.vectors(True)
+    monkeypatch.setenv("SECFPP_KERNEL", "plain")
+    kernel._load()
+    monkeypatch.delenv("SECFPP_KERNEL")
+    assert kernel.uses_vectors() is False
+    kernel._load()
+    assert kernel.uses_vectors() is possible
 
 
 def test_numpy_does_it_all_if_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:

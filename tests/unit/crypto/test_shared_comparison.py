@@ -129,10 +129,10 @@ MUTANTS = {
     "no fold of the sign": ("PrimeField.add(PrimeField.sub(g, g2), digit >> np.uint64(bits - 1))", "g"),
     "half a fold of the sign": ("PrimeField.sub(e, e2)", "e"),
     "the offset on the other side": ("scaled + (1 << self.k) + mask", "scaled - (1 << self.k) + mask"),
-    "wrong weights of bits": ("drawn[j].turn(j)", "drawn[j].turn(j ^ 1)"),
+    "wrong weights of bits": ("drawn.weighed()", "drawn[::-1].weighed()"),
     "wrong place of digits": ("            start += bits\n", "            start += bits - (number == 1)\n"),
     "no room for carries": ("((carry + 2) * (bound + 1))", "((bound + 1))"),
-    "equal taken for greater": ("g = higher + same * g", "g = higher + same"),
+    "equal taken for greater": ("muladd(same.values, g.values, higher.values)", "add(same.values, higher.values)"),
     "no low bits in the mask": (".turn(self.k - 1)", ".turn(self.k)"),
 }
 
@@ -178,7 +178,7 @@ def test_characters_give_one_hot_vectors(bits: int, limit: int) -> None:
     signs = 1 - 2 * ((numbers >> np.arange(bits)[:, None]) & 1)
 
     def circuit(x: Shared, pool: Pool) -> Computation[np.ndarray]:
-        found = yield from characters([x[j] for j in range(bits)], pool)
+        found = yield from characters(x, pool)
         (public,) = yield from opened([Shared(one_hot(found.values, bits), found.degree)])
         return public
 

@@ -122,10 +122,12 @@ def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
     holder = party.name in holders
     stream = Stream.fresh(party.entropy)
     parts = [own_input, *([plan.deal.make(stream)] if holder else [])]
-    shares = plan.code.encode(np.concatenate(parts)[None], stream)
+    dealt = np.concatenate(parts)
+    shares = plan.code.encode_apart(dealt[None], stream, plan.keys if holder else 0)
     if holder and plan.sets:
         keys = dealt_keys(plan.sets, plan.holders, holders.index(party.name), stream.elements((plan.keys,)))
-        shares = np.concatenate([shares, keys], axis=1)
+        for share, own in zip(shares, keys, strict=True):
+            share[len(dealt) :] = own
     label = joined.label("deal")
     reply: dict[str, np.ndarray] = {
         f"to.{name}": as_array(joined.channel.seal(name, label, share.data.cast("B")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -163,7 +164,7 @@ class _Lead:
     def open(self, wanted: Sequence[Shared]) -> Program[list[Elements]]:
         """One exchange, asked again with others for those who go missing in it; `wanted` says what is opened."""
         shapes = [value.shape for value in wanted]
-        size = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
+        size = sum(map(math.prod, shapes))
         if self.plan.checks and to_verify(len(self.opened), wanted):
             yield from self._verify()
         responders, replies = yield from self._answers(self.step, self.plan.needed)

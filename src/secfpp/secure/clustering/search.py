@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -67,9 +68,7 @@ class Search:
 
         K is tried from 1 to `k_max`, or `k` alone, as far as clusters of `min_size` fit; K = 1 needs one run.
         """
-        pool = np.arange(n) if n <= STARTS else derive(seed, "kmeans", round_).numpy().permutation(n)[:STARTS]
-        drawn = [derive(seed, "kmeans", round_, run).numpy().permutation(len(pool)) for run in range(restarts)]
-        orders = pool[np.stack(drawn)]
+        orders = _orders(n, restarts, seed, round_)
         fitting = n // min_size
         tried = range(1, min(k_max, fitting) + 1) if k is None else [k] if k <= fitting else []
         seeds = {number: np.sort(orders[: restarts if number > 1 else 1, :number], axis=1) for number in tried}
@@ -144,3 +143,13 @@ class Search:
     def admits(self, sizes: Sequence[int]) -> bool:
         """Whether all clusters are large enough."""
         return min(sizes) >= self.min_size
+
+
+@lru_cache(maxsize=4)  # clients that share a process ask for the same
+def _orders(n: int, restarts: int, seed: int, round_: int) -> np.ndarray:
+    """Points that may start clusters, in a random order for each run, int64 [restarts, points]."""
+    pool = np.arange(n) if n <= STARTS else derive(seed, "kmeans", round_).numpy().permutation(n)[:STARTS]
+    drawn = [derive(seed, "kmeans", round_, run).numpy().permutation(len(pool)) for run in range(restarts)]
+    orders: np.ndarray = pool[np.stack(drawn)]
+    orders.setflags(write=False)
+    return orders
