@@ -13,12 +13,12 @@ import pytest
 from secfpp.algorithms.base import methods
 from secfpp.algorithms.secfpp import SecFPP
 from secfpp.crypto.roster import IdentityKey, Roster
-from secfpp.deploy.flower import job
+from secfpp.deploy.flower import job, processes
 from secfpp.deploy.flower.expected import planned_exchanges, protocol_exchanges
 from secfpp.deploy.flower.job import Expected, FlowerError, SuperLink, connected, run_app, write_app
 from secfpp.deploy.flower.names import CLIENT_APP, EXPECTED, JOBS, RUNS, SERVER_APP
 from secfpp.deploy.names import RESULTS, STATUS
-from secfpp.errors import ConfigError, MissingExtraError
+from secfpp.errors import ConfigError, DataError, MissingExtraError
 from secfpp.models.backbone import load_backbone
 from support.sites import agreed_on
 
@@ -140,3 +140,26 @@ def test_what_so_few_sites_cannot_do_is_not_counted(sites: int) -> None:
 
 def test_a_short_run_takes_a_minute_at_least() -> None:
     assert "about 1 minutes" in str(Expected(3, 4.0, ("a",)))
+
+
+def test_a_server_in_a_relative_folder_has_its_files_and_is_not_waited_for_once_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in for a SuperLink says which of its files are there, and ends."""
+    pytest.importorskip("psutil")
+    link = tmp_path / "flower-superlink"
+    link.write_text(
+        f"#!{sys.executable}\nimport os, sys\n"
+        "print([os.path.isfile(word) for word in sys.argv if word.endswith(('.crt', '.key'))])\n"
+    )
+    link.chmod(0o755)
+    for module in (job, processes):
+        monkeypatch.setattr(module, "program", lambda name: link)
+    monkeypatch.chdir(tmp_path)
+    Roster("trial", 1, {"anna": IdentityKey.generate().public}).save(tmp_path / "roster.toml")
+    with (
+        processes.Federation(Path("server"), {}, Path("roster.toml")) as federation,
+        pytest.raises(DataError, match=r"did not start: see .*console\.log"),
+    ):
+        federation.start_server(patience=500.0)
+    assert (tmp_path / "server" / "superlink" / "console.log").read_text().strip() == "[True, True, True]"
