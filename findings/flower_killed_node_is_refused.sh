@@ -10,7 +10,7 @@
 # Output seen:
 #   after SIGTERM: connected at the first start
 #   after SIGKILL: exit status 1, [code: 2004] Failed to activate SuperNode.; the SuperLink lists it as online
-#   connected 60 s after it was killed
+#   connected 65 s after it was killed
 #
 # Exits with 0 while that is so. SecFPP starts its SuperNode again until it is let in (secfpp.deploy.flower.site).
 set -euo pipefail

@@ -20,6 +20,9 @@ from secfpp.deploy.flower.names import CLIENT_APP, EXPECTED, JOBS, RUNS, SERVER_
 from secfpp.deploy.names import RESULTS, STATUS
 from secfpp.errors import ConfigError, DataError, MissingExtraError
 from secfpp.models.backbone import load_backbone
+from secfpp.secure.circuits.plan import Security
+from secfpp.secure.clustering.secure_agreement import SecureAgreement
+from secfpp.secure.polls.secure_poll import SecurePoll
 from support.sites import agreed_on
 
 AGREED = 'rounds = 8\nname = "São {João}"\n'.encode()
@@ -119,6 +122,17 @@ def test_flower_that_is_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
 def test_a_run_of_eight_sites_takes_about_as_many_exchanges_as_expected(rounds: int, counted: int) -> None:
     """Counted in runs of the embedded benchmark, where groups were found and were of no use."""
     assert abs(protocol_exchanges(SecFPP(), rounds, 8) - counted) <= 0.1 * counted
+
+
+@pytest.mark.parametrize(
+    ("security", "rounds", "effort", "counted"),
+    [("passive", 1, 1.0, 51), ("passive", 8, 0.5, 60), ("active", 1, 1.0, 75), ("active", 8, 0.5, 84)],
+)
+def test_what_is_verified_is_counted(security: Security, rounds: int, effort: float, counted: int) -> None:
+    """Counted in runs of eight sites of two domains, where groups were of use."""
+    clusterer = SecureAgreement(security=security, restarts=4)
+    method = SecFPP(clusterer=clusterer, poll=SecurePoll(security=security), effort=effort)
+    assert abs(protocol_exchanges(method, rounds, 8) - counted) <= 2
 
 
 def test_fewer_sites_than_a_run_needs_count_as_so_many(tmp_path: Path) -> None:
