@@ -6,10 +6,12 @@ A run takes half a minute and an exchange some seconds, most of it Flower's poll
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +67,21 @@ def until(true: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def back(federation: Federation, bound: Bound, site: str) -> None:
-    """Start a killed site again; for a minute the SuperLink takes the one that was killed to be there still."""
-
-    said = bound.sites[site] / "node" / "console.log"
-
-    def taken() -> bool:
-        federation.kill(site)
-        before = said.read_text().count("SuperNode ID")
-        federation.start_site(site)
-        until(lambda: said.read_text().count("SuperNode ID") > before or not federation.running(f"{site}:node"))
-        return bool(federation.running(f"{site}:node"))
-
-    until(taken, 200.0)
+@contextmanager
+def connected_again(federation: Federation, bound: Bound, site: str) -> Iterator[None]:
+    """A killed site as its user starts it again, once it is back: for a minute it is refused, and tried anew."""
+    federation.start_work(site)
+    command = [sys.executable, "-c", "from secfpp.cli import main; main()", "site", "flower", str(bound.sites[site])]
+    command += ["--superlink", federation.link.address, "--certificates", str(federation.link.certificates)]
+    said = bound.folder / f"{site}.log"
+    with said.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: "SuperNode ID" in said.read_text(), 200.0)
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(60.0) == 0
 
 
 def test_a_node_whose_key_is_not_listed_cannot_connect(tmp_path: Path) -> None:
@@ -145,9 +149,9 @@ def test_a_site_that_was_killed_is_missed_and_comes_back(bound: Bound, federatio
     federation.kill("east")
     (run / "killed").touch()
     until(lambda: len(json.loads((run / "results" / "told.json").read_text())) == 2)
-    back(federation, bound, "east")
-    (run / "back").touch()
-    thread.join(PATIENCE)
+    with connected_again(federation, bound, "east"):
+        (run / "back").touch()
+        thread.join(PATIENCE)
     ended, told, _ = found[0]
     assert ended.status == 0
     assert [step["replies"] for step in told][:2] == [NAMES, ["north", "south"]]

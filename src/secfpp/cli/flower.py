@@ -62,7 +62,7 @@ def site_flower(
     from secfpp.deploy.flower.job import SuperLink
     from secfpp.deploy.flower.site import connect_site
 
-    raise typer.Exit(connect_site(folder, SuperLink(superlink, certificates), port))
+    raise typer.Exit(connect_site(folder, SuperLink(superlink, certificates), port, typer.echo))
 
 
 def serve_flower_link(

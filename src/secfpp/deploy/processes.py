@@ -39,7 +39,9 @@ class Processes:
         self._token = secrets.token_hex(8)
         self._started: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
 
-    def start(self, part: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+    def start(
+        self, part: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         """Start one process in `folder`, with its output at the end of ``console.log`` there."""
         folder.mkdir(parents=True, exist_ok=True)
         log = (folder / "console.log").open("ab")
@@ -54,6 +56,7 @@ class Processes:
             start_new_session=True,
         )
         self._started.append((started, log))
+        return started
 
     def running(self, part: str | None = None) -> list[Any]:
         """The running processes of one part, or of all: `psutil.Process` each, those that they started too."""

@@ -117,7 +117,7 @@ def test_a_site_is_connected_with_tls_and_runs_no_code_of_a_run(
     assert (folder / "flower.secret").stat().st_mode & 0o777 == 0o600
     assert variables == job.OFFLINE
     connected: list[object] = []
-    monkeypatch.setattr(site, "connect_site", lambda *about: connected.append(about) or 1)
+    monkeypatch.setattr(site, "connect_site", lambda *about: connected.append(about[:3]) or 1)
     words = ["--superlink", "here:1", "--certificates", tmp_path / "ca.crt"]
     assert said("site-flower", folder, *words, "--port", 9).exit_code == 1
     assert connected == [(folder, job.SuperLink("here:1", tmp_path / "ca.crt"), 9)]
@@ -186,3 +186,33 @@ time.sleep(0.5)
     monkeypatch.setattr(site, "node_commands", lambda folder, link, port: (commands, {}))
     assert site.connect_site(tmp_path, job.SuperLink("here:1", None)) == status
     assert not Path(f"/proc/{pid.read_text()}").exists()
+
+
+@pytest.mark.parametrize(("refused", "held", "starts"), [(2, 60.0, 3), (9, 0.0, 1)])
+def test_a_node_that_is_refused_is_started_again_for_a_while(
+    refused: int, held: float, starts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one is whose predecessor was killed; the relay ends when it is let in."""
+    tries = tmp_path / "tries"
+    node = f"""
+import pathlib, sys, time
+tries = pathlib.Path({str(tries)!r})
+before = len(tries.read_text()) if tries.exists() else 0
+tries.write_text("x" * (before + 1))
+if before < {refused}:
+    sys.exit(1)
+pathlib.Path({str(tmp_path / "in")!r}).touch()
+time.sleep(60)
+"""
+    relay = f"""
+import os, time
+while not os.path.exists({str(tmp_path / "in")!r}):
+    time.sleep(0.05)
+"""
+    commands = [[sys.executable, "-c", code] for code in (node, relay)]
+    monkeypatch.setattr(site, "node_commands", lambda folder, link, port: (commands, {}))
+    monkeypatch.setattr(site, "_HELD", held)
+    monkeypatch.setattr(site, "_AGAIN", 0.01)
+    told: list[str] = []
+    assert site.connect_site(tmp_path, job.SuperLink("here:1", None), told=told.append) == 1
+    assert (len(tries.read_text()), len(told)) == (starts, starts - 1)

@@ -13,13 +13,16 @@ import pytest
 from secfpp.algorithms.base import methods
 from secfpp.algorithms.secfpp import SecFPP
 from secfpp.crypto.roster import IdentityKey, Roster
-from secfpp.deploy.flower import job
+from secfpp.deploy.flower import job, processes
 from secfpp.deploy.flower.expected import planned_exchanges, protocol_exchanges
 from secfpp.deploy.flower.job import Expected, FlowerError, SuperLink, connected, run_app, write_app
 from secfpp.deploy.flower.names import CLIENT_APP, EXPECTED, JOBS, RUNS, SERVER_APP
 from secfpp.deploy.names import RESULTS, STATUS
-from secfpp.errors import ConfigError, MissingExtraError
+from secfpp.errors import ConfigError, DataError, MissingExtraError
 from secfpp.models.backbone import load_backbone
+from secfpp.secure.circuits.plan import Security
+from secfpp.secure.clustering.secure_agreement import SecureAgreement
+from secfpp.secure.polls.secure_poll import SecurePoll
 from support.sites import agreed_on
 
 AGREED = 'rounds = 8\nname = "São {João}"\n'.encode()
@@ -121,6 +124,17 @@ def test_a_run_of_eight_sites_takes_about_as_many_exchanges_as_expected(rounds: 
     assert abs(protocol_exchanges(SecFPP(), rounds, 8) - counted) <= 0.1 * counted
 
 
+@pytest.mark.parametrize(
+    ("security", "rounds", "effort", "counted"),
+    [("passive", 1, 1.0, 51), ("passive", 8, 0.5, 60), ("active", 1, 1.0, 75), ("active", 8, 0.5, 84)],
+)
+def test_what_is_verified_is_counted(security: Security, rounds: int, effort: float, counted: int) -> None:
+    """Counted in runs of eight sites of two domains, where groups were of use."""
+    clusterer = SecureAgreement(security=security, restarts=4)
+    method = SecFPP(clusterer=clusterer, poll=SecurePoll(security=security), effort=effort)
+    assert abs(protocol_exchanges(method, rounds, 8) - counted) <= 2
+
+
 def test_fewer_sites_than_a_run_needs_count_as_so_many(tmp_path: Path) -> None:
     keys = {f"site-{number}": IdentityKey.generate().public for number in range(8)}
     agreed_on(Roster("trial", 1, keys), load_backbone("mini"), fewest=8, rounds=8).save(tmp_path / "agreed.toml")
@@ -140,3 +154,26 @@ def test_what_so_few_sites_cannot_do_is_not_counted(sites: int) -> None:
 
 def test_a_short_run_takes_a_minute_at_least() -> None:
     assert "about 1 minutes" in str(Expected(3, 4.0, ("a",)))
+
+
+def test_a_server_in_a_relative_folder_has_its_files_and_is_not_waited_for_once_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in for a SuperLink says which of its files are there, and ends."""
+    pytest.importorskip("psutil")
+    link = tmp_path / "flower-superlink"
+    link.write_text(
+        f"#!{sys.executable}\nimport os, sys\n"
+        "print([os.path.isfile(word) for word in sys.argv if word.endswith(('.crt', '.key'))])\n"
+    )
+    link.chmod(0o755)
+    for module in (job, processes):
+        monkeypatch.setattr(module, "program", lambda name: link)
+    monkeypatch.chdir(tmp_path)
+    Roster("trial", 1, {"anna": IdentityKey.generate().public}).save(tmp_path / "roster.toml")
+    with (
+        processes.Federation(Path("server"), {}, Path("roster.toml")) as federation,
+        pytest.raises(DataError, match=r"did not start: see .*console\.log"),
+    ):
+        federation.start_server(patience=500.0)
+    assert (tmp_path / "server" / "superlink" / "console.log").read_text().strip() == "[True, True, True]"

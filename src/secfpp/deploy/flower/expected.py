@@ -53,7 +53,7 @@ def protocol_exchanges(algorithm: FederatedAlgorithm, rounds: int, sites: int) -
     if getattr(algorithm.class_means, "shared", False):
         poll = getattr(algorithm, "poll", None)
         asked = _possible(lambda: PollCost(poll, AtLeast(sites, 1, 1)).exchanges) if isinstance(poll, SecurePoll) else 1
-        first += 2 * mean + 2 * asked  # everybody's sums and the groups', and whether these are of use
+        first += 2 * mean + 3 * asked  # everybody's sums and the groups', after a poll each, and one about their use
     return averaging * (mean + 1) + (used - averaging) * 2 + first
 
 

@@ -41,6 +41,7 @@ class Federation:
         opener: str = OPENER,
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        folder = folder.absolute()  # programs run in folders of their own
         self.folder, self._folders, self._opener = folder, dict(folders), opener
         self._processes = Processes("flower", {**OFFLINE, **(environment or {})})
         self._server = make_server(folder, roster)
@@ -71,17 +72,17 @@ class Federation:
         """Start the SuperLink, and wait until it listens.
 
         Raises:
-            DataError: it does not after `patience` seconds.
+            DataError: it has ended, or does not after `patience` seconds; says where its output is.
         """
         tls = self.folder / "tls"
         command = [str(program("flower-superlink")), "--host", LOOPBACK, "--port", str(self._port)]
         command += ["--ssl-ca-certfile", str(tls / "ca.crt"), "--ssl-certfile", str(tls / "server.crt")]
-        command += ["--ssl-keyfile", str(tls / "server.key"), "--database", str(self.folder.absolute() / DATABASE)]
+        command += ["--ssl-keyfile", str(tls / "server.key"), "--database", str(self.folder / DATABASE)]
         command.append("--enable-supernode-auth")
-        self._processes.start(SERVER, command, self.folder / "superlink", self._server)
+        started = self._processes.start(SERVER, command, self.folder / "superlink", self._server)
         until = time.monotonic() + patience
         while not _listens(self._port):
-            if time.monotonic() > until:
+            if time.monotonic() > until or started.poll() is not None:
                 raise DataError(f"the SuperLink did not start: see {self.folder / 'superlink' / 'console.log'}")
             time.sleep(0.1)
 
@@ -98,15 +99,15 @@ class Federation:
         """Start a site's work alone.
 
         Raises:
-            DataError: it does not answer after `patience` seconds; says where its output is.
+            DataError: it has ended, or does not answer after `patience` seconds; says where its output is.
         """
         folder = self._folders[site].absolute()
         command = [sys.executable, "-m", "secfpp.deploy.flower.site", str(folder), self._opener]
         (folder / SOCKET).unlink(missing_ok=True)
-        self._processes.start(f"{site}:work", command, folder / "work", {})
+        started = self._processes.start(f"{site}:work", command, folder / "work", {})
         until = time.monotonic() + patience
         while not (folder / SOCKET).exists():
-            if time.monotonic() > until:
+            if time.monotonic() > until or started.poll() is not None:
                 raise DataError(f"site {site!r} did not start: see {folder / 'work' / 'console.log'}")
             time.sleep(0.1)
 

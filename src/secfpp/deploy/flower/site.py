@@ -22,6 +22,10 @@ from secfpp.storage import atomic_write
 
 _SECRET = "flower.secret"
 _ENDING = 10.0
+_AGAIN = 5.0
+_HELD = 90.0
+"""Seconds for which a SuperNode that ends is started again. A SuperLink takes one that was killed to be there still
+until two heartbeats are missing, after a minute, and refuses its key until then."""
 
 
 def serve_site(folder: Path, opener: str = OPENER, ready: Callable[[], None] | None = None) -> None:
@@ -70,13 +74,16 @@ def node_commands(folder: Path, link: SuperLink, port: int) -> tuple[list[list[s
     return [node, relay], dict(OFFLINE)
 
 
-def connect_site(folder: Path, link: SuperLink, port: int = 0) -> int:
+def connect_site(folder: Path, link: SuperLink, port: int = 0, told: Callable[[str], None] = lambda text: None) -> int:
     """Run SuperNode and relay of a site until SIGTERM or SIGINT, or until one of them ends by itself.
+
+    A SuperNode that ends in the first 90 s is started again: one that was killed before may hold its place so long.
 
     Args:
         folder: the site's folder, with its key and the roster.
         link: to the SuperLink.
         port: where the two meet on loopback; any free one by default.
+        told: given a line when the SuperNode is started again.
 
     Returns:
         0 if it was ended from outside, else 1.
@@ -93,9 +100,21 @@ def connect_site(folder: Path, link: SuperLink, port: int = 0) -> int:
 
     before = {one: signal.signal(one, end) for one in (signal.SIGTERM, signal.SIGINT)}
     started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str]) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(command, env=own, stdin=subprocess.DEVNULL))
+        return started[-1]
+
     try:
-        started += [subprocess.Popen(command, env=own, stdin=subprocess.DEVNULL) for command in commands]
-        while all(one.poll() is None for one in started):
+        (node, relay), until = map(start, commands), time.monotonic() + _HELD
+        while relay.poll() is None:
+            if node.poll() is not None:
+                left = until - time.monotonic()
+                if left < 0:
+                    return 1
+                told(f"The SuperNode is started again, for {left:.0f} s: Flower refuses it for a minute after a kill.")
+                time.sleep(_AGAIN)
+                node = start(commands[0])
             time.sleep(0.2)
         return 1
     except SystemExit:
