@@ -44,7 +44,7 @@ test-flare: $(VENV)/.ready-flare ## a real NVIDIA FLARE system on loopback: payl
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "slow or not slow" tests/unit/deploy tests/unit/cli/test_deploying.py tests/e2e/test_flare.py tests/e2e/test_flare_run.py
 
 test-flower: $(FLOWER)/.ready ## a real Flower system on loopback, in a virtual environment of its own, some minutes
-	$(ONE_THREAD) $(FLOWER)/bin/python -m pytest -m "slow or not slow" tests/unit/deploy tests/unit/cli/test_flower_commands.py tests/e2e/test_flower.py
+	$(ONE_THREAD) $(FLOWER)/bin/python -m pytest -m "slow or not slow" tests/unit/deploy tests/unit/cli/test_flower_commands.py tests/e2e/test_flower.py tests/e2e/test_flower_run.py
 
 fuzz: $(VENV)/.ready-run ## damaged messages to everything that reads them, one minute; FUZZ_SECONDS to change that
 	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
