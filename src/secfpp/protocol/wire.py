@@ -121,20 +121,21 @@ def decode(data: bytes | bytearray, *, checksum: bool = True) -> dict[str, np.nd
     return arrays
 
 
-def detach(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What ``decode(encode(arrays))`` gives, by copying only.
+def detach(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
+    """What ``decode(encode(arrays))`` gives, by copying only, and how many bytes `encode` would give.
 
     Raises:
         WireError: exactly where `encode` raises it.
     """
-    measure(arrays)
-    return {name: _copy(np.asarray(arrays[name])) for name in sorted(arrays, key=str.encode)}
+    entries, size = _entries(arrays)
+    copies = [_copy(data) for _, data in entries]
+    return dict(zip(_ascending(tuple(arrays)), copies, strict=True)), size
 
 
-def _copy(array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind == "U":
-        return np.array(array.item())
-    return array.copy() if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="), "C")
+def _copy(data: np.ndarray | bytes) -> np.ndarray:
+    if isinstance(data, bytes):
+        return np.array(data.decode())
+    return data.copy() if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="), "C")
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,8 +132,10 @@ class InProcessDriver(SimulatingDriver):
         started = time.perf_counter()
         if data is None and self._needs_bytes:
             data = wire.encode(arrays, checksum=self._recorded)
-        size = wire.measure(arrays) if data is None else len(data)
-        arrived = wire.decode(data, checksum=False) if data is not None and self.force_wire else wire.detach(arrays)
+        if data is not None and self.force_wire:
+            arrived, size = wire.decode(data, checksum=False), len(data)
+        else:
+            arrived, size = wire.detach(arrays)
         self.costs.count_seconds(component_of(step), time.perf_counter() - started)
         if direction == "up" or delivered:
             self._count(step, client, direction, size)

@@ -145,7 +145,7 @@ def train(
     rounds: int,
     on_round: Callable[[RoundRecord], None] | None = None,
     on_exchange: Callable[[int, int, Sequence[str]], None] | None = None,
-    force_wire: bool = True,
+    force_wire: bool = False,
     dropouts: Dropouts | None = None,
     transcript: Transcript | None = None,
     checkpoint: Path | None = None,
@@ -171,7 +171,7 @@ def train(
         on_round: called after each round.
         on_exchange: called before each exchange with the round, the exchange's number in it, from 1, and the
             components that ask.
-        force_wire: pass every message through the wire format.
+        force_wire: see `InProcessDriver`.
         dropouts: see `InProcessDriver`.
         transcript: where to record every message.
         checkpoint: file to go on from if it exists, and to save to after every round. A run that was killed and

@@ -61,7 +61,9 @@ def test_measure_is_the_length(arrays: dict[str, np.ndarray]) -> None:
 
 @given(MESSAGES)
 def test_detach_gives_what_the_wire_gives(arrays: dict[str, np.ndarray]) -> None:
-    detached, decoded = wire.detach(arrays), wire.decode(wire.encode(arrays))
+    (detached, size), encoded = wire.detach(arrays), wire.encode(arrays)
+    decoded = wire.decode(encoded)
+    assert size == len(encoded)
     assert list(detached) == list(decoded)
     for name in arrays:
         assert detached[name].dtype == decoded[name].dtype
