@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -65,10 +66,7 @@ class Signs(Circuit[Elements]):
 
     def planned(self, facts: Mapping[str, Any]) -> Plan:
         """See `Circuit.planned`."""
-        parties = len(facts["clients"])
-        return Plan.of(
-            self.run, _nothing, clients=parties, width=self.each, holders=parties, threshold=THRESHOLD, limit=LIMIT
-        )
+        return _plan(self, len(facts["clients"]))
 
     def shared_by(self, joined: Joined, state: ClientState) -> Elements:
         """See `Circuit.shared_by`."""
@@ -81,6 +79,13 @@ class OnlySigns:
 
     signs: Signs
     session: Session = field(default_factory=Session)
+
+
+@lru_cache  # as all that is computed on shares does where clients share a process
+def _plan(signs: Signs, parties: int) -> Plan:
+    return Plan.of(
+        signs.run, _nothing, clients=parties, width=signs.each, holders=parties, threshold=THRESHOLD, limit=LIMIT
+    )
 
 
 def _nothing(inputs: Shared) -> Shared:
