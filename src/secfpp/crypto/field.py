@@ -210,6 +210,8 @@ class PrimeField:
         """
         if not np.all(elements):
             raise ZeroDivisionError("0 has no inverse in a field")
+        if not elements.ndim:
+            return np.asarray(pow(int(elements), -1, cls.p), np.uint64)
         return cls.power(elements, cls.p - 2)
 
     @staticmethod

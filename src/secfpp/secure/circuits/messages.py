@@ -20,7 +20,7 @@ from secfpp.secure.session import Joined
 APART = 512
 """More envelopes than this are stacked in a message."""
 _ROWS, _SENDERS = "envelopes", "senders"
-_FROM, _COIN, _COMMITMENT, _TALLY = "from.", "coin.", "commitment.", "tally."
+_FROM, _COIN, _COMMITMENT, _TALLY = "from", "coin", "commitment", "tally"
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Told:
         for number, opened in enumerate(self.opened, self.since):
             message[f"responders.{number}"], message[f"opened.{number}"] = opened.responders, opened.values
         for number, tallies in self.tallies.items():
-            message |= {f"{_TALLY}{number}.{name}": sealed for name, sealed in tallies.items()}
-        message |= {_COIN + name: coin for name, coin in self.coins.items()}
-        return message | {_COMMITMENT + name: made for name, made in self.commitments.items()}
+            message |= {f"{_TALLY}.{number}.{name}": sealed for name, sealed in tallies.items()}
+        message |= {f"{_COIN}.{name}": coin for name, coin in self.coins.items()}
+        return message | {f"{_COMMITMENT}.{name}": made for name, made in self.commitments.items()}
 
     @classmethod
     def read(cls, message: Arrays, since: int, step_name: str) -> Told:
@@ -89,17 +89,23 @@ class Told:
             opened.append(Opened(of, values))
         if responders is None or responders.ndim != 1 or responders.dtype != np.uint8:
             raise ProtocolError(f"step {step_name!r}: a message without the holders that should answer")
+        named = _named(message)
+        tallies: dict[str, dict[str, np.ndarray]] = {str(number): {} for number in range(since, exchange + 1)}
+        for place, sealed in named[_TALLY].items():
+            of, _, name = place.partition(".")
+            if of in tallies:
+                tallies[of][name] = sealed
         return cls(
             integer_in(message, "attempt"),
             exchange,
             responders,
             since,
             opened,
-            _named(message, _COIN),
-            _named(message, _COMMITMENT),
+            named[_COIN],
+            named[_COMMITMENT],
             envelopes_in(message),
             message.get("digests"),
-            {number: _named(message, f"{_TALLY}{number}.") for number in range(since, exchange + 1)},
+            {int(of): sealed for of, sealed in tallies.items()},
         )
 
 
@@ -115,7 +121,7 @@ def enveloped(envelopes: Mapping[ClientId, np.ndarray], digests: np.ndarray | No
         message[_ROWS] = np.stack([envelopes[client] for client in senders])
         message[_SENDERS] = np.array(json.dumps(senders))
         envelopes = {client: envelope for client, envelope in envelopes.items() if envelope.size != usual}
-    return message | {_FROM + client: envelope for client, envelope in envelopes.items()}
+    return message | {f"{_FROM}.{client}": envelope for client, envelope in envelopes.items()}
 
 
 def envelopes_in(message: Arrays) -> dict[ClientId, np.ndarray]:
@@ -124,7 +130,7 @@ def envelopes_in(message: Arrays) -> dict[ClientId, np.ndarray]:
     Raises:
         ProtocolError: it is not that.
     """
-    found = _named(message, _FROM)
+    found = _named(message)[_FROM]
     if _ROWS in message:
         rows, names = message[_ROWS], names_in({"clients": message.get(_SENDERS)}, "deal")
         if rows.ndim != 2 or len(names) != len(rows) or not found.keys().isdisjoint(names):
@@ -135,7 +141,7 @@ def envelopes_in(message: Arrays) -> dict[ClientId, np.ndarray]:
 
 def let_go(message: dict[str, np.ndarray]) -> None:
     """Take the envelopes, which are large, out of a message."""
-    for name in [name for name in message if name in (_ROWS, _SENDERS) or name.startswith(_FROM)]:
+    for name in [name for name in message if name in (_ROWS, _SENDERS) or name.startswith(f"{_FROM}.")]:
         del message[name]
 
 
@@ -180,5 +186,11 @@ class Answering:
         )
 
 
-def _named(message: Arrays, prefix: str) -> dict[str, np.ndarray]:
-    return {key.removeprefix(prefix): array for key, array in message.items() if key.startswith(prefix)}
+def _named(message: Arrays) -> dict[str, dict[str, np.ndarray]]:
+    """What a message holds by what comes before the first point of its name, and by the rest of that."""
+    found: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in (_FROM, _COIN, _COMMITMENT, _TALLY)}
+    for key, array in message.items():
+        kind, point, name = key.partition(".")
+        if point and kind in found:
+            found[kind][name] = array
+    return found
