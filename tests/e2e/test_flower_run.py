@@ -136,6 +136,7 @@ def on_flower(rehearsal: Rehearsal) -> Iterator[BridgedTransport]:
         running = threading.Thread(target=lambda: ended.append(run_app(*arguments)))
         running.start()
         place, until = server / "runs" / run, time.monotonic() + 300.0
+        assert len(str(place / SOCKET)) < 108, "too long for a socket's path: take a shorter --basetemp"
         while not (place / SOCKET).exists():
             assert time.monotonic() < until and running.is_alive(), "the run did not start"
             time.sleep(0.1)
