@@ -24,26 +24,8 @@ from secfpp.runtime.costs import Costs
 from secfpp.runtime.envelope import Part, Request
 from support.sites import Here, sites_here
 from support.toy import Fate
+from support.verified_runs import VERIFIED
 
-TABLE = {
-    "rounds": 1,
-    "data": {
-        "name": "icons",
-        "domains": ["chalk", "pixel"],
-        "clients_per_domain": 5,
-        "alpha": 100.0,
-        "shots": 12,
-        "validation_shots": 2,
-        "test_shots": 1,
-    },
-    "method": {
-        "name": "secfpp",
-        "effort": 1.0,
-        "training": {"steps": 1, "batch": 4},
-        "clusterer": {"kind": "secure_agreement", "security": "active", "restarts": 4},
-        "poll": {"kind": "secure", "security": "active"},
-    },
-}
 SITES = 10
 
 
@@ -77,7 +59,7 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    config = parse_config(TABLE)
+    config = parse_config(VERIFIED)
     rehearsal = prepare(tmp_path_factory.mktemp("stage") / "sites", config, SITES)
     whole, backbone = load_dataset(config, config.seeds[0]), load_backbone("mini", device="cpu")
     states, costs, _ = simulate(rehearsal)
@@ -203,7 +185,7 @@ def test_a_server_that_tells_false_values_gets_no_groups_and_the_run_goes_on(sta
         told[0] ^= np.uint64(1)
         return replace(part, data=bytes(wire.encode({**message, "opened.1": told})))
 
-    made = prepare(tmp_path / "sites", parse_config({**TABLE, "rounds": 4}), SITES)
+    made = prepare(tmp_path / "sites", parse_config({**VERIFIED, "rounds": 4}), SITES)
     with sites_here(made.sites, made.agreed, stage.whole, stage.backbone) as here:
         carry = here.exchange
 

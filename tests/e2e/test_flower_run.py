@@ -29,32 +29,14 @@ from secfpp.runtime.remote import Transport
 from support.bridge import SOCKET, BridgedTransport
 from support.flower_parts import TESTS
 from support.sites import sites_here
+from support.verified_runs import VERIFIED
 
 pytest.importorskip("flwr")
 pytestmark = pytest.mark.slow
 SITES = 9
 """One may go missing, and two groups of four are left."""
 PATIENCE = 3600.0
-CONFIG = parse_config(
-    {
-        "data": {
-            "name": "icons",
-            "domains": ["chalk", "pixel"],
-            "clients_per_domain": 5,
-            "alpha": 100.0,
-            "shots": 12,
-            "validation_shots": 2,
-            "test_shots": 1,
-        },
-        "method": {
-            "name": "secfpp",
-            "effort": 1.0,
-            "training": {"steps": 1, "batch": 4},
-            "clusterer": {"kind": "secure_agreement", "security": "active", "restarts": 4},
-            "poll": {"kind": "secure", "security": "active"},
-        },
-    }
-)
+CONFIG = parse_config({name: VERIFIED[name] for name in ("data", "method")})
 
 
 @pytest.fixture(autouse=True)

@@ -93,7 +93,8 @@ static PyObject *kernel_add(PyObject *self, PyObject *const *args, Py_ssize_t n)
 static PyObject *kernel_sub(PyObject *self, PyObject *const *args, Py_ssize_t n) { return elementwise(args, n, SUB); }
 static PyObject *kernel_mul(PyObject *self, PyObject *const *args, Py_ssize_t n) { return elementwise(args, n, MUL); }
 
-static PyObject *kernel_elements(PyObject *self, PyObject *const *args, Py_ssize_t given)
+/* (in, out) of one length */
+static PyObject *unary(PyObject *const *args, Py_ssize_t given, void (*way)(const u64 *, u64 *, Py_ssize_t))
 {
     Py_buffer buffers[2];
     Py_ssize_t sizes[2];
@@ -101,11 +102,14 @@ static PyObject *kernel_elements(PyObject *self, PyObject *const *args, Py_ssize
         return NULL;
     if (sizes[0] == sizes[1]) {
         Py_BEGIN_ALLOW_THREADS
-        elements_all(buffers[0].buf, buffers[1].buf, sizes[0]);
+        way(buffers[0].buf, buffers[1].buf, sizes[0]);
         Py_END_ALLOW_THREADS
     }
     return closed(buffers, 2, sizes[0] == sizes[1]);
 }
+
+static PyObject *kernel_elements(PyObject *self, PyObject *const *args, Py_ssize_t n) { return unary(args, n, elements_all); }
+static PyObject *kernel_root(PyObject *self, PyObject *const *args, Py_ssize_t n) { return unary(args, n, root_all); }
 
 static PyObject *kernel_pad(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
@@ -277,20 +281,6 @@ static PyObject *kernel_characters(PyObject *self, PyObject *const *args, Py_ssi
         Py_END_ALLOW_THREADS
     }
     return closed(buffers, 2, fits);
-}
-
-static PyObject *kernel_root(PyObject *self, PyObject *const *args, Py_ssize_t given)
-{
-    Py_buffer buffers[2];
-    Py_ssize_t sizes[2];
-    if (!expected(given, 2) || !opened(args, buffers, sizes, 2, 1))
-        return NULL;
-    if (sizes[0] == sizes[1]) {
-        Py_BEGIN_ALLOW_THREADS
-        root_all(buffers[0].buf, buffers[1].buf, sizes[0]);
-        Py_END_ALLOW_THREADS
-    }
-    return closed(buffers, 2, sizes[0] == sizes[1]);
 }
 
 /* (table, factors, out, size) */
