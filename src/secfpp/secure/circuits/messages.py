@@ -92,9 +92,9 @@ class Told:
         named = _named(message)
         tallies: dict[str, dict[str, np.ndarray]] = {str(number): {} for number in range(since, exchange + 1)}
         for place, sealed in named[_TALLY].items():
-            of, _, name = place.partition(".")
-            if of in tallies:
-                tallies[of][name] = sealed
+            before, _, name = place.partition(".")
+            if before in tallies:
+                tallies[before][name] = sealed
         return cls(
             integer_in(message, "attempt"),
             exchange,
@@ -105,7 +105,7 @@ class Told:
             named[_COMMITMENT],
             envelopes_in(message),
             message.get("digests"),
-            {int(of): sealed for of, sealed in tallies.items()},
+            {int(number): sealed for number, sealed in tallies.items()},
         )
 
 
