@@ -57,12 +57,13 @@ def game() -> Game:
 
 @pytest.fixture(scope="module")
 def runs(game: Game, backbone: Backbone) -> dict[str, Observed]:
-    chosen = parse_config({}).choose(["promptfl", "coop_local", "secfpp", "secfpp+clear"])
-    found = {}
-    for label, algorithm in chosen.items():
-        quick: Any = replace(algorithm, **({"effort": 1.0} if "secfpp" in label else {}))
-        found[label] = observe(game.dataset, backbone, quick, seed=1, rounds=ROUNDS)
-    return found
+    return {label: observed(game, backbone, label) for label in ("promptfl", "coop_local", "secfpp", "secfpp+clear")}
+
+
+def observed(game: Game, backbone: Backbone, label: str) -> Observed:
+    algorithm = parse_config({}).choose([label])[label]
+    quick: Any = replace(algorithm, **({"effort": 1.0} if "secfpp" in label else {}))
+    return observe(game.dataset, backbone, quick, seed=1, rounds=ROUNDS)
 
 
 def victims(run: Observed, game: Game, backbone: Backbone, folder: Path, shadows: int = 4) -> dict[str, Victim]:
@@ -248,14 +249,15 @@ def test_predictions_give_a_model_away_that_agrees(runs: dict[str, Observed], ga
 def test_means_of_uploads_are_inverted_where_they_lie_open(
     runs: dict[str, Observed], game: Game, backbone: Backbone, tmp_path: Path
 ) -> None:
-    def mean(label: str, size: int) -> float:
-        every = list(victims(runs[label], game, backbone, tmp_path, shadows=24).values())
-        found = recovered(every, (size, 99))
-        assert all([one.size for one in own] == [size] for own in found.values())  # 99 are not there
-        assert all(one.exposed == (label != "secfpp") for own in found.values() for one in own)
+    def mean(run: Observed, *, exposed: bool) -> float:
+        found = recovered(list(victims(run, game, backbone, tmp_path, shadows=24).values()), (1, 99))
+        assert all([one.size for one in own] == [1] for own in found.values())  # 99 are not there
+        assert all(one.exposed == exposed for own in found.values() for one in own)
         return float(np.mean([one.cosine for own in found.values() for one in own]))
 
-    assert mean("promptfl", 1) > 0.15 > abs(mean("secfpp", 1))
+    # What is sealed is other noise each time; of one run its mean reaches 0.2 now and then.
+    sealed = [runs["secfpp"], *(observed(game, backbone, "secfpp") for _ in range(5))]
+    assert mean(runs["promptfl"], exposed=True) > 0.18 > abs(np.mean([mean(run, exposed=False) for run in sealed]))
 
 
 def test_a_method_with_noise_is_a_target_with_its_claim(game: Game, backbone: Backbone, tmp_path: Path) -> None:
