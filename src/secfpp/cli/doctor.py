@@ -100,10 +100,10 @@ def _packages() -> Finding:
 
 
 def _arithmetic() -> Finding:
-    from secfpp.crypto.kernel import compiled
+    from secfpp.crypto.kernel import compiled, uses_vectors
 
     if compiled:
-        return Finding("arithmetic", "ok", "on shares: compiled")
+        return Finding("arithmetic", "ok", "on shares: compiled" + (", products by vectors" if uses_vectors() else ""))
     remedy = "install a C compiler (Debian: apt install gcc) and secfpp again; unset SECFPP_KERNEL if it is set"
     return Finding("arithmetic", "warn", "on shares: numpy, which gives the same and is slower", remedy)
 
