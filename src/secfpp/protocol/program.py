@@ -111,14 +111,22 @@ Request = Ask | Joint
 Program = Generator[Request, Replies, R]
 
 
-def gather(programs: Mapping[str, Program[R]]) -> Program[dict[str, R]]:
+def gather(programs: Mapping[str, Program[R]], *, staggered: bool = False) -> Program[dict[str, R]]:
     """Run independent programs side by side, all their open asks in one exchange.
 
     Labels name the programs; a `Joint` inside another becomes ``outer/inner``. A program that
-    ends early just stops asking. Returns each program's result by label.
+    ends early just stops asking.
+
+    Args:
+        programs: by label.
+        staggered: begin each an exchange after the one before it, so that no two are at the same point.
+
+    Returns:
+        Each program's result, by label.
     """
     results: dict[str, R] = {}
     waiting: dict[str, Request] = {}
+    to_begin = iter(programs)
 
     def advance(label: str, replies: Replies | None) -> None:
         try:
@@ -128,8 +136,13 @@ def gather(programs: Mapping[str, Program[R]]) -> Program[dict[str, R]]:
             waiting.pop(label, None)
             results[label] = stop.value
 
-    for label in programs:
-        advance(label, None)
+    def begin() -> None:
+        for label in to_begin:
+            advance(label, None)
+            if staggered and label in waiting:
+                return
+
+    begin()
     while waiting:
         asks: dict[str, Ask] = {}
         for label, request in waiting.items():
@@ -144,7 +157,15 @@ def gather(programs: Mapping[str, Program[R]]) -> Program[dict[str, R]]:
             else:
                 inner = {name: replies.joint[f"{label}/{name}"] for name in request.asks}
                 advance(label, Replies({}, joint=inner))
+        begin()
     return {label: results[label] for label in programs}
+
+
+def staggered(programs: Sequence[Program[R]]) -> Program[list[R]]:
+    """Run the programs of batches, each an exchange behind the one before it; their results in order."""
+    if len(programs) == 1:
+        return [(yield from programs[0])]
+    return list((yield from gather({f"{n:06d}": one for n, one in enumerate(programs)}, staggered=True)).values())
 
 
 def ending(program: Program[R], step: str) -> Program[R]:

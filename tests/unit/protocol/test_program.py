@@ -53,6 +53,18 @@ def test_gather_takes_as_many_exchanges_as_the_longest_program(lengths: list[int
         assert labels == [f"p{i}" for i, length in enumerate(lengths) if length > number]
 
 
+@given(LENGTHS)
+def test_staggered_programs_begin_an_exchange_after_each_other(lengths: list[int]) -> None:
+    programs = {f"p{i}": echo(f"p{i}", length) for i, length in enumerate(lengths)}
+    results, exchanges = drive(gather(programs, staggered=True))
+    assert results == {f"p{i}": list(range(1, length + 1)) for i, length in enumerate(lengths)}
+    asking = [i for i, length in enumerate(lengths) if length]  # the others end at once and delay nobody
+    spans = {f"p{i}": range(start, start + lengths[i]) for start, i in enumerate(asking)}
+    assert len(exchanges) == max((span.stop for span in spans.values()), default=0)
+    for number, labels in enumerate(exchanges):
+        assert labels == [label for label, span in spans.items() if number in span]
+
+
 @given(LENGTHS, LENGTHS)
 def test_nesting_changes_nothing_but_the_labels(left: list[int], right: list[int]) -> None:
     def group(name: str, lengths: list[int]) -> Program[dict[str, list[int]]]:

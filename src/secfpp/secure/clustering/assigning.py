@@ -2,7 +2,8 @@
 
 A sample is searched as if it were everybody, by holders that are drawn from all clients. Then every holder keeps its
 shares of the sums of each group's descriptors, which are `Centres`, and nothing else of the search. All other clients
-share their descriptors too, in batches, and holders compute which group each one belongs to, as with newcomers.
+share their descriptors too, in batches, each an exchange after the one before it, and holders compute which group each
+one belongs to, as with newcomers.
 
 What becomes public is the partition of the sample, then which group each other client belongs to: no more than the
 partition of all says.
@@ -117,7 +118,7 @@ def require_batch(agreed: Terms, fewest: int) -> None:
         raise ProtocolError("clients are assigned that take no part, or that were searched")
     if not isinstance(facts.get("groups"), list) or len(facts["groups"]) != len(sample):
         raise ProtocolError("a sample without the groups of its clients")
-    if type(facts.get("search")) is not int or type(facts.get("batch")) is not int:
+    if any(type(facts.get(number)) is not int for number in ("search", "batch", "since")):
         raise ProtocolError("clients are assigned after no search")
     members_in(facts["groups"], fewest)
 
@@ -176,11 +177,14 @@ def batch_plan(nearest: Nearest, layout: Layout, facts: Mapping[str, Any], secur
 
 
 def forget_batches(joined: Joined) -> None:
-    """Drop what this holder keeps of earlier batches: whoever is in them has a group, or is assigned anew."""
+    """Drop what this holder keeps of batches that are over, or dealt anew: this one."""
     assert joined.party.session is not None
+    number, since = joined.fact("batch", int), joined.fact("since", int)
     for attempt, value in list(joined.party.session.running.items()):
         if isinstance(value, Holding) and value.joined.about.get("task") == "assign":
-            forget(joined, attempt)
+            batch = value.joined.fact("batch", int)
+            if batch < since or batch == number:
+                forget(joined, attempt)
 
 
 @lru_cache(maxsize=4)  # clients that share a process ask for the same

@@ -9,7 +9,7 @@ import numpy as np
 
 from secfpp.errors import DropoutError, TamperError
 from secfpp.protocol.cohort import Cohort
-from secfpp.protocol.program import Ask, ClientId, Program
+from secfpp.protocol.program import Ask, ClientId, Program, staggered
 from secfpp.secure.circuits.messages import enveloped
 from secfpp.secure.circuits.server import Dealing, compute, dealing
 from secfpp.secure.clustering.assigning import batches
@@ -72,8 +72,15 @@ def grouped_by_sample(
     places = dict(zip(sample, groups, strict=True))
     rest = [client for client in left.clients if client not in places]
     parts = batches(len(rest), settings.layout(known).width)
-    for number in range(parts):
-        left, chosen = yield from _assigned(settings, left, search, groups, number, rest[number::parts], slot, known)
+    running = set(range(parts))
+    for chosen in (
+        yield from staggered(
+            [
+                _assigned(settings, left, search, groups, running, number, rest[number::parts], slot, known)
+                for number in range(parts)
+            ]
+        )
+    ):
         places |= chosen
     left = left.subset(places)
     return Found(np.array([places[client] for client in left.clients]), found.k, {}, {}, 0, {}), left
@@ -84,12 +91,13 @@ def _assigned(
     cohort: Cohort,
     search: Dealing,
     groups: Sequence[int],
+    running: set[int],
     number: int,
     batch: Sequence[ClientId],
     slot: str,
     known: Mapping[str, Any],
-) -> Program[tuple[Cohort, dict[ClientId, int]]]:
-    """Which group each of a batch belongs to, and who is left of the cohort."""
+) -> Program[dict[ClientId, int]]:
+    """Which group each of a batch belongs to, of those who are left; the batch's number leaves `running` then."""
     facts = {"search": search.attempt, "batch": number, "sample": search.facts["sample"], "groups": list(groups)}
 
     def new(left: Cohort) -> list[ClientId]:
@@ -99,13 +107,15 @@ def _assigned(
         if gone := sorted(set(search.holders) - set(left.clients)):
             raise DropoutError(DEAL, len(search.holders), len(search.holders) - len(gone), gone)
         newcomers = new(left)
-        terms = {**settings.terms(left, slot, "assign"), **known, **facts}
+        terms = {**settings.terms(left, slot, "assign"), **known, **facts, "since": min(running)}
         return {**terms, "newcomers": newcomers} if newcomers else None
 
     left, dealt = yield from dealing(settings.component, cohort, about, settings.committee, new)
     if dealt is None:
-        return left, {}
+        running.discard(number)
+        return {}
     chosen, _ = yield from compute(settings.component, dealt, settings.planned(dealt.facts))
     if (chosen < 0).any():
         raise TamperError(None, PROCEED, "what was opened is no group: a holder answered wrongly")
-    return left, dict(zip(new(left), chosen.tolist(), strict=True))
+    running.discard(number)
+    return dict(zip(new(left), chosen.tolist(), strict=True))

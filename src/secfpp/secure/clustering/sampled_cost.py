@@ -80,9 +80,10 @@ class SampledCost:
 
     @property
     def exchanges(self) -> int:
-        """All of them; who holds shares is drawn once, and what holders keep takes one."""
+        """All of them; who holds shares is drawn once, what holders keep takes one, and batches begin in turn."""
         once = 2
-        return self.search.exchanges + 1 + sum(batch.exchanges - once for batch in self.batches)
+        ends = (number + batch.exchanges - once for number, batch in enumerate(self.batches))
+        return self.search.exchanges + 1 + max(ends)
 
     def sent(self, role: Role, name_bytes: int) -> int:
         """Most bytes that a client sends if all names are `name_bytes` long."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from secfpp.protocol.program import Ask, ClientId, Program, gather
+from secfpp.protocol.program import Ask, ClientId, Program
 from secfpp.secure.means.updates import Base, agreed_base, base_in
 
 if TYPE_CHECKING:
@@ -141,18 +141,3 @@ def handed_over(intake: Intake, number: int) -> Program[None]:
         sealed = {"envelopes": {client: rows[client] for client in portion}}
         took = yield Ask(TAKE, {h: {**common, **relay.for_holder(h, sealed)} for h in intake.holders})
         intake.keep(list(took), portion)
-
-
-def one_after_the_other(programs: Sequence[Program[None]]) -> Program[None]:
-    """Run the programs of batches, each an exchange behind the one before it."""
-    if len(programs) == 1:
-        yield from programs[0]
-        return
-    delayed = {f"{number:06d}": _later(number, program) for number, program in enumerate(programs)}
-    yield from gather(delayed)
-
-
-def _later(exchanges: int, program: Program[None]) -> Program[None]:
-    for _ in range(exchanges):
-        yield Ask(SHARE, {})
-    yield from program

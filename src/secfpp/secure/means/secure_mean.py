@@ -33,12 +33,12 @@ from secfpp.crypto.randomness import Stream
 from secfpp.errors import ConfigError, DropoutError, FieldRangeError, Problem, ProtocolError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import integer_in, text_in
-from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, step
+from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, staggered, step
 from secfpp.protocol.refusals import objections
 from secfpp.secure import committee
 from secfpp.secure.means.accepted import require_acceptable, require_members, require_shared_out
 from secfpp.secure.means.aggregator import Aggregator, capped, check_codec, check_share
-from secfpp.secure.means.batches import Intake, batches_of, handed_over, one_after_the_other
+from secfpp.secure.means.batches import Intake, batches_of, handed_over
 from secfpp.secure.means.bounded import Seeds, checked, committed
 from secfpp.secure.means.client import MeanRun, code_for
 from secfpp.secure.means.insiders import Insiders, let_in, of_terms, of_word, stated, word
@@ -172,7 +172,7 @@ class SecureMean(Aggregator):
         }
         relay = Relay(terms("aggregator", keyed, about))
         intake = Intake(relay, known, self.threshold)
-        yield from one_after_the_other(self._taken_in(intake, seeds))
+        yield from staggered(self._taken_in(intake, seeds))
         present, members = intake.present, intake.members
         late = [client for client, base in sorted(intake.told.items()) if base != present]
         served = [client for client in relay.clients if client not in set(late)]

@@ -56,17 +56,46 @@ def test_groups_by_k_means_are_those_of_the_clear(spread: float) -> None:
     assert run.assign() == run.expected()
 
 
-def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assigning, "BATCH", 5)
-    run, asked = agreeing(), []
+@pytest.mark.parametrize("security", ["passive", "active"])
+def test_batches_change_nothing_and_take_an_exchange_each(security: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = agreeing(changes={"security": security})
+    assert at_once.assign() == at_once.expected() and at_once.expected().k == 2
+    monkeypatch.setattr(assigning, "BATCH", 2)
+    run = agreeing(changes={"security": security})
+    assert run.assign() == run.expected()
+    assert run.driver.costs.exchanges == at_once.driver.costs.exchanges + 5
 
-    def watch(ask: Ask) -> Ask:
-        asked.append(ask.step)
-        return ask
 
-    assert run.assign(watch) == run.expected()
-    assert run.expected().k == 2
-    assert asked.count(DEAL) == 1 + 3 and asked.count(RETAIN) == 1
+def test_who_does_not_share_is_left_out_of_its_batch_and_no_other_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assigning, "BATCH", 2)
+    before: set[str] = set()
+    gone: list[str] = []
+    retained: list[str] = []
+
+    def one(round_: int, step: str, client: str) -> Any:
+        retained.extend([client] * (step == RETAIN))
+        if step == DEAL and not retained:
+            before.add(client)
+        if step == DEAL and retained and client not in before and not gone:
+            gone.append(client)
+        return "before" if step == DEAL and client in gone else None
+
+    whole, run = agreeing(), agreeing(dropouts=one)
+    whole.assign()
+    assert run.assign() == run.expected(gone) and len(gone) == 1
+    assert run.driver.costs.exchanges <= whole.driver.costs.exchanges + 1
+
+
+def test_a_holder_that_misses_exchanges_of_several_batches_is_replaced_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assigning, "BATCH", 2)
+    retained: list[str] = []
+
+    def one(round_: int, step: str, client: str) -> Any:
+        retained.extend([client] * (step == RETAIN))
+        return "before" if step == PROCEED and retained and client == min(retained) else None
+
+    run = agreeing(changes={"committee": 9}, dropouts=one)
+    assert run.assign() == run.expected()
 
 
 def test_what_is_opened_are_the_pairs_of_the_sample_and_a_number_for_each_other_client() -> None:
@@ -169,6 +198,7 @@ def changing(task: str, **facts: Any) -> Any:
         ("assign", {"groups": [0]}, "without the groups of its clients"),
         ("assign", {"groups": None}, "without the groups of its clients"),
         ("assign", {"search": "none"}, "after no search"),
+        ("assign", {"since": None}, "after no search"),
         ("assign", {"newcomers": lambda about: about["sample"][:3]}, "take no part, or that were searched"),
         ("assign", {"newcomers": []}, "take no part, or that were searched"),
         ("assign", {"newcomers": [["a"]]}, "terms without a list of clients, 'newcomers'"),
@@ -228,16 +258,15 @@ def test_members_of_groups_are_read_strictly() -> None:
 
 
 def test_what_holders_keep_of_batches_that_are_over_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assigning, "BATCH", 3)
+    monkeypatch.setattr(assigning, "BATCH", 1)
     run = agreeing()
     run.assign()
-    for context in run.driver.contexts.values():
-        tasks = [
-            value.joined.about["task"]
-            for value in context.party.session.running.values()
-            if not isinstance(value, Centres)
-        ]
-        assert tasks.count("assign") <= 1
+    kept = [
+        {value.joined.about["batch"] for value in party.session.running.values() if not isinstance(value, Centres)}
+        for party in (context.party for context in run.driver.contexts.values())
+    ]
+    exchanges = 4  # of a batch: those that were not over when the last one began
+    assert max(kept, key=len) == set(range(12 - exchanges, 12))
 
 
 def test_room_is_asked_for_the_sample_alone() -> None:
