@@ -81,5 +81,5 @@ class Rows:
         if not self._filled:
             total = self._count * part[:1].nbytes if self._total is None else self._total
             self.array = room((self._count, *part.shape[1:]), part.dtype, total)
-        self.array[self._filled : self._filled + len(part)] = part
+        np.concatenate([part], out=self.array[self._filled : self._filled + len(part)])  # of this very shape
         self._filled += len(part)

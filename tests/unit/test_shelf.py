@@ -92,6 +92,15 @@ def test_rows_come_in_parts(limit: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert files() == before + (not limit)
 
 
+def test_rows_of_another_shape_are_refused() -> None:
+    rows = Rows(3)
+    rows.add(np.zeros((1, 2, 2)))
+    with pytest.raises(ValueError, match="shape"):
+        rows.add(np.zeros((2, 1, 2)))
+    with pytest.raises(ValueError, match="shape"):
+        together([np.zeros((1, 2)), np.zeros((1, 1))])
+
+
 def test_what_is_decided_by_is_what_all_rows_take(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paging, "IN_MEMORY", 79)
     before = files()
