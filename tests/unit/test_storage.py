@@ -1,12 +1,18 @@
 import errno
+import json
 import os
+from mmap import mmap
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import save
 
+from secfpp import paging
 from secfpp.errors import DiskFullError
-from secfpp.storage import atomic_write, cached_arrays, roomy
+from secfpp.storage import atomic_write, cached_arrays, read_arrays, read_record, roomy, write_record
 
 
 class Maker:
@@ -88,7 +94,7 @@ def test_a_full_cache_costs_time_only(tmp_path, monkeypatch):
 def test_room_in_a_file_ends_with_the_array(tmp_path):
     folder = tmp_path / "deep"
     held, spilt = roomy((3, 4), None), roomy((3, 4), folder)
-    assert not isinstance(held, np.memmap) and isinstance(spilt, np.memmap)
+    assert not isinstance(held.base, mmap) and isinstance(spilt.base, mmap)
     assert held.shape == spilt.shape == (3, 4) and held.dtype == spilt.dtype == np.uint8
     spilt[1] = 7
     assert spilt.sum() == 28 and list(folder.iterdir()) == []
@@ -100,3 +106,58 @@ def test_room_that_a_disk_does_not_have_is_refused_before_anything_is_written(tm
     with pytest.raises(DiskFullError, match="for images: 200 bytes more are needed"):
         roomy((30, 40), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def record() -> dict[str, np.ndarray]:
+    """An array of every number type that such files have, and odd forms."""
+    kinds = ("?", "u1", "i1", "i2", "u2", "f2", "i4", "u4", "f4", "c8", "f8", "i8", "u8")
+    whole = np.arange(24).reshape(4, 6) % 2
+    odd = {
+        "fortran": np.asfortranarray(whole),
+        "strided": whole[::2, ::-1],
+        "empty": whole[:0],
+        "big": whole.astype(">i4"),
+    }
+    return {**{f"of {kind}": whole[:3].astype(kind) for kind in kinds}, **odd, "größe": np.array(2.5)}
+
+
+def test_a_record_is_written_in_pieces_with_the_bytes_of_the_usual_writer(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(paging, "PIECE", 16)
+    path, about = tmp_path / "x", {"format": "made-up-1", "name": "Zoë"}
+    write_record(path, record(), about)
+    usual = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in record().items()}
+    assert path.read_bytes() == save(usual, metadata={"secfpp": json.dumps(about)})
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("limit", [0, paging.IN_MEMORY])
+def test_a_large_file_may_stay_where_it_is(tmp_path: Path, limit: int, monkeypatch) -> None:
+    monkeypatch.setattr(paging, "IN_MEMORY", limit)
+    path = tmp_path / "x"
+    path.write_bytes(save({"a": np.arange(7), "b": np.array(2.5, np.float32)}, metadata={"secfpp": '{"format": "f"}'}))
+    held, about = read_record(path, "f", mapped=True)
+    copied, _ = read_arrays(path)
+    write_record(path, {"a": np.zeros(7)}, {"format": "f"})  # who has the old file goes on with it
+    paging.give_back()
+    assert about == {"format": "f"} and sorted(held) == sorted(copied) == ["a", "b"]
+    for name, array in copied.items():
+        assert held[name].tobytes() == array.tobytes() and held[name].dtype == array.dtype
+        assert held[name].shape == array.shape and isinstance(held[name].base, mmap) == (limit == 0)
+        assert held[name].flags.writeable == (limit > 0)
+
+
+def test_a_number_type_that_no_file_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SafetensorError, match="odd: a safetensors file cannot hold complex128"):
+        write_record(tmp_path / "x", {"odd": np.zeros(2, np.complex128)}, {"format": "f"})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:40], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+def test_a_damaged_file_that_would_stay_where_it_is_is_made_again(tmp_path: Path, damage, monkeypatch) -> None:
+    monkeypatch.setattr(paging, "IN_MEMORY", 0)
+    make, path = Maker(), tmp_path / "x.safetensors"
+    cached_arrays(path, make, mapped=True)
+    path.write_bytes(damage(path.read_bytes()))
+    assert cached_arrays(path, make, mapped=True)["b"].item() == 2
+    again = cached_arrays(path, make, mapped=True)
+    assert again["b"].item() == 2 and make.calls == 2 and isinstance(again["a"].base, mmap)

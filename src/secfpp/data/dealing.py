@@ -13,7 +13,9 @@ import numpy as np
 
 from secfpp.data.federated import ClientData, Split
 from secfpp.data.partitions.base import Partition, Pool
+from secfpp.paging import paged
 from secfpp.seeding import Seed, derive
+from secfpp.shelf import Shelf, together
 
 MIXED = "all"
 """The domain of clients whose images come from several."""
@@ -50,7 +52,7 @@ def joined(splits: Sequence[Split]) -> Split:
     """Several splits as one."""
     if len(splits) == 1:
         return splits[0]
-    return Split(np.concatenate([s.images for s in splits]), np.concatenate([s.labels for s in splits]))
+    return Split(together([s.images for s in splits]), np.concatenate([s.labels for s in splits]))
 
 
 def deal(
@@ -80,6 +82,8 @@ def deal(
     """
     clients: list[ClientData] = []
     tests = {}
+    total = sum(own[part].images.nbytes for own in sources.values() for part in PARTS)
+    shelf = Shelf()
     for table in tables(partition, list(sources), clients_per_domain):
         parts = {part: joined([sources[s][part] for s in table.sources]) for part in (*PARTS, "test")}
         labels = {part: parts[part].labels for part in PARTS}
@@ -87,9 +91,10 @@ def deal(
         held = partition.split(
             Pool(labels, n_classes, table.names, derive(seed, "partition", table.domain), alpha, minimum)
         )
-        for i, name in enumerate(table.names):
+        for i, name in enumerate(paged(table.names)):
             train, validation = (
-                Split(parts[part].images[held[part][i]], parts[part].labels[held[part][i]]) for part in PARTS
+                Split(shelf.keep(parts[part].images[held[part][i]], total), parts[part].labels[held[part][i]])
+                for part in PARTS
             )
             clients.append(ClientData(name, table.domain, train, validation))
         tests[table.domain] = parts["test"]

@@ -15,8 +15,10 @@ from secfpp.data.federated import ClientData, Split
 from secfpp.data.glyphs import Glyph, rasterise
 from secfpp.data.partitions.base import Held, Pool
 from secfpp.data.pools import Drawings, DrawingSplit
-from secfpp.data.styles import render
+from secfpp.data.styles import SIDE, render
+from secfpp.paging import paged
 from secfpp.seeding import Seed, derive
+from secfpp.shelf import Shelf
 
 if TYPE_CHECKING:
     from secfpp.data.icons import IconSettings
@@ -77,6 +79,10 @@ class IconStyle:
         seed = derive(self.root, "render", self.name, part)
         return render(masks[[row[glyph] for glyph in glyphs]], self.name, seed, self.settings.style_strength)
 
+    def size(self, part: str) -> int:
+        """Bytes of the pictures of a part."""
+        return len(self._concepts(part)) * SIDE**2 * 3
+
     def _concepts(self, part: str) -> list[str]:
         """What each picture of a part shows."""
         if part == "test":
@@ -94,12 +100,15 @@ class IconStyle:
         """The style's images of each part, where all its clients follow one convention."""
         return {part: Split(images[f"{self.name}.{part}"], self.target[part]) for part in PARTS}
 
-    def clients(self, images: dict[str, np.ndarray]) -> list[ClientData]:
-        """The style's clients, each with its convention."""
-        found = []
-        for i, (name, own) in enumerate(zip(self.names, self.followed, strict=True)):
+    def clients(self, images: dict[str, np.ndarray], shelf: Shelf) -> list[ClientData]:
+        """The style's clients, each with its convention; their pictures are kept on the shelf."""
+        found, total = [], sum(array.nbytes for array in images.values())
+        for i, (name, own) in enumerate(zip(paged(self.names), self.followed, strict=True)):
             train, validation = (
-                Split(images[f"{self.name}.{part}"][self.held[part][i]], self.target[part][self.held[part][i]])
+                Split(
+                    shelf.keep(images[f"{self.name}.{part}"][self.held[part][i]], total),
+                    self.target[part][self.held[part][i]],
+                )
                 for part in HELD
             )
             found.append(ClientData(name, self._domain(own), train, validation, self.number[own]))

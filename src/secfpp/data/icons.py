@@ -36,7 +36,9 @@ from secfpp.data.pools import (
 )
 from secfpp.data.styles import DOMAINS
 from secfpp.errors import ConfigError, Problem
+from secfpp.paging import paged
 from secfpp.seeding import Seed, derive
+from secfpp.shelf import Shelf
 from secfpp.storage import cached_arrays
 
 _VERSION = 1  # of the rendering: raise it when the same seed gives other pictures
@@ -130,11 +132,16 @@ def load_icons(settings: IconSettings, seed: int) -> FederatedDataset:
             settings.domains, settings.clients_per_domain, settings.alignment, derive(root, "alignment")
         ).items()
     }
-    images = _cached(
-        settings,
-        seed,
-        lambda: {f"{name}.{part}": style.render(split, part) for name, style in styles.items() for part in PARTS},
-    )
+
+    def rendered() -> dict[str, np.ndarray]:
+        every = [(style, part) for style in styles.values() for part in PARTS]
+        shelf, total = Shelf(), sum(style.size(part) for style, part in every)
+        return {
+            f"{style.name}.{part}": shelf.keep(style.render(split, part), total)
+            for style, part in paged(every, every=1)
+        }
+
+    images = _cached(settings, seed, rendered)
     clients, test = _dealt(styles, images, settings, root)
     return FederatedDataset(
         "icons", names, tuple(clients), test, "an icon symbol for {}", _facts(split, [*tables.values()])
@@ -146,7 +153,8 @@ def _dealt(
 ) -> tuple[list[ClientData], dict[str, Split]]:
     """Clients, and the test images of their domains."""
     if settings.alignment < 1:
-        clients = [client for style in styles.values() for client in style.clients(images)]
+        shelf = Shelf()
+        clients = [client for style in styles.values() for client in style.clients(images, shelf)]
         return clients, {domain: own for style in styles.values() for domain, own in style.tests(images).items()}
     shots = {"train": settings.shots, "validation": settings.validation_shots}
     return deal(
@@ -193,7 +201,8 @@ def _cached(settings: IconSettings, seed: int, make: Callable[[], dict[str, np.n
         described["partition"] = repr(settings.partition)
     key = [_VERSION, seed, described, pool_digest(), version("QtAwesome"), version("pillow")]
     path = sub_cache("icons") / f"{sha256(json.dumps(key).encode()).hexdigest()[:24]}.safetensors"
-    return cached_arrays(path, make)
+    found = cached_arrays(path, make, mapped=True)
+    return {name: np.array(own) if name.endswith(".test") else own for name, own in found.items()}
 
 
 DATASETS = (

@@ -250,5 +250,5 @@ def render(masks: np.ndarray, style: str, seed: Seed, strength: float = 1.0) -> 
     `strength` 1 is the style, 0 the `icon` style.
     """
     generator = torch.Generator().manual_seed(seed.value)
-    images = [render_float(part, style, generator, strength) for part in torch.from_numpy(masks).split(512)]
-    return (torch.cat(images).permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    drawn = (render_float(part, style, generator, strength) for part in torch.from_numpy(masks).split(512))
+    return torch.cat([(part.permute(0, 2, 3, 1) * 255).round().to(torch.uint8) for part in drawn]).numpy()

@@ -11,6 +11,7 @@ from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import FederatedDataset
 from secfpp.models.backbone import Backbone
+from secfpp.paging import paged
 from secfpp.privacy.ledger import RunLedger
 from secfpp.secure.session import Party, parties_in_memory
 from secfpp.seeding import derive
@@ -64,7 +65,8 @@ def dataset_digest(dataset: FederatedDataset) -> str:
         for client in clients
         for split in (client.train, client.validation)
     ]
-    for owner, domain, split in [*splits, *(("test", domain, split) for domain, split in dataset.test.items())]:
+    tests = [("test", domain, split) for domain, split in dataset.test.items()]
+    for owner, domain, split in paged([*splits, *tests]):
         digest.update(repr((owner, domain, split.images.shape)).encode())
         digest.update(np.ascontiguousarray(split.labels).data)
         digest.update(np.ascontiguousarray(split.images).data)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from secfpp.errors import ClientError, ProtocolError
+from secfpp.paging import paged
 from secfpp.protocol import wire
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, ResolvedStep
 from secfpp.protocol.transcript import Direction, Transcript
@@ -26,7 +27,8 @@ class InProcessDriver(SimulatingDriver):
     """Carries a program's asks to clients that share this process.
 
     Either way of carrying a message hands over fresh arrays: no party can change another's by writing into what it
-    got or sent. Large arrays of states that are equal are in memory once, and nobody can write to them.
+    got or sent. Large arrays of states that are equal are there once, of very many clients on disk, and nobody can
+    write to them.
 
     Args:
         algorithm: the object whose components hold the steps.
@@ -63,7 +65,7 @@ class InProcessDriver(SimulatingDriver):
         if chunk < 1:
             raise ProtocolError(f"chunk = {chunk}: at least one client per call is needed")
         super().__init__(algorithm, contexts, round_=round_, transcript=transcript, tolerant=tolerant)
-        self._shared = SharedArrays()
+        self._shared = SharedArrays(len(states))
         self.contexts = dict(contexts)
         self.states = {client: self._shared.of(state) for client, state in states.items()}
         self.force_wire, self.dropouts, self.chunk = force_wire, dropouts, chunk
@@ -87,7 +89,7 @@ class InProcessDriver(SimulatingDriver):
             ask_of(client)
         replies: dict[ClientId, Arrays] = {}
         reached = [client for client, fate in fates.items() if fate != "before"]
-        for clients in _portions(ask, reached, self.chunk if step.many else 1):
+        for clients in paged(_portions(ask, reached, self.chunk if step.many else 1)):
             results = self._call(ask.step, step, clients, [ask_of(client) for client in clients])
             for client, (state, reply) in zip(clients, results, strict=True):
                 try:

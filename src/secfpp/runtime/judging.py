@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.training import ClientContext
 from secfpp.data.federated import Split
-from secfpp.models.scoring import Visual
+from secfpp.models.scoring import VISUAL_PARTS, Visual
+from secfpp.paging import paged
 from secfpp.protocol.program import ClientId, ClientState
 from secfpp.runtime.checkpoint import TrainingState
 from secfpp.runtime.evaluation import Example, examples, measure, neighbours, seeing, validation_accuracy
 from secfpp.runtime.learned import predicting
+from secfpp.shelf import Rows
 
 _PART = 256  # clients looked at side by side
 
@@ -27,7 +30,7 @@ def validated(
 ) -> np.ndarray:
     """`validation_accuracy` of what clients predict with, of some clients at a time."""
     accuracies = []
-    for part in _parts(len(contexts), _PART):
+    for part in paged(_parts(len(contexts), _PART), every=1):
         texts, visual = predicting(algorithm, contexts[part], states, prompts[part])
         accuracies.append(validation_accuracy(contexts[part], texts, algorithm.predictor, visual))
     return np.concatenate(accuracies)
@@ -39,7 +42,7 @@ class Judged(NamedTuple):
     Attributes:
         metrics: see `secfpp.runtime.evaluation.measure`.
         validation: `validation_accuracy`, float64 [k].
-        visual: what stands beside their prompts, if anything.
+        visual: what stands beside their prompts, if anything and all clients are judged; on the CPU.
     """
 
     metrics: dict[str, np.ndarray]
@@ -68,19 +71,42 @@ def judged(
     chosen = np.arange(len(contexts)) if places is None else np.asarray(places)
     predictor, theirs, found = algorithm.predictor, neighbours(contexts), []
     seen = seeing(contexts[0].backbone, test, predictor)
-    for part in _parts(len(chosen), len(chosen) if predictor.patches else _PART):
+    shown = _Visuals(len(chosen)) if places is None else None
+    for part in paged(_parts(len(chosen), len(chosen) if predictor.patches else _PART), every=1):
         some = chosen[part]
         own = [contexts[i] for i in some]
         texts, visual = predicting(algorithm, own, states, prompts[some])
         beside = [theirs[i] for i in some] if theirs else []
         metrics = measure(own, texts, test, predictor, visual, seen=seen, theirs=beside)
-        found.append(Judged(metrics, validation_accuracy(own, texts, predictor, visual), visual))
-    visuals = [one.visual for one in found if one.visual is not None]
+        found.append((metrics, validation_accuracy(own, texts, predictor, visual)))
+        if shown is not None and visual is not None:
+            shown.add(visual.to("cpu"))
     return Judged(
-        {name: np.concatenate([one.metrics[name] for one in found]) for name in found[0].metrics},
-        np.concatenate([one.validation for one in found]),
-        Visual.stacked(visuals) if visuals else None,
+        {name: np.concatenate([metrics[name] for metrics, _ in found]) for name in found[0][0]},
+        np.concatenate([validation for _, validation in found]),
+        shown.all() if shown is not None else None,
     )
+
+
+class _Visuals:
+    """What stands beside prompts of `count` clients, some of them at a time; of very many clients on disk."""
+
+    def __init__(self, count: int) -> None:
+        self._rows = {name: Rows(count) for name in VISUAL_PARTS}
+        self._remembering: list[Visual] = []
+
+    def add(self, visual: Visual) -> None:
+        if visual.memory is not None:  # its rows are as many as the longest has
+            self._remembering.append(visual)
+            return
+        for name, rows in self._rows.items():
+            rows.add(getattr(visual, name).numpy())
+
+    def all(self) -> Visual | None:
+        if self._remembering:
+            return Visual.stacked(self._remembering)
+        parts = [rows.array for rows in self._rows.values()]
+        return Visual(*map(torch.from_numpy, parts)) if len(parts[0]) else None
 
 
 def selected(

@@ -12,6 +12,7 @@ from typing import Any
 from secfpp.algorithms.base import FederatedAlgorithm
 from secfpp.algorithms.privacy import released
 from secfpp.data.federated import FederatedDataset
+from secfpp.paging import paged
 from secfpp.privacy.accounting import epsilon
 from secfpp.privacy.events import Event
 from secfpp.privacy.ledger import PrivacyLedger, Terms, default_path, leaves
@@ -26,7 +27,7 @@ def fingerprint(dataset: FederatedDataset) -> str:
     splits = [split for client in (*dataset.clients, *dataset.newcomers) for split in (client.train, client.validation)]
     pictures = [
         sha256(repr((dataset.classes[label], image.shape, str(image.dtype))).encode() + image.tobytes()).digest()
-        for split in (*splits, *dataset.test.values())
+        for split in paged((*splits, *dataset.test.values()))
         for image, label in zip(split.images, split.labels.tolist(), strict=True)
     ]
     return sha256(b"".join(sorted(pictures))).hexdigest()

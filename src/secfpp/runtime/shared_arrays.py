@@ -1,7 +1,7 @@
-"""Arrays of many clients in one process, of which equal ones are in memory once.
+"""Arrays of many clients in one process, of which equal ones are there once, and large ones of very many on disk.
 
 After a mean every client has the same base, of a hundred kilobytes where class sums are shared. Ten thousand copies of
-it are a gigabyte.
+it are a gigabyte. Before the mean each has its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from secfpp.protocol.program import ClientState
+from secfpp.shelf import Shelf
 
 LEAST = 2048
 """Bytes from which on an array is worth looking for."""
@@ -21,9 +22,14 @@ class SharedArrays:
     """Gives states with equal arrays the same array, which nobody can write to.
 
     It keeps no array alive by itself.
+
+    Args:
+        clients: how many states there are; where arrays like one, of so many clients, would take much memory, it is
+            kept on disk.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clients: int = 1) -> None:
+        self._clients, self._shelf = clients, Shelf()
         self._known: WeakValueDictionary[tuple[object, ...], np.ndarray] = WeakValueDictionary()
 
     def of(self, state: ClientState) -> ClientState:
@@ -42,7 +48,7 @@ class SharedArrays:
         known = self._known.get(key)
         if known is not None and np.array_equal(content, known.reshape(-1).view(np.uint8)):
             return known
-        kept = content.view(array.dtype).reshape(array.shape)
+        kept = self._shelf.keep(content.view(array.dtype).reshape(array.shape), self._clients * array.nbytes)
         kept.flags.writeable = False
         self._known[key] = kept
         return kept

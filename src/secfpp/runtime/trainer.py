@@ -18,6 +18,7 @@ from secfpp.data.federated import FederatedDataset
 from secfpp.errors import ConfigError, Problem
 from secfpp.models.backbone import Backbone
 from secfpp.models.pools import Pool
+from secfpp.paging import paged
 from secfpp.privacy.ledger import RunLedger
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.refusals import Refusal, left_out
@@ -306,8 +307,8 @@ def train(
 def _start(
     algorithm: FederatedAlgorithm, contexts: Mapping[str, ClientContext], ordered: Sequence[ClientContext]
 ) -> TrainingState:
-    shared = SharedArrays()
-    clients = {name: shared.of(algorithm.client_state(context)) for name, context in contexts.items()}
+    shared = SharedArrays(len(contexts))
+    clients = {name: shared.of(algorithm.client_state(context)) for name, context in paged(contexts.items())}
     prompts = prompts_of(algorithm, ordered, clients)
     return TrainingState(algorithm.server_state(), clients, prompts, np.full(len(prompts), -np.inf))
 

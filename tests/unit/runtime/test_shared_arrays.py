@@ -6,6 +6,7 @@ import weakref
 import numpy as np
 import pytest
 
+from secfpp import paging
 from secfpp.protocol import wire
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import ClientState
@@ -64,6 +65,28 @@ def test_it_keeps_nothing_alive() -> None:
     del state
     gc.collect()
     assert seen() is None
+
+
+@pytest.mark.parametrize("clients", [1000, 1001])
+def test_arrays_of_which_all_clients_have_too_many_bytes_are_in_files_that_end_with_them(
+    clients: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = np.random.default_rng(0).standard_normal(SIZE).astype(np.float32)
+    monkeypatch.setattr(paging, "IN_MEMORY", 1000 * array.nbytes)
+    gc.collect()
+    shared, before = SharedArrays(clients), len(paging._MAPS)
+    states = [shared.of(ClientState({"own": array + i, "small": np.zeros(3)})) for i in range(5)]
+    assert (len(paging._MAPS) > before) == (clients > 1000)
+    paging.give_back()
+    for i, state in enumerate(states):
+        assert state["own"].tobytes() == (array + i).tobytes() and state["small"].flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            state["own"][0] = 1
+    assert shared.of(ClientState({"own": array + 3}))["own"] is states[3]["own"]
+    del shared, state
+    states.clear()
+    gc.collect()
+    assert len(paging._MAPS) == before
 
 
 def averaged(clients: int) -> tuple[list[ClientState], int]:

@@ -97,7 +97,7 @@ def load_cell(directory: Path, cell: Cell, identity: Mapping[str, Any]) -> Finis
     if not path.exists():
         return None
     try:
-        arrays, about = read_record(path, _FORMAT)
+        arrays, about = read_record(path, _FORMAT, mapped=True)
         finished = FinishedCell(result_from(*cell, about, arrays), about["data"], about["versions"], about["git"])
         found = differences(about["identity"], identity)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:

@@ -20,6 +20,7 @@ from secfpp.experiment.results.statistics import adjusted_rand_index, can_be_jud
 from secfpp.images import SIZE
 from secfpp.models.novelty import Novelty
 from secfpp.models.prompt_file import ClientPrompt
+from secfpp.paging import paged
 
 if TYPE_CHECKING:
     from secfpp.data.federated import ClientData, FederatedDataset, Split
@@ -128,7 +129,7 @@ def costs_lines(results: Sequence[RunResult]) -> str:
 
 def novelties(dataset: FederatedDataset, backbone: Backbone) -> dict[str, Novelty]:
     """What each client's images are like, by its name, for those of whose images that can be said."""
-    found = {client.name: novelty_of(client, backbone) for client in dataset.clients}
+    found = {client.name: novelty_of(client, backbone) for client in paged(dataset.clients)}
     return {name: known for name, known in found.items() if known is not None}
 
 
@@ -155,24 +156,36 @@ def client_prompts(
         known: what the clients' images are like, see `novelties`.
         grey_window: which of their grey values of more than 8 bits were black and white.
     """
-    images = known or {}
-    return {
-        client: client_prompt(
-            result,
-            i,
-            backbone,
-            images.get(client),
-            classes=tuple(classes),
-            client=client,
-            domain=result.domains[i],
-            method=result.method,
-            seed=result.seed,
-            rounds=result.rounds,
-            image_size=image_size,
-            grey_window=grey_window,
+    return dict(_each_prompt(result, backbone, classes, image_size, known, grey_window))
+
+
+def _each_prompt(
+    result: RunResult,
+    backbone: BackboneSpec,
+    classes: Sequence[str],
+    image_size: int,
+    known: Mapping[str, Novelty] | None,
+    grey_window: GreyWindow | None,
+) -> Iterator[tuple[str, ClientPrompt]]:
+    """`client_prompts`, one after the other."""
+    for i, client in enumerate(result.clients):
+        yield (
+            client,
+            client_prompt(
+                result,
+                i,
+                backbone,
+                (known or {}).get(client),
+                classes=tuple(classes),
+                client=client,
+                domain=result.domains[i],
+                method=result.method,
+                seed=result.seed,
+                rounds=result.rounds,
+                image_size=image_size,
+                grey_window=grey_window,
+            ),
         )
-        for i, client in enumerate(result.clients)
-    }
 
 
 def client_prompt(
@@ -228,8 +241,8 @@ def prompt_files(
 ) -> Iterator[tuple[str, bytes]]:
     """The files of `client_prompts`, one after the other: relative path and content."""
     folder = f"prompts/{_path_part(result.method)}/{result.seed}"
-    prompts = client_prompts(result, backbone, classes, image_size, known, grey_window)
-    return ((f"{folder}/{_path_part(client)}.safetensors", prompt.to_bytes()) for client, prompt in prompts.items())
+    prompts = _each_prompt(result, backbone, classes, image_size, known, grey_window)
+    return ((f"{folder}/{_path_part(client)}.safetensors", prompt.to_bytes()) for client, prompt in prompts)
 
 
 def _features(backbone: Backbone, split: Split) -> np.ndarray:

@@ -30,6 +30,7 @@ from secfpp.experiment.spec.config import ExperimentConfig
 from secfpp.experiment.spec.plan import Cell, Plan
 from secfpp.experiment.spec.settable import as_set
 from secfpp.models.devices import computed_on
+from secfpp.paging import paged
 from secfpp.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def load_dataset(config: ExperimentConfig, seed: int) -> FederatedDataset:
 
 def encode_images(dataset: FederatedDataset, backbone: Backbone) -> None:
     """Put every image's features into the cache, so that no method pays for them in its seconds."""
-    for client in (*dataset.clients, *dataset.newcomers):
+    for client in paged((*dataset.clients, *dataset.newcomers)):
         for split in (client.train, client.validation):
             if len(split):
                 backbone.features(split.images)
@@ -272,7 +273,7 @@ def _train_cell(
         )
     size = dataset.clients[0].train.images.shape[1]
     known = novelties(dataset, backbone)
-    for name, content in prompt_files(result, backbone.spec, dataset.classes, size, known, dataset.grey_window):
+    for name, content in paged(prompt_files(result, backbone.spec, dataset.classes, size, known, dataset.grey_window)):
         atomic_write(task.directory / name, content)
     model = task.config.backbone
     made_by = versions() | computed_on(model.device, model.dtype)

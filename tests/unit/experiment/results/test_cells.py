@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from secfpp import storage
 from secfpp.errors import DataError
 from secfpp.experiment.results.cells import (
     FinishedCell,
@@ -161,7 +160,7 @@ def test_an_interrupted_write_leaves_checkpoint_and_error(tmp_path: Path, monkey
     def full(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(storage, "atomic_write", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="disk full"):
         save_cell(tmp_path, finished(), IDENTITY)
     assert checkpoint_file(tmp_path, CELL).exists() and failure(tmp_path, CELL) == "earlier"
