@@ -18,7 +18,10 @@ sum. What is padded, or encoded again to save memory, is not counted, nor is att
 
 Peaks are those that makers state for dense matrices; give your card's with --peak, in TFLOP/s.
 
-Run: python benchmarks/micro/gpu_training.py --device cuda --dtype bfloat16 --prompts 64 --peak 989
+With --compile the same is measured with compiled blocks (`secfpp.models.compiling`) too, in turns; and it is counted
+how many graphs PyTorch made, where it broke one, and how many more it made for another number of prompts.
+
+Run: python benchmarks/micro/gpu_training.py --device cuda --dtype bfloat16 --prompts 64 --peak 989 --compile
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from secfpp.algorithms.base import cross_entropy
 from secfpp.algorithms.training import ClientContext, LocalTraining
+from secfpp.models.compiling import compile_problems, try_to_compile
 from secfpp.models.devices import DTYPES, device_named, device_problems
 from secfpp.models.text_prefix import ClassTokens, PrefixTextEncoder
 
@@ -88,7 +92,7 @@ class Trained:
         text = {**SHAPES[kind], "eos_token_id": END, "bos_token_id": START}
         model = CLIPModel(CLIPConfig(text_config=text, vision_config=tiny)).eval().requires_grad_(False)
         encoder, tokens = PrefixTextEncoder(model.to(device, DTYPES[dtype]), START), random_tokens()
-        config, self.batch = model.config, batch
+        config, self.batch, self.encoder = model.config, batch, encoder
         self.start = 0.02 * np.random.default_rng(0).standard_normal(
             (prompts, N_CTX, config.text_config.hidden_size), dtype=np.float32
         )
@@ -119,16 +123,36 @@ class Trained:
         """Model FLOPs of a step."""
         return step_flops(self.shape, len(self.contexts), self.batch)
 
-    def train(self, steps: int) -> np.ndarray:
-        """The losses [k], mean over so many steps; back when all is computed."""
-        training = LocalTraining(steps=steps, batch=self.batch)
+    def train(self, steps: int, prompts: int | None = None) -> np.ndarray:
+        """The losses [k], mean over so many steps, of all or the first `prompts`; back when all is computed."""
+        training, contexts = LocalTraining(steps=steps, batch=self.batch), self.contexts[:prompts]
         _, losses = training.fit(
-            self.contexts,
-            {"prompt": self.start},
-            lambda parameters, features, labels: cross_entropy(self.contexts, parameters["prompt"], features, labels),
+            contexts,
+            {"prompt": self.start[:prompts]},
+            lambda parameters, features, labels: cross_entropy(contexts, parameters["prompt"], features, labels),
             round_=1,
         )
         return losses
+
+    def seconds(self, steps: int) -> float:
+        """Of a step."""
+        started = time.perf_counter()
+        self.train(steps)  # its losses are on the CPU: the device has ended
+        return (time.perf_counter() - started) / steps
+
+
+def compiled(made: Trained) -> None:
+    """Have the blocks of `made` compiled, and say what that took."""
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    made.encoder.compile()
+    started = time.perf_counter()
+    made.train(1)
+    took, graphs = time.perf_counter() - started, counters["stats"]["unique_graphs"]
+    made.train(1, max(2, len(made.contexts) - 1))
+    again, breaks = counters["stats"]["unique_graphs"] - graphs, sum(counters["graph_break"].values())
+    print(f"compiled in {took:.1f} s: {graphs} graphs, {breaks} breaks, {again} more for another number of prompts")
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -141,24 +165,29 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--compile", action="store_true", help="measure compiled blocks too")
     parser.add_argument("--peak", type=float, help="the device's stated peak in this number type, TFLOP/s")
     asked = parser.parse_args(given)
     device = device_named(asked.device)
     if device is None:
         parser.error(str(device_problems(asked.device, "--device")[0]))
+    if asked.compile and (problems := compile_problems(asked.device, "--compile")):
+        parser.error(str(problems[0]))
     kind = asked.shape or ("small" if device.type == "cpu" else "vit-b-16")
-    made, seconds = Trained(kind, device, asked.dtype, asked.prompts, asked.batch), []
-    made.train(1)  # warms up
-    for _ in range(asked.repeats):
-        started = time.perf_counter()
-        losses = made.train(asked.steps)  # its losses are on the CPU: the device has ended
-        seconds.append((time.perf_counter() - started) / asked.steps)
-    best = min(seconds)
-    rate = made.flops / best / 1e12
     print(f"{kind}, {len(NAMES)} classes, {N_CTX} context vectors, {asked.prompts} prompts, batches of {asked.batch}")
+    ways = {"as it is": Trained(kind, device, asked.dtype, asked.prompts, asked.batch)}
+    losses = ways["as it is"].train(1)  # warms up
     print(f"{device}, {asked.dtype}, best of {asked.repeats} times {asked.steps} steps, mean loss {losses.mean():.3f}")
-    print(f"a step: {best:.4f} s, {made.flops / 1e9:.1f} model GFLOP, {rate:.3f} TFLOP/s", end="")
-    print(f", {100 * rate / asked.peak:.1f} % of {asked.peak:g}" if asked.peak else "; --peak gives the share")
+    if asked.compile:
+        try_to_compile(device)
+        ways["compiled"] = Trained(kind, device, asked.dtype, asked.prompts, asked.batch)
+        compiled(ways["compiled"])
+    seconds = [[made.seconds(asked.steps) for made in ways.values()] for _ in range(asked.repeats)]
+    for way, best in zip(ways, map(min, zip(*seconds, strict=True)), strict=True):
+        flops = ways[way].flops
+        rate = flops / best / 1e12
+        print(f"{way}, a step: {best:.4f} s, {flops / 1e9:.1f} model GFLOP, {rate:.3f} TFLOP/s", end="")
+        print(f", {100 * rate / asked.peak:.1f} % of {asked.peak:g}" if asked.peak else "; --peak gives the share")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from secfpp.models import compiling
+
 MICRO = Path(__file__).parents[2] / "benchmarks" / "micro"
 
 
@@ -48,6 +50,23 @@ def test_it_says_its_share_of_a_peak(benchmark: Any, capsys: pytest.CaptureFixtu
     told = capsys.readouterr().out
     assert "small, 100 classes, 16 context vectors, 2 prompts" in told and "cpu, bfloat16" in told
     assert told.rstrip().endswith("% of 0.5")
+
+
+def test_compiled_blocks_are_measured_beside_those_that_are_not(
+    benchmark: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--device", "cpu", "--prompts", "3", "--batch", "4", "--steps", "1", "--repeats", "1", "--compile"]
+    monkeypatch.setattr(compiling, "_lacking", lambda device: "needs this")
+    with pytest.raises(SystemExit):
+        benchmark.main(words)
+    assert "--compile = True: needs this" in capsys.readouterr().err
+    monkeypatch.setattr(compiling, "_lacking", lambda device: "")
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    torch._dynamo.reset()
+    benchmark.main(words)
+    told = capsys.readouterr().out
+    assert "3 graphs, 0 breaks, 0 more for another number of prompts" in told
+    assert "as it is, a step" in told and "compiled, a step" in told
 
 
 def test_a_device_that_is_not_there_is_refused(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:

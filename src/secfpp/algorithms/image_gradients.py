@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from secfpp.models.backbone import Backbone, ClassTokens
+from secfpp.models.compiling import uncompiled
 from secfpp.models.scoring import cosine_logits
 
 CHUNK = 16
@@ -33,7 +34,8 @@ class ImageGradients:
 
     def __init__(self, backbone: Backbone, tokens: ClassTokens, prompt: Tensor, images: int) -> None:
         self._scale, self._prompt = backbone.logit_scale, prompt.detach().clone().requires_grad_()
-        self._encoded = backbone.class_features(self._prompt[None], tokens)[0]
+        with uncompiled():  # gradients for many cotangents at once
+            self._encoded = backbone.class_features(self._prompt[None], tokens)[0]
         self.texts = self._encoded.detach()
         whole = images >= MANY * self.texts.shape[1]
         self._jacobian = _jacobian(backbone, tokens, self._prompt.detach()) if whole else None

@@ -128,7 +128,9 @@ def _first_look(config: ExperimentConfig, dataset: FederatedDataset, images: int
     from secfpp.runtime.first_look import first_look
 
     model = config.backbone
-    loaded = load_backbone(model.name, device=model.device, threads=model.threads, dtype=model.dtype)
+    loaded = load_backbone(
+        model.name, device=model.device, threads=model.threads, dtype=model.dtype, compile=model.compile
+    )
     return first_look(dataset, loaded, images, seed)
 
 

@@ -60,6 +60,7 @@ def examine() -> Iterator[Finding]:
         "cpu": _cpu,
         "memory": _memory,
         "device": _device,
+        "compiling": _compiling,
         "cache": _cache,
         "icon fonts": _fonts,
         "mini model": _model,
@@ -136,6 +137,14 @@ def _device() -> Finding:
     if torch.cuda.is_available():
         return Finding("device", "ok", f"cuda: {torch.cuda.get_device_name()}")
     return Finding("device", "ok", "cpu (no CUDA device; the embedded benchmark needs none)")
+
+
+def _compiling() -> Finding:
+    from secfpp.models.compiling import compile_problems
+
+    problems = compile_problems("auto", "backbone.compile")
+    found = f"cannot be had: {problems[0].allowed}" if problems else "backbone.compile = true can be set"
+    return Finding("compiling", "ok", found)
 
 
 def _cache() -> Finding:

@@ -30,12 +30,14 @@ class Model:
         name, dtype: see `secfpp.models.backbone.load_backbone`.
         digest: that it must have.
         threads: of each process.
+        compile: see there.
     """
 
     name: str
     dtype: str
     digest: str
     threads: int
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ class Clients:
             ConfigError: the model that is found here is another one.
         """
         self._dataset, self._algorithm, self._seed, self._chunks = dataset, algorithm, seed, chunks
-        self._backbone = load_backbone(model.name, device="cpu", threads=model.threads, dtype=model.dtype)
+        self._backbone = load_backbone(
+            model.name, device="cpu", threads=model.threads, dtype=model.dtype, compile=model.compile
+        )
         if self._backbone.spec.digest != model.digest:
             raise ConfigError(f"the model {model.name!r} is another one on a machine of the cluster: install the same")
         self._keys = {client: IdentityKey.generate() for chunk in chunks for client in chunk}

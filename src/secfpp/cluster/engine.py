@@ -118,7 +118,7 @@ class RayEngine(Engine):
     def _open(
         self, actors: _Actors, simulation: Simulation, places: Sequence[Chunks], states: Mapping[ClientId, bytes]
     ) -> None:
-        model = Model(self._model.name, self._model.dtype, simulation.model, self._threads)
+        model = Model(self._model.name, self._model.dtype, simulation.model, self._threads, self._model.compile)
         about = (self._stored(simulation.dataset), model, simulation.algorithm, simulation.seed)
         made = actors.call("open", {n: (*about, own) for n, own in enumerate(places)}, patience=PATIENCE)
         keys = {client: key for own in made.values() for client, key in own.items()}

@@ -27,6 +27,7 @@ from secfpp.deploy.site_log import SiteLog
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.experiment.results.summary import client_prompt, novelty_of
 from secfpp.models.backbone import Backbone, load_backbone
+from secfpp.models.compiling import compile_problems
 from secfpp.models.devices import device_problems
 from secfpp.privacy.ledger import PrivacyLedger, RunLedger
 from secfpp.protocol.program import ClientState
@@ -133,9 +134,12 @@ class SiteFolder:
             raise ConfigError(f"{self.path} is in use: another process answers for this site; end it first") from error
 
     def problems(self, agreed: Agreed, roster: Roster) -> list[Problem]:
-        """What forbids a run here: limits, a device that is not there, the roster. Nothing slow is looked at."""
+        """What forbids a run here: limits, a missing device or compiler, the roster. Nothing slow is looked at."""
         found = self.file.limits.problems(agreed, len(roster.keys), self.file.text)
-        found += device_problems(self.file.backbone.device, "site.toml: backbone.device")
+        model = self.file.backbone
+        found += device_problems(model.device, "site.toml: backbone.device")
+        if model.compile:
+            found += compile_problems(model.device, "site.toml: backbone.compile")
         public = self.identity.public
         if self.name not in roster.keys:
             found.append(Problem("name", self.name, f"one in the roster, which has {', '.join(roster.keys)}"))
@@ -196,7 +200,9 @@ class SiteFolder:
             own = self.file.backbone
             place = self.path / own.name
             name = str(place) if place.is_dir() else own.name
-            self._backbone = load_backbone(name, device=own.device, threads=own.threads, dtype=own.dtype)
+            self._backbone = load_backbone(
+                name, device=own.device, threads=own.threads, dtype=own.dtype, compile=own.compile
+            )
         spec = self._backbone.spec
         if spec.digest != agreed.backbone_digest:
             allowed = f"the model {agreed.backbone!r} with the content {agreed.backbone_digest}; here is {spec.digest}"

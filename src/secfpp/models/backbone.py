@@ -21,6 +21,7 @@ from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.models.cache import FeatureCache
 from secfpp.models.checkpoint import Checkpoint, load_checkpoint
 from secfpp.models.class_names import Vocabulary
+from secfpp.models.compiling import compile_problems, try_to_compile
 from secfpp.models.devices import DTYPES, device_named, device_problems
 from secfpp.models.public_images import public_images
 from secfpp.models.text_layers import ClassTokens
@@ -92,7 +93,13 @@ class DualEncoder:
     """Two frozen towers as a `Backbone`; made by `load_backbone`."""
 
     def __init__(
-        self, name: str, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, cache: Path
+        self,
+        name: str,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        dtype: torch.dtype,
+        cache: Path,
+        compile: bool = False,
     ) -> None:
         digest = checkpoint.digest()
         towers = checkpoint.family.towers(checkpoint, device, dtype)
@@ -104,7 +111,9 @@ class DualEncoder:
             image_size=towers.image_size,
             digest=digest,
         )
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.compiled = device, dtype, compile
+        if compile:
+            towers.text.compile()
         self.logit_scale, self.logit_bias = towers.logit_scale, towers.logit_bias
         self._batch = max(1, BATCH_TOKENS[device.type] // towers.image_tokens)
         self._cache, self._processor = FeatureCache(cache), checkpoint.images
@@ -124,7 +133,7 @@ class DualEncoder:
         dtype = str(self.dtype).removeprefix("torch.")
         folder = None if self._cache.folder == sub_cache("features") else self._cache.folder
         keeps = self._cache.folder is not None
-        return _again, (self.spec.name, self.spec.digest, str(self.device), dtype, folder, keeps)
+        return _again, (self.spec.name, self.spec.digest, str(self.device), dtype, folder, keeps, self.compiled)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DualEncoder:
         """Itself, as nothing in it changes."""
@@ -290,6 +299,7 @@ def load_backbone(
     device: str = "auto",
     threads: int | None = None,
     dtype: str = "float32",
+    compile: bool = False,
     cache_dir: Path | None = None,
 ) -> Backbone:
     """Load a frozen CLIP, or another model of `secfpp.models.families`.
@@ -299,12 +309,16 @@ def load_backbone(
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         threads: CPU threads of this process from now on; None leaves PyTorch's choice.
         dtype: ``float32``, ``bfloat16`` or ``float16``, in which both towers compute; results are float32.
+        compile: whether PyTorch compiles what makes class features in training steps (`secfpp.models.compiling`), which
+            takes a minute or so at the first step and moves last bits.
         cache_dir: root of the feature cache instead of `secfpp.cachedir.cache_root`.
 
     Raises:
         ConfigError: settings that cannot work (all of them are named), or no usable checkpoint under `name`.
     """
     problems = device_problems(device, "backbone.device")
+    if compile:
+        problems += compile_problems(device, "backbone.compile")
     if dtype not in DTYPES:
         problems.append(Problem("backbone.dtype", dtype, f"one of {', '.join(DTYPES)}"))
     if threads is not None and threads < 1:
@@ -312,10 +326,12 @@ def load_backbone(
     chosen = device_named(device)
     if problems or chosen is None:
         raise ConfigError(problems)
+    if compile:
+        try_to_compile(chosen)
     checkpoint = load_checkpoint(name)
     if threads is not None:
         torch.set_num_threads(threads)
-    return DualEncoder(name, checkpoint, chosen, DTYPES[dtype], sub_cache("features", cache_dir))
+    return DualEncoder(name, checkpoint, chosen, DTYPES[dtype], sub_cache("features", cache_dir), compile)
 
 
 def require_model(model: Backbone, name: str, digest: str) -> None:
@@ -331,10 +347,13 @@ def require_model(model: Backbone, name: str, digest: str) -> None:
         )
 
 
-def _again(name: str, digest: str, device: str, dtype: str, folder: Path | None, keeps: bool = True) -> Backbone:
-    """The model that was pickled: loaded anew, on its device if there is such a one here."""
-    present = device_named(device) is not None
+def _again(
+    name: str, digest: str, device: str, dtype: str, folder: Path | None, keeps: bool = True, compiled: bool = False
+) -> Backbone:
+    """The model that was pickled: loaded anew, on its device and compiled if that can be had here."""
+    place = device if device_named(device) is not None else "auto"
     root = None if folder is None else folder.parent
-    model = load_backbone(name, device=device if present else "auto", dtype=dtype, cache_dir=root)
+    can = compiled and not compile_problems(place, "backbone.compile")
+    model = load_backbone(name, device=place, dtype=dtype, compile=can, cache_dir=root)
     require_model(model, name, digest)
     return model if keeps else model.keeping_nothing()

@@ -32,11 +32,15 @@ def device_problems(name: str, key: str) -> list[Problem]:
     return [Problem(key, name, allowed)]
 
 
-def computed_on(device: str, dtype: str) -> dict[str, str]:
-    """What results say of how they were computed with these settings: ``device``, a GPU's name too, ``precision``."""
+def computed_on(device: str, dtype: str, compiled: bool = False) -> dict[str, str]:
+    """What results say of how they were computed with these settings: ``device``, a GPU's name too, ``precision``.
+
+    And ``compiled``, if something was.
+    """
     chosen = device_named(device)
     card = f" ({torch.cuda.get_device_name(chosen)})" if chosen is not None and chosen.type == "cuda" else ""
-    return {"device": f"{chosen or device}{card}", "precision": dtype}
+    said = {"device": f"{chosen or device}{card}", "precision": dtype}
+    return said | ({"compiled": "text tower"} if compiled else {})
 
 
 def _present() -> list[str]:

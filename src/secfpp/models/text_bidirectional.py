@@ -23,7 +23,8 @@ from torch import Tensor
 
 from secfpp.errors import ConfigError
 from secfpp.models.class_chunks import ClassChunks
-from secfpp.models.text_layers import Blocks, ClassTokens, affine
+from secfpp.models.compiling import CompiledBlock, Parts, turned_off
+from secfpp.models.text_layers import Blocks, ClassTokens, Layer, affine
 
 Names = tuple[Tensor, Tensor]  # states [n_cls, p - n, d] and their projections [n_cls, p - n, 3 d] in the first layer
 
@@ -44,6 +45,11 @@ class BidirectionalTextEncoder:
         self._norm, self._head, self._pad = affine(tower.final_layer_norm), affine(tower.head), pad_id
         self._plans: WeakKeyDictionary[ClassTokens, dict[int, Names]] = WeakKeyDictionary()
         self._chunks = ClassChunks(self.tokens.device)
+        self._compiled: Parts | None = None
+
+    def compile(self) -> None:
+        """Have PyTorch compile the blocks for training steps of `__call__`, see `secfpp.models.compiling`."""
+        self._compiled = CompiledBlock(self._block, along=2), CompiledBlock(self._last_block, along=2)
 
     def __call__(self, prompts: Tensor, classes: ClassTokens) -> Tensor:
         """Unit-length class features [k, n_cls, projection] of prompts [k, n, d]; differentiable in `prompts`.
@@ -51,9 +57,11 @@ class BidirectionalTextEncoder:
         Raises:
             ConfigError: context and longest class name do not fit the model together.
         """
+        plain = self._block, self._last_block
+        parts = plain if self._compiled is None or turned_off() else self._compiled
 
         def some(part: ClassTokens, contexts: Tensor) -> Tensor:
-            return self._encode(contexts[:, None], self._plan(part, contexts.shape[-2]))
+            return self._encode(contexts[:, None], self._plan(part, contexts.shape[-2]), parts)
 
         return self._chunks.encoded(some, prompts, classes, self._bytes())
 
@@ -63,9 +71,10 @@ class BidirectionalTextEncoder:
         Raises:
             ConfigError: context and longest class name do not fit the model together.
         """
+        plain = self._block, self._last_block
 
         def some(part: ClassTokens, contexts: Tensor) -> Tensor:
-            return self._encode(contexts[None], self._plan(part, contexts.shape[-2]))[0]
+            return self._encode(contexts[None], self._plan(part, contexts.shape[-2]), plain)[0]
 
         return self._chunks.encoded_single(some, contexts, classes, self._bytes())
 
@@ -73,24 +82,30 @@ class BidirectionalTextEncoder:
         """What one class of one prompt takes until the backward pass."""
         return len(self.positions) * self._blocks.bytes_per_token()
 
-    def _encode(self, contexts: Tensor, names: Names) -> Tensor:
-        """Unit-length features [k, n_cls, projection] of contexts [k, n_cls or 1, n, d]."""
+    def _encode(self, contexts: Tensor, names: Names, parts: Parts) -> Tensor:
+        """Unit-length features [k, n_cls, projection] of contexts [k, n_cls or 1, n, d]; `parts`: block, last block."""
         states, projected = names
         contexts = contexts.to(self.tokens) + self.positions[: contexts.shape[-2]]
         first, *_ = self._blocks.layers
         x, qkv = _joined(contexts, states), _joined(self._blocks.project(contexts, first), projected)
-        for layer in self._blocks.layers[:-1]:
-            if layer is not first:
-                qkv = self._blocks.project(x, layer)
-            x = x + F.linear(self._attend(*self._split_heads(qkv, 3)), *layer.out)
-            x = self._blocks.feed_forward(x, layer)
-        last = self._last_layer(x, qkv if len(self._blocks.layers) == 1 else None)
+        *earlier, end = self._blocks.layers
+        block, last_block = parts
+        for layer in earlier:
+            x = block(x, qkv if layer is first else None, layer)
+        last = last_block(x, None if earlier else qkv, end)
         features = F.linear(self._blocks.normalise(last, self._norm), *self._head).float()
         return F.normalize(features, dim=-1).view(len(contexts), len(states), -1)
 
-    def _last_layer(self, x: Tensor, qkv: Tensor | None) -> Tensor:
+    def _block(self, x: Tensor, qkv: Tensor | None, layer: Layer) -> Tensor:
+        """A block but the last, [b, p, d] -> the same; the first one is given `qkv` [b, p, 3 d]."""
+        if qkv is None:
+            qkv = self._blocks.project(x, layer)
+        x = x + F.linear(self._attend(*self._split_heads(qkv, 3)), *layer.out)
+        return self._blocks.feed_forward(x, layer)
+
+    def _last_block(self, x: Tensor, qkv: Tensor | None, layer: Layer) -> Tensor:
         """The last block at the last place only, [b, p, d] -> [b, d]; `qkv` if it is the first block too."""
-        layer, d = self._blocks.layers[-1], x.shape[-1]
+        d = x.shape[-1]
         if qkv is None:
             normed, (weight, bias) = self._blocks.normalise(x, layer.norm1), layer.qkv
             query = F.linear(normed[:, -1:], weight[:d], bias[:d])

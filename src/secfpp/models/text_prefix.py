@@ -31,6 +31,7 @@ from torch import Tensor
 
 from secfpp.errors import ConfigError
 from secfpp.models.class_chunks import ClassChunks
+from secfpp.models.compiling import CompiledBlock, Parts, turned_off
 from secfpp.models.text_layers import Blocks, ClassTokens, Layer, affine
 
 ROW = 32  # name tokens a row should hold: short rows pad linear layers, long ones waste attention
@@ -83,6 +84,11 @@ class PrefixTextEncoder:
         self._start = self._start_states(start_id)
         self._chunks = ClassChunks(self.tokens.device)
         self._plans: WeakKeyDictionary[ClassTokens, dict[tuple[int, bool], _Suffixes]] = WeakKeyDictionary()
+        self._compiled: Parts | None = None
+
+    def compile(self) -> None:
+        """Have PyTorch compile the blocks for training steps of `__call__`, see `secfpp.models.compiling`."""
+        self._compiled = CompiledBlock(self._block, along=2), CompiledBlock(self._last_block)
 
     def __call__(self, prompts: Tensor, classes: ClassTokens) -> Tensor:
         """Unit-length class features [k, n_cls, projection] of prompts [k, n, d]; differentiable in `prompts`.
@@ -90,9 +96,11 @@ class PrefixTextEncoder:
         Raises:
             ConfigError: context and longest class name do not fit the model together.
         """
+        plain = self._block, self._last_block
+        parts = plain if self._compiled is None or turned_off() else self._compiled
 
         def some(part: ClassTokens, prompts: Tensor) -> Tensor:
-            return self._encode(prompts, self._plan(part, prompts.shape[1], single=False))
+            return self._encode(prompts, self._plan(part, prompts.shape[1], single=False), parts)
 
         tokens = float((classes.end + 1).float().mean())
         return self._chunks.encoded(some, prompts, classes, tokens * self._blocks.bytes_per_token())
@@ -103,51 +111,56 @@ class PrefixTextEncoder:
         Raises:
             ConfigError: context and longest class name do not fit the model together.
         """
+        plain = self._block, self._last_block
 
         def some(part: ClassTokens, contexts: Tensor) -> Tensor:
             features = self._encode(
-                contexts, self._plan(part, contexts.shape[1], single=True)
+                contexts, self._plan(part, contexts.shape[1], single=True), plain
             )  # [n_cls, w, projection]
             return features[torch.arange(len(features)), part.end]
 
         tokens = contexts.shape[1] + int(classes.end.max()) + 1
         return self._chunks.encoded_single(some, contexts, classes, tokens * self._blocks.bytes_per_token())
 
-    def _encode(self, prompts: Tensor, plan: _Suffixes) -> Tensor:
-        """Unit-length features [k, slots, projection] at the slots of `plan`."""
+    def _encode(self, prompts: Tensor, plan: _Suffixes, parts: Parts) -> Tensor:
+        """Unit-length features [k, slots, projection] at the slots of `plan`; `parts` are block and last block."""
         k, n, _ = prompts.shape
         context = prompts.to(self.tokens) + self.positions[1 : 1 + n]
         x = torch.cat([context, plan.states.expand(k, -1, -1)], dim=1)  # [k, n + r w, d]
-        for depth, (layer, start) in enumerate(zip(self._blocks.layers, self._start, strict=True)):
-            start = start.expand(-1, k, -1, -1, -1)
-            if depth == len(self._blocks.layers) - 1:
-                x = self._last_layer(x, layer, start, n, plan)
-                break
-            qkv = self._blocks.project(x if depth else context, layer)
-            if depth == 0:
-                qkv = torch.cat([qkv, plan.qkv.expand(k, -1, -1)], dim=1)
-            x = self._blocks.feed_forward(x + F.linear(self._attend(qkv, start, n, plan), *layer.out), layer)
+        *earlier, last = zip(self._blocks.layers, self._start, strict=True)
+        block, last_block = parts
+        for depth, (layer, start) in enumerate(earlier):
+            x = block(x, None if depth else context, layer, start, n, plan)
+        x = last_block(x, *last, n, plan)
         features = F.linear(self._blocks.normalise(x[:, plan.slots], self._norm), self._projection)
         return F.normalize(features.float(), dim=-1)
+
+    def _block(self, x: Tensor, context: Tensor | None, layer: Layer, start: Tensor, n: int, plan: _Suffixes) -> Tensor:
+        """A block but the last, [k, n + r w, d] -> the same; the first one is given `context` [k, n, d] too."""
+        if context is None:
+            qkv = self._blocks.project(x, layer)
+        else:
+            qkv = torch.cat([self._blocks.project(context, layer), plan.qkv.expand(len(x), -1, -1)], dim=1)
+        return self._blocks.feed_forward(x + F.linear(self._attend(qkv, start, n, plan), *layer.out), layer)
 
     def _attend(self, qkv: Tensor, start: Tensor, n: int, plan: _Suffixes) -> Tensor:
         """Attention of context and names, [k, n + r w, 3 d] -> [k, n + r w, d]."""
         r, w, _ = plan.shape
         context, names = self._split_heads(qkv, 3).split([n, r * w], dim=3)  # [3, k, h, tokens, e]
-        prefix = torch.cat([start, context[1:]], dim=3)
+        prefix = torch.cat([start.expand(-1, len(qkv), -1, -1, -1), context[1:]], dim=3)
         seen_by_context = _attention(context[0], prefix, plan.causal)
         query, own = names.unflatten(3, (r, w)).split([1, 2])
         seen_by_names = _attention(query[0], self._row_keys(prefix, own), plan.mask)
         seen = torch.cat([seen_by_context, seen_by_names.flatten(2, 3)], dim=2)  # [k, h, n + r w, e]
         return seen.transpose(1, 2).flatten(2)
 
-    def _last_layer(self, x: Tensor, layer: Layer, start: Tensor, n: int, plan: _Suffixes) -> Tensor:
+    def _last_block(self, x: Tensor, layer: Layer, start: Tensor, n: int, plan: _Suffixes) -> Tensor:
         """The last block at the end tokens only, [k, n + r w, d] -> [k, r m, d]."""
         d, (r, w, m) = x.shape[-1], plan.shape
         normed, (weight, bias) = self._blocks.normalise(x, layer.norm1), layer.qkv
         key_values = self._split_heads(F.linear(normed, weight[d:], bias[d:]), 2)
         prefix, names = key_values.split([n, r * w], dim=3)
-        prefix = torch.cat([start, prefix], dim=3)
+        prefix = torch.cat([start.expand(-1, len(x), -1, -1, -1), prefix], dim=3)
         at_ends = n + plan.ends
         query = self._split_heads(F.linear(normed[:, at_ends], weight[:d], bias[:d]), 1)[0].unflatten(2, (r, m))
         seen = _attention(query, self._row_keys(prefix, names.unflatten(3, (r, w))), plan.end_mask)

@@ -263,6 +263,15 @@ def test_doctor_warns_of_little_memory(
     assert doctor._memory().status == status
 
 
+@pytest.mark.parametrize(
+    ("lacks", "told"), [("", "backbone.compile = true can be set"), ("needs g++", "cannot be had: needs g++, or leave")]
+)
+def test_doctor_says_whether_models_can_be_compiled(lacks: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secfpp.models.compiling._lacking", lambda device: lacks)
+    found = doctor._compiling()
+    assert found.status == "ok" and found.found.startswith(told), "nothing else needs it"
+
+
 def test_doctor_misses_packages_by_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "not-a-package"))
     found = doctor._packages()

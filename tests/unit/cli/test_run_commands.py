@@ -267,6 +267,15 @@ def test_a_device_is_one_option(command: str, world: World) -> None:
     assert {made["device"] for made in world.backbones} == {"cuda:1"}
 
 
+def test_results_say_if_blocks_were_compiled_and_a_run_goes_on_as_it_began(world: World) -> None:
+    works(*compare("--methods", "pooled", "--set", "backbone.compile=true"))
+    assert world.backbones[-1]["compile"] is True
+    assert json.loads(Path("o/summary.json").read_text())["versions"]["compiled"] == "text tower"
+    assert "backbone.compile" in fails(2, *compare("--methods", "pooled"))
+    works(*compare("--methods", "pooled", "--force"))
+    assert "compiled" not in json.loads(Path("o/summary.json").read_text())["versions"]
+
+
 def test_results_say_on_which_device_and_in_which_precision_they_were_made(world: World) -> None:
     works(*compare("--methods", "pooled", "--device", "cpu", "--set", "backbone.dtype=bfloat16"))
     versions = json.loads(Path("o/summary.json").read_text())["versions"]

@@ -21,6 +21,7 @@ from secfpp.deploy.site_file import SiteData
 from secfpp.deploy.site_folder import SiteFolder
 from secfpp.errors import ConfigError, DataError, DataWarning
 from secfpp.experiment.results.summary import novelties, prompt_files
+from secfpp.models import compiling
 from secfpp.models.backbone import Backbone, load_backbone
 from secfpp.models.prompt_file import load_prompt
 from secfpp.protocol.program import ClientState
@@ -223,6 +224,22 @@ def test_limits_roster_and_key_are_checked_before_anything_is_written(
     with pytest.raises(ConfigError, match=r"backbone\.name = 'mini': the model 'mini' with the content 0000"):
         anna.agree(agreed_on(roster, backbone, backbone_digest="0000"), roster)
     assert not {"agreed.toml", "roster.toml"} & {path.name for path in anna.path.iterdir()}
+
+
+def test_a_model_computes_as_the_site_says_if_it_can(
+    sites: dict[str, SiteFolder], backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna, roster = sites["anna"], roster_of(sites)
+    made = agreed_on(roster, backbone)
+    (anna.path / "site.toml").write_text(anna.file.text.replace("threads = 1", "threads = 1\ncompile = true"))
+    monkeypatch.setattr(compiling, "_lacking", lambda device: "needs this and that")
+    with pytest.raises(ConfigError, match=r"site\.toml: backbone\.compile = True: needs this and that, or"):
+        SiteFolder(anna.path).agree(made, roster)
+    monkeypatch.setattr(compiling, "_lacking", lambda device: "")
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    compiled = SiteFolder(anna.path)
+    compiled.agree(made, roster)
+    assert vars(compiled.backbone(made))["compiled"]
 
 
 def test_the_prompt_is_that_of_a_simulation(

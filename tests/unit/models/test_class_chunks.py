@@ -122,7 +122,7 @@ def test_many_prompts_are_encoded_some_at_a_time(make: Any) -> None:
     asked: list[float] = []
     parts, encode, sizes = encoder._chunks.parts, encoder._encode, []
     encoder._chunks.parts = lambda classes, each: asked.append(each) or parts(classes, each)
-    encoder._encode = lambda prompts, plan: sizes.append(len(prompts)) or encode(prompts, plan)
+    encoder._encode = lambda prompts, *how: sizes.append(len(prompts)) or encode(prompts, *how)
     encoder(prompts[:1], classes)
     encoder._chunks.bound = encoder._chunks.chunk = 3.5 * 9 * asked[0]
     sizes.clear()

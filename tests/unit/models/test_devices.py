@@ -45,6 +45,8 @@ def test_results_say_which_device_and_precision(monkeypatch: pytest.MonkeyPatch)
     gpus(monkeypatch, 2)
     assert computed_on("auto", "bfloat16") == {"device": "cuda:0 (Card 0)", "precision": "bfloat16"}
     assert computed_on("cpu", "float32") == {"device": "cpu", "precision": "float32"}
+    compiled = {"device": "cpu", "precision": "float32", "compiled": "text tower"}
+    assert computed_on("cpu", "float32", True) == compiled
     gpus(monkeypatch, 0)
     assert computed_on("auto", "float32")["device"] == "cpu"
 

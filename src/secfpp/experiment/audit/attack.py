@@ -76,7 +76,9 @@ def attack_run(
         )
     parts, model = dict[Cell, Part](), config.backbone
     tell(f"loading the model {model.name!r}")
-    backbone = load_backbone(model.name, device=model.device, threads=model.threads, dtype=model.dtype)
+    backbone = load_backbone(
+        model.name, device=model.device, threads=model.threads, dtype=model.dtype, compile=model.compile
+    )
     if backbone.spec.digest != plan.settings["backbone"]["digest"]:
         raise DataError(f"the model {model.name!r} is not the one of the run: give back the one it was trained with")
     for seed in sorted({cell.seed for cell in cells}):
@@ -118,7 +120,7 @@ def attack_run(
         "thefts": [],
         "inversions": [],
         "properties": property_rows(parts, chosen),
-        "versions": versions() | computed_on(model.device, model.dtype),
+        "versions": versions() | computed_on(model.device, model.dtype, model.compile),
         "git": git_revision(),
     }
     write_pages(directory, summary)

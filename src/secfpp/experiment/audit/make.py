@@ -102,8 +102,10 @@ def run_audit(config: ExperimentConfig, audit: Audit, directory: RunDirectory, t
     model = config.backbone
     pace = Pace(0)
     tell(f"loading the model {model.name!r}", pace)
-    backbone = load_backbone(model.name, device=model.device, threads=model.threads, dtype=model.dtype)
-    fast = load_backbone(model.name, device=model.device, dtype=audit.shadow_dtype)
+    backbone = load_backbone(
+        model.name, device=model.device, threads=model.threads, dtype=model.dtype, compile=model.compile
+    )
+    fast = load_backbone(model.name, device=model.device, dtype=audit.shadow_dtype, compile=model.compile)
     plan = Plan.of(config, chosen, backbone.spec.digest)
     tell(f"loading the data set {config.data.name!r}", pace)
     first = Game.deal(load_dataset(config, config.seeds[0]), config.seeds[0])
@@ -151,12 +153,13 @@ def write_summary(
     """Write ``audit.json`` and ``audit.html`` from what there is."""
     from secfpp.experiment.audit.page import render_audit
 
+    model = config.backbone
     clients = max((part.clients for part in parts.values()), default=0)
     summary = {
         "format": FORMAT,
         "of": "audit",
         "dataset": config.data.name,
-        "backbone": config.backbone.name,
+        "backbone": model.name,
         "rounds": config.rounds,
         "seeds": list(config.seeds),
         **asdict(audit),
@@ -168,7 +171,7 @@ def write_summary(
         "inversions": inversion_rows(parts, chosen),
         "properties": property_rows(parts, chosen),
         "full_seconds": full_seconds(pace, audit, len(chosen), clients),
-        "versions": versions() | computed_on(config.backbone.device, config.backbone.dtype),
+        "versions": versions() | computed_on(model.device, model.dtype, model.compile),
         "git": git_revision(),
     }
     directory.write_json("audit.json", summary)

@@ -146,7 +146,9 @@ def run_experiment(
         require_tensorboard()
     chosen, model = config.choose(labels), config.backbone
     progress.preparing(f"loading the model {model.name!r}")
-    backbone = load_backbone(model.name, device=model.device, threads=model.threads, dtype=model.dtype)
+    backbone = load_backbone(
+        model.name, device=model.device, threads=model.threads, dtype=model.dtype, compile=model.compile
+    )
     wanted = Plan.of(config, chosen, backbone.spec.digest)
     if shard:
         wanted = shard.part(wanted, config.seeds)

@@ -276,7 +276,7 @@ def _train_cell(
     for name, content in paged(prompt_files(result, backbone.spec, dataset.classes, size, known, dataset.grey_window)):
         atomic_write(task.directory / name, content)
     model = task.config.backbone
-    made_by = versions() | computed_on(model.device, model.dtype)
+    made_by = versions() | computed_on(model.device, model.dtype, model.compile)
     made_by |= load(engine.processes if engine else task.workers, torch.get_num_threads())
     finished = FinishedCell(result, digest, made_by, git_revision())
     save_cell(task.directory, finished, task.plan.identity(cell))

@@ -104,7 +104,9 @@ def _work(connection: Connection, task: SeedTask) -> None:
             raise SystemExit(1) from error
 
     model = task.config.backbone
-    backbone = load_backbone(model.name, device=model.device, threads=model.threads, dtype=model.dtype)
+    backbone = load_backbone(
+        model.name, device=model.device, threads=model.threads, dtype=model.dtype, compile=model.compile
+    )
     try:
         train_seed(task, backbone, emit)
     except DiskFullError as error:

@@ -71,7 +71,7 @@ class BackboneSettings:
     """Which frozen model, and how it computes.
 
     Attributes:
-        name, device, threads, dtype: see `secfpp.models.backbone.load_backbone`.
+        name, device, threads, dtype, compile: see `secfpp.models.backbone.load_backbone`.
         chunk: clients trained in one pass; like threads it moves last bits of results.
     """
 
@@ -80,6 +80,7 @@ class BackboneSettings:
     threads: Annotated[int, Ge(1)] | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     chunk: Annotated[int, Ge(1)] = 32
+    compile: bool = False
 
     @property
     def deterministic(self) -> BackboneSettings:

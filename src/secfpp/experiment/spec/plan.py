@@ -37,8 +37,8 @@ class Cell(NamedTuple):
 class Plan:
     """The cells of a run directory and everything their results depend on.
 
-    How a model computes (device, threads) is left out: other choices may change the last bits of results, not
-    what is measured.
+    Where a model computes, and on how many threads, is left out: other choices may change the last bits of results, not
+    what is measured. That its blocks are compiled is named if they are.
 
     Attributes:
         settings: what all cells share: rounds, participation, data, backbone with its digest, ``[method]``.
@@ -54,7 +54,9 @@ class Plan:
     def of(cls, config: ExperimentConfig, chosen: Mapping[str, FederatedAlgorithm], backbone_digest: str) -> Plan:
         """Every method of `chosen` on every seed of `config`."""
         table = to_table(config)
-        backbone = {"name": config.backbone.name, "dtype": config.backbone.dtype, "digest": backbone_digest}
+        model = config.backbone
+        backbone: dict[str, Any] = {"name": model.name, "dtype": model.dtype, "digest": backbone_digest}
+        backbone |= {"compile": True} if model.compile else {}
         settings = {name: table[name] for name in ("rounds", "participation", "held_out", "data", "method")}
         return cls(
             _as_json({**settings, "backbone": backbone}),

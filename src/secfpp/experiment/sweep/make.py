@@ -167,7 +167,7 @@ def _line(text: str, at: str) -> str:
 
 def _model(place: Place) -> Any:
     model = place.config.backbone
-    return model.name, model.device, model.threads, model.dtype
+    return model.name, model.device, model.threads, model.dtype, model.compile
 
 
 def _missing(place: Place, directory: RunDirectory, models: dict[Any, Backbone]) -> list[Cell]:
@@ -175,8 +175,8 @@ def _missing(place: Place, directory: RunDirectory, models: dict[Any, Backbone])
     from secfpp.models.backbone import load_backbone
 
     if _model(place) not in models:
-        name, device, threads, dtype = _model(place)
-        models[_model(place)] = load_backbone(name, device=device, threads=threads, dtype=dtype)
+        name, device, threads, dtype, compiled = _model(place)
+        models[_model(place)] = load_backbone(name, device=device, threads=threads, dtype=dtype, compile=compiled)
     wanted = Plan.of(place.config, place.config.choose(place.labels), models[_model(place)].spec.digest)
     path = directory.path / POINTS / place.folder
     stored = None if directory.stored is None else stored_in(path)

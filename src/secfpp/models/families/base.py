@@ -50,6 +50,10 @@ class TextEncoder(Protocol):
         """[n_cls, n, text_dim], a context for each single class -> [n_cls, projection]; otherwise the same."""
         ...
 
+    def compile(self) -> None:
+        """From now on compile what makes class features whose gradients are asked for."""
+        ...
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -74,6 +74,7 @@ def test_joining_adds_methods_and_seeds_and_keeps_the_order() -> None:
         ({"data": {"name": "toy", "rho": 1.0}}, "data.rho = 1.0"),
         ({"digest": "other"}, "backbone.digest = 'other'"),
         ({"backbone": {"dtype": "bfloat16"}}, "backbone.dtype = 'bfloat16'"),
+        ({"backbone": {"compile": True}}, "backbone.compile = True"),
         ({"method": {"name": "grouped", "training": {"lr": 0.5}}}, "method.training.lr = 0.5"),
     ],
 )
@@ -84,6 +85,10 @@ def test_other_settings_do_not_join(changes: dict[str, Any], key: str) -> None:
 
 def test_how_a_model_computes_may_change() -> None:
     assert plan().joined(plan(backbone={"threads": 3, "device": "cpu"})).cells == plan().cells
+
+
+def test_what_is_not_compiled_is_stored_as_it_was_before_anything_could_be() -> None:
+    assert plan(backbone={"compile": False}).settings["backbone"].keys() == {"name", "dtype", "digest"}
 
 
 def test_a_label_keeps_its_settings_and_only_labels_in_use_are_looked_at() -> None:
