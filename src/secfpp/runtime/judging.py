@@ -42,7 +42,7 @@ class Judged(NamedTuple):
     Attributes:
         metrics: see `secfpp.runtime.evaluation.measure`.
         validation: `validation_accuracy`, float64 [k].
-        visual: what stands beside their prompts, if anything and all clients are judged; on the CPU.
+        visual: what stands beside their prompts, if anything and all clients are judged.
     """
 
     metrics: dict[str, np.ndarray]
@@ -80,7 +80,7 @@ def judged(
         metrics = measure(own, texts, test, predictor, visual, seen=seen, theirs=beside)
         found.append((metrics, validation_accuracy(own, texts, predictor, visual)))
         if shown is not None and visual is not None:
-            shown.add(visual.to("cpu"))
+            shown.add(visual)
     return Judged(
         {name: np.concatenate([metrics[name] for metrics, _ in found]) for name in found[0][0]},
         np.concatenate([validation for _, validation in found]),
@@ -100,7 +100,7 @@ class _Visuals:
             self._remembering.append(visual)
             return
         for name, rows in self._rows.items():
-            rows.add(getattr(visual, name).numpy())
+            rows.add(getattr(visual, name).cpu().numpy())
 
     def all(self) -> Visual | None:
         if self._remembering:

@@ -101,7 +101,8 @@ def test_settings_reach_the_model_and_the_algorithm(world: World, tmp_path: Path
         variants={"g8": {"base": "grouped", "class_prior": False}},
     )
     go(tmp_path, config, ["g8"])
-    assert world.backbones == [{"name": "m", "threads": 2, "device": "cpu", "dtype": "float32"}]
+    asked = {"name": "m", "threads": 2, "device": "cpu", "dtype": "float32", "compile": False}
+    assert world.backbones == [asked]
     assert world.algorithms == {"g8": Grouped(class_prior=False)}
 
 
