@@ -123,7 +123,7 @@ def test_a_pickled_model_goes_where_there_is_a_place_for_it(tiny: Path, tmp_path
     again = pickle.loads(pickle.dumps(model))
     assert (again.dtype, again.device, again._cache) == (model.dtype, model.device, model._cache)
     name, digest, _, dtype, folder, keeps, compiled = model.__reduce__()[1]
-    elsewhere = backbones._again(name, digest, "cuda:99", dtype, folder, keeps, compiled)  # trained where there are many
+    elsewhere = backbones._again(name, digest, "cuda:99", dtype, folder, keeps, compiled)  # trained elsewhere
     assert elsewhere.device == device_named("auto")
 
 
