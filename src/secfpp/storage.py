@@ -181,8 +181,8 @@ def _arrays_in(path: Path) -> dict[str, np.ndarray]:
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str], durable: bool) -> None:
     """Write a safetensors file, see `atomic_write`, of which only a piece is in memory at a time.
 
-    The bytes are those of the library's own writer, which has all arrays in memory at once, and tells of a full disk in
-    a text only.
+    The bytes are those of the library's own writer, which tells of a full disk in a text only, and gives back no memory
+    of mapped arrays while it writes.
 
     Raises:
         SafetensorError: a number type that such files do not have.
