@@ -22,7 +22,7 @@ help: ## show this list
 
 demo: $(VENV)/.ready-run ## compare the methods on the embedded benchmark, one to two minutes; a report to look at
 	@$(BIN)/secfpp demo --out $(DEMO_OUT)
-	@echo "Results: $(CURDIR)/$(DEMO_OUT) (report.html, summary.json, metrics.jsonl)"
+	@echo "Results: $(abspath $(DEMO_OUT)) (report.html, summary.json, metrics.jsonl)"
 	@echo "Next: . $(VENV)/bin/activate, then secfpp --help"
 
 leaderboard: $(VENV)/.ready-leaderboard ## every method on every included benchmark, hours; the same again goes on with it
