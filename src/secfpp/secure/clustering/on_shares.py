@@ -286,19 +286,18 @@ class OnShares(Circuit[Any], Searching):
         if len(groups) != len(sample):
             raise ProtocolError(f"step {RETAIN!r}: {len(groups)} groups of a sample of {len(sample)}")
         members = members_in(groups, self.min_cluster_size)
-        self._require_found(holding, groups)
+        self._require_found(holder.outcome(context, payload, RETAIN), groups)
         rows = np.searchsorted(joined.clients, sample)
         points = self.layout(joined.about).points(Shared(holder.inputs(context, payload, RETAIN)[rows], 1))
         keep(joined, Centres(joined.fact("slot", str), sample, tuple(groups), Shared.public(members) @ points))
         return state, {}
 
-    def _require_found(self, holding: holder.Holding, groups: Sequence[int]) -> None:
+    def _require_found(self, found: object, groups: Sequence[int]) -> None:
         """Refuse other groups than those that this holder followed to their end, as it does where it verifies them.
 
         Raises:
             TamperError: they are others.
         """
-        found = holding.state.result if isinstance(holding.state, holder.Running) else None
         if isinstance(found, Found) and (
             found.labels is None or np.unique(found.labels, return_inverse=True)[1].tolist() != list(groups)
         ):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from secfpp.errors import ClientError, ConfigError, DropoutError, ProtocolError, TamperError
-from secfpp.protocol.program import Ask
+from secfpp.protocol.program import Ask, Program
+from secfpp.secure.circuits import server
 from secfpp.secure.clustering import assigning, by_sample
 from secfpp.secure.clustering.assigning import Centres, members_in
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
@@ -228,6 +229,59 @@ def test_who_verified_what_was_found_keeps_no_other_groups(security: str, where:
 
     with pytest.raises(ClientError, match=rf"step '{where}'.* to other groups than those that were found"):
         agreeing(changes={"security": security}).assign(change)
+
+
+@pytest.mark.parametrize("holders", [7, 9])
+def test_who_verifies_keeps_no_groups_of_which_it_was_not_shown_the_end(
+    holders: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that ends a search before holders are told what was opened could else tell them anything."""
+
+    class Ending(server._Lead):
+        def open(self, wanted: Any) -> Program[Any]:
+            if wanted:
+                return (yield from super().open(wanted))
+            self.opened.append(self.opened[-1])
+            return []
+
+    def change(ask: Ask) -> Ask:
+        if ask.step == RETAIN:
+            told = {client: {**given, "groups": np.roll(given["groups"], 1)} for client, given in ask.payloads.items()}
+            return replace(ask, payloads=told)
+        changed: Ask = changing("assign", groups=lambda about: np.roll(about["groups"], 1).tolist())(ask)
+        return changed
+
+    monkeypatch.setattr(server, "_Lead", Ending)
+    with pytest.raises(ClientError, match=rf"step '{RETAIN}'.* (not seen the end of|were told the same|verify what was)"):
+        agreeing(changes={"security": "active", "committee": holders}).assign(change)
+
+
+@pytest.mark.parametrize("told", ["as it was", "falsely"])
+def test_who_verifies_and_fell_behind_is_told_the_rest_with_the_groups(told: str) -> None:
+    asked: list[str] = []
+    late: list[str] = []
+
+    def one(round_: int, step: str, client: str) -> Any:
+        asked.append(step)
+        if asked.count(PROCEED) == 31 and not late:
+            late.append(client)
+        return "before" if client in late and step == PROCEED and RETAIN not in asked else None
+
+    def change(ask: Ask) -> Ask:
+        if ask.step != RETAIN:
+            return ask
+        found = dict(ask.payloads[late[0]])
+        last = f"opened.{int(found['exchange']) - 1}"
+        if told == "falsely":
+            found[last] = found[last] ^ np.uint64(1)
+        return replace(ask, payloads={**ask.payloads, late[0]: found})
+
+    run = agreeing(changes={"security": "active", "committee": 9}, dropouts=one)
+    if told == "as it was":
+        assert run.assign(change) == run.expected() and late
+    else:
+        with pytest.raises(ClientError, match=f"step '{RETAIN}': TamperError"):
+            run.assign(change)
 
 
 def test_nobody_is_compared_twice(monkeypatch: pytest.MonkeyPatch) -> None:
