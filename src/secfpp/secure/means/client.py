@@ -25,7 +25,7 @@ from secfpp.secure.means.bounded import CHECK, PROVE, bound_of, commitment
 from secfpp.secure.means.messages import envelopes_of, names_of
 from secfpp.secure.means.relay import AGREE, RECEIVE, SUM, Inclusion, others
 from secfpp.secure.means.updates import unweighted
-from secfpp.secure.session import Joined
+from secfpp.secure.session import Joined, bind
 from secfpp.secure.tasks import Task, Work
 
 _HEAD = 2
@@ -195,7 +195,8 @@ class MeanRun:
         """Add the shares of the included clients; tags that tell the other holders that this is the inclusion.
 
         Raises:
-            TamperError: a second inclusion, or an envelope that is not what its sender should have sealed.
+            TamperError: a second inclusion, also if the round was started again in between, or an envelope that is not
+                what its sender should have sealed.
         """
         inclusion = Inclusion.read(payload.get("inclusion"), len(self.place.clients), least, AGREE)
         included = inclusion.among(self.place.clients)
@@ -212,6 +213,8 @@ class MeanRun:
                 raise TamperError(None, AGREE, f"{client!r} is said to be in the mean, but its update was not checked")
             if self.shares[client][0] != inclusion.version:
                 raise TamperError(None, AGREE, f"{client!r} is said to be in the mean, but has another base")
+        weights = {client: self.weight(client) for client in included}
+        bind(self.place, f"sum of {self.slot}", [inclusion.version, weights])
         total = reduce(PrimeField.add, (self.shares[client][1] for client in included))
         self.agreed, self.size, self.sum, self.shares, self.own = inclusion, size, total, {}, []
         label = self.place.label("agree", inclusion.digest)

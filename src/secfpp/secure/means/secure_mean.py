@@ -260,6 +260,8 @@ class SecureMean(Aggregator):
         run = self._join(context, state, payload, "mean")
         require_members(run, state)
         once(run.place, f"share of {run.slot}")
+        if run.place.holders != run.place.clients:  # other holders would not remember whose sum was given before
+            bind(run.place, f"share of {run.slot}", [run.place.clients, run.place.holders])
         state = marked_as_given(state, run.slot)
         encoded = encoded_update(state, run.slot, self.codec, run.weight(run.name))
         version = version_of(state, run.slot)
@@ -297,9 +299,6 @@ class SecureMean(Aggregator):
     def sum(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Seal the sum of the shares to all participants, once a quorum of holders was told the same."""
         run = self._run(context, state, payload, "mean", "sum")
-        if run.agreed is not None:
-            included = {client: run.weight(client) for client in run.agreed.among(run.place.clients)}
-            bind(run.place, f"sum of {run.slot}", [run.agreed.version, included])
         return state, run.seal_sums(payload)
 
     @step
