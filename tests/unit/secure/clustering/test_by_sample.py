@@ -252,7 +252,9 @@ def test_who_verifies_keeps_no_groups_of_which_it_was_not_shown_the_end(
         return changed
 
     monkeypatch.setattr(server, "_Lead", Ending)
-    with pytest.raises(ClientError, match=rf"step '{RETAIN}'.* (not seen the end of|were told the same|verify what was)"):
+    with pytest.raises(
+        ClientError, match=rf"step '{RETAIN}'.* (not seen the end of|were told the same|verify what was)"
+    ):
         agreeing(changes={"security": "active", "committee": holders}).assign(change)
 
 
@@ -284,6 +286,14 @@ def test_who_verifies_and_fell_behind_is_told_the_rest_with_the_groups(told: str
             run.assign(change)
 
 
+def test_clients_are_searched_once_in_a_round_all_of_them_or_a_sample() -> None:
+    run = agreeing(20, changes={"committee": 20, "min_cluster_size": 5})
+    run.assign()
+    few = run.cohort.subset(list(run.states)[:12])
+    with pytest.raises(ClientError, match="clusterer.group 'z'.*second time in one round"):
+        run.driver.run(run.clusterer.find(few, "z"))
+
+
 def test_nobody_is_compared_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     centres = Centres("z", ("a", "b"), (0, 1), np.zeros(2))  # type: ignore[arg-type]
     facts = {"slot": "z", "sample": ["a", "b"], "groups": [0, 1], "newcomers": ["c"]}
@@ -293,14 +303,16 @@ def test_nobody_is_compared_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         centres.take({**facts, "newcomers": ["e", "c"]}, PROCEED)
 
 
-@pytest.mark.parametrize("wrong", [np.zeros(11, np.int64), np.zeros(12, np.int64), np.arange(12)])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros(11, np.int64), np.zeros(12, np.int64), np.arange(12), np.array(7), np.zeros((12, 1), np.int64)]
+)
 def test_groups_of_a_sample_that_are_too_few_or_too_small_are_not_kept(wrong: np.ndarray) -> None:
     def change(ask: Ask) -> Ask:
         if ask.step != RETAIN:
             return ask
         return Ask(ask.step, {client: {**given, "groups": wrong} for client, given in ask.payloads.items()})
 
-    with pytest.raises(ClientError, match=r"11 groups of a sample of 12|two or more, of 3 sampled members"):
+    with pytest.raises(ClientError, match=r"1?[12] groups of a sample of 12|two or more, of 3 sampled members"):
         agreeing().assign(change)
 
 
