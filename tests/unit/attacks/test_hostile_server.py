@@ -285,6 +285,6 @@ def test_who_held_shares_in_a_grouping_is_not_told_of_another_one_in_its_round()
     before = {client: context.party.session.met for client, context in run.driver.contexts.items()}
     assert set(before.values()) == {frozenset(run.states)}
     few = run.cohort.subset(list(run.states)[:6])
-    with pytest.raises(ClientError, match="clusterer.group 'z'.*second time in one round"):
+    with pytest.raises(ClientError, match=r"clusterer.group 'z'.*second time in one round"):
         run.driver.run(run.clusterer.find(few, "z"))
     assert {client: context.party.session.met for client, context in run.driver.contexts.items()} == before

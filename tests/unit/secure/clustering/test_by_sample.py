@@ -290,7 +290,7 @@ def test_clients_are_searched_once_in_a_round_all_of_them_or_a_sample() -> None:
     run = agreeing(20, changes={"committee": 20, "min_cluster_size": 5})
     run.assign()
     few = run.cohort.subset(list(run.states)[:12])
-    with pytest.raises(ClientError, match="clusterer.group 'z'.*second time in one round"):
+    with pytest.raises(ClientError, match=r"clusterer.group 'z'.*second time in one round"):
         run.driver.run(run.clusterer.find(few, "z"))
 
 
