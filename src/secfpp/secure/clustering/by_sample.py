@@ -10,7 +10,6 @@ import numpy as np
 from secfpp.errors import DropoutError, TamperError
 from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.program import Ask, ClientId, Program, staggered
-from secfpp.secure.circuits.messages import enveloped
 from secfpp.secure.circuits.server import Dealing, compute, dealing
 from secfpp.secure.clustering.assigning import batches
 from secfpp.secure.clustering.found import ONE, Found
@@ -62,7 +61,7 @@ def grouped_by_sample(
         holder: {
             "attempt": np.array(search.attempt),
             "groups": np.array(groups),
-            **enveloped(envelopes.get(holder, {}), None),
+            **envelopes.get(holder, {}),
         }
         for holder in search.holders
     }
