@@ -66,7 +66,7 @@ def sent(role: Role, groups: int, unit: float) -> Points:
     for n in CLIENTS:
         few = settings.searched(n) == n
         cost = AgreementCost(settings, n) if few else SampledCost(settings, n, groups)
-        points.append((n, cost.sent(role, NAME) / unit))
+        points.append((n, cost.sent(role) / unit))
     return points
 
 

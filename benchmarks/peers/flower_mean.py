@@ -1,15 +1,20 @@
 """Means that a server learns, or only the clients: Flower's SecAgg and SecAgg+ beside `SecureMean`, the same updates.
 
-Flower's side calls the public functions of its protocol in the order of its workflow, in one process and without its
-messages: two key pairs per client, Shamir shares of two secrets, encrypted for each neighbour, pairwise and own
-masks, the sum modulo 2^32, and unmasking from the shares. All clients stay. Its masks come from numpy's Mersenne
-Twister with seeds of 32 bits; its server learns the sum. In SecAgg all clients are neighbours, in SecAgg+ some.
+Flower's side is its own: `SecAggWorkflow` or `SecAggPlusWorkflow` with `FedAvg` at the server, `secaggplus_mod` around
+clients that return their updates, every message through its protobuf. Its transport would besides cut messages into
+objects, hash them and post them by HTTP: left out. All clients stay. In SecAgg all are neighbours, in SecAgg+ some.
+Masks come from numpy's Mersenne Twister with seeds of 32 bits; the server learns the sum. Flower multiplies an update
+by the client's examples over `max_weight` before it rounds, so clients with a hundredth of `max_weight` lose two
+digits; here every client has one example and `max_weight` is 1, so no digit is lost to weights.
 
 Ours runs through the driver: signed session keys, every message through the wire format, an inclusion that holders
 confirm, and a sum that only the participants decode. It is measured twice: with `bounded = false`, which is what
 Flower does (it clips where a client runs it, and proves nothing), and by default, where all prove on shares that they
-clipped. "Arithmetic" is what is left without keys, envelopes, messages and proofs: rounding, sharing or masking,
-adding, decoding or unmasking. Seconds are processor time.
+clipped. Neither side sends a model.
+
+"In memory" is without serialising and parsing: theirs is timed and taken off, ours hands over copies. "Arithmetic" is
+what is left without keys, shares of keys, envelopes, messages and proofs: rounding, sharing or masking, adding,
+decoding or unmasking. Seconds are processor time.
 
 Run: python benchmarks/peers/flower_mean.py --clients 24 --numbers 8192
 """
@@ -17,22 +22,12 @@ Run: python benchmarks/peers/flower_mean.py --clients 24 --numbers 8192
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from dataclasses import dataclass, field
 
 import flwr
 import numpy as np
-from flwr.common.secure_aggregation.crypto.shamir import combine_shares, create_shares
-from flwr.common.secure_aggregation.crypto.symmetric_encryption import decrypt, encrypt, generate_shared_key
-from flwr.common.secure_aggregation.ndarrays_arithmetic import (
-    parameters_addition,
-    parameters_mod,
-    parameters_subtraction,
-)
-from flwr.common.secure_aggregation.quantization import dequantize, quantize
-from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen, share_keys_plaintext_concat
-from flwr.supercore.primitives.asymmetric import generate_key_pairs, private_key_to_bytes
+from flower_secagg import TARGET, flower, flower_arithmetic
 
 from secfpp.crypto.field import PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
@@ -46,8 +41,7 @@ from secfpp.secure.means.updates import with_base
 from secfpp.secure.session import Party, Session, parties_in_memory
 from secfpp.seeding import SystemEntropy
 
-CLIP, TARGET, MODULUS = 2.5, 1 << 22, 1 << 32
-THRESHOLD, HOLDERS = 2, 16
+CLIP, THRESHOLD, HOLDERS = 2.5, 2, 16
 
 
 @dataclass(frozen=True)
@@ -65,54 +59,8 @@ class Context:
     party: Party
 
 
-def flower(updates: np.ndarray, shares: int) -> tuple[np.ndarray, float, float]:
-    """The mean of `updates` [clients, n] with so many neighbours, oneself counted; seconds in all and of arithmetic."""
-    clients = range(len(updates))
-    shape, half = [updates[0].shape], shares // 2
-    around = {i: sorted({(i + step) % len(updates) for step in range(-half, half + 1)}) for i in clients}
-    threshold = max(2, len(around[0]) // 2 + 1)
-    started = time.process_time()
-    masking = [generate_key_pairs() for _ in clients]
-    sealing = [generate_key_pairs() for _ in clients]
-    seeds = [os.urandom(32) for _ in clients]
-    received: dict[int, dict[int, bytes]] = {i: {} for i in clients}
-    keys: dict[tuple[int, int], bytes] = {}
-    for i in clients:
-        seed_shares = create_shares(seeds[i], threshold, len(around[i]))
-        key_shares = create_shares(private_key_to_bytes(masking[i][0]), threshold, len(around[i]))
-        for seed_share, key_share, j in zip(seed_shares, key_shares, around[i], strict=True):
-            received[j][i] = seed_share
-            if j != i:
-                keys[i, j] = generate_shared_key(sealing[i][0], sealing[j][1])
-                envelope = encrypt(keys[i, j], share_keys_plaintext_concat(i, j, seed_share, key_share))
-                decrypt(keys[i, j], envelope)
-    pads = {(i, j): generate_shared_key(masking[i][0], masking[j][1]) for i in clients for j in around[i] if i != j}
-    keyed = time.process_time()
-    total = None
-    for i in clients:
-        vector = quantize([updates[i]], CLIP, TARGET)
-        vector = parameters_addition(vector, pseudo_rand_gen(seeds[i], MODULUS, shape))
-        for j in around[i]:
-            if j != i:
-                pad = pseudo_rand_gen(pads[i, j], MODULUS, shape)
-                vector = (parameters_addition if i > j else parameters_subtraction)(vector, pad)
-        vector = parameters_mod(vector, MODULUS)
-        total = vector if total is None else parameters_addition(total, vector)
-    assert total is not None
-    added = time.process_time()
-    found = [combine_shares([received[j][i] for j in around[i]][:threshold]) for i in clients]
-    combined = time.process_time()
-    for seed in found:
-        total = parameters_subtraction(total, pseudo_rand_gen(seed, MODULUS, shape))
-    # Every update is shifted by the range, which dequantising takes off once.
-    (mean,) = dequantize(parameters_mod(total, MODULUS), CLIP, TARGET)
-    mean = (mean - (len(updates) - 1) * CLIP) / len(updates)
-    ended = time.process_time()
-    return mean, ended - started, (added - keyed) + (ended - combined)
-
-
-def ours(updates: np.ndarray, bounded: bool) -> tuple[np.ndarray, float]:
-    """The mean of `updates` [clients, n] by all parties, with proofs or without, and its seconds."""
+def ours(updates: np.ndarray, bounded: bool, wire: bool) -> tuple[np.ndarray, float]:
+    """The mean of `updates` [clients, n] by all parties, with proofs, the wire format or without, and its seconds."""
     names = [f"client-{i:03d}" for i in range(len(updates))]
     contexts = {name: Context(party) for name, party in parties_in_memory(names).items()}
     base = np.zeros(updates.shape[1])
@@ -120,13 +68,13 @@ def ours(updates: np.ndarray, bounded: bool) -> tuple[np.ndarray, float]:
         name: with_base(ClientState(), "p", base).replace(p=update) for name, update in zip(names, updates, strict=True)
     }
     mean = SecureMean(clip=CLIP, threshold=THRESHOLD, bounded=bounded)
-    driver = InProcessDriver(Averaging(mean), contexts, states, force_wire=True)
+    driver = InProcessDriver(Averaging(mean), contexts, states, force_wire=wire)
     started = time.process_time()
     driver.run(mean.mean(Cohort(dict.fromkeys(names, 1), 0, 0), "p"))
     return driver.states[names[0]]["p"], time.process_time() - started
 
 
-def arithmetic(updates: np.ndarray) -> tuple[np.ndarray, float]:
+def our_arithmetic(updates: np.ndarray) -> tuple[np.ndarray, float]:
     """The mean of `updates` [clients, n] without keys, envelopes and messages, and its seconds."""
     code, codec = code_for(HOLDERS, THRESHOLD), FixedPoint(CLIP, 24)
     started = time.process_time()
@@ -149,32 +97,38 @@ def main() -> None:
     parser.add_argument("--neighbours", type=int, default=9, help="of SecAgg+, oneself counted; odd")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    rng = np.random.default_rng(0)
-    updates = 0.01 * rng.normal(size=(arguments.clients, arguments.numbers))
+    some = arguments.neighbours
+    if some % 2 == 0 or not 3 <= some <= arguments.clients:
+        parser.error(f"--neighbours {some}: an odd number from 3 to --clients ({arguments.clients})")
+    updates = 0.01 * np.random.default_rng(0).normal(size=(arguments.clients, arguments.numbers))
     expected = updates.mean(0)
-    everybody, some = arguments.clients, arguments.neighbours
-    whole: dict[str, float] = {}
-    bare: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {}
     error: dict[str, float] = {}
+
+    def take(way: str, means: tuple[np.ndarray, ...], times: tuple[float, ...], step: float) -> None:
+        for mean in means:
+            error[way] = max(error.get(way, 0.0), float(np.abs(mean - expected).max()))
+        assert error[way] <= step, f"{way}: off by {error[way]:.1e}, more than a step of rounding, {step:.1e}"
+        seconds[way] = [min(pair) for pair in zip(times, seconds.get(way, times), strict=True)]
+
     for _ in range(arguments.repeats):
-        for title, shares in (("Flower SecAgg", everybody), (f"Flower SecAgg+, {some} shares", some)):
-            mean, seconds, part = flower(updates, shares)
-            whole[title] = min(seconds, whole.get(title, seconds))
-            bare[title] = min(part, bare.get(title, part))
-            error[title] = float(np.abs(mean - expected).max())
-        for title, bounded in (("SecureMean with proofs", True), ("SecureMean", False)):
-            mean, seconds = ours(updates, bounded)
-            same, part = arithmetic(updates)
-            assert np.allclose(mean, same, atol=1e-6)
-            whole[title], bare[title] = min(seconds, whole.get(title, seconds)), min(part, bare.get(title, part))
-            error[title] = float(np.abs(mean - expected).max())
+        for way, shares in (("Flower SecAgg", None), (f"Flower SecAgg+, {some} shares", some)):
+            mean, whole, carrying = flower(updates, CLIP, shares)
+            same, bare = flower_arithmetic(updates, CLIP, shares)
+            take(way, (mean, same), (whole, whole - carrying, bare), 2 * CLIP / TARGET)
+        for way, bounded in (("SecureMean with proofs", True), ("SecureMean", False)):
+            mean, whole = ours(updates, bounded, wire=True)
+            equal, inside = ours(updates, bounded, wire=False)
+            same, bare = our_arithmetic(updates)
+            take(way, (mean, equal, same), (whole, inside, bare), 2.0**-24)
     print(f"flwr {flwr.__version__}, {arguments.clients} clients, {arguments.numbers} floats each, ", end="")
     print(f"{HOLDERS} holders and T = {THRESHOLD} in SecureMean, ", end="")
     print(f"seconds of all parties added up, best of {arguments.repeats}")
-    print(f"{'':<32}{'whole, s':>10}{'ratio':>8}{'arithmetic, s':>15}{'ratio':>8}{'largest error':>15}")
-    for way in whole:
-        print(f"{way:<32}{whole[way]:>10.3f}{whole[way] / whole[title]:>7.1f}x", end="")
-        print(f"{bare[way]:>15.4f}{bare[way] / bare[title]:>7.1f}x{error[way]:>15.1e}")
+    titles = ("whole, s", "in memory, s", "arithmetic, s")
+    print(f"{'':<28}", *(f"{title:>14}{'ratio':>8}" for title in titles), f"{'largest error':>15}", sep="")
+    for way, times in seconds.items():
+        cells = (f"{took:>14.4f}{took / own:>7.1f}x" for took, own in zip(times, seconds["SecureMean"], strict=True))
+        print(f"{way:<28}", *cells, f"{error[way]:>15.1e}", sep="")
 
 
 if __name__ == "__main__":

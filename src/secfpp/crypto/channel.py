@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from itertools import repeat
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -39,6 +39,8 @@ TAG_BYTES = 32
 OFFER_STEP = "session.offer"
 """The step that errors about session keys name."""
 Data = bytes | bytearray | memoryview
+Pair = tuple[bytes, bytes]
+"""Of two clients: a salt, and HKDF-Extract with it of the secret that they share."""
 _NONCE, _KEY_BYTES = bytes(12), 32
 _ENVELOPE, _TAG, _PAIR = b"secfpp/envelope/3", b"secfpp/tag/1", b"secfpp/pair/2"
 _FORGED = (
@@ -126,14 +128,15 @@ class SessionKey:
                 f"roster version {roster.version} of run {roster.run!r} lists {listed} {name!r}: use that key, or get "
                 "the roster changed (secfpp keys roster add or replace)"
             )
-        return self.public + identity.sign(_offered(roster, name, context, self.public))
+        return self.public + identity.sign(_offered(roster.digest, name, context, self.public))
 
     def __repr__(self) -> str:
         return "SessionKey(<secret>)"
 
 
-def _offered(roster: Roster, name: str, context: bytes, public: bytes) -> bytes:
-    return pack(b"secfpp/offer/1", roster.digest, name.encode(), context, public)
+@lru_cache(maxsize=1 << 12)  # clients that share a process are shown the same offers
+def _offered(roster_digest: bytes, name: str, context: bytes, public: bytes) -> bytes:
+    return pack(b"secfpp/offer/1", roster_digest, name.encode(), context, public)
 
 
 def _listed(roster: Roster) -> str:
@@ -156,7 +159,7 @@ def read_offer(offer: bytes, sender: str, roster: Roster, context: bytes) -> byt
     if len(offer) != OFFER_BYTES:
         raise TamperError(sender, OFFER_STEP, f"a session key offer of {len(offer)} bytes, not {OFFER_BYTES}")
     public, signature = offer[:KEY_BYTES], offer[KEY_BYTES:]
-    if not verify(roster.keys[sender], signature, _offered(roster, sender, context, public)):
+    if not verify(roster.keys[sender], signature, _offered(roster.digest, sender, context, public)):
         raise TamperError(
             sender,
             OFFER_STEP,
@@ -184,7 +187,7 @@ class Channel:
         self.name = name
         self._session, self._roster_digest = session, roster_digest
         self._peers = {peer: bytes(public) for peer, public in peers.items() if peer != name}
-        self._pairs: dict[str, tuple[bytes, bytes]] = {}
+        self._pairs: dict[str, Pair] = {}
         for peer, public in self._peers.items():
             if len(public) != KEY_BYTES:
                 raise ProtocolError(f"the session key of {peer!r} has {len(public)} bytes, not {KEY_BYTES}")
@@ -202,19 +205,20 @@ class Channel:
                 repeated step needs another attempt number.
             TamperError: the recipient's session key is not usable.
         """
-        return self.seal_each([recipient], label, [plaintext])[0]
+        return self.seal_each([recipient], label, [plaintext]).tobytes()
 
-    def seal_each(self, recipients: Sequence[str], label: Label, plaintexts: Iterable[Data]) -> list[bytes]:
-        """An envelope for each of `recipients`, of a plaintext of its own.
+    def seal_each(self, recipients: Sequence[str], label: Label, plaintexts: Sequence[Data]) -> np.ndarray:
+        """An envelope for each of `recipients`, of plaintexts of one length: uint8 [recipients, bytes].
 
         Raises:
             ProtocolError: as `seal`; what comes before it in the list is sealed then.
             TamperError: as `seal`.
         """
-        spent, sealed = self._session._spent, []
-        for recipient, plaintext in zip(recipients, plaintexts, strict=True):
-            self._require(recipient, label)
-            (salt, secret), info = self._pair(recipient), _info(_ENVELOPE, label, self.name, recipient)
+        size = len(plaintexts[0]) + ENVELOPE_OVERHEAD if recipients else 0
+        spent, sealed = self._session._spent, np.empty((len(recipients), size), np.uint8)
+        for recipient, plaintext, envelope in zip(recipients, plaintexts, sealed, strict=True):
+            salt, secret = self._pairs.get(recipient) or self._pair_of_recipient(recipient, label)
+            info = _info(_ENVELOPE, label, self.name, recipient)
             if (salt, info) in spent:
                 raise ProtocolError(
                     f"step {label.name!r}, round {label.round}, attempt {label.attempt}: a message to {recipient!r} "
@@ -222,12 +226,12 @@ class Channel:
                     "number"
                 )
             spent.add((salt, info))
-            sealed.append(AESGCM(_expand(secret, info)).encrypt(_NONCE, plaintext, info))
+            AESGCM(_expand(secret, info)).encrypt_into(_NONCE, plaintext, info, envelope.data)
         return sealed
 
     def seal_for_all(
         self, recipients: Sequence[str], label: Label, plaintext: Data, entropy: Entropy
-    ) -> tuple[bytes, list[bytes]]:
+    ) -> tuple[bytes, np.ndarray]:
         """One sealed body for several recipients, and an envelope for each, which has the body's key and hash.
 
         The hash is there since everybody who has the key could make another body.
@@ -239,7 +243,7 @@ class Channel:
         key = entropy.random_bytes(_KEY_BYTES)
         body = AESGCM(key).encrypt(_NONCE, plaintext, label.encode())
         opening = key + sha256(body).digest()
-        return body, self.seal_each(recipients, label, repeat(opening, len(recipients)))
+        return body, self.seal_each(recipients, label, [opening] * len(recipients))
 
     def open_for_all(self, sender: str, label: Label, body: Data, envelope: Data) -> bytes:
         """What `sender` sealed for this client and others with `seal_for_all`.
@@ -273,8 +277,8 @@ class Channel:
         """
         spent, opened = self._session._spent, []
         for sender, envelope in zip(senders, envelopes, strict=True):
-            self._require_sender(sender, label)
-            (salt, secret), info = self._pair(sender), _info(_ENVELOPE, label, sender, self.name)
+            salt, secret = self._pairs.get(sender) or self._pair_of_sender(sender, label)
+            info = _info(_ENVELOPE, label, sender, self.name)
             if (salt, info) in spent:
                 raise TamperError(sender, label.name, "an envelope of this label was opened before: a repeated message")
             try:
@@ -291,8 +295,8 @@ class Channel:
             ProtocolError: `recipient` is no peer.
             TamperError: its session key is not usable.
         """
-        self._require(recipient, label)
-        return _expand(self._pair(recipient)[1], _info(_TAG, label, self.name, recipient))
+        _, secret = self._pairs.get(recipient) or self._pair_of_recipient(recipient, label)
+        return _expand(secret, _info(_TAG, label, self.name, recipient))
 
     def check(self, sender: str, label: Label, tag: bytes) -> None:
         """Refuse a `tag` that `sender` did not make for this client and label.
@@ -301,8 +305,8 @@ class Channel:
             TamperError: it is not that: unknown sender, changed, meant for another step or party, or from another
                 roster version.
         """
-        self._require_sender(sender, label)
-        if not hmac.compare_digest(_expand(self._pair(sender)[1], _info(_TAG, label, sender, self.name)), tag):
+        _, secret = self._pairs.get(sender) or self._pair_of_sender(sender, label)
+        if not hmac.compare_digest(_expand(secret, _info(_TAG, label, sender, self.name)), tag):
             raise TamperError(sender, label.name, f"a tag {_FORGED}")
 
     def pair_key(self, peer: str, label: Label) -> bytes:
@@ -312,33 +316,33 @@ class Channel:
             ProtocolError: `peer` is none.
             TamperError: its session key is not usable.
         """
-        self._require(peer, label)
-        first, second = sorted((self.name, peer))
-        return _expand(self._pair(peer)[1], _info(_PAIR, label, first, second))
+        _, secret = self._pairs.get(peer) or self._pair_of_recipient(peer, label)
+        first, second = (self.name, peer) if self.name < peer else (peer, self.name)
+        return _expand(secret, _info(_PAIR, label, first, second))
 
     def __repr__(self) -> str:
         return f"Channel({self.name!r}, peers: {', '.join(self.peers) or 'none'})"
 
-    def _require(self, peer: str, label: Label) -> None:
+    def _pair_of_recipient(self, peer: str, label: Label) -> Pair:
         if peer not in self._peers:
             raise ProtocolError(f"step {label.name!r}: {peer!r} has no channel to {self.name!r} in this session")
+        return self._agreed(peer)
 
-    def _require_sender(self, sender: str, label: Label) -> None:
+    def _pair_of_sender(self, sender: str, label: Label) -> Pair:
         if sender not in self._peers:
             raise TamperError(sender, label.name, "a message from someone who has no channel in this session")
+        return self._agreed(sender)
 
-    def _pair(self, peer: str) -> tuple[bytes, bytes]:
-        """Salt, and HKDF-Extract with it of the secret shared with `peer`; computed once."""
-        pair = self._pairs.get(peer)
-        if pair is None:
-            public = self._peers[peer]
-            publics = sorted((self._session.public, public))
-            salt = sha256(pack(b"secfpp/channel/1", self._roster_digest, *publics)).digest()
-            try:  # the library refuses an all-zero secret
-                shared = self._session._private.exchange(_parsed(public))
-            except ValueError:
-                raise TamperError(peer, OFFER_STEP, "a session key of low order, which would keep no secret") from None
-            pair = self._pairs[peer] = salt, hmac.digest(salt, shared, "sha256")
+    def _agreed(self, peer: str) -> Pair:
+        """What both have in common, computed once."""
+        public = self._peers[peer]
+        publics = sorted((self._session.public, public))
+        salt = sha256(pack(b"secfpp/channel/1", self._roster_digest, *publics)).digest()
+        try:  # the library refuses an all-zero secret
+            shared = self._session._private.exchange(_parsed(public))
+        except ValueError:
+            raise TamperError(peer, OFFER_STEP, "a session key of low order, which would keep no secret") from None
+        pair = self._pairs[peer] = salt, hmac.digest(salt, shared, "sha256")
         return pair
 
 

@@ -13,7 +13,9 @@ For an honest dealer all of these are 0 whatever the weights are, so that nobody
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 
 import numpy as np
@@ -78,14 +80,19 @@ def parity_weights(responders: Sequence[int], own: int, threshold: int, stream: 
         [responders]; 0 where `own` itself is left out.
     """
     free = len(responders) - 1 - (threshold + 1)
-    p, point = PrimeField.p, alpha(own)
-    weights = []
-    for absent, row in zip(responders, stream.elements((len(responders), free)).tolist(), strict=True):
-        product, value = 1, 0
-        for other in responders:
-            if other not in (own, absent):
-                product = product * (point - alpha(other)) % p
-        for coefficient in reversed(row):
-            value = (value * point + coefficient) % p
-        weights.append(0 if absent == own else value * pow(product, -1, p) % p)
-    return np.array(weights, np.uint64)
+    powers, scales = _powers(own, free), _dual(tuple(responders), own)
+    values = PrimeField.matmul(stream.elements((len(responders), free)), powers[:, None])[:, 0]
+    return PrimeField.mul(values, scales)
+
+
+@lru_cache(maxsize=512)
+def _powers(own: int, count: int) -> Elements:
+    return np.array([pow(alpha(own), exponent, PrimeField.p) for exponent in range(count)], np.uint64)
+
+
+@lru_cache(maxsize=512)
+def _dual(responders: tuple[int, ...], own: int) -> Elements:
+    """u_own without each responder [responders], see `parity_weights`; 0 without itself."""
+    p, points = PrimeField.p, {other: alpha(own) - alpha(other) for other in responders if other != own}
+    whole = math.prod(points.values())
+    return np.array([pow(whole, -1, p) * points[left] % p if left in points else 0 for left in responders], np.uint64)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -104,6 +105,11 @@ class Comparator:
         return sum(self.widths)
 
     @property
+    def runs(self) -> Sequence[tuple[int, int]]:
+        """Bits and number of successive digits that are as wide, which are computed with at once."""
+        return [(bits, len(list(digits))) for bits, digits in groupby(self.widths)]
+
+    @property
     def k(self) -> int:
         """Bits below them."""
         return PrimeField.bits - self.w
@@ -155,11 +161,11 @@ class DrawnMasks:
 
     def expand(self, pool: Pool) -> Computation[Masks]:
         """Prepare the digits; it does not hold on to the signs, which are large."""
-        starts = np.cumsum((0, *self.comparator.widths))
-        parts = [
-            characters(self.signs[start : start + bits], pool)
-            for start, bits in zip(starts.tolist(), self.comparator.widths, strict=False)
-        ]
+        parts, start = [], 0
+        for bits, digits in self.comparator.runs:
+            run = self.signs[start : start + bits * digits].reshape(digits, bits, -1)
+            parts.append(characters(run.transpose(1, 0, 2), pool))
+            start += bits * digits
         return _expanded(self.comparator, self.mask, parts, pool)
 
     def negative(self, x: Shared, expanding: Future[Masks], pool: Pool) -> Computation[Shared]:
@@ -182,7 +188,8 @@ class Masks:
     Args:
         comparator: its settings.
         mask: r [count].
-        characters: shares of the characters of each digit of t [2^bits - 1, count], least significant first.
+        characters: shares of the characters of the digits of t [2^bits - 1, digits, count] in each of
+            `Comparator.runs`, least significant first.
     """
 
     comparator: Comparator
@@ -196,36 +203,41 @@ class Masks:
 
     def compared(self, m: Elements, pool: Pool) -> Computation[Shared]:
         """The signs that the public m [count] give; `levels` exchanges."""
-        c = self.comparator
-        greater, equal = self._digits(m >> np.uint64(c.k))
-        for _ in range(c.levels):
-            groups = [_combined(g, e) for g, e in _grouped(greater, equal, pool.limit)]
-            count = len(groups)
-            flat = [g for g, _ in groups] + [e for _, e in groups if e is not None]
-            flat = yield from lowered(flat, pool)
-            greater, equal = flat[:count], [None, *flat[count:]]
-        return _combined(greater, equal)[0]
+        greater, equal = self._digits(m >> np.uint64(self.comparator.k))
+        for _ in range(self.comparator.levels):
+            single = len(greater) % pool.limit == 1  # a last group of one digit, which is as it was
+            greater, equal = _combined(greater, equal, pool.limit)
+            end = len(greater) - single
+            high = [Shared(part, pool.limit) for part in (greater[:end], equal[: end - 1]) if len(part)]
+            for part, low in zip((greater, equal), (yield from lowered(high, pool)), strict=False):
+                part[: len(low.values)] = low.values
+        count = len(greater)
+        return Shared(_combined(greater, equal, count)[0][0], count)
 
-    def _digits(self, m: np.ndarray) -> tuple[list[Shared], list[Shared | None]]:
-        """For every digit of t, least significant first, whether it is greater than that of m [count], and equal.
+    def _digits(self, m: np.ndarray) -> tuple[Elements, Elements]:
+        """For every digit of t whether it is greater than that of m [count], and equal.
 
         The sign of m - t modulo 2^w is [t > m] - [t > m'] + [m >= 2^(w-1)], where m' has the top bit turned; m' differs
         from m in the top digit only, which takes up all three terms.
+
+        Returns:
+            [digits, count] least significant first, and [digits - 1, count] without the least significant one.
         """
-        greater: list[Shared] = []
-        equal: list[Shared | None] = []
-        start = 0
-        for number, bits in enumerate(self.comparator.widths):
-            digit = (m >> np.uint64(start)) & np.uint64((1 << bits) - 1)
-            g, e = _at(self.characters[number], digit, bits)
-            if number == len(self.comparator.widths) - 1:
-                g2, e2 = _at(self.characters[number], digit ^ np.uint64(1 << (bits - 1)), bits)
-                g = PrimeField.add(PrimeField.sub(g, g2), digit >> np.uint64(bits - 1))
-                e = PrimeField.sub(e, e2)
-            greater.append(Shared(g, 1))
-            equal.append(Shared(e, 1))
-            start += bits
-        return greater, equal
+        digits = len(self.comparator.widths)
+        greater, equal = np.empty((digits, *m.shape), np.uint64), np.empty((digits, *m.shape), np.uint64)
+        row, start = 0, 0
+        for (bits, count), values in zip(self.comparator.runs, self.characters, strict=True):
+            for first in range(0, count, rows := max(1, _BLOCK // max(m.size, 1))):
+                part, places = values[:, first : first + rows], np.arange(first, min(first + rows, count))
+                digit = (m >> (start + bits * places).astype(np.uint64)[:, None]) & np.uint64((1 << bits) - 1)
+                into = slice(row + first, row + first + len(places))
+                greater[into], equal[into] = _at(part, digit, bits)
+            row, start = row + count, start + bits * count
+        # `digit` and `bits` are those of the last rows, of which the last has the top bit.
+        above, same = _at(part[:, -1], digit[-1] ^ np.uint64(1 << (bits - 1)), bits)
+        greater[-1] = PrimeField.add(PrimeField.sub(greater[-1], above), digit[-1] >> np.uint64(bits - 1))
+        equal[-1] = PrimeField.sub(equal[-1], same)
+        return greater, equal[1:]
 
 
 def characters(single: Shared, pool: Pool) -> Computation[Shared]:
@@ -271,11 +283,12 @@ def walsh_hadamard(table: Elements, bits: int, *, whole: bool = False) -> Elemen
 
 
 def _at(values: Elements, digits: np.ndarray, bits: int) -> tuple[Elements, Elements]:
-    """[digit of t > digits] and [digit of t = digits], both [count], from characters [2^bits - 1, count]."""
+    """[digit of t > digits] and [digit of t = digits], both [...], from characters [2^bits - 1, ...]."""
     greater, equal = np.empty(digits.shape, np.uint64), np.empty(digits.shape, np.uint64)
     if compiled and bits <= MOST_BITS:
-        compiled.compare(np.ascontiguousarray(values), digits.astype(np.uint64), greater, equal, bits)
+        compiled.compare(np.ascontiguousarray(values), digits, greater, equal, bits)
         return greater, equal
+    values, digits = values.reshape(len(values), -1), digits.reshape(-1)
     for start in range(0, len(digits), _BLOCK >> bits):
         block = slice(start, start + (_BLOCK >> bits))
         exact = one_hot(values[:, block], bits)
@@ -283,23 +296,18 @@ def _at(values: Elements, digits: np.ndarray, bits: int) -> tuple[Elements, Elem
         for value in range((1 << bits) - 2, -1, -1):
             above[value] = PrimeField.add(above[value + 1], exact[value + 1])
         index = digits[None, block].astype(np.int64)
-        equal[block] = np.take_along_axis(exact, index, 0)[0]
-        greater[block] = np.take_along_axis(above, index, 0)[0]
+        equal.reshape(-1)[block] = np.take_along_axis(exact, index, 0)[0]
+        greater.reshape(-1)[block] = np.take_along_axis(above, index, 0)[0]
     return greater, equal
 
 
-def _grouped(
-    greater: Sequence[Shared], equal: Sequence[Shared | None], size: int
-) -> list[tuple[Sequence[Shared], Sequence[Shared | None]]]:
-    starts = range(0, len(greater), size)
-    return [(greater[s : s + size], [None, *equal[1:size]] if not s else equal[s : s + size]) for s in starts]
-
-
-def _combined(greater: Sequence[Shared], equal: Sequence[Shared | None]) -> tuple[Shared, Shared | None]:
-    """Several digits as one; without `equal` of the lowest digit, that of all is not computed."""
-    g, e = greater[0], equal[0]
-    for higher, same in zip(greater[1:], equal[1:], strict=True):
-        assert same is not None
-        g = Shared(PrimeField.muladd(same.values, g.values, higher.values), max(same.degree + g.degree, higher.degree))
-        e = None if e is None else same * e
+def _combined(greater: Elements, equal: Elements, size: int) -> tuple[Elements, Elements]:
+    """Groups of `size` digits as one digit each; the last group may be smaller. See `Masks._digits`."""
+    g, e = greater[::size].copy(), equal[size - 1 :: size].copy()
+    for place in range(1, size):
+        higher, same = greater[place::size], equal[place - 1 :: size]
+        g[: len(higher)] = PrimeField.muladd(same, g[: len(higher)], higher)
+        same = equal[size - 1 + place :: size]
+        if len(same):
+            e[: len(same)] = PrimeField.mul(same, e[: len(same)])
     return g, e

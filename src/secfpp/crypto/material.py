@@ -17,7 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -62,8 +62,8 @@ class Deal:
             return -(-wanted // (self.holders - self.threshold))
         return (self.threshold + 1) * -(-wanted // self.holders)
 
-    @property
-    def sections(self) -> dict[Kind, slice]:
+    @cached_property
+    def sections(self) -> Mapping[Kind, slice]:
         """Where in a holder's dealing each kind lies."""
         sections, start = {}, 0
         for kind in sorted(self.demand):

@@ -16,14 +16,14 @@ from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.kernel import compiled
 from secfpp.seeding import Entropy
 
-_ZEROS = memoryview(bytes(1 << 17))
+_ZEROS, _FROM_ZERO = memoryview(bytes(1 << 17)), modes.CTR(bytes(16))
 
 
 class Stream:
     """The keystream of one 32-byte key, read once from front to back."""
 
     def __init__(self, key: bytes) -> None:
-        self._keystream = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
+        self._keystream = Cipher(algorithms.AES256(key), _FROM_ZERO).encryptor()
 
     @classmethod
     def fresh(cls, entropy: Entropy) -> Stream:

@@ -31,6 +31,7 @@ from secfpp.secure.polls.secure_poll import SecurePoll
 from support.agreement_runs import SECURE, AgreementRun
 from support.clustering_runs import SECURE as K_MEANS
 from support.clustering_runs import Run
+from support.envelopes import repack
 from support.false_values import Lie, lying
 from support.poll_runs import PollRun, gainers, voters
 from support.secure_runs import OnAsk, changing
@@ -173,12 +174,12 @@ def test_holders_who_lie_about_what_they_were_told_end_it(monkeypatch: pytest.Mo
         counting()[1]()
 
 
-def edited(edit: Callable[[str, dict[str, np.ndarray]], None], client: str = "c01") -> OnAsk:
-    """Change what one client is told of tallies; `edit` gets the prefix of those of the exchange."""
+def edited(edit: Callable[[dict[str, np.ndarray]], object], client: str = "c01") -> OnAsk:
+    """Change what one client is told of tallies of the exchange, by sender."""
 
     def on_ask(ask: Ask) -> Ask:
         def change(message: dict[str, np.ndarray]) -> None:
-            edit(f"tally.{int(message['exchange'])}.", message)
+            repack(message, edit, f"tallies.{int(message['exchange'])}")
 
         return changing(f"{ask.step.split('.')[0]}.proceed", client, change)(ask)
 
@@ -186,18 +187,16 @@ def edited(edit: Callable[[str, dict[str, np.ndarray]], None], client: str = "c0
 
 
 def test_no_tally_may_be_missing_swapped_or_told_again() -> None:
-    def drop(prefix: str, message: dict[str, np.ndarray]) -> None:
-        message.pop(prefix + "c03", None)
+    def drop(tallies: dict[str, np.ndarray]) -> None:
+        del tallies["c03"]
 
-    def swap(prefix: str, message: dict[str, np.ndarray]) -> None:
-        if prefix + "c03" in message:
-            message[prefix + "c03"], message[prefix + "c04"] = message[prefix + "c04"], message[prefix + "c03"]
+    def swap(tallies: dict[str, np.ndarray]) -> None:
+        tallies["c03"], tallies["c04"] = tallies["c04"], tallies["c03"]
 
     earlier: dict[str, np.ndarray] = {}
 
-    def again(prefix: str, message: dict[str, np.ndarray]) -> None:
-        if prefix + "c03" in message:
-            message[prefix + "c03"] = earlier.setdefault("c03", message[prefix + "c03"])
+    def again(tallies: dict[str, np.ndarray]) -> None:
+        tallies["c03"] = earlier.setdefault("c03", tallies["c03"])
 
     with pytest.raises(ClientError, match=f"{NEEDED - 1} holders verify what was told, less than {NEEDED}"):
         counting()[1](edited(drop))

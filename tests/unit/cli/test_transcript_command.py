@@ -49,8 +49,10 @@ def folder(tmp_path: Path) -> Path:
             message(transcript, client, "up", "session.hello", offer=np.zeros(96, np.uint8))
         for number in (1, 2):
             message(transcript, "a", "up", "method.train", number)
-        message(transcript, "a", "up", "clusterer.deal", coin=np.zeros(32, np.uint8), to__b=np.zeros(40, np.uint8))
-        message(transcript, "b", "down", "clusterer.proceed", from__a=np.zeros(40, np.uint8), told="x" * 7)
+        message(
+            transcript, "a", "up", "clusterer.deal", coin=np.zeros(32, np.uint8), envelopes=np.zeros((1, 40), np.uint8)
+        )
+        message(transcript, "b", "down", "clusterer.proceed", envelopes=np.zeros(40, np.uint8), told="x" * 7)
         message(transcript, "b", "up", "clusterer.proceed", masked=np.zeros((2, 5), np.uint64))
     with record(tmp_path, Cell("secfpp+x", 12), SecFPP(), go_on=False) as transcript:
         message(transcript, "c", "up", "method.train")
@@ -64,11 +66,11 @@ def test_what_the_server_saw_is_listed_by_phase(folder: Path) -> None:
     told = "\n".join(lines)
     assert "  clusterer.deal: Share the client's input with all holders, and randomness if it is one of them." in told
     assert (
-        "    a -> server, round 1: one message, 105 B\n      in the clear, read by the server: coin (uint8)\n" in told
+        "    a -> server, round 1: one message, 114 B\n      in the clear, read by the server: coin (uint8)\n" in told
     )
-    assert "      sealed, read by other clients only: to.* (uint8)" in told
+    assert "      sealed, read by other clients only: envelopes (uint8)" in told
     assert "      under masks, read by the server: masked (uint64)" in told
-    assert "    server -> b, round 1: one message" in told and "sealed, read by the client: from.* (uint8)" in told
+    assert "    server -> b, round 1: one message" in told and "sealed, read by the client: envelopes (uint8)" in told
     assert "    a -> server, rounds 1 to 2: 2 messages, 22 B\n      nothing but that it is there" in told
     assert "    server -> 2 clients, round 1: 2 messages" in told
 
@@ -79,7 +81,7 @@ def test_a_party_is_told_of_its_own_messages_only(folder: Path) -> None:
     assert {frozenset((m["sender"], m["receiver"])) for m in found["messages"]} == {frozenset(("b", "server"))}
     asked, answered = found["messages"][-2:]
     assert asked["content"] == [
-        {"name": "from.a", "type": "uint8", "shape": [40], "reader": "b", "form": "sealed"},
+        {"name": "envelopes", "type": "uint8", "shape": [40], "reader": "b", "form": "sealed"},
         {"name": "told", "type": "str", "shape": [7], "reader": "b", "form": "clear"},
     ]
     assert answered["content"] == [
@@ -89,7 +91,7 @@ def test_a_party_is_told_of_its_own_messages_only(folder: Path) -> None:
     (dealt,) = (
         m for m in json.loads(works("transcript", str(folder), "--json"))["messages"] if m["step"] == "clusterer.deal"
     )
-    assert [(a["name"], a["reader"]) for a in dealt["content"]] == [("coin", "server"), ("to.b", "b")]
+    assert [(a["name"], a["reader"]) for a in dealt["content"]] == [("coin", "server"), ("envelopes", "other clients")]
 
 
 def test_every_message_can_have_a_line(folder: Path) -> None:

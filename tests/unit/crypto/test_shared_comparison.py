@@ -126,13 +126,19 @@ def test_bounds_that_need_more_bits_than_there_are_are_refused() -> None:
 
 
 MUTANTS = {
-    "no fold of the sign": ("PrimeField.add(PrimeField.sub(g, g2), digit >> np.uint64(bits - 1))", "g"),
-    "half a fold of the sign": ("PrimeField.sub(e, e2)", "e"),
+    "no fold of the sign": (
+        "PrimeField.add(PrimeField.sub(greater[-1], above), digit[-1] >> np.uint64(bits - 1))",
+        "greater[-1]",
+    ),
+    "half a fold of the sign": ("PrimeField.sub(equal[-1], same)", "equal[-1]"),
     "the offset on the other side": ("scaled + (1 << self.k) + mask", "scaled - (1 << self.k) + mask"),
     "wrong weights of bits": ("drawn.weighed()", "drawn[::-1].weighed()"),
-    "wrong place of digits": ("            start += bits\n", "            start += bits - (number == 1)\n"),
+    "wrong place of digits": (
+        "row, start = row + count, start + bits * count\n",
+        "row, start = row + count, start + bits * count - 1\n",
+    ),
     "no room for carries": ("((carry + 2) * (bound + 1))", "((bound + 1))"),
-    "equal taken for greater": ("muladd(same.values, g.values, higher.values)", "add(same.values, higher.values)"),
+    "equal taken for greater": ("muladd(same, g[: len(higher)], higher)", "add(same, higher)"),
     "no low bits in the mask": (".turn(self.k - 1)", ".turn(self.k)"),
 }
 

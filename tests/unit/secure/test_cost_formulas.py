@@ -23,7 +23,7 @@ from secfpp.secure.means.cost import MeanCost
 from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.secure.means.updates import with_base
 from secfpp.secure.session import parties_in_memory
-from support.counting import NAME, kept, openings, roles, texts
+from support.counting import kept, openings, roles, texts
 from support.toy import Toy, toy_driver
 
 SMALL: dict[str, Any] = {"dimensions": 4, "restarts": 2, "iterations": 2}
@@ -81,7 +81,7 @@ def test_clustering(n: int, settings: dict[str, Any]) -> None:
     by_role = roles(driver, clients, cost.holders)
     assert Counter(by_role.values())["responder"] == cost.responders
     for client, role in by_role.items():
-        assert driver.costs.up[client] == cost.sent(role, NAME)
+        assert driver.costs.up[client] == cost.sent(role)
         assert (
             0
             <= driver.costs.down[client] - cost.received(role)
@@ -127,7 +127,7 @@ def test_other_variants_are_refused() -> None:
 def test_one_cluster_costs_nothing() -> None:
     cost = ClusteringCost(SecureKMeans(**SMALL, k=1), 8)
     _, driver = clustered(cost.settings, 8)
-    assert (cost.exchanges, cost.messages, cost.sent("responder", NAME), cost.received("client")) == (0, 0, 0, 0)
+    assert (cost.exchanges, cost.messages, cost.sent("responder"), cost.received("client")) == (0, 0, 0, 0)
     assert driver.costs.messages == 0
 
 

@@ -317,12 +317,12 @@ def test_no_message_holds_a_descriptor_or_a_share() -> None:
 
 
 def test_shares_that_are_not_sealed_are_found() -> None:
-    def seal(self: Channel, recipient: str, label: object, plaintext: Any) -> bytes:
-        return bytes(plaintext) + bytes(16)
+    def seal(self: Channel, recipients: Any, label: object, plaintexts: Any) -> np.ndarray:
+        return np.stack([np.frombuffer(bytes(plaintext) + bytes(16), np.uint8) for plaintext in plaintexts])
 
     with (
-        mock.patch.object(Channel, "seal", seal),
-        mock.patch.object(Channel, "open", lambda self, sender, label, envelope: envelope[:-16]),
+        mock.patch.object(Channel, "seal_each", seal),
+        mock.patch.object(Channel, "open", lambda self, sender, label, envelope: bytes(envelope)[:-16]),
     ):
         messages, shares, _ = small_run()
     assert found_in(messages, shares) == 7 * 6  # one's share of one's own does not travel
@@ -334,7 +334,7 @@ def test_equal_inputs_give_no_equal_envelopes() -> None:
         for message in small_run()[2]:
             if message.step == "clusterer.deal" and message.direction == "up":
                 assert message.content is not None
-                seen += [a.tobytes() for k, a in wire.decode(message.content).items() if k.startswith("to.")]
+                seen += [row.tobytes() for row in wire.decode(message.content)["envelopes"]]
     assert len(seen) == len(set(seen)) == 2 * 7 * 6
     prefixes = {envelope[:16] for envelope in seen}
     assert len(prefixes) == len(seen)

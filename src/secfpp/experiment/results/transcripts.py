@@ -17,7 +17,7 @@ from secfpp.protocol.transcript import SERVER, Direction, Form
 from secfpp.protocol.transcript_file import StoredMessage, TranscriptFile, read_transcript
 
 SUFFIX = ".jsonl"
-SEALED = ("to.", "from.", "envelope", "proofs", "body", "bodies")
+SEALED = ("envelope", "tallies", "proofs", "body", "bodies")
 """How names of arrays begin that hold envelopes: whoever passes them on cannot read them."""
 MASKED = ("masked", "checks", "answers")
 """Names of arrays under masks: of those of all, only a sum tells something, or whether a proof holds."""
@@ -151,8 +151,6 @@ def form(name: str) -> str:
 
 def reader(name: str, one: StoredMessage) -> str:
     """Who can read an array: the receiver, unless it is sealed for others."""
-    if name.startswith("to."):
-        return name.removeprefix("to.")
     upwards = one.message.direction == "up"
     return "other clients" if form(name) == "sealed" and upwards else one.message.receiver
 

@@ -142,12 +142,12 @@ class CircuitCost(ABC):
         """See `secfpp.crypto.comparison.Comparator`."""
         return carry(self.holders, self.threshold, self.limit, self.settings.security)
 
-    def sent(self, role: Role, name_bytes: int) -> int:
-        """Bytes that a client sends, exactly, if all names are `name_bytes` long."""
+    def sent(self, role: Role) -> int:
+        """Bytes that a client sends, exactly."""
         holder = role != "client"
         size = sizes.ELEMENT * (self.shared + holder * self.dealt) + ENVELOPE_OVERHEAD
         total = sizes.greeting(self.n > self.holders) + holder * sizes.array(4, 1, sizes.COMMITMENT)
-        total += sizes.message(*[sizes.array(3 + name_bytes, 1, size)] * (self.holders - holder))
+        total += sizes.message(sizes.array(9, 2, size * (self.holders - holder)))
         if role == "responder":
             opened = (*self.opened, 0) if self.active else self.opened
             total += sum(sizes.message(sizes.array(6, 1, sizes.ELEMENT * count)) for count in opened)
@@ -155,8 +155,8 @@ class CircuitCost(ABC):
             checks = sizes.ELEMENT * (self.verifiers + 1) * self.n
             total += sizes.array(4, 1, COIN_BYTES) + sizes.array(6, 1, checks)
         if (role == "responder" or role == "verifier") and self.active:
-            tally = [sizes.array(3 + name_bytes, 1, _TALLY)] * (self.holders - 1)
-            total += sizes.message() + self.checks * sizes.message(*tally) + (self.holders - 1) * sizes.ELEMENT
+            tally = sizes.array(9, 2, _TALLY * (self.holders - 1))
+            total += sizes.message() + self.checks * sizes.message(tally) + (self.holders - 1) * sizes.ELEMENT
         return total
 
     def received(self, role: Role) -> int:

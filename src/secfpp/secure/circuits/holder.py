@@ -36,9 +36,10 @@ from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays
 from secfpp.secure.circuits.checks import Checks, Committed, Done, Weighed
-from secfpp.secure.circuits.messages import Answering, Opened, Told, envelopes_in
+from secfpp.secure.circuits.messages import Answering, Opened, Told
 from secfpp.secure.circuits.plan import Plan, to_verify
 from secfpp.secure.circuits.tally import DIGEST_BYTES, Tally, digest
+from secfpp.secure.envelopes import ENVELOPES, others, unpacked
 from secfpp.secure.session import Joined, as_array, as_bytes, keep, kept
 
 
@@ -128,12 +129,8 @@ def deal(joined: Joined, plan: Plan, own_input: Elements) -> Arrays:
         keys = dealt_keys(plan.sets, plan.holders, holders.index(party.name), stream.elements((plan.keys,)))
         for share, own in zip(shares, keys, strict=True):
             share[len(dealt) :] = own
-    label = joined.label("deal")
-    reply: dict[str, np.ndarray] = {
-        f"to.{name}": as_array(joined.channel.seal(name, label, share.data.cast("B")))
-        for name, share in zip(holders, shares, strict=True)
-        if name != party.name
-    }
+    messages = {name: share.data.cast("B") for name, share in zip(holders, shares, strict=True) if name != party.name}
+    reply = {ENVELOPES: joined.channel.seal_each(list(messages), joined.label("deal"), list(messages.values()))}
     if holder:
         coin = party.entropy.random_bytes(COIN_BYTES)
         keep(joined, Holding(joined, plan, Dealt(shares[holders.index(party.name)].copy(), coin)))
@@ -205,7 +202,7 @@ def verify(context: object, payload: Arrays, step_name: str) -> Arrays:
 def _caught_up(context: object, payload: Arrays, step_name: str) -> tuple[Holding, Running, Told]:
     holding = _holding(context, payload, step_name)
     running = _begun(holding, payload, step_name)
-    told = Told.read(payload, running.exchange, step_name)
+    told = Told.read(payload, running.exchange, holding.joined.holders, step_name)
     if told.exchange < running.exchange:
         raise TamperError(None, step_name, "an exchange that is over is asked for again")
     if running.tally is not None and isinstance(running.checks, Committed):
@@ -247,8 +244,8 @@ def _bound(joined: Joined, payload: Arrays, step_name: str) -> bytes:
     if digests is None or digests.shape != shape or digests.dtype != np.uint8:
         raise ProtocolError(f"step {step_name!r}: the hashes of what was dealt did not come with it")
     told = dict(zip(joined.clients, digests[:, own], strict=True))
-    for client, envelope in envelopes_in(payload).items():
-        if client not in told or not np.array_equal(told[client], digest(envelope)):
+    for client, envelope in unpacked(ENVELOPES, payload, joined.clients, step_name).items():
+        if not np.array_equal(told[client], digest(envelope)):
             raise TamperError(None, step_name, f"what {client!r} dealt is not what all holders were told of")
     return sha256(joined.digest + digests.tobytes()).digest()
 
@@ -257,16 +254,17 @@ def _unsealed(
     joined: Joined, plan: Plan, own: Elements, payload: Arrays, step_name: str
 ) -> tuple[Elements, list[Elements], list[Elements]]:
     """This holder's shares of everybody's input [clients, width] and of every holder's dealing, and keys from each."""
-    label, name, envelopes = joined.label("deal"), joined.party.name, envelopes_in(payload)
+    label, name = joined.label("deal"), joined.party.name
+    envelopes = unpacked(ENVELOPES, payload, joined.clients, step_name)
+    if missing := sorted(set(others(name, joined.clients)) - set(envelopes)):
+        raise ProtocolError(f"step {step_name!r}: the shares of {missing[0]!r} did not come with it")
     inputs = np.empty((len(joined.clients), plan.width), np.uint64)
     dealt, keys, end = [], [], plan.width + plan.deal.size
     for number, client in enumerate(joined.clients):
         if client == name:
             vector = own
-        elif client not in envelopes:
-            raise ProtocolError(f"step {step_name!r}: the shares of {client!r} did not come with it")
         else:
-            content = joined.channel.open(client, label, as_bytes(envelopes[client]))
+            content = joined.channel.open(client, label, envelopes[client].data)
             if len(content) % 8:
                 raise TamperError(client, step_name, f"{len(content)} bytes, which are no shares")
             vector = np.frombuffer(content, np.uint64)

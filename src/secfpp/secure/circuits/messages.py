@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,13 +12,10 @@ from secfpp.crypto.masks import masked
 from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.fields import integer_in
 from secfpp.protocol.program import Arrays, ClientId
-from secfpp.secure.key_lists import names_in
+from secfpp.secure.envelopes import ENVELOPES, packed, unpacked
 from secfpp.secure.session import Joined
 
-APART = 512
-"""More envelopes than this are stacked in a message."""
-_ROWS, _SENDERS = "envelopes", "senders"
-_FROM, _COIN, _COMMITMENT, _TALLY = "from", "coin", "commitment", "tally"
+_COINS, _COMMITMENTS, _TALLIES = "coins", "commitments", "tallies"
 
 
 @dataclass(frozen=True)
@@ -43,8 +38,6 @@ class Told:
         opened: what became public in that one and all later ones.
         coins: with what was opened in the exchange in which they were shown, the coins of its responders.
         commitments: with the coins, those of all holders.
-        envelopes: what all others dealt to this holder, until it has it.
-        digests: with the envelopes, hashes of all that were dealt; where openings are verified.
         tallies: by exchange, what others say before it to this holder, sealed; see `secfpp.secure.circuits.tally`.
     """
 
@@ -55,27 +48,25 @@ class Told:
     opened: Sequence[Opened]
     coins: Mapping[ClientId, np.ndarray] = field(default_factory=dict)
     commitments: Mapping[ClientId, np.ndarray] = field(default_factory=dict)
-    envelopes: Mapping[ClientId, np.ndarray] = field(default_factory=dict)
-    digests: np.ndarray | None = None
     tallies: Mapping[int, Mapping[ClientId, np.ndarray]] = field(default_factory=dict)
 
-    def write(self) -> dict[str, np.ndarray]:
-        """The message."""
+    def write(self, holders: Sequence[ClientId]) -> dict[str, np.ndarray]:
+        """The message, among these holders."""
         message = {
             "attempt": np.array(self.attempt),
             "exchange": np.array(self.exchange),
             "responders": self.responders,
-            **enveloped(self.envelopes, self.digests),
         }
         for number, opened in enumerate(self.opened, self.since):
             message[f"responders.{number}"], message[f"opened.{number}"] = opened.responders, opened.values
         for number, tallies in self.tallies.items():
-            message |= {f"{_TALLY}.{number}.{name}": sealed for name, sealed in tallies.items()}
-        message |= {f"{_COIN}.{name}": coin for name, coin in self.coins.items()}
-        return message | {f"{_COMMITMENT}.{name}": made for name, made in self.commitments.items()}
+            message |= packed(f"{_TALLIES}.{number}", tallies, holders)
+        if self.coins:
+            message |= packed(_COINS, self.coins, holders) | packed(_COMMITMENTS, self.commitments, holders)
+        return message
 
     @classmethod
-    def read(cls, message: Arrays, since: int, step_name: str) -> Told:
+    def read(cls, message: Arrays, since: int, holders: Sequence[ClientId], step_name: str) -> Told:
         """What `write` wrote, for a holder that knows what was opened before `since`.
 
         Raises:
@@ -89,60 +80,23 @@ class Told:
             opened.append(Opened(of, values))
         if responders is None or responders.ndim != 1 or responders.dtype != np.uint8:
             raise ProtocolError(f"step {step_name!r}: a message without the holders that should answer")
-        named = _named(message)
-        tallies: dict[str, dict[str, np.ndarray]] = {str(number): {} for number in range(since, exchange + 1)}
-        for place, sealed in named[_TALLY].items():
-            before, _, name = place.partition(".")
-            if before in tallies:
-                tallies[before][name] = sealed
+        coins, commitments = (unpacked(name, message, holders, step_name) for name in (_COINS, _COMMITMENTS))
+        tallies = {n: unpacked(f"{_TALLIES}.{n}", message, holders, step_name) for n in range(since, exchange + 1)}
         return cls(
             integer_in(message, "attempt"),
             exchange,
             responders,
             since,
             opened,
-            named[_COIN],
-            named[_COMMITMENT],
-            envelopes_in(message),
-            message.get("digests"),
-            {int(number): sealed for number, sealed in tallies.items()},
+            coins,
+            commitments,
+            tallies,
         )
-
-
-def enveloped(envelopes: Mapping[ClientId, np.ndarray], digests: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Envelopes, by sender, as a message holds them, and hashes of all if there are such.
-
-    Of more than `APART`, those of the usual length are rows of one array: a message holds no more than 1,024.
-    """
-    message: dict[str, np.ndarray] = {} if digests is None else {"digests": digests}
-    if len(envelopes) > APART:
-        usual = Counter(envelope.size for envelope in envelopes.values()).most_common(1)[0][0]
-        senders = sorted(client for client, envelope in envelopes.items() if envelope.size == usual)
-        message[_ROWS] = np.stack([envelopes[client] for client in senders])
-        message[_SENDERS] = np.array(json.dumps(senders))
-        envelopes = {client: envelope for client, envelope in envelopes.items() if envelope.size != usual}
-    return message | {f"{_FROM}.{client}": envelope for client, envelope in envelopes.items()}
-
-
-def envelopes_in(message: Arrays) -> dict[ClientId, np.ndarray]:
-    """Undoes `enveloped`.
-
-    Raises:
-        ProtocolError: it is not that.
-    """
-    found = _named(message)[_FROM]
-    if _ROWS in message:
-        rows, names = message[_ROWS], names_in({"clients": message.get(_SENDERS)}, "deal")
-        if rows.ndim != 2 or len(names) != len(rows) or not found.keys().isdisjoint(names):
-            raise ProtocolError("envelopes that do not come with their senders, each once")
-        found |= dict(zip(names, rows, strict=True))
-    return found
 
 
 def let_go(message: dict[str, np.ndarray]) -> None:
     """Take the envelopes, which are large, out of a message."""
-    for name in [name for name in message if name in (_ROWS, _SENDERS) or name.startswith(f"{_FROM}.")]:
-        del message[name]
+    message.pop(ENVELOPES, None)
 
 
 def elements_in(reply: Arrays, name: str, size: int, holder: ClientId, step_name: str) -> Elements:
@@ -184,13 +138,3 @@ class Answering:
         return masked(
             values, self.responders, self.own, self.threshold, lambda other: channel.pair_key(holders[other], label)
         )
-
-
-def _named(message: Arrays) -> dict[str, dict[str, np.ndarray]]:
-    """What a message holds by what comes before the first point of its name, and by the rest of that."""
-    found: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in (_FROM, _COIN, _COMMITMENT, _TALLY)}
-    for key, array in message.items():
-        kind, point, name = key.partition(".")
-        if point and kind in found:
-            found[kind][name] = array
-    return found

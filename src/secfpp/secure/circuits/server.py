@@ -19,9 +19,10 @@ from secfpp.protocol.cohort import Cohort
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
 from secfpp.secure.circuits.checks import Answers, coin_in, judge, leading
-from secfpp.secure.circuits.messages import Opened, Told, elements_in, enveloped, let_go
+from secfpp.secure.circuits.messages import Opened, Told, elements_in, let_go
 from secfpp.secure.circuits.plan import Plan, to_verify
 from secfpp.secure.circuits.tally import DIGEST_BYTES, digest
+from secfpp.secure.envelopes import ENVELOPES, handed_out, others, rows_of, unpacked
 from secfpp.secure.session import in_short, terms, with_keys
 
 About = Callable[[Cohort], Mapping[str, Any] | None]
@@ -59,9 +60,19 @@ class Dealing:
         """Who holds shares, sorted."""
         return tuple(self.facts["holders"])
 
+    def handed_out(self) -> dict[ClientId, dict[str, np.ndarray]]:
+        """What was dealt to each holder, as it is told that; empties `dealt`."""
+        sealed = {}
+        for client in self.clients:
+            reply = self.dealt.pop(client)
+            sealed[client] = reply[ENVELOPES]
+            if isinstance(reply, dict):
+                reply.clear()  # whoever delivered it still has it
+        return handed_out(sealed, self.clients, self.holders)
+
 
 def dealing(
-    component: str, cohort: Cohort, about: About, size: int, part: Part | None = None
+    component: str, cohort: Cohort, about: About, size: int, part: Part | None = None, coins: bool = True
 ) -> Program[tuple[Cohort, Dealing | None]]:
     """Let everybody deal; whoever does not is left out, and the rest starts anew.
 
@@ -71,6 +82,7 @@ def dealing(
         about: what those who are left agree on, or None if there is nothing to do.
         size: most holders.
         part: who of those who are left takes part, beside the holders; None for all.
+        coins: whether holders commit to coins.
 
     Returns:
         Who is left, also of those who take no part, and what they dealt; None if there was nothing to do.
@@ -82,23 +94,22 @@ def dealing(
         replies = yield Ask(
             f"{component}.deal", {c: agreed if c in facts["holders"] else short for c in facts["clients"]}
         )
-        dealt = replies.readable(partial(_dealt, facts["holders"]))
+        dealt = replies.readable(partial(_dealt, facts["holders"], coins))
         if len(dealt) == len(facts["clients"]):
             return cohort, Dealing(facts, dealt)
         cohort = cohort.subset(set(cohort.clients) - (set(facts["clients"]) - set(dealt)))
     return cohort, None
 
 
-def _dealt(holders: Sequence[ClientId], client: ClientId, reply: Arrays) -> Arrays:
+def _dealt(holders: Sequence[ClientId], coins: bool, client: ClientId, reply: Arrays) -> Arrays:
     """What a client dealt.
 
     Raises:
-        ReplyError: an envelope is missing.
+        ReplyError: it dealt nothing to some holder, or commits to no coin.
     """
-    for holder in holders:
-        envelope = reply.get(f"to.{holder}")
-        if holder != client and (envelope is None or envelope.dtype != np.uint8 or envelope.ndim != 1):
-            raise ReplyError(client, f"dealt nothing to {holder!r}")
+    rows_of(client, reply, ENVELOPES, len(others(client, holders)))
+    if coins and client in holders:
+        coin_in(client, reply)
     return reply
 
 
@@ -141,19 +152,14 @@ class _Lead:
         self.component, self.step = component, f"{component}.proceed"
         self.attempt, self.holders, self.plan = dealing.attempt, dealing.holders, plan
         clients, holders = dealing.clients, dealing.holders
-        self.envelopes: dict[ClientId, dict[ClientId, np.ndarray]] = {holder: {} for holder in holders}
-        self.commitments: dict[ClientId, np.ndarray] = {}
-        for client in clients:  # copies, so that large messages do not stay for a part of them
-            reply = dealing.dealt.pop(client)
-            for holder in holders:
-                if client != holder and f"to.{holder}" in reply:
-                    self.envelopes[holder][client] = reply[f"to.{holder}"].copy()
-            if client in holders and "coin" in reply:
-                self.commitments[client] = reply["coin"].copy()
-            if isinstance(reply, dict):
-                reply.clear()  # whoever delivered it still has it
-        self.digests = self._digests(clients) if plan.checks else None
-        self.tallies: dict[int, dict[ClientId, Arrays]] = {}
+        # Copies, so that large messages do not stay for a part of them.
+        self.commitments = {holder: dealing.dealt[holder]["coin"].copy() for holder in holders}
+        self.envelopes = dealing.handed_out()
+        if plan.checks:
+            digests = self._digests(clients)
+            for told in self.envelopes.values():
+                told["digests"] = digests
+        self.tallies: dict[int, dict[ClientId, Mapping[ClientId, np.ndarray]]] = {}
         self.clients, self.checks = clients, leading(clients, self.step)
         next(self.checks)
         self.opened: list[Opened] = []
@@ -183,10 +189,9 @@ class _Lead:
 
     def lacking(self) -> Lacking:
         """After the end, see `Lacking`."""
-        standby: dict[ClientId, Arrays] = {holder: enveloped(own, None) for holder, own in self.envelopes.items()}
         end = len(self.opened) if self.plan.checks else -1
-        behind = [holder for holder in self.holders if holder not in standby and self.heard[holder] < end]
-        return standby | {holder: self._tell(holder, behind).write() for holder in behind}
+        behind = [holder for holder in self.holders if holder not in self.envelopes and self.heard[holder] < end]
+        return self.envelopes | {holder: self._tell(holder, behind) for holder in behind}
 
     def _verify(self) -> Program[None]:
         """What holders have to say each other of what they were told, the first time also to the server of the rest."""
@@ -212,7 +217,7 @@ class _Lead:
                 self.unreliable |= missing
                 continue
             self.fixed = bool(self.coins)
-            messages = {holder: self._tell(holder, responders).write() for holder in responders}
+            messages = {holder: self._tell(holder, responders) for holder in responders}
             replies = yield Ask(step, messages, arrived=partial(self._arrived, messages))
             for holder in replies:
                 self.told[holder] = len(self.opened)
@@ -234,7 +239,7 @@ class _Lead:
         Where what was dealt is verified, all are sent it so, and show their coins before anything else is done.
         """
         attempt = {"attempt": np.array(self.attempt)}
-        payloads = {holder: attempt | enveloped(self.envelopes[holder], self.digests) for holder in late}
+        payloads = {holder: attempt | self.envelopes[holder] for holder in late}
         replies = yield Ask(f"{self.component}.begin", payloads)
         begun = set(replies)
         if self.plan.checks and not self.fixed:
@@ -245,45 +250,40 @@ class _Lead:
             del self.envelopes[holder]
         return sorted(set(late) - begun)
 
-    def _tell(self, holder: ClientId, responders: Sequence[ClientId]) -> Told:
+    def _tell(self, holder: ClientId, responders: Sequence[ClientId]) -> dict[str, np.ndarray]:
         """What a holder has not been told yet, and who else answers."""
-        since, envelopes = max(self.told[holder], 0), self.envelopes.get(holder, {})
+        since = max(self.told[holder], 0)
         told = Told(self.attempt, len(self.opened), self._numbers(responders), since, self.opened[since:])
         coins = self.coins if self.told[holder] < (not self.plan.checks) else {}
-        tallies = {
-            number: {name: sealed[f"to.{holder}"] for name, sealed in every.items() if name != holder}
-            for number, every in self.tallies.items()
-            if number > self.heard[holder]
-        }
-        return replace(
-            told,
-            coins=coins,
-            commitments=self.commitments if coins else {},
-            envelopes=envelopes,
-            digests=self.digests if envelopes else None,
-            tallies=tallies,
-        )
+        tallies = {n: _for(holder, every) for n, every in self.tallies.items() if n > self.heard[holder]}
+        told = replace(told, coins=coins, commitments=self.commitments, tallies=tallies)
+        return told.write(self.holders) | self.envelopes.get(holder, {})
 
-    def _tally(self, holder: ClientId, reply: Arrays) -> Arrays:
-        """What a holder says to all others of what it was told.
+    def _tally(self, holder: ClientId, reply: Arrays) -> Mapping[ClientId, np.ndarray]:
+        """What a holder says to each other one of what it was told, sealed.
 
         Raises:
             TamperError: nothing to one of them.
         """
-        for other in self.holders:
-            sealed = reply.get(f"to.{other}")
-            if other != holder and (sealed is None or sealed.dtype != np.uint8 or sealed.ndim != 1):
-                raise TamperError(holder, f"{self.component}.verify", f"it says nothing to {other!r}")
-        return reply
+        try:
+            recipients = others(holder, self.holders)
+            return dict(zip(recipients, rows_of(holder, reply, ENVELOPES, len(recipients)), strict=True))
+        except ReplyError as error:
+            raise TamperError(holder, f"{self.component}.verify", "it says not all others what it was told") from error
 
     def _digests(self, clients: Sequence[ClientId]) -> np.ndarray:
         """Hashes of what each client dealt to each holder [clients, holders, 32], 0 of what it keeps."""
         digests = np.zeros((len(clients), len(self.holders), DIGEST_BYTES), np.uint8)
         row_of = {client: row for row, client in enumerate(clients)}
         for column, holder in enumerate(self.holders):
-            for client, envelope in self.envelopes[holder].items():
+            for client, envelope in unpacked(ENVELOPES, self.envelopes[holder], clients, self.step).items():
                 digests[row_of[client], column] = digest(envelope)
         return digests
 
     def _numbers(self, holders: Sequence[ClientId]) -> np.ndarray:
         return np.array([self.holders.index(holder) for holder in holders], np.uint8)
+
+
+def _for(holder: ClientId, every: Mapping[ClientId, Mapping[ClientId, np.ndarray]]) -> dict[ClientId, np.ndarray]:
+    """What the others have for a holder."""
+    return {name: sealed[holder] for name, sealed in every.items() if name != holder}

@@ -34,7 +34,8 @@ from secfpp.errors import FieldRangeError, ProtocolError, TamperError
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure.circuits.checks import Weighed
 from secfpp.secure.circuits.plan import Plan
-from secfpp.secure.session import Joined, as_array, as_bytes
+from secfpp.secure.envelopes import ENVELOPES, others
+from secfpp.secure.session import Joined, as_array
 
 DIGEST_BYTES = 32
 
@@ -102,8 +103,8 @@ class Tally:
         if not self._sealed:
             content = self._shown(transcript).tobytes()
             label, channel = self._joined.label("tally", transcript), self._joined.channel
-            others = [name for name in self._joined.holders if name != self._joined.party.name]
-            self._sealed = {f"to.{name}": as_array(channel.seal(name, label, content)) for name in others}
+            recipients = others(self._joined.party.name, self._joined.holders)
+            self._sealed = {ENVELOPES: channel.seal_each(recipients, label, [content] * len(recipients))}
         return self._sealed
 
     def verify(self, tallies: Mapping[ClientId, np.ndarray], transcript: bytes, step_name: str) -> None:
@@ -116,9 +117,7 @@ class Tally:
         own = self._shown(transcript)
         label, shown = self._joined.label("tally", transcript), {self._number_of(self._joined.party.name): own}
         for name, sealed in tallies.items():
-            if name not in self._joined.holders:
-                raise ProtocolError(f"step {step_name!r}: {name!r} holds no shares")
-            values = np.frombuffer(self._joined.channel.open(name, label, as_bytes(sealed)), np.uint8)
+            values = np.frombuffer(self._joined.channel.open(name, label, sealed.data), np.uint8)
             shown[self._number_of(name)] = _elements(values, own.size, name, step_name)
         if len(shown) < self._plan.verifiers:
             raise TamperError(

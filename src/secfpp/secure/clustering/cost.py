@@ -184,9 +184,9 @@ class AgreementCost(SearchCost):
         """Asks and replies."""
         return len(self.opened) and super().messages + 2 * self.n
 
-    def sent(self, role: Role, name_bytes: int) -> int:
-        """Bytes that a client sends, exactly, if all names are `name_bytes` long."""
-        return len(self.opened) and super().sent(role, name_bytes) + ANNOUNCEMENT
+    def sent(self, role: Role) -> int:
+        """Bytes that a client sends, exactly."""
+        return len(self.opened) and super().sent(role) + ANNOUNCEMENT
 
 
 @dataclass(frozen=True)
@@ -241,9 +241,9 @@ class PlacingCost(OnSharesCost):
         """Asks and replies."""
         return super().messages + 2 * self.n * self.settings.by_agreement
 
-    def sent(self, role: Role, name_bytes: int) -> int:
-        """Bytes that a client sends, exactly, if all names are `name_bytes` long."""
-        return super().sent(role, name_bytes) + ANNOUNCEMENT * self.settings.by_agreement
+    def sent(self, role: Role) -> int:
+        """Bytes that a client sends, exactly."""
+        return super().sent(role) + ANNOUNCEMENT * self.settings.by_agreement
 
     @property
     def _layout(self) -> Layout:

@@ -33,9 +33,10 @@ from secfpp.secure.circuits.server import Dealing
 from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.kmeans import INERTIA_SCALE, reciprocal
 from secfpp.secure.clustering.search import Search
-from secfpp.secure.session import Joined, as_array, as_bytes, keep, kept
+from secfpp.secure.envelopes import ENVELOPES, unpacked
+from secfpp.secure.session import Joined, keep, kept
 
-DEAL, MEASURE = "clusterer.deal", "clusterer.measure"
+MEASURE = "clusterer.measure"
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,8 @@ def deal(joined: Joined, slices: Slices, search: Search, point: np.ndarray) -> A
     shares = slices.encode(point, Stream.fresh(party.entropy))
     if party.name in holders:
         keep(joined, Coded(joined, slices, search, shares[holders.index(party.name)]))
-    label = joined.label("deal")
-    return {
-        f"to.{name}": as_array(joined.channel.seal(name, label, share.tobytes()))
-        for name, share in zip(holders, shares, strict=True)
-        if name != party.name
-    }
+    messages = {name: share.data.cast("B") for name, share in zip(holders, shares, strict=True) if name != party.name}
+    return {ENVELOPES: joined.channel.seal_each(list(messages), joined.label("deal"), list(messages.values()))}
 
 
 def measure(context: object, payload: Arrays) -> Arrays:
@@ -127,13 +124,14 @@ def measure(context: object, payload: Arrays) -> Arrays:
 def _opened(coded: Coded, payload: Arrays) -> Elements:
     joined, width = coded.joined, coded.slices.width
     shares = np.empty((len(joined.clients), width), np.uint64)
+    envelopes = unpacked(ENVELOPES, payload, joined.clients, MEASURE)
     for number, client in enumerate(joined.clients):
         share = coded.own
         if client != joined.party.name:
-            if f"from.{client}" not in payload:
+            if client not in envelopes:
                 raise ProtocolError(f"step {MEASURE!r}: the shares of {client!r} did not come with it")
-            envelope = as_bytes(payload[f"from.{client}"])
-            share = np.frombuffer(joined.channel.open(client, joined.label("deal"), envelope), np.uint64)
+            content = joined.channel.open(client, joined.label("deal"), envelopes[client].data)
+            share = np.frombuffer(content, np.uint64)
         try:
             if PrimeField.checked(share).shape != (width,):
                 raise TamperError(client, MEASURE, f"{share.size} shares, {width} were expected")
@@ -282,14 +280,7 @@ def nearest(distances: np.ndarray, totals: np.ndarray) -> np.ndarray:
 class _Server:
     def __init__(self, dealing: Dealing, slices: Slices) -> None:
         self.attempt, self.holders, self.slices = dealing.attempt, dealing.holders, slices
-        self.envelopes: dict[ClientId, dict[str, np.ndarray]] = {}
-        for holder in dealing.holders:
-            senders = [client for client in dealing.clients if client != holder]
-            for client in senders:
-                if f"to.{holder}" not in dealing.dealt[client]:
-                    raise TamperError(client, DEAL, f"no envelope for {holder!r}")
-            self.envelopes[holder] = {f"from.{client}": dealing.dealt[client][f"to.{holder}"] for client in senders}
-        dealing.dealt.clear()
+        self.envelopes = dealing.handed_out()
 
     def ask(self, question: Arrays, size: int) -> Program[np.ndarray]:
         """Ask all holders for evaluations, and decode them: int64 [size]."""

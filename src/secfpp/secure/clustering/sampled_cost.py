@@ -85,15 +85,15 @@ class SampledCost:
         ends = (number + batch.exchanges - once for number, batch in enumerate(self.batches))
         return self.search.exchanges + 1 + max(ends)
 
-    def sent(self, role: Role, name_bytes: int) -> int:
-        """Most bytes that a client sends if all names are `name_bytes` long."""
+    def sent(self, role: Role) -> int:
+        """Most bytes that a client sends."""
         once = sizes.greeting(True) + ANNOUNCEMENT
-        rest = [batch.sent(role, name_bytes) - once for batch in self.batches]
+        rest = [batch.sent(role) - once for batch in self.batches]
         if role == "client":
             return once + max(rest)
         search = self.search
         outside = sizes.ELEMENT * (search.verifiers + 1) * search.holders if role != "standby" else 0
-        return search.sent(role, name_bytes) + outside + sizes.message() + sum(rest)
+        return search.sent(role) + outside + sizes.message() + sum(rest)
 
     def received(self, name_bytes: int) -> int:
         """Bytes of keys, randomness and names that a client gets who holds no shares; other texts come on top.

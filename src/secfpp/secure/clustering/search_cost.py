@@ -164,9 +164,9 @@ class SearchCost(OnSharesCost):
         """Field elements of randomness that a holder shares on top."""
         return super().dealt
 
-    def sent(self, role: Role, name_bytes: int) -> int:
-        """Bytes that a client sends, exactly, if all names are `name_bytes` long."""
-        return super().sent(role, name_bytes) if self.opened else 0
+    def sent(self, role: Role) -> int:
+        """Bytes that a client sends, exactly."""
+        return super().sent(role) if self.opened else 0
 
     def received(self, role: Role) -> int:
         """Bytes of keys, envelopes and opened values that a client receives; texts and framing come on top."""

@@ -92,7 +92,7 @@ class SecureKMeans(OnShares, KMeans):
 
     def _measured(self, cohort: Cohort, about: About) -> Program[tuple[Found, Cohort]]:
         """See `secfpp.secure.clustering.distances`."""
-        left, dealt = yield from dealing("clusterer", cohort, about, self.committee)
+        left, dealt = yield from dealing("clusterer", cohort, about, self.committee, coins=False)
         if dealt is None:
             return ONE, left
         slices = self.slices(len(dealt.holders), dealt.facts["threshold"])

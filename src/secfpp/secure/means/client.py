@@ -11,7 +11,7 @@ from functools import cached_property, reduce
 import numpy as np
 
 from secfpp.crypto.bounds import Bound, Challenge, challenge
-from secfpp.crypto.channel import Data, Label
+from secfpp.crypto.channel import TAG_BYTES, Data, Label
 from secfpp.crypto.field import Elements, PrimeField
 from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.crypto.randomness import Stream
@@ -20,10 +20,11 @@ from secfpp.errors import ProtocolError, TamperError, WireError
 from secfpp.protocol import wire
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
+from secfpp.secure.envelopes import others
 from secfpp.secure.means.batches import TAKE, batch_of
 from secfpp.secure.means.bounded import CHECK, PROVE, bound_of, commitment
 from secfpp.secure.means.messages import envelopes_of, names_of
-from secfpp.secure.means.relay import AGREE, RECEIVE, SUM, Inclusion, others
+from secfpp.secure.means.relay import AGREE, RECEIVE, SUM, Inclusion
 from secfpp.secure.means.updates import HEAD, Base, head_of, unweighted
 from secfpp.secure.session import Joined, bind
 from secfpp.secure.tasks import Task, Work
@@ -125,7 +126,7 @@ class MeanRun:
         messages = dict(zip(holders, _data(_numbers(self.head, shares)), strict=True))
         if messages.pop(self.name, None) is not None:
             self.own.append(shares[holders.index(self.name)].copy())
-        return _rows(self.place.channel.seal_each(list(messages), label, messages.values()))
+        return self.place.channel.seal_each(list(messages), label, list(messages.values()))
 
     def answer(self, payload: Arrays, size: int) -> Task[Elements]:
         """Open the shares and the proofs of clients, and answer about them, see `Challenge.answers`.
@@ -216,7 +217,8 @@ class MeanRun:
         total = reduce(PrimeField.add, (self.shares[client][1] for client in included))
         self.agreed, self.size, self.sum, self.shares, self.own = inclusion, size, total, {}, []
         label = self.place.label("agree", inclusion.digest)
-        return _rows([self.place.channel.tag(holder, label) for holder in others(self.name, self.place.holders)])
+        tags = [self.place.channel.tag(holder, label) for holder in others(self.name, self.place.holders)]
+        return np.frombuffer(b"".join(tags), np.uint8).reshape(-1, TAG_BYTES)
 
     def seal_sums(self, payload: Arrays) -> Arrays:
         """The sum, sealed for all other participants.
@@ -325,7 +327,7 @@ class MeanRun:
     def _seal_for_all(self, recipients: Sequence[ClientId], label: Label, message: Data) -> Arrays:
         entropy = self.place.party.entropy
         body, envelopes = self.place.channel.seal_for_all(recipients, label, message, entropy)
-        return {"body": np.frombuffer(body, np.uint8), "envelopes": _rows(envelopes)}
+        return {"body": np.frombuffer(body, np.uint8), "envelopes": envelopes}
 
     def _opened(
         self, senders: Sequence[ClientId], label: Label, rows: np.ndarray, size: int, count: int
@@ -387,8 +389,3 @@ def _numbers(head: bytes, elements: Elements) -> np.ndarray:
 def _data(rows: np.ndarray) -> Iterator[memoryview]:
     """The bytes of each row."""
     return (row.data for row in rows.view(np.uint8))
-
-
-def _rows(messages: Sequence[bytes]) -> np.ndarray:
-    """Messages of one length, uint8 [messages, bytes]."""
-    return np.frombuffer(b"".join(messages), np.uint8).reshape(len(messages), -1 if messages else 0)

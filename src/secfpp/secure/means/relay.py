@@ -1,7 +1,7 @@
 """The server's side of one run of the secure mean: it hands envelopes on; see `secfpp.secure.means.secure_mean`.
 
-Envelopes for several recipients travel as one array, uint8 [recipients, bytes], in the sorted order of the recipients.
-What is sealed for all of them alike travels once, beside a small envelope for each (`Channel.seal_for_all`).
+Envelopes travel as rows of one array, see `secfpp.secure.envelopes`. What is sealed for all recipients alike travels
+once, beside a small envelope for each (`Channel.seal_for_all`).
 """
 
 from __future__ import annotations
@@ -17,15 +17,11 @@ import numpy as np
 from secfpp.errors import ProtocolError, ReplyError
 from secfpp.protocol.fields import parsed
 from secfpp.protocol.program import Arrays, Ask, ClientId, Program, Replies
+from secfpp.secure.envelopes import others, rows_of
 from secfpp.secure.means.updates import Base
 from secfpp.secure.session import in_short
 
 AGREE, SUM, RECEIVE = (f"aggregator.{step}" for step in ("agree", "sum", "receive"))
-
-
-def others(client: ClientId, group: Iterable[ClientId]) -> tuple[ClientId, ...]:
-    """`group` without `client`."""
-    return tuple(other for other in group if other != client)
 
 
 @dataclass(frozen=True)
@@ -109,11 +105,7 @@ class Relay:
         known = set(to)
 
         def read(client: ClientId, reply: Arrays) -> np.ndarray:
-            array, count = reply.get(key), len(to) - (client in known)
-            if array is None or array.dtype != np.uint8 or array.ndim != 2 or len(array) != count:
-                shape = "nothing" if array is None else f"{array.dtype} {array.shape}"
-                raise ReplyError(client, f"sent {shape} as its {key}, not {count} envelopes")
-            return array
+            return rows_of(client, reply, key, len(to) - (client in known))
 
         return replies.alike(read, lambda rows: f"{key} of {rows.shape[1]} bytes")
 

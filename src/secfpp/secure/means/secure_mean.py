@@ -36,6 +36,7 @@ from secfpp.protocol.fields import integer_in, text_in
 from secfpp.protocol.program import Arrays, Ask, ClientId, ClientState, Program, staggered, step
 from secfpp.protocol.refusals import objections
 from secfpp.secure import committee
+from secfpp.secure.envelopes import others
 from secfpp.secure.means.accepted import require_acceptable, require_members, require_shared_out
 from secfpp.secure.means.aggregator import Aggregator, capped, check_codec, check_share
 from secfpp.secure.means.batches import Intake, batches_of, handed_over
@@ -43,7 +44,7 @@ from secfpp.secure.means.bounded import Seeds, checked, committed
 from secfpp.secure.means.client import MeanRun, code_for
 from secfpp.secure.means.insiders import Insiders, let_in, of_terms, of_word, stated, word
 from secfpp.secure.means.messages import attempt_in
-from secfpp.secure.means.relay import RECEIVE, ForAll, Inclusion, Relay, others
+from secfpp.secure.means.relay import RECEIVE, ForAll, Inclusion, Relay
 from secfpp.secure.means.updates import (
     Base,
     Mean,

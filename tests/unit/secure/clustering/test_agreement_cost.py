@@ -17,7 +17,7 @@ from secfpp.secure.clustering.secure_agreement import SecureAgreement, Size
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from support.agreement_runs import SECURE, AgreementRun, disagreeing
 from support.clustering_runs import SECURE as K_MEANS
-from support.counting import NAME, kept, openings, roles, texts
+from support.counting import kept, openings, roles, texts
 
 
 def run_of(n: int, settings: Any, dimensions: int = 24) -> AgreementRun:
@@ -32,7 +32,7 @@ def compare(cost: AgreementCost | PlacingCost, run: AgreementRun, n: int) -> Non
     by_role = roles(run.driver, list(run.states), cost.holders)
     assert Counter(by_role.values())["responder"] == cost.responders
     for client, role in by_role.items():
-        assert run.driver.costs.up[client] == cost.sent(role, NAME)
+        assert run.driver.costs.up[client] == cost.sent(role)
         assert (
             0
             <= run.driver.costs.down[client] - cost.received(role)
@@ -94,8 +94,8 @@ def test_the_default_settings() -> None:
     assert (cost.holders, cost.threshold, cost.responders) == (16, 2, 11)
     assert cost.exchanges == 18
     assert len(cost.opened) == 3 * SecureAgreement().iterations + 9
-    assert 45e6 < cost.sent("responder", NAME) < 55e6
-    assert cost.sent("responder", NAME) < ClusteringCost(SecureKMeans(), 30).sent("responder", NAME)
+    assert 45e6 < cost.sent("responder") < 55e6
+    assert cost.sent("responder") < ClusteringCost(SecureKMeans(), 30).sent("responder")
 
 
 def test_the_default_search_fits_messages_up_to_70_clients() -> None:
@@ -108,7 +108,7 @@ def test_one_group_costs_nothing() -> None:
     run = run_of(8, clusterer)
     run.assign()
     cost = AgreementCost(clusterer, 8)
-    assert (cost.exchanges, cost.messages, cost.sent("responder", NAME), cost.received("client")) == (0, 0, 0, 0)
+    assert (cost.exchanges, cost.messages, cost.sent("responder"), cost.received("client")) == (0, 0, 0, 0)
     assert run.driver.costs.messages == 0
 
 

@@ -15,6 +15,7 @@ from secfpp.secure.clustering.found import Found
 from secfpp.secure.clustering.plain_kmeans import PlainKMeans
 from secfpp.secure.clustering.secure_kmeans import SecureKMeans
 from secfpp.secure.session import parties_in_memory
+from support.envelopes import repack
 from support.secure_runs import answering, between, changing, names
 from support.toy import Toy, toy_driver
 
@@ -167,15 +168,16 @@ def test_answers_of_another_form_are_refused(change: Any) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda m: m.pop("from.c05"),
-        lambda m: m.update({"from.c05": m["from.c05"][::-1].copy()}),
-        lambda m: m.update({"from.c05": m["from.c06"]}),
+        lambda m: repack(m, lambda found: found.pop("c05")),
+        lambda m: repack(m, lambda found: found.update(c05=found["c05"][::-1].copy())),
+        lambda m: repack(m, lambda found: found.update(c05=found["c06"])),
+        lambda m: m.pop("envelopes"),
         lambda m: m.update(labels=np.zeros((2, 3), np.uint8)),
     ],
 )
 def test_holders_refuse_what_is_not_for_them(change: Any) -> None:
     def wrong(message: dict[str, np.ndarray]) -> None:
-        if "from.c05" in message:
+        if "envelopes" in message:
             change(message)
 
     with pytest.raises(ClientError, match=r"c02.*clusterer\.measure"):

@@ -82,9 +82,9 @@ def test_bytes_are_those_of_the_formula(
     clusterer = replace(SECURE, **settings)
     run, cost = counted(clients, monkeypatch, clusterer), SampledCost(clusterer, clients, 2, 24)
     assert cost.exchanges == run.exchanges
-    assert run.others(run.up) == {cost.sent("client", NAME)}
+    assert run.others(run.up) == {cost.sent("client")}
     slack = 8 * 12 * 2 * clusterer.committee * (1 + len(cost.batches))
-    assert 0 <= cost.sent("responder", NAME) - max(run.up.values()) <= slack
+    assert 0 <= cost.sent("responder") - max(run.up.values()) <= slack
     assert 0 <= max(run.others(run.down)) - cost.received(NAME) <= 2000
 
 
@@ -95,5 +95,5 @@ def test_the_formula_is_of_samples_with_all_holders_and_others_beside() -> None:
 
 
 def test_a_client_without_shares_sends_the_same_of_any_number() -> None:
-    sent = {SampledCost(SecureAgreement(), clients, 7).sent("client", NAME) for clients in (200, 1000, 10_000)}
+    sent = {SampledCost(SecureAgreement(), clients, 7).sent("client") for clients in (200, 1000, 10_000)}
     assert len(sent) == 1 and 220e3 < sent.pop() < 230e3

@@ -21,6 +21,7 @@ from secfpp.secure.circuits import holder, server
 from secfpp.secure.circuits.plan import Plan
 from secfpp.secure.clustering.layout import Layout
 from support.clustering_runs import COMPUTED, DEAL, PROCEED, SECURE, Missing, Run, groups
+from support.envelopes import repack
 from support.secure_runs import answering, changing, everyone
 
 Forge = Callable[[Layout, np.ndarray], np.ndarray]
@@ -128,7 +129,7 @@ def test_other_coins_said_later_change_no_answer() -> None:
             replies = yield ask
             if isinstance(ask, Ask) and ask.step == PROCEED and "checks" in next(iter(replies.values()), {}):
                 forged = {
-                    holder: {name: a ^ 1 if name.startswith("coin.") else a for name, a in payload.items()}
+                    holder: {name: a ^ 1 if name == "coins" else a for name, a in payload.items()}
                     for holder, payload in ask.payloads.items()
                 }
                 answers.extend([replies, (yield Ask(PROCEED, forged))])
@@ -180,10 +181,10 @@ def test_a_holder_that_refused_what_it_was_told_still_answers_the_checks() -> No
     genuine: list[Ask] = []
 
     def forge(ask: Ask) -> Ask:
-        if not any(name.startswith("coin.") for payload in ask.payloads.values() for name in payload):
+        if not any("coins" in payload for payload in ask.payloads.values()):
             return ask
         genuine.append(ask)
-        forged = {name: a ^ 1 if name.startswith("coin.") else a for name, a in ask.payloads["c00"].items()}
+        forged = {name: a ^ 1 if name == "coins" else a for name, a in ask.payloads["c00"].items()}
         return Ask(ask.step, {**ask.payloads, "c00": forged})
 
     def again() -> Program[Replies]:
@@ -198,8 +199,7 @@ def test_a_holder_that_refused_what_it_was_told_still_answers_the_checks() -> No
 
 def test_envelopes_that_were_changed_are_refused() -> None:
     def change(message: dict[str, np.ndarray]) -> None:
-        if "from.c02" in message:
-            message["from.c02"][5] ^= 1
+        repack(message, lambda found: found["c02"].__setitem__(5, 0xFF ^ found["c02"][5]))
 
     with pytest.raises(ClientError) as caught:
         Run(8).assign(changing(PROCEED, "c00", change))

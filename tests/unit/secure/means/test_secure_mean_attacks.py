@@ -14,10 +14,11 @@ from secfpp.crypto.sharing import alpha, beta, interpolation
 from secfpp.errors import ClientError, ProtocolError, TamperError
 from secfpp.protocol.program import Ask, Program, Replies
 from secfpp.protocol.refusals import left_out
+from secfpp.secure.envelopes import others
 from secfpp.secure.means import batches
 from secfpp.secure.means.client import code_for
 from secfpp.secure.means.plain_mean import PlainMean
-from secfpp.secure.means.relay import Inclusion, others
+from secfpp.secure.means.relay import Inclusion
 from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.secure.means.updates import base_in, told_base
 from secfpp.seeding import SystemEntropy

@@ -43,7 +43,7 @@ def compare(cost: PollCost, run: PollRun) -> None:
     roles = {c: "responder" if c in answering else "verifier" if c in verifying else standing_by[c] for c in dealt}
     assert Counter(roles.values())["responder"] == cost.responders
     for client, role in roles.items():
-        assert costs.up[client] == cost.sent(role, NAME)  # type: ignore[arg-type]
+        assert costs.up[client] == cost.sent(role)  # type: ignore[arg-type]
         room = 1500 + cost.n * (3 * (NAME + 6) + NAME + 20) + 150 * cost.exchanges
         assert 0 <= costs.down[client] - cost.received(role) <= room  # type: ignore[arg-type]
 
@@ -88,4 +88,4 @@ def test_the_documented_bytes() -> None:
         cost = PollCost(STANDARD, question)
         roles: list[Role] = ["responder", "standby", "client"]
         assert int(exchanges) == cost.exchanges
-        assert shown == [f"{cost.sent(role, NAME) / 1000:.1f} kB" for role in roles]
+        assert shown == [f"{cost.sent(role) / 1000:.1f} kB" for role in roles]
