@@ -18,6 +18,7 @@ from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ProtocolError, TamperError, WireError
 from secfpp.protocol import wire
+from secfpp.protocol.fields import text_in
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
 from secfpp.secure.envelopes import others
@@ -313,11 +314,7 @@ class MeanRun:
         label = self.place.label("catch_up")
         if not {"sponsor", "body", "envelope"} <= payload.keys():
             raise ProtocolError(f"step {label.name!r}: a message without a base")
-        sponsor, body, envelope = (
-            str(payload["sponsor"].item()),
-            payload["body"].tobytes(),
-            payload["envelope"].tobytes(),
-        )
+        sponsor, body, envelope = text_in(payload, "sponsor"), payload["body"].tobytes(), payload["envelope"].tobytes()
         try:
             found = wire.decode(self.place.channel.open_for_all(sponsor, label, body, envelope))
             return found["base"], found

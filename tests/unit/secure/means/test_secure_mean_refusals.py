@@ -207,7 +207,11 @@ def test_a_base_for_late_clients_is_sealed_by_its_sponsor() -> None:
         del message["envelope"]
 
     forged = (other_sponsor, "not authentic"), (change, "not authentic"), (another, "a body that is not authentic")
-    for forge, match in (*forged, (nobody, "without a base")):
+
+    def several(message: Message) -> None:
+        message["sponsor"] = np.zeros(2, np.int64)
+
+    for forge, match in (*forged, (nobody, "without a base"), (several, "without the text 'sponsor'")):
         run = SecureRun(6, dropouts=dropping((0, RECEIVE, "c03", "before")))
         run.round(0)
         with pytest.raises(ClientError, match=match):
