@@ -13,12 +13,18 @@ from secfpp.protocol.program import Program
 from secfpp.runtime.remote import LocalTransport, RemoteDriver
 from secfpp.secure.ledger import RESTARTS, Ledger
 from secfpp.secure.means.updates import Mean
+from secfpp.secure.session import parties_in_memory
+from support.secure_runs import between
 from support.toy_sites import CLIENTS, Place, Walk, a_site, ask, committed, opened, places
 
 
 def a_round(clients: tuple[str, ...]) -> Program[Mean]:
     """Everybody trains; the updates of `clients` are averaged."""
     yield ask("method.add", by=1)
+    return (yield from averaged(clients))
+
+
+def averaged(clients: tuple[str, ...]) -> Program[Mean]:
     return (yield from Walk().aggregator.mean(Cohort(dict.fromkeys(clients, 1), 1, 0), "p"))
 
 
@@ -54,8 +60,35 @@ def test_fewer_clients_get_no_second_mean(people: dict[str, Place], tmp_path: Pa
     again = started(people, tmp_path)
     assert again.run(a_round(CLIENTS[:4])).members == ()
     assert {(one.by, one.reason, one.step) for one in again.refusals} >= {
-        (client, "tampering", "aggregator.sum") for client in CLIENTS[:4]
+        (client, "tampering", "aggregator.agree") for client in CLIENTS[:4]
     }
+
+
+def test_fewer_clients_get_no_mean_where_it_was_agreed_whose_updates_are_in_it(
+    people: dict[str, Place], tmp_path: Path
+) -> None:
+    """Some holders could else give their part of one sum, and the others theirs of another: not enough of each to
+    decode it, but of an update in one of them alone more parts than may be known."""
+    broken = between(a_round(CLIENTS), lambda asked: ask(asked.step, ()) if asked.step == "aggregator.sum" else asked)
+    assert started(people, tmp_path).run(broken).members == ()
+    again = started(people, tmp_path)
+    assert again.run(a_round(CLIENTS[:4])).members == ()
+    assert {(one.by, one.reason, one.step) for one in again.refusals} == {
+        (client, "tampering", "aggregator.agree") for client in CLIENTS[:4]
+    }
+    assert started(people, tmp_path).run(a_round(CLIENTS)).members == CLIENTS
+
+
+def test_no_second_mean_is_had_of_holders_that_are_drawn_anew(tmp_path: Path) -> None:
+    """They know nothing of the first one; so who shared with others before does not share with them."""
+    many = tuple(sorted([*CLIENTS, *(f"f{number:02d}" for number in range(20))]))
+    parties = parties_in_memory(many)
+    people = {client: Place(client, parties[client]) for client in many}
+    assert started(people, tmp_path).run(averaged(many)).members == many
+    for left in (many[:-1], many):
+        again = started(people, tmp_path)
+        assert again.run(averaged(left)).members == ()
+        assert {(one.by, one.step) for one in again.refusals} == {(client, "aggregator.share") for client in left}
 
 
 def test_fewer_clients_get_a_mean_where_none_was_given_before(people: dict[str, Place], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from secfpp.crypto.projections import coefficients_of
 from secfpp.crypto.randomness import Stream
 from secfpp.protocol.program import ClientState
 from secfpp.secure.means import client, secure_mean, updates
+from secfpp.secure.means.updates import Base
 from secfpp.secure.tasks import Task
 
 P = PrimeField.p
@@ -65,7 +67,7 @@ def tell_another_version(monkeypatch: pytest.MonkeyPatch, name: str, version: in
     """Let one client seal its shares under another version than it tells the server."""
     honest = client.MeanRun.seal_shares
 
-    def seal(self: client.MeanRun, update: Elements, own: int, stream: Stream) -> Task[np.ndarray]:
-        return honest(self, update, version if self.name == name else own, stream)
+    def seal(self: client.MeanRun, update: Elements, own: Base, stream: Stream) -> Task[np.ndarray]:
+        return honest(self, update, replace(own, version=version) if self.name == name else own, stream)
 
     monkeypatch.setattr(client.MeanRun, "seal_shares", seal)

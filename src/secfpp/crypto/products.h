@@ -119,6 +119,14 @@ WIDE static inline __m512i total(const struct sums *s, int many)
 
 WIDE static inline __mmask8 up_to(ptrdiff_t left) { return left >= 8 ? 0xFF : (__mmask8)((1u << left) - 1); }
 
+/* Of eight numbers below p: below 2^64. The library's own sum of them ends in a signed one, which that is too much for. */
+WIDE static inline u64 added_up(__m512i numbers)
+{
+    __m256i four = _mm256_add_epi64(_mm512_castsi512_si256(numbers), _mm512_extracti64x4_epi64(numbers, 1));
+    __m128i two = _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+    return (u64)_mm_cvtsi128_si64(two) + (u64)_mm_extract_epi64(two, 1);
+}
+
 WIDE static inline void eight(const u64 *a, __m512i b, const u64 *c, u64 *out, __mmask8 some)
 {
     struct sums s = nothing();
@@ -131,7 +139,7 @@ WIDE static inline void eight(const u64 *a, __m512i b, const u64 *c, u64 *out, _
 
 WIDE static void muladd_wide(const u64 *a, const u64 *b, int each, const u64 *c, u64 *out, ptrdiff_t n)
 {
-    __m512i factor = _mm512_set1_epi64((long long)b[0]);
+    __m512i factor = each ? _mm512_setzero_si512() : _mm512_set1_epi64((long long)b[0]); /* of nothing, b is empty */
     ptrdiff_t i = 0;
     for (; i + 8 <= n; i += 8)
         eight(a + i, each ? _mm512_loadu_si512(b + i) : factor, c ? c + i : NULL, out + i, 0xFF);
@@ -180,7 +188,7 @@ WIDE static void matmul_narrow(const u64 *left, const u64 *right, u64 *out, ptrd
                     include(&s, _mm512_loadu_si512(a + l), _mm512_loadu_si512(b + l));
                 __mmask8 some = up_to(width - l);
                 include(&s, _mm512_maskz_loadu_epi64(some, a + l), _mm512_maskz_loadu_epi64(some, b + l));
-                u64 sum = folded((u64)_mm512_reduce_add_epi64(total(&s, 1)));
+                u64 sum = folded(added_up(total(&s, 1)));
                 out[i * n + c] = from ? once(out[i * n + c] + sum) : sum;
             }
     }

@@ -251,7 +251,8 @@ class SiteFolder:
         roster = self.roster()
         agreed.require_roster(roster)
         bound = replace(roster, run=f"{roster.run}/{agreed.digest}")
-        return Party(self.name, self.identity, bound, ledger=Ledger.at(self.state_folder(agreed) / "rounds.json"))
+        ledger = Ledger.at(self.state_folder(agreed) / "rounds.json")
+        return Party(self.name, self.identity, bound, ledger=ledger, least_colluding=self.file.limits.least_colluding)
 
     def privacy_ledger(self, agreed: Agreed) -> RunLedger | None:
         """Where releases under differential privacy are written down; None if the run promises nothing.

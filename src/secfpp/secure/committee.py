@@ -111,7 +111,7 @@ def drawn_in(agreed: Arrays, clients: Sequence[str], about: Mapping[str, Any], n
 
     Raises:
         ProtocolError: there is no such randomness.
-        TamperError: some of it is left out.
+        TamperError: some of it is left out, or somebody who takes part.
     """
     nonces: dict[str, bytes] = {}
     shown = b""
@@ -122,6 +122,9 @@ def drawn_in(agreed: Arrays, clients: Sequence[str], about: Mapping[str, Any], n
         if missing := sorted({*pool, *clients} - nonces.keys()):
             raise TamperError(None, name, f"the randomness of {', '.join(missing)} is left out, and could decide")
         shown = listing("commitments", listed, commitments(nonces))
+    if passed_over := sorted({*clients}.difference(pool)):
+        told = f"{passed_over[0]!r} takes part, and is left out of the {len(pool)} from whom holders are drawn"
+        raise TamperError(None, name, f"{told}: whoever chooses these could decide")
     return Drawn(nonces, shown, draw(pool, nonces, about["size"]))
 
 

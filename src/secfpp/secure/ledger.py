@@ -81,10 +81,18 @@ class Ledger:
         Raises:
             TamperError: it was done before.
         """
-        if what in self.done:
-            raise TamperError(None, what, "asked for a second time in one round: two answers could be compared")
+        self.undone(what)
         self.done.add(what)
         self._save()
+
+    def undone(self, what: str) -> None:
+        """Refuse what was done in this round.
+
+        Raises:
+            TamperError: it was.
+        """
+        if what in self.done:
+            raise TamperError(None, what, "asked for a second time in one round: two answers could be compared")
 
     def bind(self, what: str, whom: str) -> None:
         """Note with whom `what` is done in this round, a hash that says it all.

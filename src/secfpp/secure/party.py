@@ -24,6 +24,7 @@ class Party:
         roster: the keys of all clients, agreed before the run.
         entropy: where its secret randomness comes from.
         ledger: its rounds, and what it did in the present one.
+        least_colluding: how many holders, at least, may work together with the server in what it takes part in; T.
         session: the present round's keys.
     """
 
@@ -32,6 +33,7 @@ class Party:
     roster: Roster
     entropy: Entropy = field(default_factory=SystemEntropy, repr=False)
     ledger: Ledger = field(default_factory=Ledger)
+    least_colluding: int = 0
     session: RoundKeys | None = field(default=None, repr=False)
 
 

@@ -19,7 +19,7 @@ from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure.committee import Drawn, drawn_in
 from secfpp.secure.key_lists import names_in
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 """Raised with every change of what is computed or sent on shares; parties of different versions refuse each other."""
 _TERMS = ("about", "holder_offers", "nonces")
 

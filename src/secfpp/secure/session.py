@@ -263,6 +263,9 @@ def join(context: object, component: str, message: Arrays, named: bool = False) 
         raise ProtocolError(f"step {name!r}: terms of another protocol run, or of one without {party.name!r}")
     if about["attempt"] in session.joined:
         raise TamperError(None, name, "a protocol run that was joined before is offered again")
+    threshold, least = about.get("threshold"), party.least_colluding
+    if least and threshold is not None and not (type(threshold) is int and threshold >= least):
+        raise ProtocolError(f"step {name!r}: terms with T = {threshold!r}, this client insists on {least} or more")
     own = getattr(context, "seed", None)
     if own is not None and about.get("seed", own) != own:
         raise ProtocolError(f"step {name!r}: terms with the public seed {about['seed']}, this run's is {own}")
@@ -322,6 +325,15 @@ def once(joined: Joined, what: str) -> None:
         TamperError: it was done before.
     """
     joined.party.ledger.once(f"{joined.about['component']}.{what}")
+
+
+def undone(joined: Joined, what: str) -> None:
+    """Refuse to begin what was done in this round, see `once`.
+
+    Raises:
+        TamperError: it was.
+    """
+    joined.party.ledger.undone(f"{joined.about['component']}.{what}")
 
 
 def bind(joined: Joined, what: str, whom: object = None) -> None:

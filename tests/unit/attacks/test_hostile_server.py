@@ -22,6 +22,7 @@ from secfpp.secure.means.aggregator import capped
 from secfpp.secure.means.plain_mean import PlainMean
 from secfpp.secure.means.secure_mean import SecureMean
 from secfpp.secure.session import greet, greeted, terms, with_keys
+from support.agreement_runs import AgreementRun
 from support.secure_runs import SecureRun, names
 from support.toy import Context, Toy, dropping, toy_driver
 
@@ -263,3 +264,27 @@ def test_the_public_seed_is_that_of_the_run() -> None:
     with pytest.raises(ProtocolError, match="terms with the public seed 6, this run's is 5"):
         session.join(own, "aggregator", terms("aggregator", keyed, {"seed": 6}))
     session.join(free, "aggregator", terms("aggregator", keyed, {"seed": 6}))  # it knows of no seed
+
+
+def test_terms_with_a_smaller_t_than_a_client_insists_on_are_refused() -> None:
+    """A server that says that few are there has fewer holders, who can withstand fewer colluding ones."""
+    run = Drawing(6)
+    keyed = run.keys()
+    run.parties["c00"].least_colluding = 2
+    for least in (1, "2", 2.0, True):
+        with pytest.raises(ProtocolError, match=rf"terms with T = {least!r}, this client insists on 2 or more"):
+            run.join("c00", terms("aggregator", keyed, {"threshold": least}))
+    run.join("c00", terms("aggregator", keyed, {"threshold": 2}))
+    run.join("c01", terms("aggregator", keyed, {"threshold": 1}))
+
+
+def test_who_held_shares_in_a_grouping_is_not_told_of_another_one_in_its_round() -> None:
+    """It would forget with whom it was grouped, and let clients of other groups into its own."""
+    run = AgreementRun(8)
+    run.find()
+    before = {client: context.party.session.met for client, context in run.driver.contexts.items()}
+    assert set(before.values()) == {frozenset(run.states)}
+    few = run.cohort.subset(list(run.states)[:6])
+    with pytest.raises(ClientError, match=r"clusterer.group 'z'.*second time in one round"):
+        run.driver.run(run.clusterer.find(few, "z"))
+    assert {client: context.party.session.met for client, context in run.driver.contexts.items()} == before

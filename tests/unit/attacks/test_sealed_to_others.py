@@ -81,15 +81,15 @@ def test_without_the_list_it_would_be(slot: str, claim: tuple[str, ...] | None, 
 
 
 def average_with_the_spy(run: GroupRun, claim: tuple[str, ...] | None) -> np.ndarray:
-    """A mean of the other group that the spy takes no part in, but gets the sums of; what its base becomes of zeros."""
+    """A mean of the other group that the spy takes no part in, but gets the sums of; by how much its base moves."""
     run.ask("method.train", {client: {"round": np.array(run.number)} for client in OTHERS})
     state, version = run.driver.states[SPY], version_of(run.driver.states[SPONSOR], PROMPT)
-    nothing = np.zeros_like(state[f"{PROMPT}.base"])
-    run.driver.states[SPY] = restricted(rebased(state, PROMPT, nothing, version), PROMPT)  # it knows of no groups
+    base = run.base(SPONSOR, PROMPT)
+    run.driver.states[SPY] = restricted(rebased(state, PROMPT, base, version), PROMPT)  # it knows of no groups
     run.driver.dropouts = lambda _, step, client: "before" if (step, client) == ("aggregator.share", SPY) else None
     known = base_in(SPONSOR, told_base(run.driver.states[SPONSOR], PROMPT))
     run.driver.run(run.algorithm.aggregator.mean(run.cohort([*OTHERS, SPY]), PROMPT, known, claim))
-    return run.base(SPY, PROMPT)
+    return run.base(SPY, PROMPT) - base
 
 
 @CLAIMS

@@ -183,6 +183,7 @@ def test_a_context_is_that_of_a_simulation_but_for_who_the_others_are(
     np.testing.assert_array_equal(found.features.numpy(), expected.features.numpy())
     assert found.tokens.names == expected.tokens.names
     assert found.party is not None and found.party.roster.run == f"trial/{agreed.digest}"
+    assert found.party.least_colluding == sites["ben"].file.limits.least_colluding == 1
 
 
 def test_sites_that_agreed_to_something_else_have_other_rosters(sites: dict[str, SiteFolder], agreed: Agreed) -> None:

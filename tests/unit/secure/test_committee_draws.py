@@ -147,6 +147,18 @@ def test_the_randomness_of_whoever_is_asked_is_in_the_draw() -> None:
         run.join(asked, changed(fewer, listed=names(20)[1:]))
 
 
+@pytest.mark.parametrize("said", ["listed", "gone"])
+def test_who_takes_part_is_not_left_out_of_those_from_whom_holders_are_drawn(said: str) -> None:
+    """Else a server names the 16 that it likes, and all others share with these."""
+    run, liked = Agreement(30), names(30)[-16:]
+    cohort = run.keys()
+    listed, gone = (liked, []) if said == "listed" else (names(30), names(30)[:14])
+    offers = np.stack([cohort.keys[client]["offer"] for client in liked])
+    agreed = {**changed(agreed_by(cohort), holders=liked, listed=listed, gone=gone), "holder_offers": offers}
+    with pytest.raises(TamperError, match="'c00' takes part, and is left out of the 16 from whom holders are drawn"):
+        run.join("c00", agreed)
+
+
 def test_who_is_told_the_same_reads_it_once_and_who_is_told_something_else_reads_that(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,7 +14,7 @@ from secfpp.secure import committee
 from secfpp.secure.circuits import holder
 from secfpp.secure.circuits.plan import Plan
 from secfpp.secure.circuits.server import About, compute, dealing
-from secfpp.secure.session import Joined, bind, join, kept, once
+from secfpp.secure.session import Joined, bind, join, kept, once, undone
 
 R = TypeVar("R")
 
@@ -62,9 +62,20 @@ class Circuit(ABC, Generic[R]):
     @step
     def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Share the client's input with all holders, and randomness if it is one of them."""
-        joined = join(context, self.component, payload)
+        joined = self.joined(context, payload)
         own = self.shared_by(joined, state)
         return state, holder.deal(joined, self.plan_of(joined), own)
+
+    def joined(self, context: object, payload: Arrays) -> Joined:
+        """This client's place in a computation that it is asked to deal for.
+
+        Raises:
+            ProtocolError: see `secfpp.secure.session.join`.
+            TamperError: likewise; or it held shares in one of this kind, which is over or goes on without it.
+        """
+        joined = join(context, self.component, payload)
+        undone(joined, self.deed(joined))
+        return joined
 
     def plan_of(self, joined: Joined) -> Plan:
         """What this client computes if it is a holder: what is `planned`, of what it knows beside."""
@@ -72,7 +83,11 @@ class Circuit(ABC, Generic[R]):
 
     def deed(self, joined: Joined) -> str:
         """What is computed, as a holder's `Ledger` names it: it takes part in one such computation in a round."""
-        return f"{joined.about.get('task', 'task')} {joined.about.get('slot', '')!r}"
+        return f"{self.task(joined)} {joined.about.get('slot', '')!r}"
+
+    def task(self, joined: Joined) -> str:
+        """Its kind."""
+        return str(joined.about.get("task", "task"))
 
     def bound(self, joined: Joined) -> object:
         """With whom, and of what, a holder computes its deed, see `secfpp.secure.session.bind`."""

@@ -160,6 +160,32 @@ def proceed(context: object, payload: Arrays, step_name: str) -> Arrays:
     return _answer(holding, running, told, step_name)
 
 
+def outcome(context: object, payload: Arrays, step_name: str) -> Any:
+    """What came out, as far as this holder can tell: it has followed it to the end and verified all of it.
+
+    Args:
+        context: the client's.
+        payload: names the attempt; of a holder that has not come to the end it holds what it was not told.
+        step_name: for errors.
+
+    Returns:
+        The result; None if this holder stood by, or does not verify.
+
+    Raises:
+        TamperError: it was not told the end, or something else than was opened.
+    """
+    holding = _holding(context, payload, step_name)
+    if isinstance(holding.state, Dealt) or not holding.plan.checks:
+        return None
+    if "exchange" in payload:
+        _, running, told = _caught_up(context, payload, step_name)
+        running.verify(told, step_name)
+    running = holding.state
+    if running.result is None or running.unverified:
+        raise TamperError(None, step_name, "a holder that computed is to go on with what it has not seen the end of")
+    return running.result
+
+
 def verify(context: object, payload: Arrays, step_name: str) -> Arrays:
     """Take in what was opened since, and say all other holders what was, sealed.
 

@@ -29,8 +29,8 @@ About = Callable[[Cohort], Mapping[str, Any] | None]
 """What those who are left agree on, ready for JSON; None if nothing is to be computed of so few."""
 Part = Callable[[Cohort], Iterable[ClientId]]
 """Who of those who are left shares an input."""
-Envelopes = Mapping[ClientId, Arrays]
-"""What was dealt to each holder, as it is told that."""
+Lacking = Mapping[ClientId, Arrays]
+"""By holder, what it needs for its shares of the inputs and, where it verifies, to know what came out."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _dealt(holders: Sequence[ClientId], coins: bool, client: ClientId, reply: Ar
     return reply
 
 
-def compute(component: str, dealing: Dealing, plan: Plan) -> Program[tuple[Any, Envelopes]]:
+def compute(component: str, dealing: Dealing, plan: Plan) -> Program[tuple[Any, Lacking]]:
     """Lead the holders through a computation after everybody has dealt.
 
     Args:
@@ -122,7 +122,8 @@ def compute(component: str, dealing: Dealing, plan: Plan) -> Program[tuple[Any, 
         plan: what is computed.
 
     Returns:
-        The public result, and what was dealt to those holders who were not needed.
+        The public result, and what holders lack: those who were not needed what was dealt to them, and where openings
+        are verified, those who fell behind what they were not told.
 
     Raises:
         DropoutError: fewer holders are left than an exchange takes.
@@ -140,7 +141,8 @@ def compute(component: str, dealing: Dealing, plan: Plan) -> Program[tuple[Any, 
     except StopIteration as stop:
         if plan.checks:  # opens nothing: only holders who verified everything answer it
             yield from lead.open(())
-        return stop.value, lead.envelopes
+            lead.opened.pop()
+        return stop.value, lead.lacking()
 
 
 class _Lead:
@@ -184,6 +186,12 @@ class _Lead:
         vector = np.concatenate([value.reshape(-1) for value in values]) if values else np.zeros(0, np.uint64)
         self.opened.append(Opened(self._numbers(responders), vector))
         return values
+
+    def lacking(self) -> Lacking:
+        """After the end, see `Lacking`."""
+        end = len(self.opened) if self.plan.checks else -1
+        behind = [holder for holder in self.holders if holder not in self.envelopes and self.heard[holder] < end]
+        return self.envelopes | {holder: self._tell(holder, behind) for holder in behind}
 
     def _verify(self) -> Program[None]:
         """What holders have to say each other of what they were told, the first time also to the server of the rest."""

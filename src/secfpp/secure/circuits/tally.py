@@ -10,9 +10,10 @@ Before anything is opened at all they verify what was dealt:
 * that all dealings are of degree T: a combination of everybody's, under one more random element, has to be. Otherwise
   two sets of responders would open different values, whose difference is made of single shares.
 
-Their weights come of coins, as in `secfpp.crypto.checks`, of which a holder knows that its own is in. It shows that one
-after it was told hashes of everything that was dealt to anybody, so that also what is given later to a holder that
-stood by was dealt before.
+Their weights come of the coins of a quorum, as in `secfpp.crypto.checks`. A holder shows its coin after it was told
+hashes of everything that was dealt to anybody. Whoever verifies together was told the same hashes, and has an honest
+holder among them whose coin is in: so nothing was dealt by somebody who knew the weights, also what is given later to a
+holder that stood by.
 """
 
 from __future__ import annotations

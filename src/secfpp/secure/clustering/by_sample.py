@@ -51,21 +51,17 @@ def grouped_by_sample(
     if search is None:
         return ONE, left
     sample = tuple(search.facts["sample"])
-    found, envelopes = yield from compute(settings.component, search, settings.planned(search.facts))
+    found, lacking = yield from compute(settings.component, search, settings.planned(search.facts))
     if not found.plausible(len(sample), radius, settings.min_cluster_size):
         raise TamperError(None, PROCEED, "what was opened is no partition: a holder answered wrongly")
     if found.labels is None or found.k == 1:
         return ONE, left
     groups = [int(label) for label in np.unique(found.labels, return_inverse=True)[1]]
     payloads = {
-        holder: {
-            "attempt": np.array(search.attempt),
-            "groups": np.array(groups),
-            **envelopes.get(holder, {}),
-        }
+        holder: {**lacking.get(holder, {}), "attempt": np.array(search.attempt), "groups": np.array(groups)}
         for holder in search.holders
     }
-    del envelopes
+    del lacking
     yield Ask(RETAIN, payloads)
     payloads.clear()
     places = dict(zip(sample, groups, strict=True))

@@ -265,8 +265,12 @@ class OnShares(Circuit[Any], Searching):
         return self._batch(facts, lambda: kept(joined, facts["search"], Centres, PROCEED).take(facts, PROCEED))
 
     def deed(self, joined: Joined) -> str:
-        """See `Circuit.deed`."""
-        return super().deed(joined) + (f" {joined.about['batch']}" if joined.about["task"] == "assign" else "")
+        """See `Circuit.deed`: one search in a round, of all or of a sample."""
+        return super().deed(joined) + (f" {joined.about.get('batch')}" if joined.about.get("task") == "assign" else "")
+
+    def task(self, joined: Joined) -> str:
+        """See `Circuit.task`."""
+        return "group" if (task := super().task(joined)) == "search" else task
 
     def bound(self, joined: Joined) -> object:
         """See `Circuit.bound`: of a sample and its groups, whoever takes part beside."""
@@ -282,23 +286,23 @@ class OnShares(Circuit[Any], Searching):
         if joined.about["task"] != "search":
             raise ProtocolError(f"step {RETAIN!r}: no sample was searched in attempt {joined.attempt}")
         self.take_part(context, payload, RETAIN)
-        sample, groups = tuple(joined.about["sample"]), payload.get("groups", np.zeros(0, np.int64)).tolist()
-        if len(groups) != len(sample):
-            raise ProtocolError(f"step {RETAIN!r}: {len(groups)} groups of a sample of {len(sample)}")
+        sample, told = tuple(joined.about["sample"]), payload.get("groups", np.zeros(0, np.int64))
+        if told.shape != (len(sample),):
+            raise ProtocolError(f"step {RETAIN!r}: {told.size} groups of a sample of {len(sample)}")
+        groups = told.tolist()
         members = members_in(groups, self.min_cluster_size)
-        self._require_found(holding, groups)
+        self._require_found(holder.outcome(context, payload, RETAIN), groups)
         rows = np.searchsorted(joined.clients, sample)
         points = self.layout(joined.about).points(Shared(holder.inputs(context, payload, RETAIN)[rows], 1))
         keep(joined, Centres(joined.fact("slot", str), sample, tuple(groups), Shared.public(members) @ points))
         return state, {}
 
-    def _require_found(self, holding: holder.Holding, groups: Sequence[int]) -> None:
+    def _require_found(self, found: object, groups: Sequence[int]) -> None:
         """Refuse other groups than those that this holder followed to their end, as it does where it verifies them.
 
         Raises:
             TamperError: they are others.
         """
-        found = holding.state.result if isinstance(holding.state, holder.Running) else None
         if isinstance(found, Found) and (
             found.labels is None or np.unique(found.labels, return_inverse=True)[1].tolist() != list(groups)
         ):

@@ -26,7 +26,7 @@ from secfpp.secure.clustering.on_shares import OnShares
 from secfpp.secure.clustering.plain_kmeans import KMeans
 from secfpp.secure.clustering.searching import descriptor_in
 from secfpp.secure.clustering.secpc import SecPC
-from secfpp.secure.session import Joined, join
+from secfpp.secure.session import Joined
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class SecureKMeans(OnShares, KMeans):
     @step
     def deal(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Share the descriptor with all holders, and randomness if this client is one of them."""
-        joined = join(context, "clusterer", payload)
+        joined = self.joined(context, payload)
         own = self.shared_by(joined, state)
         if self.reveal != "distances" or joined.about["task"] != "group":
             return state, holder.deal(joined, self.plan_of(joined), own)

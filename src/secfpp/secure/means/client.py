@@ -18,6 +18,7 @@ from secfpp.crypto.randomness import Stream
 from secfpp.crypto.sharing import LagrangeCode
 from secfpp.errors import ProtocolError, TamperError, WireError
 from secfpp.protocol import wire
+from secfpp.protocol.fields import text_in
 from secfpp.protocol.program import Arrays, ClientId
 from secfpp.secure import committee
 from secfpp.secure.envelopes import others
@@ -25,12 +26,9 @@ from secfpp.secure.means.batches import TAKE, batch_of
 from secfpp.secure.means.bounded import CHECK, PROVE, bound_of, commitment
 from secfpp.secure.means.messages import envelopes_of, names_of
 from secfpp.secure.means.relay import AGREE, RECEIVE, SUM, Inclusion
-from secfpp.secure.means.updates import unweighted
-from secfpp.secure.session import Joined
+from secfpp.secure.means.updates import HEAD, Base, head_of, unweighted
+from secfpp.secure.session import Joined, bind
 from secfpp.secure.tasks import Task, Work
-
-_HEAD = 2
-"""Numbers before a block, see `_numbers`."""
 
 
 def code_for(holders: int, threshold: int) -> LagrangeCode:
@@ -45,9 +43,9 @@ class MeanRun:
     Attributes:
         codec: of updates.
         update: its own update, unweighted, until it is proven to be clipped.
-        head: the version of the base that its update is of, and how many numbers it has.
+        head: what comes before its shares, see `head_of`.
         own: its own shares of what it shared, if it is a holder: of its update, then of the proof.
-        shares: of others' updates that it was handed, with the version of the base that each is of.
+        shares: of others' updates that it was handed, with what came before each.
         answered: about whose proofs it answered.
         agreed: the inclusion that it confirmed.
         size: how many numbers the slot has.
@@ -58,9 +56,9 @@ class MeanRun:
     place: Joined
     codec: FixedPoint
     update: np.ndarray | None = field(default=None, repr=False)
-    head: tuple[int, int] = (0, 0)
+    head: bytes = b""
     own: list[Elements] = field(default_factory=list, repr=False)
-    shares: dict[ClientId, tuple[int, Elements]] = field(default_factory=dict, repr=False)
+    shares: dict[ClientId, tuple[bytes, Elements]] = field(default_factory=dict, repr=False)
     answered: set[ClientId] = field(default_factory=set, repr=False)
     agreed: Inclusion | None = None
     size: int = 0
@@ -100,13 +98,13 @@ class MeanRun:
         """Whether everybody proves that its update is clipped."""
         return bool(self.place.about["bounded"])
 
-    def seal_shares(self, update: Elements, version: int, stream: Stream) -> Task[np.ndarray]:
-        """Share the encoded update; envelopes for the other holders."""
+    def seal_shares(self, update: Elements, base: Base, stream: Stream) -> Task[np.ndarray]:
+        """Share the encoded update, made from a base; envelopes for the other holders."""
         blocks = np.zeros((self.code.blocks, self._length(update.size)), np.uint64)
         blocks.reshape(-1)[: update.size] = update.reshape(-1)
         if self.bounded:
             self.update = unweighted(update, self.weight(self.name)).reshape(-1)
-        self.head = version, update.size
+        self.head = self._head(base, update.size)
         return (yield from self._seal_encoded(blocks, stream, self.place.label("share")))
 
     def seal_proof(self, payload: Arrays, stream: Stream) -> Task[np.ndarray]:
@@ -126,7 +124,7 @@ class MeanRun:
     def _seal_encoded(self, blocks: Elements, stream: Stream, label: Label) -> Task[np.ndarray]:
         code, holders = self.code, self.place.holders
         shares: Elements = yield Work(LagrangeCode.encode_each, (code,), (blocks, stream), blocks.shape)
-        messages = dict(zip(holders, _data(_numbers(*self.head, shares)), strict=True))
+        messages = dict(zip(holders, _data(_numbers(self.head, shares)), strict=True))
         if messages.pop(self.name, None) is not None:
             self.own.append(shares[holders.index(self.name)].copy())
         return self.place.channel.seal_each(list(messages), label, list(messages.values()))
@@ -186,17 +184,18 @@ class MeanRun:
             TamperError: an envelope that is not what its sender should have sealed.
         """
         if self.own:
-            self.shares[self.name] = self.head[0], self.own[0]
+            self.shares[self.name] = self.head, self.own[0]
         senders, label = others(self.name, clients), self.place.label("share")
         rows = envelopes_of(payload, "envelopes", len(senders), step)
-        versions, shares = self._opened(senders, label, rows, size, self._length(size))
-        self.shares.update(zip(senders, zip(versions, shares, strict=True), strict=True))
+        heads, shares = self._opened(senders, label, rows, size, self._length(size))
+        self.shares.update(zip(senders, zip(heads, shares, strict=True), strict=True))
 
     def take_shares(self, payload: Arrays, size: int, least: int) -> np.ndarray:
         """Add the shares of the included clients; tags that tell the other holders that this is the inclusion.
 
         Raises:
-            TamperError: a second inclusion, or an envelope that is not what its sender should have sealed.
+            TamperError: a second inclusion, also if the round was started again in between, or an envelope that is not
+                what its sender should have sealed.
         """
         inclusion = Inclusion.read(payload.get("inclusion"), len(self.place.clients), least, AGREE)
         included = inclusion.among(self.place.clients)
@@ -208,11 +207,14 @@ class MeanRun:
             raise TamperError(None, AGREE, f"{self.name!r} is said to be in the mean, but shared nothing")
         if not self.bounded and "envelopes" in payload:
             self.open_shares(payload, included, size, AGREE)
+        head = self._head(inclusion.base, size)
         for client in included:
             if client not in self.shares:
                 raise TamperError(None, AGREE, f"{client!r} is said to be in the mean, but its update was not checked")
-            if self.shares[client][0] != inclusion.version:
+            if self.shares[client][0] != head:
                 raise TamperError(None, AGREE, f"{client!r} is said to be in the mean, but has another base")
+        weights = {client: self.weight(client) for client in included}
+        bind(self.place, f"sum of {self.slot}", [inclusion.base.version, inclusion.base.digest, weights])
         total = reduce(PrimeField.add, (self.shares[client][1] for client in included))
         self.agreed, self.size, self.sum, self.shares, self.own = inclusion, size, total, {}, []
         label = self.place.label("agree", inclusion.digest)
@@ -245,7 +247,10 @@ class MeanRun:
                 f"{self.code.required()} are needed: the server told others something else, or tags were changed",
             )
         self.given = True
-        recipients, message = others(self.name, self.place.clients), _numbers(self.agreed.version, self.size, self.sum)
+        recipients, message = (
+            others(self.name, self.place.clients),
+            _numbers(self._head(self.agreed.base, self.size), self.sum),
+        )
         return self._seal_for_all(recipients, self.place.label("sum", self.agreed.digest), message.tobytes())
 
     def open_sum(self, payload: Arrays, inclusion: Inclusion, size: int) -> tuple[Elements, list[ClientId]]:
@@ -270,7 +275,7 @@ class MeanRun:
         for sender, row in zip(senders, _data(envelopes_of(payload, "envelopes", len(senders), RECEIVE)), strict=True):
             with suppress(TamperError):
                 opened[sender] = self.place.channel.open_for_all(sender, label, bodies[sender], row)
-        good, found = self._readable(opened, label, size)
+        good, found = self._readable(opened, label, size, self._head(inclusion.base, size))
         sums.update(zip(map(holders.index, good), found, strict=True))
         wrong += [sender for sender in senders if sender not in good]
         if len(sums) < code.required():
@@ -309,11 +314,7 @@ class MeanRun:
         label = self.place.label("catch_up")
         if not {"sponsor", "body", "envelope"} <= payload.keys():
             raise ProtocolError(f"step {label.name!r}: a message without a base")
-        sponsor, body, envelope = (
-            str(payload["sponsor"].item()),
-            payload["body"].tobytes(),
-            payload["envelope"].tobytes(),
-        )
+        sponsor, body, envelope = text_in(payload, "sponsor"), payload["body"].tobytes(), payload["envelope"].tobytes()
         try:
             found = wire.decode(self.place.channel.open_for_all(sponsor, label, body, envelope))
             return found["base"], found
@@ -327,36 +328,44 @@ class MeanRun:
 
     def _opened(
         self, senders: Sequence[ClientId], label: Label, rows: np.ndarray, size: int, count: int
-    ) -> tuple[list[int], Elements]:
+    ) -> tuple[list[bytes], Elements]:
         """What each sender sealed, see `_read`."""
         return self._read(senders, label, self.place.channel.open_each(senders, label, _data(rows)), size, count)
 
     def _read(
         self, senders: Sequence[ClientId], label: Label, plaintexts: Sequence[bytes], size: int, count: int
-    ) -> tuple[list[int], Elements]:
-        """A version from each, and `count` elements about a slot of `size` numbers [senders, count]; see `_numbers`.
+    ) -> tuple[list[bytes], Elements]:
+        """From each what comes first, and `count` elements about a slot of `size` numbers [senders, count].
 
         Raises:
             TamperError: it is something else; the error names the first sender.
         """
-        length = 8 * (_HEAD + count)
         for sender, plaintext in zip(senders, plaintexts, strict=True):
-            if len(plaintext) != length:
+            if len(plaintext) != HEAD + 8 * count:
                 raise self._no_share(sender, label, size)
-        numbers = np.frombuffer(b"".join(plaintexts), "<u8").reshape(len(senders), _HEAD + count)
-        heads, elements = numbers[:, :_HEAD], numbers[:, _HEAD:]
-        wrong = (heads[:, 1] != size) | (elements.max(1, initial=0) >= PrimeField.p)
+        numbers = np.frombuffer(b"".join(plaintexts), "<u8").reshape(len(senders), HEAD // 8 + count)
+        elements = numbers[:, HEAD // 8 :]
+        wrong = elements.max(1, initial=0) >= PrimeField.p
         if wrong.any():
             raise self._no_share(senders[int(wrong.argmax())], label, size)
-        return heads[:, 0].tolist(), elements.astype(np.uint64, copy=False)
+        return [plaintext[:HEAD] for plaintext in plaintexts], elements.astype(np.uint64, copy=False)
 
-    def _readable(self, opened: Mapping[ClientId, bytes], label: Label, size: int) -> tuple[list[ClientId], Elements]:
-        """Of what senders sealed, the blocks of those who sealed one, and who they are; see `_read`."""
-        senders, length = list(opened), self._length(size)
+    def _readable(
+        self, opened: Mapping[ClientId, bytes], label: Label, size: int, head: bytes
+    ) -> tuple[list[ClientId], Elements]:
+        """Of what senders sealed, the blocks of those who sealed one after this `head`, and who they are."""
+        senders, length = (
+            [sender for sender, plaintext in opened.items() if plaintext[:HEAD] == head],
+            self._length(size),
+        )
         try:
-            return senders, self._read(senders, label, list(opened.values()), size, length)[1]
+            return senders, self._read(senders, label, [opened[sender] for sender in senders], size, length)[1]
         except TamperError as error:
-            return self._readable({sender: opened[sender] for sender in senders if sender != error.party}, label, size)
+            rest = {sender: opened[sender] for sender in senders if sender != error.party}
+            return self._readable(rest, label, size, head)
+
+    def _head(self, base: Base, size: int) -> bytes:
+        return head_of(base, size, self.place.digest)
 
     def _no_share(self, sender: ClientId, label: Label, size: int) -> TamperError:
         return TamperError(sender, label.name, f"what it sealed is no share of a slot of {size} numbers")
@@ -366,10 +375,11 @@ class MeanRun:
         return -(-size // self.code.blocks)
 
 
-def _numbers(version: int, size: int, elements: Elements) -> np.ndarray:
-    """What is sealed of blocks [..., n]: the version of the base, the size of the slot, and a block each, "<u8"."""
-    numbers = np.empty((*elements.shape[:-1], _HEAD + elements.shape[-1]), "<u8")
-    numbers[..., 0], numbers[..., 1], numbers[..., _HEAD:] = version, size, elements
+def _numbers(head: bytes, elements: Elements) -> np.ndarray:
+    """What is sealed of blocks [..., n]: the head, and a block each, "<u8"."""
+    first = np.frombuffer(head, "<u8")
+    numbers = np.empty((*elements.shape[:-1], len(first) + elements.shape[-1]), "<u8")
+    numbers[..., : len(first)], numbers[..., len(first) :] = first, elements
     return numbers
 
 

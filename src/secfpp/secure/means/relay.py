@@ -26,24 +26,24 @@ AGREE, SUM, RECEIVE = (f"aggregator.{step}" for step in ("agree", "sum", "receiv
 
 @dataclass(frozen=True)
 class Inclusion:
-    """Whose updates are in the mean; they count from the base of `version`.
+    """Whose updates are in the mean, and from which base they count.
 
     Attributes:
-        version: of the base.
+        base: that all of them have.
         digest: hash of the message that says all this.
         chosen: of the clients, in sorted order, whose: bool [clients].
     """
 
-    version: int
+    base: Base
     digest: bytes
     chosen: np.ndarray = field(compare=False, repr=False)
 
     @staticmethod
-    def write(included: Iterable[ClientId], version: int, clients: Sequence[ClientId]) -> np.ndarray:
+    def write(included: Iterable[ClientId], base: Base, clients: Sequence[ClientId]) -> np.ndarray:
         """The message that says so, to all of `clients`: a bit for each."""
         chosen = set(included)
         bits = np.packbits([client in chosen for client in clients]).tobytes().hex()
-        return np.array(json.dumps({"included": bits, "version": version}, sort_keys=True))
+        return np.array(json.dumps({"included": bits, "version": base.version, "base": base.digest}, sort_keys=True))
 
     @classmethod
     def read(cls, message: np.ndarray | None, clients: int, least: int, step: str) -> Inclusion:
@@ -55,7 +55,8 @@ class Inclusion:
         try:
             text = str(message.item()) if message is not None else ""
             facts = parsed(text)
-            bits, version = np.frombuffer(bytes.fromhex(facts["included"]), np.uint8), int(facts["version"])
+            bits = np.frombuffer(bytes.fromhex(facts["included"]), np.uint8)
+            base = Base(int(facts["version"]), str(facts["base"]))
         except (ValueError, TypeError, KeyError) as error:
             raise ProtocolError(f"step {step!r}: a list of included clients that cannot be read") from error
         chosen = np.unpackbits(bits, count=clients).astype(bool) if len(bits) == -(-clients // 8) else None
@@ -63,7 +64,7 @@ class Inclusion:
             raise ProtocolError(f"step {step!r}: the included clients are not clients of this run, a bit for each")
         if (found := int(chosen.sum())) < least:
             raise ProtocolError(f"step {step!r}: a mean of {found} updates, this client insists on {least}")
-        return cls(version, sha256(text.encode()).digest(), chosen)
+        return cls(base, sha256(text.encode()).digest(), chosen)
 
     def among(self, clients: Sequence[ClientId]) -> tuple[ClientId, ...]:
         """The included ones of all `clients`."""

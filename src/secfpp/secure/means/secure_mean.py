@@ -56,11 +56,11 @@ from secfpp.secure.means.updates import (
     marked_as_given,
     moved,
     next_version,
+    own_base,
     rebased,
     settled,
     settled_base,
     told_base,
-    version_of,
 )
 from secfpp.secure.session import bind, forget, join, keep, kept, once, takes_part, terms, with_keys
 from secfpp.secure.tasks import Task, step_of_many
@@ -179,7 +179,7 @@ class SecureMean(Aggregator):
         served = [client for client in relay.clients if client not in set(late)]
         sums = ForAll()
         if present is not None and len(members) >= self.min_responders:
-            inclusion = Inclusion.write(members, present.version, relay.clients)
+            inclusion = Inclusion.write(members, present, relay.clients)
             sums = yield from self._sums(intake, members, inclusion)
         if sums.envelopes:
             payloads = relay.sums_for_clients(sums, served, inclusion)
@@ -261,10 +261,12 @@ class SecureMean(Aggregator):
         run = self._join(context, state, payload, "mean")
         require_members(run, state)
         once(run.place, f"share of {run.slot}")
+        if run.place.holders != run.place.clients:  # other holders would not remember whose sum was given before
+            bind(run.place, f"share of {run.slot}", [run.place.clients, run.place.holders])
         state = marked_as_given(state, run.slot)
         encoded = encoded_update(state, run.slot, self.codec, run.weight(run.name))
-        version = version_of(state, run.slot)
-        envelopes = yield from run.seal_shares(encoded, version, Stream.fresh(run.place.party.entropy))
+        base = own_base(state, run.slot)
+        envelopes = yield from run.seal_shares(encoded, base, Stream.fresh(run.place.party.entropy))
         return state, {"envelopes": envelopes, **told_base(state, run.slot)}
 
     @step_of_many
@@ -298,9 +300,6 @@ class SecureMean(Aggregator):
     def sum(self, context: object, state: ClientState, payload: Arrays) -> tuple[ClientState, Arrays]:
         """Seal the sum of the shares to all participants, once a quorum of holders was told the same."""
         run = self._run(context, state, payload, "mean", "sum")
-        if run.agreed is not None:
-            included = {client: run.weight(client) for client in run.agreed.among(run.place.clients)}
-            bind(run.place, f"sum of {run.slot}", [run.agreed.version, included])
         return state, run.seal_sums(payload)
 
     @step
@@ -311,15 +310,15 @@ class SecureMean(Aggregator):
         """
         run = self._run(context, state, payload, "mean", "receive")
         forget(context, run.place.attempt)
-        base, own = base_of(state, run.slot), version_of(state, run.slot)
+        base, own = base_of(state, run.slot), own_base(state, run.slot)
         inclusion = Inclusion.read(payload.get("inclusion"), len(run.place.clients), run.least, RECEIVE)
-        if own != inclusion.version:
+        if own != inclusion.base:
             return settled(state, run.slot), told_base(state, run.slot)
         total, wrong = run.open_sum(payload, inclusion, base.size)
         weight = sum(compress(run.place.about["weights"], inclusion.chosen))
         new = moved(base, total.reshape(base.shape), self.codec, weight)
         state = let_in(state, run.slot, self._insiders(run, state))
-        state = rebased(state, run.slot, new, next_version(own, int(run.place.about["round"])))
+        state = rebased(state, run.slot, new, next_version(own.version, int(run.place.about["round"])))
         objected = objections(dict.fromkeys(wrong, TamperError.reason))
         return state, {**told_base(state, run.slot), **objected, **run.seal_base(payload, new, word(state, run.slot))}
 

@@ -23,6 +23,9 @@ from secfpp.crypto.fixed_point import FixedPoint
 from secfpp.errors import FieldRangeError, ProtocolError, ReplyError, TamperError
 from secfpp.protocol.program import Arrays, ClientId, ClientState
 
+HEAD = 16
+"""Bytes before what is sealed of an update, see `head_of`."""
+
 
 @dataclass(frozen=True)
 class Base:
@@ -65,10 +68,30 @@ def settled_base(told: Mapping[ClientId, Base], members: Collection[ClientId], c
     return base if most > min(colluding, len(members) - 1) else None
 
 
+def own_base(state: ClientState, slot: str) -> Base:
+    """The base that a client has."""
+    return Base(version_of(state, slot), sha256(base_of(state, slot).tobytes()).hexdigest())
+
+
 def told_base(state: ClientState, slot: str) -> Arrays:
     """What a client tells of its base; see `base_in`."""
-    digest = sha256(base_of(state, slot).tobytes()).digest()
-    return {"version": np.array(version_of(state, slot)), "digest": np.frombuffer(digest, np.uint8)}
+    own = own_base(state, slot)
+    return {"version": np.array(own.version), "digest": np.frombuffer(bytes.fromhex(own.digest), np.uint8)}
+
+
+def head_of(base: Base, size: int, terms: bytes) -> bytes:
+    """What comes before shares of an update, `HEAD` bytes: a hash of what it is made from, in a run of these terms.
+
+    All updates of a mean have to be made from one base, whatever a server says of versions: it could give others bases
+    that they have nothing to add to, and see the update of one client in the sum.
+
+    Args:
+        base: that it starts from.
+        size: how many numbers the slot has.
+        terms: their hash.
+    """
+    told = f"{base.version} {base.digest} {size}".encode()
+    return sha256(b"secfpp/head/1\0" + terms + told).digest()[:HEAD]
 
 
 def base_in(client: ClientId, reply: Arrays) -> Base:

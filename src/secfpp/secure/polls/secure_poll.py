@@ -176,7 +176,9 @@ class SecurePoll(Circuit[Elements], Poll):
                 f"the server polls {n} clients with up to {size} holders of shares and threshold {threshold}, which is "
                 "not what this client agreed to"
             )
-        question = question_in(joined.about)
+        question, most = question_in(joined.about), len(joined.party.roster.keys)
+        if isinstance(question, AtLeast) and question.k > most:
+            raise ProtocolError(f"a poll of {question.k} groups, there are {most} clients")
         if isinstance(question, AtLeast) and question.least < self.min_count:
             raise ProtocolError(
                 f"a poll for {question.least} clients or more, this client insists on {self.min_count} or more"

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from secfpp.errors import ClientError, ConfigError, DropoutError, ProtocolError, TamperError
-from secfpp.protocol.program import Ask
+from secfpp.protocol.program import Ask, Program
+from secfpp.secure.circuits import server
 from secfpp.secure.clustering import assigning, by_sample
 from secfpp.secure.clustering.assigning import Centres, members_in
 from secfpp.secure.clustering.secure_agreement import SecureAgreement
@@ -230,6 +231,69 @@ def test_who_verified_what_was_found_keeps_no_other_groups(security: str, where:
         agreeing(changes={"security": security}).assign(change)
 
 
+@pytest.mark.parametrize("holders", [7, 9])
+def test_who_verifies_keeps_no_groups_of_which_it_was_not_shown_the_end(
+    holders: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that ends a search before holders are told what was opened could else tell them anything."""
+
+    class Ending(server._Lead):
+        def open(self, wanted: Any) -> Program[Any]:
+            if wanted:
+                return (yield from super().open(wanted))
+            self.opened.append(self.opened[-1])
+            return []
+
+    def change(ask: Ask) -> Ask:
+        if ask.step == RETAIN:
+            told = {client: {**given, "groups": np.roll(given["groups"], 1)} for client, given in ask.payloads.items()}
+            return replace(ask, payloads=told)
+        changed: Ask = changing("assign", groups=lambda about: np.roll(about["groups"], 1).tolist())(ask)
+        return changed
+
+    monkeypatch.setattr(server, "_Lead", Ending)
+    with pytest.raises(
+        ClientError, match=rf"step '{RETAIN}'.* (not seen the end of|were told the same|verify what was)"
+    ):
+        agreeing(changes={"security": "active", "committee": holders}).assign(change)
+
+
+@pytest.mark.parametrize("told", ["as it was", "falsely"])
+def test_who_verifies_and_fell_behind_is_told_the_rest_with_the_groups(told: str) -> None:
+    asked: list[str] = []
+    late: list[str] = []
+
+    def one(round_: int, step: str, client: str) -> Any:
+        asked.append(step)
+        if asked.count(PROCEED) == 31 and not late:
+            late.append(client)
+        return "before" if client in late and step == PROCEED and RETAIN not in asked else None
+
+    def change(ask: Ask) -> Ask:
+        if ask.step != RETAIN:
+            return ask
+        found = dict(ask.payloads[late[0]])
+        last = f"opened.{int(found['exchange']) - 1}"
+        if told == "falsely":
+            found[last] = found[last] ^ np.uint64(1)
+        return replace(ask, payloads={**ask.payloads, late[0]: found})
+
+    run = agreeing(changes={"security": "active", "committee": 9}, dropouts=one)
+    if told == "as it was":
+        assert run.assign(change) == run.expected() and late
+    else:
+        with pytest.raises(ClientError, match=f"step '{RETAIN}': TamperError"):
+            run.assign(change)
+
+
+def test_clients_are_searched_once_in_a_round_all_of_them_or_a_sample() -> None:
+    run = agreeing(20, changes={"committee": 20, "min_cluster_size": 5})
+    run.assign()
+    few = run.cohort.subset(list(run.states)[:12])
+    with pytest.raises(ClientError, match=r"clusterer.group 'z'.*second time in one round"):
+        run.driver.run(run.clusterer.find(few, "z"))
+
+
 def test_nobody_is_compared_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     centres = Centres("z", ("a", "b"), (0, 1), np.zeros(2))  # type: ignore[arg-type]
     facts = {"slot": "z", "sample": ["a", "b"], "groups": [0, 1], "newcomers": ["c"]}
@@ -239,14 +303,16 @@ def test_nobody_is_compared_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         centres.take({**facts, "newcomers": ["e", "c"]}, PROCEED)
 
 
-@pytest.mark.parametrize("wrong", [np.zeros(11, np.int64), np.zeros(12, np.int64), np.arange(12)])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros(11, np.int64), np.zeros(12, np.int64), np.arange(12), np.array(7), np.zeros((12, 1), np.int64)]
+)
 def test_groups_of_a_sample_that_are_too_few_or_too_small_are_not_kept(wrong: np.ndarray) -> None:
     def change(ask: Ask) -> Ask:
         if ask.step != RETAIN:
             return ask
         return Ask(ask.step, {client: {**given, "groups": wrong} for client, given in ask.payloads.items()})
 
-    with pytest.raises(ClientError, match=r"11 groups of a sample of 12|two or more, of 3 sampled members"):
+    with pytest.raises(ClientError, match=r"1?[12] groups of a sample of 12|two or more, of 3 sampled members"):
         agreeing().assign(change)
 
 

@@ -20,6 +20,7 @@ from secfpp.secure.clustering.secure_agreement import SecureAgreement
 from secfpp.secure.means.client import code_for
 from secfpp.secure.means.relay import Inclusion
 from secfpp.secure.means.secure_mean import SecureMean
+from secfpp.secure.means.updates import Base
 from secfpp.secure.session import PROTOCOL_VERSION
 from support.secure_runs import SecureRun, answering, between, changing, everyone, names, refused
 from support.toy import dropping
@@ -29,11 +30,12 @@ SHARE, PROVE, CHECK, AGREE, SUM, RECEIVE, CATCH_UP = (
 )
 HELLO = "session.hello"
 Message = dict[str, np.ndarray]
+BASE = Base(1, "")
 
 
 def test_a_mean_of_too_few_is_refused_by_holders_and_by_members() -> None:
     def shrink(message: Message) -> None:
-        message["inclusion"] = Inclusion.write(names(3), 1, names(6))
+        message["inclusion"] = Inclusion.write(names(3), BASE, names(6))
 
     for step in (AGREE, RECEIVE):
         with pytest.raises(ClientError, match="a mean of 3 updates, this client insists on 4"):
@@ -42,7 +44,8 @@ def test_a_mean_of_too_few_is_refused_by_holders_and_by_members() -> None:
 
 def test_members_refuse_the_sum_of_other_updates_than_holders_agreed_on() -> None:
     def other(message: Message, clients: int = 20) -> None:
-        message["inclusion"] = Inclusion.write(names(clients)[1:], 1, names(clients))
+        base = Inclusion.read(message["inclusion"], clients, 1, RECEIVE).base
+        message["inclusion"] = Inclusion.write(names(clients)[1:], base, names(clients))
 
     refused(SecureRun(6), "of other updates than was agreed", everyone(RECEIVE, lambda message: other(message, 6)))
     run = SecureRun(20)  # those who are no holders find that nothing opens
@@ -204,7 +207,11 @@ def test_a_base_for_late_clients_is_sealed_by_its_sponsor() -> None:
         del message["envelope"]
 
     forged = (other_sponsor, "not authentic"), (change, "not authentic"), (another, "a body that is not authentic")
-    for forge, match in (*forged, (nobody, "without a base")):
+
+    def several(message: Message) -> None:
+        message["sponsor"] = np.zeros(2, np.int64)
+
+    for forge, match in (*forged, (nobody, "without a base"), (several, "without the text 'sponsor'")):
         run = SecureRun(6, dropouts=dropping((0, RECEIVE, "c03", "before")))
         run.round(0)
         with pytest.raises(ClientError, match=match):
@@ -244,8 +251,8 @@ def test_replies_of_no_honest_client_are_refused_by_name(
     [
         (AGREE, dropped("attempt"), "without the number of its attempt"),
         (AGREE, dropped("inclusion"), "cannot be read"),
-        (AGREE, lambda m: {**m, "inclusion": Inclusion.write(names(9), 1, names(9))}, "not clients of this run"),
-        (AGREE, lambda m: {**m, "inclusion": Inclusion.write(names(8), 1, names(8))}, "not clients of this run"),
+        (AGREE, lambda m: {**m, "inclusion": Inclusion.write(names(9), BASE, names(9))}, "not clients of this run"),
+        (AGREE, lambda m: {**m, "inclusion": Inclusion.write(names(8), BASE, names(8))}, "not clients of this run"),
         (AGREE, lambda m: {**m, "inclusion": np.array('{"included": "xx", "version": 1}')}, "cannot be read"),
         (CHECK, dropped("envelopes"), "5 envelopes are announced"),
         (CHECK, dropped("proofs"), "5 envelopes are announced"),

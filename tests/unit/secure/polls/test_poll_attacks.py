@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -12,13 +13,14 @@ import pytest
 from secfpp.crypto.arithmetic import Shared
 from secfpp.crypto.material import Material
 from secfpp.crypto.sharing import LagrangeCode
-from secfpp.errors import TamperError
+from secfpp.errors import ClientError, TamperError
 from secfpp.protocol.program import Ask, ClientState, Replies
 from secfpp.secure.circuits import holder
 from secfpp.secure.circuits.plan import Plan
 from secfpp.secure.polls.circuit import Counting, MeanTest, encode
 from secfpp.secure.polls.questions import AtLeast, Favours
 from support.poll_runs import DEAL, PROCEED, PollRun, gainers, voters
+from support.secure_runs import everyone
 from support.telling_apart import distinguish, told_apart
 from support.views import real_view
 
@@ -40,6 +42,15 @@ def run_with(monkeypatch: pytest.MonkeyPatch, what: str, villain: str, deal: Cal
     )
     states, ask = ASKS[what]
     ask(PollRun(states))
+
+
+def test_a_poll_of_more_groups_than_there_are_clients_is_refused_before_room_is_made_for_it() -> None:
+    def change(message: dict[str, np.ndarray]) -> None:
+        facts = json.loads(message["about"].item())
+        message["about"] = np.array(json.dumps({**facts, "groups": [0] * 8, "k": 10**9}, sort_keys=True))
+
+    with pytest.raises(ClientError, match="a poll of 1000000000 groups, there are 8 clients"):
+        PollRun(BITS).at_least(3, on_ask=everyone(DEAL, change))
 
 
 @both
