@@ -76,11 +76,13 @@ class Outcome:
         summary: the content of ``summary.json``.
         failures: the cells that this run tried in vain, each with its error.
         tried: how many cells it tried.
+        reference: the method that the report compares the others with; None if nothing is finished.
     """
 
     summary: dict[str, Any]
     failures: Mapping[Cell, Exception]
     tried: int
+    reference: str | None = None
 
     def require_success(self) -> None:
         """Raise the error of a run's only cell, or one that lists all cells that failed.
@@ -209,7 +211,7 @@ def run_experiment(
     directory.write_json("summary.json", summary)
     progress.preparing("writing the report")
     results.write_pages(summary)
-    return Outcome(summary, watcher.failures, tried)
+    return Outcome(summary, watcher.failures, tried, results.reference(summary))
 
 
 def _memory(tasks: Sequence[SeedTask], dataset: FederatedDataset) -> int:
