@@ -56,6 +56,10 @@ def prompt(backbone: Any) -> ClientPrompt:
     )
 
 
+def test_the_same_prompt_is_the_same_file(prompt: ClientPrompt) -> None:
+    assert len({prompt.to_bytes() for _ in range(4)}) == 1
+
+
 @pytest.fixture
 def pixels() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
