@@ -213,7 +213,8 @@ def by_round(results: Sequence[RunResult]) -> list[Rounds]:
 
 
 def _trained(results: Sequence[RunResult]) -> list[str]:
-    return list(dict.fromkeys(result.method for result in results if result.rows))
+    """The methods of several rounds: of one round there is no course."""
+    return list(dict.fromkeys(result.method for result in results if len({row["round"] for row in result.rows}) > 1))
 
 
 def _mean_by_round(results: Sequence[RunResult], method: str, key: str) -> Line:
