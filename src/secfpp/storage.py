@@ -157,6 +157,8 @@ def read_arrays(path: Path, *, mapped: bool = False) -> tuple[dict[str, np.ndarr
         OSError: no such file, or one that cannot be read.
         SafetensorError: a damaged one.
     """
+    with path.open("rb"):  # which says what is wrong in fewer words
+        pass
     with safe_open(path, framework="numpy") as file:
         about = dict(file.metadata() or {})
         if mapped and large(path.stat().st_size):

@@ -386,8 +386,10 @@ def test_any_other_file_is_refused_by_name_with_the_remedy(content: bytes, words
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"prompt file .*none: No such file"):
+    with pytest.raises(DataError, match=r"prompt file .*none: No such file or directory; give"):
         load_prompt(tmp_path / "none")
+    with pytest.raises(DataError, match=r"prompt file .*: Is a directory; give"):
+        load_prompt(tmp_path)
 
 
 def test_it_shows_what_it_is_in_one_line(prompt: ClientPrompt, two_levels: ClientPrompt) -> None:

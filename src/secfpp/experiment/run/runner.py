@@ -172,6 +172,7 @@ def run_experiment(
     if tasks:
         progress.preparing(f"loading the data set {config.data.name!r}, seed {tasks[0].seed}")
         dataset = load_dataset(config, tasks[0].seed)
+        backbone.class_tokens(dataset.classes, 0)  # names that the model refuses would fail each cell
         samples = sample_images(dataset, tasks[0].seed)
     directory.start(_complete_toml(config, plan), plan.to_json())
     take_over(directory, found)
