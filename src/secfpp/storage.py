@@ -157,6 +157,8 @@ def read_arrays(path: Path, *, mapped: bool = False) -> tuple[dict[str, np.ndarr
         OSError: no such file, or one that cannot be read.
         SafetensorError: a damaged one.
     """
+    with path.open("rb"):  # which says what is wrong in fewer words
+        pass
     with safe_open(path, framework="numpy") as file:
         about = dict(file.metadata() or {})
         if mapped and large(path.stat().st_size):
@@ -181,8 +183,31 @@ def _arrays_in(path: Path) -> dict[str, np.ndarray]:
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str], durable: bool) -> None:
     """Write a safetensors file, see `atomic_write`, of which only a piece is in memory at a time.
 
-    The bytes are those of the library's own writer, which tells of a full disk in a text only, and gives back no memory
-    of mapped arrays while it writes.
+    The library's own writer tells of a full disk in a text only, and gives back no memory of mapped arrays while it
+    writes.
+
+    Raises:
+        SafetensorError: a number type that such files do not have.
+    """
+    head, ordered = _laid_out(arrays, about)
+    size = len(head) + sum(array.nbytes for array in ordered)
+    _write(path, chain([head], *map(pieces, ordered)), size, durable)
+
+
+def arrays_bytes(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> bytes:
+    """The content of a safetensors file; the same arrays and metadata are the same bytes.
+
+    Raises:
+        SafetensorError: a number type that such files do not have.
+    """
+    head, ordered = _laid_out(arrays, about)
+    return b"".join([head, *(array.tobytes() for array in ordered)])
+
+
+def _laid_out(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> tuple[bytes, list[np.ndarray]]:
+    """What a safetensors file begins with, and the arrays in their order there.
+
+    It is what the library's own writer makes, but that metadata are in the order of `about`, and there in any.
 
     Raises:
         SafetensorError: a number type that such files do not have.
@@ -201,8 +226,7 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[s
         head[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [start, end]}
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    text = len(text).to_bytes(8, "little") + text
-    _write(path, chain([text], *(pieces(little[name]) for name in order)), len(text) + end, durable)
+    return len(text).to_bytes(8, "little") + text, [little[name] for name in order]
 
 
 def write_record(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:

@@ -11,8 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from secfpp.data.checks import Findings
-    from secfpp.data.federated import FederatedDataset
     from secfpp.experiment.spec.config import ExperimentConfig
+    from secfpp.models.backbone import Backbone
     from secfpp.runtime.first_look import FirstLook
 
 SHOWN = 10
@@ -66,9 +66,12 @@ def _config(target: Path, set_: list[str], layout: str, backbone: str) -> Experi
     """The experiment to look at; own images become one."""
     from secfpp.data.folder_survey import guess_layout
     from secfpp.data.tables import is_table
+    from secfpp.errors import ConfigError
     from secfpp.experiment.spec.config import load_config, parse_config
     from secfpp.experiment.spec.layers import overridden
 
+    if not target.exists():
+        raise ConfigError(f"{target}: no such file or folder; give a config, or own images: a folder or a table")
     model = [f"backbone.name={backbone}"] if backbone else []
     if target.is_dir():
         own = {"name": "folder", "root": str(target), "layout": layout or guess_layout(target)}
@@ -89,6 +92,7 @@ def _looked(
     from secfpp.data.folders import FolderSettings
     from secfpp.errors import ConfigError, DataError
     from secfpp.experiment.run.training import load_dataset
+    from secfpp.runtime.first_look import first_look
 
     spec, settings = datasets()[config.data.name], config.data.settings
     findings = Findings({})
@@ -115,23 +119,26 @@ def _looked(
         return findings, None
     look = None
     try:
-        look = _first_look(config, dataset, images, seed)
+        model = _model(config)
+    except ConfigError as error:
+        findings.told.append(f"no model has looked at the images: {error}")
+        return findings, None
+    try:
+        look = first_look(dataset, model, images, seed)
         said = "the hand-written prompt is no better than guessing: do class names and labels agree?"
         findings.told += [f"{domain}: {said}" for domain in look.near_chance()]
     except ConfigError as error:
-        findings.told.append(f"no model has looked at the images: {error}")
+        findings.problems += str(error).splitlines()
     return findings, look
 
 
-def _first_look(config: ExperimentConfig, dataset: FederatedDataset, images: int, seed: int) -> FirstLook:
+def _model(config: ExperimentConfig) -> Backbone:
     from secfpp.models.backbone import load_backbone
-    from secfpp.runtime.first_look import first_look
 
     model = config.backbone
-    loaded = load_backbone(
+    return load_backbone(
         model.name, device=model.device, threads=model.threads, dtype=model.dtype, compile=model.compile
     )
-    return first_look(dataset, loaded, images, seed)
 
 
 def _table(config: ExperimentConfig, findings: Findings, look: FirstLook | None) -> dict[str, Any]:
@@ -152,7 +159,10 @@ def _print(config: ExperimentConfig, findings: Findings, look: FirstLook | None)
     from secfpp.cli.output import print_block
     from secfpp.data.holdings import PARTS
 
-    typer.echo(f"{config.data.name}: {findings.images:,} images of {len(findings.classes)} classes")
+    if findings.classes:
+        typer.echo(f"{config.data.name}: {findings.images:,} images of {len(findings.classes)} classes")
+    else:
+        typer.echo(f"{config.data.name}: images are not counted before its problems are mended")
     parts = [part for part in (*PARTS, "open") if any(own.get(part) for own in findings.classes.values())]
     ordered = sorted(findings.classes.items(), key=lambda item: (sum(item[1].values()), item[0]))
     shown = ordered if len(ordered) <= SHOWN else [*ordered[: SHOWN // 2], *ordered[-SHOWN // 2 :]]

@@ -30,7 +30,7 @@ def sweep(
         help="Leave out combinations with that value, or with all of those; repeatable.",
     ),
     methods: str = typer.Option(
-        "", metavar="A,B,...", help="Methods and variants; those of the config's [sweep], or all, if not given."
+        "", metavar="A,B,...", help="Methods and variants; those of the config's table `sweep`, or all, if not given."
     ),
     seeds: str = typer.Option("", metavar="SEEDS", help="E.g. 100,101 or 100-104; those of the config if not given."),
     against: str = typer.Option(

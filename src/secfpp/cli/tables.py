@@ -30,7 +30,10 @@ def table(
         help="Columns, e.g. own,own_domain_no_prior,groups,ari,sent,seconds; all of interest if not given.",
     ),
     against: str = typer.Option(
-        "", "--against", metavar="LABEL", help="Paired differences of this method; the config's own if not given."
+        "",
+        "--against",
+        metavar="LABEL",
+        help="Paired differences of this method; that of the report if not given.",
     ),
     no_differences: bool = typer.Option(False, "--no-differences", help="Leave the paired differences out."),
     methods: str = typer.Option("", metavar="A,B,...", help="Rows, in this order; all methods if not given."),

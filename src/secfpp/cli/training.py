@@ -144,7 +144,10 @@ def compare(
         None, min=1, help="CPU threads of each worker; 1 if not given and there are several workers."
     ),
     against: str = typer.Option(
-        "", "--against", metavar="LABEL", help="Show paired differences of this method; the config's own if not given."
+        "",
+        "--against",
+        metavar="LABEL",
+        help="Paired differences of this method; the config's own, or else the best one, if not given.",
     ),
     tensorboard: bool = TENSORBOARD,
     new_ledger: bool = NEW_LEDGER,
@@ -179,7 +182,6 @@ def compare(
     labels = parse_labels(methods) if methods else settings.labels()
     if against and against not in labels:
         raise ConfigError([Problem("--against", against, f"one of the methods compared: {', '.join(labels)}")])
-    reference = against or (settings.method.name if settings.method.name in labels else labels[0])
     if threads:
         settings = replace(settings, backbone=replace(settings.backbone, threads=threads))
     if deterministic:
@@ -191,13 +193,14 @@ def compare(
         if part
         else open_run_directory(out, "compare", force=force, resume=not force)
     ) as directory:
+        directory.against = against
         _train(
             settings,
             labels,
             directory,
             as_json=as_json,
             workers=workers,
-            against=None if part else reference,
+            differences=not part,
             tensorboard=tensorboard,
             new_ledger=new_ledger,
             shard=part,
@@ -322,7 +325,7 @@ def _train(
     *,
     as_json: bool,
     workers: int | None = 1,
-    against: str | None = None,
+    differences: bool = False,
     tensorboard: bool = False,
     transcript: Path | None = None,
     new_ledger: bool = False,
@@ -351,5 +354,5 @@ def _train(
     if as_json:
         print_json(outcome.summary)
     elif outcome.summary["methods"]:
-        print_results(outcome.summary, directory.path / "report.html", against)
+        print_results(outcome.summary, directory.path / "report.html", outcome.reference if differences else None)
     outcome.require_success()

@@ -58,7 +58,7 @@ def _names(dataset: FederatedDataset) -> Iterator[str]:
     given: dict[str, Sequence[object]] = {"class": dataset.classes, "client": clients}
     for what, names in given.items():
         for position, name in enumerate(names):
-            if not isinstance(name, str):
+            if not isinstance(name, str) or not name.strip():
                 yield f"the name of {what} {position} (from 0) is {name!r}: give a text"
     for first, second in repeated(dataset.classes):
         name = dataset.classes[second]

@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import save
 
 from secfpp.errors import ConfigError, DataError, Problem
 from secfpp.grey_depth import GreyWindow
 from secfpp.images import SIZE, ImagesLike, as_array
 from secfpp.models.prompt_checks import MEMORY, VISUAL, problems_of
-from secfpp.storage import atomic_write, read_arrays
+from secfpp.storage import arrays_bytes, atomic_write, read_arrays
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,7 +150,7 @@ class ClientPrompt:
         about |= {} if self.pool is None else {"pool": json.dumps(self.pool.record())}
         about |= {} if self.novelty_threshold is None else {"novelty_threshold": repr(self.novelty_threshold)}
         about |= {} if self.grey_window is None else {"grey_window": json.dumps(self.grey_window)}
-        return save(self._arrays(), metadata=about)
+        return arrays_bytes(self._arrays(), about)
 
     def one_level(self, level: Level = "personal") -> ClientPrompt:
         """The personal or the domain prompt alone, with its visual part, which predicts less well than both.

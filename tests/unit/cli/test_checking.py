@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from secfpp.cli.app import app
 from secfpp.data.collection import ROOT_VARIABLE
 from support.collections_on_disk import caltech101, in_folders, oxford_pets
+from support.commands import fails
 
 CONFIG = """
 [data]
@@ -119,6 +120,26 @@ def test_without_the_model_everything_else_is_told() -> None:
     found = told("c.toml", "--data-root", "data", "--backbone", "nowhere")
     assert found["usable"] and found["images"] == 60 and found["zero_shot"] is None
     assert found["remarks"][0].startswith("no model has looked at the images: ") and "nowhere" in found["remarks"][0]
+
+
+def test_class_names_that_the_model_refuses_stop_a_run_and_are_problems() -> None:
+    in_folders(Path("photos/north"), ["übung", "chat noir"], 10)
+    found = told("photos", "--backbone", "mini", code=1)
+    (problem,) = found["problems"]
+    assert "class name = 'übung'" in problem and "write 'ubung'" in problem
+    assert not found["usable"] and found["images"] == 20 and told("photos")["usable"]
+
+
+def test_images_that_were_not_counted_are_not_called_none() -> None:
+    in_folders(Path("photos/north"), ["cat", "dog"], 10)
+    in_folders(Path("photos/north"), ["fish"], 1)
+    shown = check("photos", code=1).stdout
+    assert "1 of the 3 images" in shown and "0 images" not in shown
+
+
+def test_what_is_not_there_may_be_a_config_or_images() -> None:
+    told_ = fails(2, "data", "check", "nowhere")
+    assert "nowhere: no such file or folder" in told_ and "a folder or a table" in told_
 
 
 @pytest.mark.parametrize(

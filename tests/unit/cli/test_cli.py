@@ -3,17 +3,21 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from secfpp import __version__
 from secfpp.cli import doctor, listing
-from secfpp.cli.app import warn_plainly
+from secfpp.cli.app import app, warn_plainly
 from secfpp.cli.going_on import going_on
 from secfpp.cli.listing import first_line
 from secfpp.cli.training import DEMO_METHODS
@@ -46,6 +50,17 @@ def test_version_and_help() -> None:
     assert secfpp("--version").stdout == f"secfpp {__version__}\n"
     shown = secfpp("--help").stdout
     assert all(command in shown for command in ("demo", "run", "list", "doctor", "cache"))
+
+
+def test_no_word_of_the_help_is_taken_for_markup() -> None:
+    def helps(command: Any) -> Iterator[str]:
+        yield command.help or ""
+        yield from (getattr(parameter, "help", None) or "" for parameter in command.params)
+        for inner in getattr(command, "commands", {}).values():
+            yield from helps(inner)
+
+    told = list(helps(get_command(app)))
+    assert len(told) > 100 and not [text for text in told if re.search(r"\[[a-z]", text)]
 
 
 def test_run_trains_the_configured_method_and_shows_it(world: World) -> None:

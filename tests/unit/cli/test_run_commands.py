@@ -158,9 +158,26 @@ def test_one_cell_that_fails_is_named_and_the_others_are_kept(world: World) -> N
 
 
 def test_against_chooses_the_method_that_differences_are_of(world: World) -> None:
-    assert "grouped minus the others" in works(*compare("--against", "grouped")).stdout
-    assert "grouped-prior minus the others" in works(*compare("--methods", "grouped-prior,grouped")).stdout
+    def told(*words: str) -> str:
+        shown = works(*words).stdout.partition(" minus the others")[0].split()[-1]
+        assert f"{shown} minus the others" in Path("o/table.md").read_text()
+        assert f"{shown} ahead" in Path("o/report.html").read_text()
+        return shown
+
+    assert told(*compare("--against", "grouped-prior")) == "grouped-prior"
+    Path("o/report.html").write_text("")
+    works("report", "o")
+    assert "grouped-prior ahead" in Path("o/report.html").read_text()
+    assert told(*compare()) == "pooled"
     assert "--against = 'x'" in fails(2, *compare("--against", "x"))
+
+
+def test_differences_are_of_the_best_method_without_that_of_the_config(world: World) -> None:
+    for methods in ("grouped-prior,grouped", "grouped,grouped-prior"):
+        shown = works("compare", "c.toml", "--methods", methods, "--out", methods, "--workers", "1").stdout
+        table = json.loads(Path(methods, "summary.json").read_text())["methods"]
+        best = f"{max(table, key=lambda name: table[name]['own']['mean'])} minus the others"
+        assert best in shown and best in Path(methods, "table.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_options_that_each_shard_would_follow_for_all_are_refused(world: World) 
 
 @pytest.mark.parametrize("count", [1, 3, 6])
 def test_shards_put_together_are_the_run_in_one(world: World, count: int) -> None:
-    compare(out="one")
+    compare("--against", "grouped", out="one")
     assert world.trained == CELLS
     world.trained.clear()
     for index in reversed(range(1, count + 1)):
@@ -107,7 +107,7 @@ def test_shards_put_together_are_the_run_in_one(world: World, count: int) -> Non
     assert world.trained == [] and "grouped minus the others" in shown.stdout
     assert files("o") == files("one")
     assert json.loads(Path("o/run.json").read_text())["state"] == "finished"
-    compare()
+    compare("--against", "grouped")
     assert world.trained == [] and files("o") == files("one")
 
 

@@ -72,6 +72,11 @@ def test_names_given_twice_are_named_with_both_positions():
     assert second == "clients 0 and 2 (from 0) have the same name 'm': rename one"
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_refused(name):
+    assert refusal([client(name)]) == f"the name of client 0 (from 0) is {name!r}: give a text"
+
+
 def test_names_are_texts():
     assert refusal([client(3)]) == "the name of client 0 (from 0) is 3: give a text"
     assert refusal([client()], classes=("x", 7)) == "the name of class 1 (from 0) is 7: give a text"

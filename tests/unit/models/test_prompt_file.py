@@ -56,6 +56,10 @@ def prompt(backbone: Any) -> ClientPrompt:
     )
 
 
+def test_the_same_prompt_is_the_same_file(prompt: ClientPrompt) -> None:
+    assert len({prompt.to_bytes() for _ in range(4)}) == 1
+
+
 @pytest.fixture
 def pixels() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
@@ -382,8 +386,10 @@ def test_any_other_file_is_refused_by_name_with_the_remedy(content: bytes, words
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"prompt file .*none: No such file"):
+    with pytest.raises(DataError, match=r"prompt file .*none: No such file or directory; give"):
         load_prompt(tmp_path / "none")
+    with pytest.raises(DataError, match=r"prompt file .*: Is a directory; give"):
+        load_prompt(tmp_path)
 
 
 def test_it_shows_what_it_is_in_one_line(prompt: ClientPrompt, two_levels: ClientPrompt) -> None:

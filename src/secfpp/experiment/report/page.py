@@ -88,6 +88,7 @@ def render_report(
     samples: Samples,
     config_toml: str,
     held: HoldingsMap | None = None,
+    reference: str | None = None,
 ) -> str:
     """The page as HTML text; also of a comparison that is not finished.
 
@@ -95,8 +96,9 @@ def render_report(
         summary: content of ``summary.json``.
         results: the runs it was made from; methods may lack seeds that others have.
         samples: images to show.
-        config_toml: the complete settings; the other methods are compared with their ``[method]``.
+        config_toml: the complete settings.
         held: who holds which classes.
+        reference: the method that the others are compared with; if None, see `comparison.reference`.
     """
     environment = Environment(
         loader=PackageLoader("secfpp.experiment.report"),
@@ -113,7 +115,7 @@ def render_report(
         "breakable": plots.breakable,
     }
     table = comparison.estimates(summary, results)
-    reference = comparison.reference(summary, table, config_toml)
+    reference = reference or comparison.reference(summary, table, config_toml)
     metrics = comparison.shown(table)
     times = summary.get("seconds", {"comparable": True})
     priced, unpriced = all_phase_costs(summary["methods"])
@@ -211,7 +213,8 @@ def by_round(results: Sequence[RunResult]) -> list[Rounds]:
 
 
 def _trained(results: Sequence[RunResult]) -> list[str]:
-    return list(dict.fromkeys(result.method for result in results if result.rows))
+    """The methods of several rounds: of one round there is no course."""
+    return list(dict.fromkeys(result.method for result in results if len({row["round"] for row in result.rows}) > 1))
 
 
 def _mean_by_round(results: Sequence[RunResult], method: str, key: str) -> Line:

@@ -24,7 +24,7 @@ README = """Results of `secfpp {command}`.
 PRIVATE: a simulation plays every client, so this directory holds every client's private parts
 (personal prompts, per-client accuracies, images shown in report.html). It is readable by you only.
 
-config.toml     the complete settings; `secfpp run config.toml --out DIR` runs them again
+config.toml     the complete settings; the end of report.html has the command that runs them again
 run.json        command, state, what is to be trained, versions and git revision
 cells/          METHOD/SEED.safetensors: the whole result of a method on a seed; what is there is not trained again.
                 SEED.checkpoint: the last round of one in training; SEED.error.txt: why one failed
@@ -98,6 +98,7 @@ class RunDirectory:
         replaces: whether nothing of an earlier run counts, what its shards trained included.
         whole: of a shard, the stored plan of the run that it is a part of, if that has begun.
         shared: whether another process may work in it.
+        against: the method that the report compares others with, if one was asked for.
     """
 
     def __init__(
@@ -109,9 +110,10 @@ class RunDirectory:
         replaces: bool = False,
         whole: Mapping[str, Any] | None = None,
         shared: bool = False,
+        against: str = "",
     ) -> None:
         self.path, self.command, self.stored = path, command, stored
-        self.replaces, self.whole, self.shared = replaces, whole, shared
+        self.replaces, self.whole, self.shared, self.against = replaces, whole, shared, against
         self._plan: Mapping[str, Any] = stored or {}
 
     def start(self, config_toml: str, plan: Mapping[str, Any] | None = None) -> None:
@@ -142,7 +144,8 @@ class RunDirectory:
     def mark(self, state: str) -> None:
         """Say in ``run.json`` that the run is ``running``, ``finished`` or ``unfinished``."""
         about = {"command": self.command, "state": state, "versions": versions(), "git": git_revision()}
-        self.write_json("run.json", {**about, "plan": self._plan})
+        asked = {"against": self.against} if self.against else {}
+        self.write_json("run.json", {**about, **asked, "plan": self._plan})
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Write the file `name` (a relative path) atomically, readable by the owner only."""
@@ -229,7 +232,7 @@ def open_results(path: Path) -> Iterator[RunDirectory]:
         raise ConfigError(f"{path}: holds no run; give a directory that `secfpp run`, `compare` or `demo` made")
     lock = _locked(path)
     try:
-        yield RunDirectory(path, made_by(path) or "", stored)
+        yield RunDirectory(path, made_by(path) or "", stored, against=str(_about(path).get("against", "")))
     finally:
         lock.release()
 

@@ -101,7 +101,20 @@ class ResultFiles:
         seed = min(cell.seed for cell in self.cells)
         table = self._partition(seed)
         held = holdings_map(seed, table) if table.get("clients") else None
-        return render_report(summary, self.ordered(), samples, self._config(), held)
+        return render_report(summary, self.ordered(), samples, self._config(), held, self.reference(summary))
+
+    def reference(self, summary: Mapping[str, Any], methods: Sequence[str] = ()) -> str | None:
+        """The method that paired differences are of: the one asked for, that of the settings, or else the best.
+
+        Args:
+            summary: what `summary` gave.
+            methods: it is one of these; any if not given.
+        """
+        shown = {name: of for name, of in summary["methods"].items() if not methods or name in methods}
+        if self.directory.against in shown:
+            return self.directory.against
+        picked = {**summary, "methods": shown}
+        return comparison.reference(picked, comparison.estimates(picked, self.ordered()), self._config())
 
     def table(
         self,
@@ -116,18 +129,14 @@ class ResultFiles:
             summary: what `summary` gave.
             methods: labels of the rows; all if not given.
             keys: of the columns; the usual ones if not given.
-            against: the method that differences are of; if empty, that of the settings, or else the best of the table;
-                None leaves differences out.
+            against: the method that differences are of; if empty, see `reference`; None leaves differences out.
 
         Raises:
             ConfigError: a method or key that there are no results of.
         """
-        results = self.ordered()
         if against == "":
-            shown = {name: of for name, of in summary["methods"].items() if not methods or name in methods}
-            picked = {**summary, "methods": shown}
-            against = comparison.reference(picked, comparison.estimates(picked, results), self._config())
-        return result_table(summary, results, against, methods, keys)
+            against = self.reference(summary, methods)
+        return result_table(summary, self.ordered(), against, methods, keys)
 
     def _config(self) -> str:
         """The complete settings as TOML text."""

@@ -76,11 +76,13 @@ class Outcome:
         summary: the content of ``summary.json``.
         failures: the cells that this run tried in vain, each with its error.
         tried: how many cells it tried.
+        reference: the method that the report compares the others with; None if nothing is finished.
     """
 
     summary: dict[str, Any]
     failures: Mapping[Cell, Exception]
     tried: int
+    reference: str | None = None
 
     def require_success(self) -> None:
         """Raise the error of a run's only cell, or one that lists all cells that failed.
@@ -170,6 +172,7 @@ def run_experiment(
     if tasks:
         progress.preparing(f"loading the data set {config.data.name!r}, seed {tasks[0].seed}")
         dataset = load_dataset(config, tasks[0].seed)
+        backbone.class_tokens(dataset.classes, 0)  # names that the model refuses would fail each cell
         samples = sample_images(dataset, tasks[0].seed)
     directory.start(_complete_toml(config, plan), plan.to_json())
     take_over(directory, found)
@@ -209,7 +212,7 @@ def run_experiment(
     directory.write_json("summary.json", summary)
     progress.preparing("writing the report")
     results.write_pages(summary)
-    return Outcome(summary, watcher.failures, tried)
+    return Outcome(summary, watcher.failures, tried, results.reference(summary))
 
 
 def _memory(tasks: Sequence[SeedTask], dataset: FederatedDataset) -> int:

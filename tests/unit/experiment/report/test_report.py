@@ -9,6 +9,7 @@ import pytest
 
 from secfpp.experiment.report.page import by_round, command, data_facts, render_report
 from secfpp.experiment.report.samples import Samples, sample_images
+from secfpp.experiment.results.security_costs import PHASES
 from secfpp.experiment.results.summary import summarize
 from secfpp.protocol.refusals import Refusal
 from secfpp.runtime.costs import Share
@@ -202,6 +203,11 @@ def test_rounds_without_a_figure_are_left_out() -> None:
     assert by_round([replace(result, rows=())]) == []
 
 
+def test_a_method_of_one_round_has_no_line_and_no_place_in_the_legend() -> None:
+    text = section(rendered([fake_result("long"), fake_result("short", rounds=1)]), "rounds")
+    assert "long" in text and "short" not in text
+
+
 def test_predictions_are_right_or_wrong_in_words() -> None:
     seen = tuple(Example("domain 0", "domain 0/0", 0, label, got, p) for label, got, p in ((0, 0, 0.91), (1, 0, 0.4)))
     results = [replace(result, examples=seen) for result in two(1.0)]
@@ -265,6 +271,12 @@ def secured(results: list[Any], **promised: Any) -> str:
     text = render_report(summary, results, sample_images(toy_dataset()), "")
     Page(text)
     return section(text, "security")
+
+
+def test_every_phase_that_costs_something_is_explained() -> None:
+    text = rendered([fake_result("a", rounds=1)])
+    told = text.partition("<dt>Phases</dt>")[2].partition("</dd>")[0]
+    assert all(f"{phase.capitalize()}:" in told for phase in PHASES.values())
 
 
 def test_costs_are_told_by_phase() -> None:

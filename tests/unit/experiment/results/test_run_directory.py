@@ -35,6 +35,11 @@ def test_a_run_directory_is_private_and_says_so(tmp_path: Path) -> None:
     assert json.loads((out / "run.json").read_text())["state"] == "finished"
 
 
+def test_what_runs_the_settings_again_is_left_to_the_report_which_knows_methods_and_seeds(tmp_path: Path) -> None:
+    run_in(tmp_path / "out")
+    assert "secfpp run config.toml" not in (tmp_path / "out/README.txt").read_text()
+
+
 def test_an_open_directory_is_made_private_again(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     run_in(tmp_path)

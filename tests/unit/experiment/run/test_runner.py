@@ -201,6 +201,13 @@ def test_the_only_cell_of_a_run_raises_its_own_error() -> None:
     failing(tried=1).require_success()
 
 
+def test_class_names_that_the_model_refuses_are_told_once_and_nothing_is_begun(world: World, tmp_path: Path) -> None:
+    world.unreadable = toy_dataset(1).classes[0]
+    with pytest.raises(ConfigError, match="cannot be read") as caught:
+        go(tmp_path / "o", settings(), ["pooled", "grouped"])
+    assert len(str(caught.value).splitlines()) == 1 and world.trained == [] and not (tmp_path / "o").exists()
+
+
 def test_several_cells_raise_one_error_that_lists_those_that_failed() -> None:
     for error in (DataError("broken"), KeyError("x")):
         with pytest.raises(SecFPPError, match="a, seed 0: ") as caught:
