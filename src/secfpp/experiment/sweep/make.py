@@ -76,7 +76,7 @@ def run_sweep(sweep: Sweep, directory: RunDirectory, progress: Progress, *, work
     try:
         for place in sweep.places:
             write(sweep, directory)
-            failures += _train(place, directory, watcher, workers)
+            failures += _train(place, sweep.reference, directory, watcher, workers)
     except BaseException as error:
         if not isinstance(error, DiskFullError):
             _conclude(sweep, directory)
@@ -84,11 +84,12 @@ def run_sweep(sweep: Sweep, directory: RunDirectory, progress: Progress, *, work
     return Outcome(_conclude(sweep, directory), tuple(failures))
 
 
-def _train(place: Place, directory: RunDirectory, watcher: _Watcher, workers: int | None) -> list[str]:
+def _train(place: Place, against: str, directory: RunDirectory, watcher: _Watcher, workers: int | None) -> list[str]:
     """Train what a comparison lacks; what failed, in words."""
     watcher.at = in_words(place.at)
     try:
         with open_run_directory(directory.path / POINTS / place.folder, "compare", resume=True) as inside:
+            inside.against = against
             outcome = run_experiment(place.config, place.labels, inside, watcher, workers=workers)
     except DiskFullError:
         raise

@@ -78,6 +78,11 @@ def test_every_cell_is_trained_once_and_counted_over_all_points(world: World) ->
     assert stored("o/run.json")["state"] == "finished"
 
 
+def test_reports_of_points_compare_with_the_reference_of_the_sweep(world: World) -> None:
+    swept("data.shots=4,8", against="pooled")
+    assert "pooled minus the others" in Path("o/points/data.shots=8/table.md").read_text()
+
+
 def test_points_hold_what_their_comparison_measured(world: World) -> None:
     content = swept().content
     point = content["points"][3]
