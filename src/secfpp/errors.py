@@ -158,6 +158,10 @@ class DataWarning(UserWarning):
     """Data were read in a way that was not stated, or not all of them; says how, and how to state it."""
 
 
+class CacheWarning(RuntimeWarning):
+    """Something cannot be kept where it should be, which costs time or memory only; says why, and what helps."""
+
+
 class NoiseWarning(UserWarning):
     """The noise of differential privacy will be much longer than what it hides; says with what it would not be."""
 

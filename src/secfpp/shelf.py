@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from secfpp.cachedir import VARIABLE, cache_root
-from secfpp.errors import DiskFullError
+from secfpp.errors import CacheWarning, DiskFullError
 from secfpp.paging import large, paged
 from secfpp.storage import roomy
 
@@ -49,7 +49,7 @@ def room(shape: tuple[int, ...], dtype: np.dtype, total: int) -> np.ndarray:
             reason = error.strerror if isinstance(error, OSError) else error
             warnings.warn(
                 f"{total:,} bytes are kept in memory: {reason}. Set {VARIABLE} to a folder that has room for them",
-                RuntimeWarning,
+                CacheWarning,
                 stacklevel=3,
             )
     return np.empty(shape, dtype)

@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from secfpp.cachedir import VARIABLE
-from secfpp.errors import DiskFullError
+from secfpp.errors import CacheWarning, DiskFullError
 from secfpp.paging import array_in, file_map, large, pieces
 
 _DTYPES = {
@@ -118,7 +118,7 @@ def cached_arrays(
     """The arrays stored in `path`, or what `compute` returns, stored for next time.
 
     The file carries a checksum: a damaged one is made again, also one that a power failure cut short. A folder that
-    cannot be written costs time only: it is reported as a `RuntimeWarning`. `mapped` as for `read_arrays`.
+    cannot be written costs time only: it is reported as a `CacheWarning`. `mapped` as for `read_arrays`.
     """
     stored = _read(path, mapped)
     if stored is not None:
@@ -130,7 +130,7 @@ def cached_arrays(
         reason = error.strerror if isinstance(error, OSError) else error
         warnings.warn(
             f"nothing is cached in {path.parent}: {reason}. Set {VARIABLE} to a writable folder",
-            RuntimeWarning,
+            CacheWarning,
             stacklevel=2,
         )
     return arrays

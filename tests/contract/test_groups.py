@@ -290,6 +290,19 @@ def test_rounds_of_a_share_of_the_clients_take_in_those_who_were_away(
         assert result.why["test"]["n"] == len(told) <= round(share * len(result.clients))
 
 
+def test_groups_are_explained_though_the_first_client_was_never_there(
+    apart: FederatedDataset, backbone: Backbone
+) -> None:
+    names = tuple(sorted(client.name for client in apart.clients))
+    seed = next(seed for seed in range(50) if names[0] not in participants(names, 0.75, seed, 1))
+    made = make("secfpp", effort=0.5)
+    result = train(apart, backbone, made, method="secfpp", seed=seed, rounds=2, participation=0.75)
+    assert result.clients[0] == names[0] and result.why["verdict"]
+    assert [row["client"] for row in result.why["clients"] if row["group"] < 0] == [
+        name for name in names if name not in participants(names, 0.75, seed, 1)
+    ]
+
+
 @pytest.mark.parametrize("clients", [4, 5, 6])
 def test_few_clients_are_one_group(clients: int, apart: FederatedDataset, backbone: Backbone) -> None:
     few = replace(apart, clients=apart.clients[:: 2 if clients == 4 else 1][:clients])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from secfpp import paging, shelf
+from secfpp.errors import CacheWarning
 from secfpp.shelf import Rows, Shelf, together
 
 LARGE = paging.IN_MEMORY + 1
@@ -75,7 +76,7 @@ def test_without_room_on_disk_it_is_memory_and_told(error: OSError, monkeypatch:
 
     monkeypatch.setattr("tempfile.TemporaryFile", refused)
     before = files()
-    with pytest.warns(RuntimeWarning, match=rf"{LARGE:,} bytes are kept in memory: .*SECFPP_CACHE"):
+    with pytest.warns(CacheWarning, match=rf"{LARGE:,} bytes are kept in memory: .*SECFPP_CACHE"):
         found = Shelf().keep(np.arange(5), LARGE)
     assert found.tolist() == [0, 1, 2, 3, 4] and files() == before
 

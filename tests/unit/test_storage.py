@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from secfpp import paging
-from secfpp.errors import DiskFullError
+from secfpp.errors import CacheWarning, DiskFullError
 from secfpp.storage import atomic_write, cached_arrays, read_arrays, read_record, roomy, write_record
 
 
@@ -43,7 +43,7 @@ def test_a_damaged_file_is_made_again(tmp_path, damage):
 
 def test_a_folder_that_cannot_be_written_only_warns(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.warns(RuntimeWarning, match="SECFPP_CACHE"):
+    with pytest.warns(CacheWarning, match="SECFPP_CACHE"):
         assert cached_arrays(tmp_path / "file" / "x.safetensors", Maker())["b"].item() == 1
 
 
@@ -87,7 +87,7 @@ def test_a_write_that_fails_for_another_reason_says_so(tmp_path, monkeypatch):
 
 def test_a_full_cache_costs_time_only(tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", no_room(errno.ENOSPC))
-    with pytest.warns(RuntimeWarning, match="bytes more are needed"):
+    with pytest.warns(CacheWarning, match="bytes more are needed"):
         assert cached_arrays(tmp_path / "x.safetensors", Maker())["b"].item() == 1
 
 

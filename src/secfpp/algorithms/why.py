@@ -42,7 +42,10 @@ def why(
     method: SecFPP, contexts: Sequence[ClientContext], states: Sequence[ClientState], server: ServerState
 ) -> dict[str, Any]:
     """What the report and ``secfpp why`` show; empty for a method that does not group by class residuals."""
-    everybody = method.shared_sums(contexts[0], states[0], EVERYBODY) if method.class_means.shared else None
+    everybody = None
+    if method.class_means.shared:  # clients who were never in a round know nothing of it
+        known = (method.shared_sums(context, state, EVERYBODY) for context, state in zip(contexts, states, strict=True))
+        everybody = next((sums for sums in known if sums is not None), None)
     if method.descriptor != "class_residuals" or everybody is None or server.found is None:
         return {}
     found: dict[str, Any] = {"found": server.found.k, "used": server.assignment.k if server.assignment else 1}

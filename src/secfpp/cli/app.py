@@ -35,7 +35,6 @@ from secfpp.cli.going_on import going_on
 from secfpp.errors import (
     ConfigError,
     DataError,
-    DataWarning,
     DiskFullError,
     LeakyProtocolWarning,
     MissingExtraError,
@@ -84,7 +83,7 @@ def warn_plainly() -> None:
     usual = warnings.formatwarning
 
     def formatted(message: Any, category: type[Warning], *where: Any, **more: Any) -> str:
-        own = category in (DataWarning, LeakyProtocolWarning)
+        own = category.__module__ == LeakyProtocolWarning.__module__
         return f"Warning: {message}\n" if own else usual(message, category, *where, **more)
 
     warnings.formatwarning = formatted

@@ -21,7 +21,7 @@ from secfpp.cli.app import app, warn_plainly
 from secfpp.cli.going_on import going_on
 from secfpp.cli.listing import first_line
 from secfpp.cli.training import DEMO_METHODS
-from secfpp.errors import DataError, LeakyProtocolWarning, ProtocolError
+from secfpp.errors import CacheWarning, DataError, DataWarning, LeakyProtocolWarning, ProtocolError
 from secfpp.experiment.results.run_directory import open_run_directory
 from secfpp.experiment.spec.variants import KNOWN, Variant
 from support.commands import fails, secfpp
@@ -302,5 +302,6 @@ def test_the_installed_program_is_this_one() -> None:
 def test_own_warnings_are_one_line_and_those_of_others_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     warn_plainly()
-    assert warnings.formatwarning("this leaks", LeakyProtocolWarning, "file.py", 3) == "Warning: this leaks\n"
+    for own in (LeakyProtocolWarning, DataWarning, CacheWarning):
+        assert warnings.formatwarning("it is so", own, "file.py", 3) == "Warning: it is so\n"
     assert "file.py:3" in warnings.formatwarning("old", DeprecationWarning, "file.py", 3)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from secfpp.errors import CacheWarning
 from secfpp.models.cache import FeatureCache
 
 FEATURES = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -57,7 +58,7 @@ def test_a_failing_computation_leaves_nothing(tmp_path: Path) -> None:
 def test_an_unwritable_folder_costs_time_only(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = FeatureCache(tmp_path / "file" / "features")
-    with pytest.warns(RuntimeWarning, match="SECFPP_CACHE"):
+    with pytest.warns(CacheWarning, match="SECFPP_CACHE"):
         np.testing.assert_array_equal(cache.get("a", lambda: FEATURES), FEATURES)
 
 

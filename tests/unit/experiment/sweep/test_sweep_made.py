@@ -79,7 +79,7 @@ def test_every_cell_is_trained_once_and_counted_over_all_points(world: World) ->
 
 
 def test_reports_of_points_compare_with_the_reference_of_the_sweep(world: World) -> None:
-    swept(against="pooled")
+    swept("data.shots=4,8", against="pooled")
     assert "pooled minus the others" in Path("o/points/data.shots=8/table.md").read_text()
 
 

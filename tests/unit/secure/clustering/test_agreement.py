@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secfpp.errors import CacheWarning
 from secfpp.secure.clustering import agreement, kmeans
 from secfpp.secure.clustering.search import Search
 
@@ -180,7 +181,7 @@ def test_damaged_noise_is_searched_again(cache: Path, content: bytes | None) -> 
 
 def test_noise_that_cannot_be_kept_is_searched_each_time(cache: Path) -> None:
     cache.write_bytes(b"a file where the folder should be")
-    with pytest.warns(RuntimeWarning, match="nothing is cached"):
+    with pytest.warns(CacheWarning, match="nothing is cached"):
         first = noise()
     cache.unlink()
     assert noise() == first
