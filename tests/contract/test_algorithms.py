@@ -108,11 +108,23 @@ def test_nothing_private_is_sent(name, dataset, backbone):
     assert not sent & {"everybody_sums", "group_sums", "holds", "bits", "gain"}
     if name in ("secfpp", "class_means"):
         assert not sent & {"update", "total", "descriptor"}  # sealed, all of it
-    keys = {"session", "about", "offers", "offer", "commitments", "commitment", "nonces", "nonce", "attempt", "coin"}
+    keys = {
+        "session",
+        "about",
+        "offers",
+        "offer",
+        "commitments",
+        "commitment",
+        "nonces",
+        "nonce",
+        "attempt",
+        "coin",
+        "coins",
+    }
     keys |= {"draw", "digest"}  # the number of a drawing, and the hash of a base
     keys |= {"project", "check"}  # what is drawn for proofs
     keys |= {"holder_offers"}
-    sealed = {"to", "from", "envelopes", "envelope", "proofs", "body", "bodies"}
+    sealed = {"envelopes", "sizes", "envelope", "proofs", "body", "bodies"}
     sealed |= {"echoes", "holders", "clients", "inclusion", "members"}
     masked = {"exchange", "opened", "responders", "masked", "checks", "answers"}
     allowed = (
