@@ -3,7 +3,8 @@
 Integers of the width that clustering 24 clients needs are put in by all parties, compared with 0, and the signs made
 public. MPyC runs its own processes on this machine, one for each party, which talk over local sockets, and computes on
 whole arrays. Ours runs through the driver: keys, checks, envelopes and the wire format included. Seconds are
-processor time of all parties, so that the number of cores does not matter. Masks hide to within 2^-30 in MPyC (its
+processor time of all parties, so that the number of cores does not matter, and on both sides those of the best of some
+repeats in the same processes. Masks hide to within 2^-30 in MPyC (its
 default) and 2^-61 in ours.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/peers/mpyc_comparisons.py --parties 16 --each 20
@@ -107,26 +108,38 @@ def ours(parties: int, each: int) -> tuple[float, float, int]:
     return wall, work, driver.costs.client_up
 
 
-def mpyc(parties: int, each: int, width: int) -> tuple[float, float, int]:
-    """The same of MPyC."""
+def mpyc(parties: int, each: int, width: int, repeats: int) -> tuple[float, float, int]:
+    """The same of MPyC, of the repeat with the least work."""
     script = Path(__file__).with_name("mpyc_party.py")
-    command = [sys.executable, str(script), str(width), str(each), f"-M{parties}", f"-T{THRESHOLD}", "--no-log"]
+    command = [
+        sys.executable,
+        str(script),
+        str(width),
+        str(each),
+        str(repeats),
+        f"-M{parties}",
+        f"-T{THRESHOLD}",
+        "--no-log",
+    ]
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=1800)
     found = json.loads(told.stdout.strip().splitlines()[-1])
-    assert found["right"]
-    return found["wall"], found["seconds"], found["sent"]
+    assert all(one["right"] for one in found)
+    best = min(found, key=lambda one: one["seconds"])
+    return best["wall"], best["seconds"], best["sent"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parties", type=int, default=16, help="12 to 16")
     parser.add_argument("--each", type=int, default=20, help="integers of every party")
+    parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    parties, each = arguments.parties, arguments.each
+    parties, each, repeats = arguments.parties, arguments.each, arguments.repeats
     width, count = BOUND.bit_length() + 1, parties * each
     print(f"mpyc {version('mpyc')}, {count} signs of {width}-bit integers, {parties} parties, T = {THRESHOLD}")
     print(f"{'of one sign, all parties':<26}{'work, ms':>10}{'kB sent':>9}{'waiting for all, s':>20}")
-    results = {"MPyC": mpyc(parties, each, width), "SecFPP": ours(parties, each)}
+    own_runs = [ours(parties, each) for _ in range(repeats)]
+    results = {"MPyC": mpyc(parties, each, width, repeats), "SecFPP": min(own_runs, key=lambda run: run[1])}
     for name, (wall, work, sent) in results.items():
         print(f"{name:<26}{1e3 * work / count:>10.3f}{sent / count / 1e3:>9.2f}{wall:>20.2f}")
     theirs, own = results["MPyC"], results["SecFPP"]
