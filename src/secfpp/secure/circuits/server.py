@@ -269,7 +269,9 @@ class _Lead:
             recipients = others(holder, self.holders)
             return dict(zip(recipients, rows_of(holder, reply, ENVELOPES, len(recipients)), strict=True))
         except ReplyError as error:
-            raise TamperError(holder, f"{self.component}.verify", "it says not all others what it was told") from error
+            raise TamperError(
+                holder, f"{self.component}.verify", "it does not say all others what it was told"
+            ) from error
 
     def _digests(self, clients: Sequence[ClientId]) -> np.ndarray:
         """Hashes of what each client dealt to each holder [clients, holders, 32], 0 of what it keeps."""

@@ -247,10 +247,8 @@ class MeanRun:
                 f"{self.code.required()} are needed: the server told others something else, or tags were changed",
             )
         self.given = True
-        recipients, message = (
-            others(self.name, self.place.clients),
-            _numbers(self._head(self.agreed.base, self.size), self.sum),
-        )
+        message = _numbers(self._head(self.agreed.base, self.size), self.sum)
+        recipients = others(self.name, self.place.clients)
         return self._seal_for_all(recipients, self.place.label("sum", self.agreed.digest), message.tobytes())
 
     def open_sum(self, payload: Arrays, inclusion: Inclusion, size: int) -> tuple[Elements, list[ClientId]]:
@@ -354,12 +352,10 @@ class MeanRun:
         self, opened: Mapping[ClientId, bytes], label: Label, size: int, head: bytes
     ) -> tuple[list[ClientId], Elements]:
         """Of what senders sealed, the blocks of those who sealed one after this `head`, and who they are."""
-        senders, length = (
-            [sender for sender, plaintext in opened.items() if plaintext[:HEAD] == head],
-            self._length(size),
-        )
+        senders = [sender for sender, plaintext in opened.items() if plaintext[:HEAD] == head]
         try:
-            return senders, self._read(senders, label, [opened[sender] for sender in senders], size, length)[1]
+            plaintexts = [opened[sender] for sender in senders]
+            return senders, self._read(senders, label, plaintexts, size, self._length(size))[1]
         except TamperError as error:
             rest = {sender: opened[sender] for sender in senders if sender != error.party}
             return self._readable(rest, label, size, head)
