@@ -79,12 +79,16 @@ def _say_how_to_go_on(ctx: Any, told: str) -> None:
 
 
 def warn_plainly() -> None:
-    """Show this package's own warnings as one line, without a place in the source that says nothing to users."""
-    usual = warnings.formatwarning
+    """Show this package's own warnings as one line, once, without a place in the source that says nothing to users."""
+    usual, told = warnings.formatwarning, set[str]()
 
     def formatted(message: Any, category: type[Warning], *where: Any, **more: Any) -> str:
-        own = category.__module__ == LeakyProtocolWarning.__module__
-        return f"Warning: {message}\n" if own else usual(message, category, *where, **more)
+        if category.__module__ != LeakyProtocolWarning.__module__:
+            return usual(message, category, *where, **more)
+        line = f"Warning: {message}\n"
+        new = line not in told
+        told.add(line)
+        return line if new else ""
 
     warnings.formatwarning = formatted
 

@@ -54,6 +54,10 @@ def range_rule(n_classes: int) -> str:
 
 
 def _names(dataset: FederatedDataset) -> Iterator[str]:
+    classes: object = dataset.classes
+    if isinstance(classes, str):
+        yield f"classes = {classes!r} is one text: give a tuple of names, one for each class"
+        return
     clients = [client.name for client in (*dataset.clients, *dataset.newcomers)]
     given: dict[str, Sequence[object]] = {"class": dataset.classes, "client": clients}
     for what, names in given.items():

@@ -299,9 +299,11 @@ def test_the_installed_program_is_this_one() -> None:
     assert done.stdout == f"secfpp {__version__}\n"
 
 
-def test_own_warnings_are_one_line_and_those_of_others_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_warnings_are_one_line_once_and_those_of_others_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     warn_plainly()
     for own in (LeakyProtocolWarning, DataWarning, CacheWarning):
-        assert warnings.formatwarning("it is so", own, "file.py", 3) == "Warning: it is so\n"
+        said = f"a {own.__name__}"
+        assert warnings.formatwarning(said, own, "file.py", 3) == f"Warning: {said}\n"
+        assert warnings.formatwarning(said, own, "other.py", 5) == ""
     assert "file.py:3" in warnings.formatwarning("old", DeprecationWarning, "file.py", 3)

@@ -80,6 +80,7 @@ def test_an_empty_name_is_refused(name):
 def test_names_are_texts():
     assert refusal([client(3)]) == "the name of client 0 (from 0) is 3: give a text"
     assert refusal([client()], classes=("x", 7)) == "the name of class 1 (from 0) is 7: give a text"
+    assert refusal([client()], classes="xy") == "classes = 'xy' is one text: give a tuple of names, one for each class"
 
 
 def test_lists_are_no_arrays():
