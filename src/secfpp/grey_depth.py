@@ -21,7 +21,8 @@ GreyWindow: TypeAlias = tuple[float, float]
 """The values that are black and white; what lies between is scaled, what lies beyond is cut."""
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that are told apart."""
-STATE_IT = "state which values are black and white, grey_window = [LOW, HIGH], or save it with 8 bits"
+STATED = "grey_window = [LOW, HIGH] (--grey-window LOW HIGH of a command)"
+STATE_IT = f"state which values are black and white, {STATED}, or save it with 8 bits"
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and a value of it
 _HIGH_BYTE = re.compile(r";16[BLN]")  # how Pillow calls colours of which it keeps the upper 8 of 16 bits
 
@@ -70,7 +71,7 @@ def other_than_trained(stated: GreyWindow | None, trained: GreyWindow, largest: 
     if stated is None and beyond and trained in [_whole(depth) for depth in DEPTHS]:
         return (
             f"{len(beyond)} of {len(largest)} images have grey values up to {max(beyond):g}, and {learned}: what is "
-            "above is cut; if these images use more bits, state grey_window = [LOW, HIGH]"
+            f"above is cut; if these images use more bits, state {STATED}"
         )
     return ""
 

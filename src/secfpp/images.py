@@ -21,6 +21,7 @@ import numpy as np
 from secfpp.cachedir import VARIABLE
 from secfpp.errors import DataError, DataWarning
 from secfpp.grey_depth import (
+    STATED,
     GreyWindow,
     eight_bit,
     is_deep,
@@ -143,7 +144,7 @@ def read_scaled(
     _each(scale, sorted(deep))
     warnings.warn(
         f"{len(deep)} of {len(paths)} images have grey values of more than 8 bits, {max(deep.values())} the largest: "
-        f"0 is taken as black, {window[1]} as white; for other values state grey_window = [LOW, HIGH]",
+        f"0 is taken as black, {window[1]} as white; for other values state {STATED}",
         DataWarning,
         stacklevel=2,
     )
